@@ -1,0 +1,26 @@
+//! `binfmt` teaches a Linux host to run programs of other CPU architectures: it registers QEMU's user emulators with
+//! the kernel's `binfmt_misc`, proves that they work, and says what runs through what.
+//!
+//! From the bottom up, each module using only those before it:
+//!
+//! - the kernel: [`namespace`], [`table`], [`mount`], [`anchor`], [`runner`];
+//! - the emulators' files: [`emulator`];
+//! - policy, which returns values and prints nothing: [`survey`], [`trial`], [`install`], [`uninstall`], [`list`];
+//! - the edge: [`report`] (the public JSON), [`text`], [`cli`], and [`run`](mod@run), which alone prints and knows exit
+//!   codes.
+
+pub mod anchor;
+pub mod cli;
+pub mod emulator;
+pub mod install;
+pub mod list;
+pub mod mount;
+pub mod namespace;
+pub mod report;
+pub mod run;
+pub mod runner;
+pub mod survey;
+pub mod table;
+pub mod text;
+pub mod trial;
+pub mod uninstall;

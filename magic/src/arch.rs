@@ -1,7 +1,15 @@
-//! The table: one [`Arch`] per QEMU linux-user target, and everything that follows from a row.
+//! What an architecture is: [`Arch`], and everything that follows from one row of [`ARCHES`].
 //!
-//! A row holds facts only; magic, mask, entry name and probe are derived. The facts are those of QEMU's
-//! `scripts/qemu-binfmt-conf.sh` (10.0) and of each architecture's ELF psABI supplement.
+//! Owns magic, mask, names of entry and interpreter, and the proof that no two rows match one header. The facts are
+//! in `arch/table.rs`; parsing what people write is `platform.rs`'s, registration lines are `rule.rs`'s.
+//!
+//! Rests on QEMU 10.0's `scripts/qemu-binfmt-conf.sh`, from which magic and mask may differ only where a row says so.
+
+mod pattern;
+mod table;
+
+pub use pattern::Pattern;
+pub use table::ARCHES;
 
 /// Width of an architecture's ELF files (`e_ident[EI_CLASS]`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +32,7 @@ pub enum Endian {
 /// One architecture that QEMU's user emulation can run.
 #[derive(Debug)]
 pub struct Arch {
-    /// QEMU's target name: `qemu-<this>` is the entry's name, and the interpreter's file name unless
-    /// [`interpreter`](Self::interpreter) says otherwise.
+    /// QEMU's target name: `qemu-<this>` is the entry's name.
     pub qemu: &'static str,
     /// Architecture in an OCI platform: `arm64` in `linux/arm64`. The GOARCH where Go has one, else QEMU's name.
     pub oci: &'static str,
@@ -39,6 +46,280 @@ pub struct Arch {
     pub endian: Endian,
     /// ELF `e_machine`, as a number.
     pub machine: u16,
+    /// ELF `e_flags` of an ordinary executable, as far as a kernel or QEMU looks at them.
+    pub flags: u32,
+    /// The bits of `e_flags` that tell this row from one of the same class, byte order and machine. Where there are
+    /// any, magic and mask reach up to `e_flags`: 40 bytes instead of 20.
+    pub distinct_flags: u32,
+    /// Mask bytes, by offset, that QEMU has different from everybody else's.
+    pub odd_mask: &'static [(usize, u8)],
+    /// How many micro-architecture levels the probe tells apart, see [`crate::probe::read`].
+    pub levels: u8,
     /// Machine code of the probe: `exit_group(argv[0][0])`, see [`crate::probe`].
     pub code: &'static [u8],
+    platforms: &'static [&'static str],
+}
+
+impl Arch {
+    /// What the start of this architecture's executables looks like, where [`mask`](Self::mask) has bits.
+    #[must_use]
+    pub const fn magic(&self) -> Pattern {
+        const ET_EXEC: u16 = 2;
+        const EV_CURRENT: u8 = 1;
+        let magic = self
+            .pattern([0; Pattern::LONGEST])
+            .with_byte(0, 0x7f)
+            .with_byte(1, b'E')
+            .with_byte(2, b'L')
+            .with_byte(3, b'F')
+            .with_byte(Pattern::CLASS, self.class as u8)
+            .with_byte(Pattern::DATA, self.endian as u8)
+            .with_byte(Pattern::IDENT_VERSION, EV_CURRENT)
+            .with_half(Pattern::TYPE, ET_EXEC, self.endian)
+            .with_half(Pattern::MACHINE, self.machine, self.endian);
+        if self.distinct_flags == 0 {
+            return magic;
+        }
+        magic
+            .with_word(Pattern::VERSION, EV_CURRENT as u32, self.endian)
+            .with_word(
+                Pattern::FLAGS,
+                self.flags & self.distinct_flags,
+                self.endian,
+            )
+    }
+
+    /// The bits of a file's start that must be those of [`magic`](Self::magic).
+    ///
+    /// Open for everybody: the OS ABI, which toolchains for Linux set to 0, to 3 or to a number of their own; and the
+    /// lowest bit of `e_type`, so that `ET_DYN` (3), a position-independent executable, passes for `ET_EXEC` (2).
+    #[must_use]
+    pub const fn mask(&self) -> Pattern {
+        const EXEC_OR_DYN: u16 = 0xfffe;
+        let mut mask = self
+            .pattern([0xff; Pattern::LONGEST])
+            .with_byte(Pattern::OS_ABI, 0)
+            .with_half(Pattern::TYPE, EXEC_OR_DYN, self.endian);
+        let mut odd = 0;
+        while odd < self.odd_mask.len() {
+            mask = mask.with_byte(self.odd_mask[odd].0, self.odd_mask[odd].1);
+            odd += 1;
+        }
+        let mut addresses = Pattern::VERSION + 4;
+        while addresses < Pattern::FLAGS {
+            mask = mask.with_byte(addresses, 0);
+            addresses += 1;
+        }
+        mask.with_word(Pattern::FLAGS, self.distinct_flags, self.endian)
+    }
+
+    const fn pattern(&self, bytes: [u8; Pattern::LONGEST]) -> Pattern {
+        let len = if self.distinct_flags == 0 {
+            Pattern::SHORT
+        } else {
+            Pattern::LONGEST
+        };
+        Pattern { bytes, len }
+    }
+
+    /// A full ELF file header (52 or 64 bytes) of an executable of this architecture.
+    #[must_use]
+    pub fn header(&self) -> Vec<u8> {
+        let mut file = crate::probe::elf(self);
+        file.truncate(match self.class {
+            Class::Elf32 => 52,
+            Class::Elf64 => 64,
+        });
+        file
+    }
+
+    /// Would this row's magic and mask take a file that starts with `head`? Zeros stand for what is missing, as in
+    /// the kernel's buffer.
+    #[must_use]
+    pub fn matches(&self, head: &[u8]) -> bool {
+        let (magic, mask) = (self.magic(), self.mask());
+        let padded = head.iter().chain(std::iter::repeat(&0));
+        padded
+            .zip(magic.as_slice())
+            .zip(mask.as_slice())
+            .all(|((byte, magic), mask)| (byte ^ magic) & mask == 0)
+    }
+
+    /// Name of the entry in `binfmt_misc`: `qemu-aarch64`, after the prefix.
+    #[must_use]
+    pub fn entry_name(&self, prefix: &str) -> String {
+        format!("{prefix}qemu-{}", self.qemu)
+    }
+
+    /// File name of the emulator: `qemu-aarch64`, after the prefix.
+    #[must_use]
+    pub fn interpreter_name(&self, prefix: &str) -> String {
+        format!("{prefix}qemu-{}", self.interpreter)
+    }
+
+    /// The OCI platforms that run when this architecture does. amd64's further levels come from the probe.
+    #[must_use]
+    pub const fn platforms(&self) -> &'static [&'static str] {
+        self.platforms
+    }
+
+    /// The row of this QEMU target.
+    #[must_use]
+    pub fn by_qemu(name: &str) -> Option<&'static Self> {
+        ARCHES.iter().find(|arch| arch.qemu == name)
+    }
+
+    /// The row of the machine that this program was built for, if QEMU can emulate it at all.
+    #[must_use]
+    pub fn of_host() -> Option<&'static Self> {
+        Self::by_qemu(qemu_name(
+            std::env::consts::ARCH,
+            cfg!(target_endian = "big"),
+        ))
+    }
+}
+
+/// QEMU's name for a value of [`std::env::consts::ARCH`], which leaves the byte order out.
+fn qemu_name(rust: &str, big_endian: bool) -> &str {
+    match (rust, big_endian) {
+        ("x86", _) => "i386",
+        ("aarch64", true) => "aarch64_be",
+        ("arm", true) => "armeb",
+        ("mips", false) => "mipsel",
+        ("mips64", false) => "mips64el",
+        ("powerpc", _) => "ppc",
+        ("powerpc64", true) => "ppc64",
+        ("powerpc64", false) => "ppc64le",
+        (same, _) => same,
+    }
+}
+
+/// Is there no header at all that both patterns match? True if they ask for different values of one bit.
+const fn disjoint(one: &Arch, other: &Arch) -> bool {
+    let (magics, masks) = ((one.magic(), other.magic()), (one.mask(), other.mask()));
+    let mut at = 0;
+    while at < one.magic().len && at < other.magic().len {
+        let differ = magics.0.bytes[at] ^ magics.1.bytes[at];
+        if differ & masks.0.bytes[at] & masks.1.bytes[at] != 0 {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+const _: () = {
+    let mut one = 0;
+    while one < ARCHES.len() {
+        let mut other = one + 1;
+        while other < ARCHES.len() {
+            assert!(
+                disjoint(&ARCHES[one], &ARCHES[other]),
+                "two rows match one header"
+            );
+            other += 1;
+        }
+        one += 1;
+    }
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_means_one_row() {
+        let mut seen = std::collections::HashMap::new();
+        for arch in &ARCHES {
+            let mut names = vec![arch.qemu];
+            names.extend((arch.oci != arch.qemu).then_some(arch.oci));
+            names.extend(arch.aliases);
+            for name in names {
+                assert_eq!(name, name.to_lowercase(), "{}", arch.qemu);
+                let other = seen.insert(name, arch.qemu);
+                assert_eq!(other, None, "{name} is a name of {} too", arch.qemu);
+            }
+        }
+    }
+
+    #[test]
+    fn platforms_are_of_the_rows_architecture() {
+        for arch in &ARCHES {
+            assert!(!arch.platforms().is_empty(), "{}", arch.qemu);
+            for platform in arch.platforms() {
+                let name = platform.split('/').nth(1);
+                assert_eq!(name, Some(arch.oci), "{}", arch.qemu);
+            }
+        }
+    }
+
+    #[test]
+    fn an_emulator_is_a_row_of_its_own() {
+        for arch in &ARCHES {
+            let emulator = Arch::by_qemu(arch.interpreter).unwrap();
+            assert_eq!(emulator.interpreter, emulator.qemu, "{}", arch.qemu);
+        }
+    }
+
+    #[test]
+    fn a_header_is_matched_by_its_own_row_only() {
+        for arch in &ARCHES {
+            let header = arch.header();
+            let takers: Vec<_> = ARCHES.iter().filter(|row| row.matches(&header)).collect();
+            assert_eq!(takers.len(), 1, "{}: {takers:?}", arch.qemu);
+            assert_eq!(takers[0].qemu, arch.qemu);
+        }
+    }
+
+    #[test]
+    fn position_independent_executables_match_and_object_files_do_not() {
+        for arch in &ARCHES {
+            let low_byte = Pattern::TYPE + usize::from(arch.endian == Endian::Big);
+            for (e_type, expected) in [(0, false), (1, false), (2, true), (3, true), (4, false)] {
+                let mut header = arch.header();
+                header[low_byte] = e_type;
+                assert_eq!(
+                    arch.matches(&header),
+                    expected,
+                    "{}: e_type {e_type}",
+                    arch.qemu
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_missing_counts_as_zeros() {
+        let o32 = Arch::by_qemu("mips").unwrap();
+        assert!(o32.matches(&o32.header()[..24]), "e_flags 0 is o32");
+        let n32 = Arch::by_qemu("mipsn32").unwrap();
+        assert!(!n32.matches(&n32.header()[..24]), "e_flags 0 is not n32");
+        assert!(!o32.matches(b""));
+    }
+
+    #[test]
+    fn the_host_is_known() {
+        let host = Arch::of_host().unwrap();
+        let this_program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert!(host.matches(&this_program), "{}", host.qemu);
+    }
+
+    #[test]
+    fn rust_names_of_hosts_are_rows() {
+        for (rust, big_endian, qemu) in [
+            ("x86_64", false, "x86_64"),
+            ("x86", false, "i386"),
+            ("aarch64", false, "aarch64"),
+            ("arm", false, "arm"),
+            ("powerpc64", true, "ppc64"),
+            ("powerpc64", false, "ppc64le"),
+            ("mips64", false, "mips64el"),
+            ("riscv64", false, "riscv64"),
+            ("s390x", true, "s390x"),
+            ("loongarch64", false, "loongarch64"),
+        ] {
+            let row = Arch::by_qemu(qemu_name(rust, big_endian)).unwrap();
+            assert_eq!(row.qemu, qemu, "{rust}");
+        }
+    }
 }

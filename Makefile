@@ -1,0 +1,66 @@
+# The commands of the README. What they need from the machine: qemu/need.sh; where emulators come from: qemu/fetch.sh.
+
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+SHELL := bash
+MAKEFLAGS += --no-print-directory
+JOBS := $(shell nproc)
+BINFMT := $(or $(CARGO_TARGET_DIR),target)/release/binfmt
+
+FETCH := qemu/fetch.sh
+BUSYBOX := $(FETCH) --package busybox-static --keep '*bin/busybox'
+# Debian architectures whose static busybox the demonstration, and on top of that the tests, run.
+DEMO := arm64 armhf riscv64 s390x ppc64el
+TRIXIE := $(DEMO) armel i386 amd64
+BOOKWORM := mips64el
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12 | sed 's/^/make /'
+
+run: need-run ## build, fetch emulators, install five architectures, run a program of each, show the status
+	@$(MAKE) -j$(JOBS) build emulators $(DEMO:%=build/programs/%)
+	@qemu/demo.sh $(BINFMT) build/emulators build/programs
+
+test: need-test ## everything: lint, unit tests, the tool against the real kernel and real emulators
+	@$(MAKE) -j$(JOBS) lint emulators test-material
+	cargo test --workspace
+
+lint: need-test ## formatting, clippy, rustdoc, shellcheck: all without a warning
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --quiet
+	shellcheck .ci/run $$(find . \( -path ./target -o -path ./build \) -prune -o -name '*.sh' -print)
+
+bench: build emulators ## time and memory beside another binary of the same command line: make bench RIVAL=path
+	QEMU_BINARY_PATH=build/emulators cargo run --release --quiet --package binfmt-bench -- $(BINFMT) $(RIVAL)
+
+build: need-run ## the release binary, target/release/binfmt
+	cargo build --release
+
+emulators: ## Debian's static emulators in build/emulators; qemu/fetch.sh --help has the choices
+	@$(FETCH) build/emulators
+
+clean: ## remove everything that was built or fetched
+	rm -rf build target
+
+# What the tests need besides emulators: foreign programs, an older QEMU to upgrade from, Debian's registrations.
+test-material: $(TRIXIE:%=build/programs/%) $(BOOKWORM:%=build/programs/%) build/emulators-7.2 build/binfmt.d
+
+$(TRIXIE:%=build/programs/%): always
+	@$(BUSYBOX) --arch $(@F) $@
+
+$(BOOKWORM:%=build/programs/%): always
+	@$(BUSYBOX) --arch $(@F) --release bookworm $@
+
+build/emulators-7.2: always
+	@$(FETCH) --release bookworm --package qemu-user-static --targets aarch64,arm,riscv64,s390x $@
+
+build/binfmt.d: always
+	@$(FETCH) --keep 'usr/share/qemu/binfmt.d/*.conf' $@
+
+need-run:
+	@qemu/need.sh cargo unshare
+
+need-test:
+	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare
+
+.PHONY: help run test lint bench build emulators clean test-material always need-run need-test

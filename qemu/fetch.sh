@@ -1,0 +1,196 @@
+#!/usr/bin/env bash
+# Brings files of a Debian package into a folder: the static QEMU emulators, unless told otherwise.
+#
+# It owns where emulators come from. apt does the work, with directories of its own (lists, cache, sources), so
+# the machine's sources and package database stay as they are, another release or architecture than the host's
+# works, and every download is checked against Debian's signature (apt-secure(8)). The mirror is the one that the
+# machine's apt already uses.
+#
+# The folder ends up with the files, the package's `copyright`, and SHA256SUMS: what `sha256sum --check` reads,
+# with the package and its version in comments. The folder is made beside its final place and renamed, and
+# SHA256SUMS is the last file written: what has it is complete.
+set -euo pipefail
+
+usage() {
+  cat <<'END'
+usage: qemu/fetch.sh [OPTION]... [FOLDER]
+
+Brings Debian's static QEMU emulators into FOLDER (build/emulators). A folder that is complete and undamaged is
+left alone, without asking the network; to get a newer version, remove the folder first.
+
+  --release NAME    Debian release (trixie); trixie-backports has a newer QEMU
+  --arch NAME       architecture of the package, in Debian's words (this machine's)
+  --targets LIST    only these emulators, by QEMU's names: aarch64,arm,riscv64 (all)
+  --package NAME    another package (qemu-user)
+  --keep GLOB       which of its files, by path: usr/bin/qemu-*; may be repeated
+  --mirror URL      Debian mirror (the one in this machine's apt configuration)
+END
+}
+
+fail() { # fail WHAT REMEDY
+  printf 'fetch.sh: %s; %s\n' "$1" "$2" >&2
+  exit 1
+}
+
+wrong_usage() {
+  printf 'fetch.sh: %s; see qemu/fetch.sh --help\n' "$1" >&2
+  exit 2
+}
+
+parse() { # parse ARGUMENT...: sets the variables below
+  local target targets='' suffix=''
+  folder='' release=trixie arch='' package=qemu-user mirror='' keep=()
+  while (($#)); do
+    case $1 in
+      --help | -h) usage; exit ;;
+      --release | --arch | --targets | --package | --keep | --mirror)
+        [[ -n ${2:-} ]] || wrong_usage "$1 needs a value"
+        option "$1" "$2"
+        shift ;;
+      -*) wrong_usage "unknown option $1" ;;
+      *) [[ -z $folder ]] || wrong_usage "one folder at a time, not also $1"; folder=$1 ;;
+    esac
+    shift
+  done
+  folder=${folder:-build/emulators}
+  folder=${folder%/}
+  [[ $package == *-static ]] && suffix=-static
+  for target in ${targets//,/ }; do keep+=("usr/bin/qemu-$target$suffix"); done
+  ((${#keep[@]})) || keep=('usr/bin/qemu-*')
+}
+
+option() { # option NAME VALUE
+  case $1 in
+    --release) release=$2 ;;
+    --arch) arch=$2 ;;
+    --package) package=$2 ;;
+    --keep) keep+=("${2#/}") ;;
+    --mirror) mirror=${2%/} ;;
+    --targets) targets+=,$2 ;;
+  esac
+}
+
+request() { # what SHA256SUMS says about the call that made it, apart from the version
+  printf '# package: %s\n# architecture: %s\n# release: %s\n' "$package" "$arch" "$release"
+  printf '# files: %s\n' "${keep[@]}"
+  echo '# complete'
+}
+
+in_place() { # does the folder hold what this call asks for, undamaged?
+  [[ -f $folder/SHA256SUMS ]] || return 1
+  [[ $(grep '^# ' "$folder/SHA256SUMS" | grep -v '^# version: ') == "$(request)" ]] || return 1
+  # Half a gigabyte: a few files for each core.
+  (cd "$folder" && grep -v '^# ' SHA256SUMS | xargs -d '\n' -n 4 -P "$(nproc)" \
+    sh -c 'printf "%s\n" "$@" | sha256sum --check --quiet --strict' sh) >/dev/null 2>&1
+}
+
+beside() { # beside SUFFIX: a hidden path next to the folder, so on the same file system
+  printf '%s/.%s.%s' "$(dirname "$folder")" "$(basename "$folder")" "$1"
+}
+
+lock() { # one fetch at a time for each folder; released when this process ends
+  if ! { mkdir -p "$(dirname "$folder")" && exec 9>"$(beside lock)"; } 2>/dev/null; then
+    fail "cannot write beside $folder" 'name a folder that you may write to'
+  fi
+  flock 9
+}
+
+debian_keyring() { # the package has renamed it from .gpg to .pgp
+  local file
+  for file in /usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
+    [[ -e $file ]] && echo "$file" && return
+  done
+  fail 'no Debian signing keys in /usr/share/keyrings' 'install the package debian-archive-keyring'
+}
+
+machine_mirror() { # apt itself reads its configuration, in whichever format it is
+  local found
+  found=$(apt-get update --print-uris -o "Dir::State::lists=$work/lists" 2>/dev/null |
+    sed -nE "s#^'(.*/debian(\.list|/[^']*)?)/dists/[^/]*/InRelease'.*#\1#p")
+  [[ -n $found ]] || fail "this machine's apt configuration names no Debian mirror" 'give one with --mirror URL'
+  echo "${found%%$'\n'*}"
+}
+
+apt_of_our_own() { # apt_of_our_own COMMAND...: apt-get, with nothing of the machine's but its proxy and the like
+  apt-get -q -o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=- \
+    -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=- \
+    -o "Dir::State::lists=$work/lists" -o "Dir::State::status=$work/status" -o "Dir::Cache=$work/cache" \
+    -o "APT::Architecture=$arch" -o "APT::Architectures=$arch" -o Acquire::Retries=3 "$@" >>"$work/log" 2>&1
+}
+
+apt_complaint() { # the first error, on one line: the later ones only follow from it
+  sed -nE '/^(E|W: GPG error): /{s/^[^:]*: //;s/\.$//;p;q}' "$work/log"
+}
+
+download() { # leaves the package in $work/deb
+  local keyring
+  keyring=$(debian_keyring)
+  mkdir -p "$work"/{lists/partial,cache/archives/partial,deb}
+  chmod 755 "$work"
+  # As root, apt downloads as the user _apt where that one can write, and says so at length where it cannot.
+  if ((EUID == 0)); then chown _apt "$work/deb" 2>/dev/null || true; fi
+  : >"$work/status"
+  [[ -n $mirror ]] || mirror=$(machine_mirror)
+  # Packages is the one index that is needed: no translations, no desktop metadata.
+  echo "deb [signed-by=$keyring target=Packages] $mirror $release main" >"$work/sources.list"
+  apt_of_our_own update --error-on=any ||
+    fail "cannot read the package index of $release: $(apt_complaint)" \
+      'check --release and --mirror, the network, and that debian-archive-keyring is up to date'
+  (cd "$work/deb" && apt_of_our_own download "$package") ||
+    fail "cannot download $package for $arch from $release: $(apt_complaint)" 'check --package and --arch'
+}
+
+unpack() { # fills $stage from the package: what was asked for, flat, regular files, under QEMU's own names
+  local deb=("$work"/deb/*.deb) pattern patterns=(./usr/share/doc/"$package"/copyright)
+  for pattern in "${keep[@]}"; do patterns+=("./$pattern"); done
+  rm -rf "$stage"
+  mkdir -p "$stage"
+  dpkg-deb --fsys-tarfile "${deb[0]}" |
+    tar -x -C "$stage" --no-same-owner --wildcards --transform='s|.*/||;s|-static$||' "${patterns[@]}" 2>>"$work/log" ||
+    fail "cannot unpack $package: $(tail -n 2 "$work/log" | head -n 1)" 'check --keep, --targets and the free space'
+  # Second names for the same emulator (qemu-arm64), which nothing here uses.
+  find "$stage" -type l -delete
+  version=$(dpkg-deb --field "${deb[0]}" Version)
+}
+
+seal() { # writes SHA256SUMS, last
+  local sums
+  sums=$(cd "$stage" && sha256sum -- *)
+  printf '# version: %s\n%s\n%s\n' "$version" "$(request | sed '$d')" "$sums" >"$stage/SHA256SUMS"
+  echo '# complete' >>"$stage/SHA256SUMS"
+}
+
+refuse_strangers() { # nothing may be lost but what an earlier call brought
+  local name
+  while IFS= read -r name; do
+    [[ $name == SHA256SUMS || -f $stage/$name ]] && continue
+    grep -qsxE "[0-9a-f]{64}  ${name//./\\.}" "$folder/SHA256SUMS" && continue
+    fail "$folder holds $name, which is not from $package" 'name another folder, or empty this one'
+  done < <(find "$folder" -mindepth 1 -maxdepth 1 -printf '%P\n' 2>/dev/null)
+}
+
+main() {
+  parse "$@"
+  if ! command -v apt-get dpkg-deb >/dev/null; then
+    fail 'there is no apt on this machine' 'on another system, put static QEMU emulators into a folder of your own'
+  fi
+  [[ -n $arch ]] || arch=$(dpkg --print-architecture)
+  in_place || lock
+  if in_place; then
+    echo "$folder: $package $(sed -n 's/^# version: //p' "$folder/SHA256SUMS") ($arch, $release) is in place"
+    return
+  fi
+  echo "$folder: fetching $package ($arch, $release)"
+  work=$(mktemp -d)
+  stage=$(beside part)
+  trap 'rm -rf "$work" "$stage"' EXIT
+  download
+  unpack
+  seal
+  refuse_strangers
+  rm -rf "$folder"
+  mv -T "$stage" "$folder"
+  echo "$folder: $package $version ($arch, $release), $(grep -vc '^# ' "$folder/SHA256SUMS") files"
+}
+
+main "$@"

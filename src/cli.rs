@@ -1,0 +1,250 @@
+//! The command line: what may be written, and the help. No I/O, no policy.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, ValueEnum};
+
+use crate::mount;
+
+/// Teach this Linux host to run programs of other CPU architectures, with QEMU's user emulators.
+///
+/// Without arguments: what runs here, as JSON.
+#[derive(Debug, Parser)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
+#[command(name = "binfmt", disable_version_flag = true, args_override_self = true, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// Install: all · arm64,arm · linux/arm/v7 · aarch64 · all,-riscv64
+    #[arg(long, value_name = "LIST", action = ArgAction::Append, allow_hyphen_values = true)]
+    pub install: Vec<String>,
+    /// Uninstall: architectures, entry names, patterns (qemu-*), all; QEMU's entries only
+    #[arg(long, value_name = "LIST", action = ArgAction::Append)]
+    pub uninstall: Vec<String>,
+    /// Install all again, and remove QEMU's entries that are not of this install
+    #[arg(long)]
+    pub reset: bool,
+    /// Show every architecture: native, registered, available, unavailable
+    #[arg(long, conflicts_with = "status")]
+    pub list: bool,
+    /// Show whether each registered platform (or each of LIST) runs; exit 1 if one does not
+    #[arg(long, value_name = "LIST")]
+    pub status: Option<Option<String>>,
+    /// Show the versions of binfmt and of its QEMU
+    #[arg(long)]
+    pub version: bool,
+    /// Mount point of `binfmt_misc`; in a user namespace, naming one asks to mount it there
+    #[arg(long, value_name = "DIR", default_value = mount::DEFAULT)]
+    pub mount: PathBuf,
+    /// Form of the output [default: text for --list and --status, else json]
+    #[arg(long, value_name = "FORM")]
+    pub format: Option<Format>,
+    /// Also replace or remove handlers that are not QEMU's
+    #[arg(long)]
+    pub force: bool,
+    /// Honour setuid bits of foreign programs (flag C); with no, sudo and the like run without their privilege
+    #[arg(
+        long,
+        short = 'c',
+        alias = "credential",
+        value_name = "yes|no",
+        default_value = "yes",
+        hide_possible_values = true
+    )]
+    pub credentials: YesNo,
+    /// Keep the handlers alive beyond this container, where nothing else does
+    #[arg(
+        long,
+        value_name = "auto|never",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
+    pub anchor: Anchor,
+    /// Accepted for multiarch/qemu-user-static's sake: handlers are always pinned (flag F)
+    #[arg(long, short, value_name = "yes", hide_possible_values = true)]
+    pub persistent: Option<Yes>,
+}
+
+const AFTER_HELP: &str = "\
+Environment:
+  QEMU_BINARY_PATH     directory of the emulators [default: /usr/bin]
+  QEMU_BINARY_PREFIX   put before the file names of emulators and the names of entries
+  QEMU_PRESERVE_ARGV0  0: programs get their path as argv[0] (no flag P)
+
+Exit status:
+  0  everything asked for is in place
+  1  something is not; the last line on stderr says what to do
+  2  the command line is wrong";
+
+/// `--format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For machines.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// `--credentials`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum YesNo {
+    /// With it.
+    Yes,
+    /// Without it.
+    No,
+}
+
+/// `--persistent`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Yes {
+    /// The only choice.
+    Yes,
+}
+
+/// `--anchor`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Anchor {
+    /// Where nothing else keeps the handlers.
+    Auto,
+    /// Do not touch tracefs.
+    Never,
+}
+
+/// The environment variables that count, read once.
+#[derive(Debug)]
+pub struct Environment {
+    /// `QEMU_BINARY_PATH`
+    pub emulators: PathBuf,
+    /// `QEMU_BINARY_PREFIX`
+    pub prefix: OsString,
+    /// `QEMU_PRESERVE_ARGV0`
+    pub preserve_argv0: bool,
+}
+
+impl Environment {
+    /// Takes the variables from `get`; an empty one counts as not set.
+    #[must_use]
+    pub fn from(get: impl Fn(&str) -> Option<OsString>) -> Self {
+        let get = |name| get(name).filter(|value| !value.is_empty());
+        let off = |value: OsString| {
+            ["0", "no", "false"]
+                .iter()
+                .any(|off| value.eq_ignore_ascii_case(off))
+        };
+        Self {
+            emulators: get("QEMU_BINARY_PATH")
+                .unwrap_or_else(|| "/usr/bin".into())
+                .into(),
+            prefix: get("QEMU_BINARY_PREFIX").unwrap_or_default(),
+            preserve_argv0: !get("QEMU_PRESERVE_ARGV0").is_some_and(off),
+        }
+    }
+}
+
+/// Reads `-install x` and `-install=x` as `--install x`, which is how Go programs, the incumbent among them, take
+/// their flags.
+pub fn accept_single_dash(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let long = |arg: &OsStr| {
+        let name = arg.to_str()?.strip_prefix('-')?.split('=').next()?;
+        let known = [
+            "install",
+            "uninstall",
+            "reset",
+            "list",
+            "status",
+            "version",
+            "mount",
+            "format",
+            "force",
+            "help",
+        ];
+        known
+            .contains(&name)
+            .then(|| format!("-{}", arg.to_string_lossy()))
+    };
+    args.into_iter()
+        .map(|arg| long(&arg).map_or(arg, OsString::from))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
+        let args = ["binfmt"].iter().chain(args).map(OsString::from);
+        Cli::try_parse_from(accept_single_dash(args))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn go_style_flags_are_the_same_flags() {
+        for args in [
+            &["--install", "arm64"][..],
+            &["--install=arm64"],
+            &["-install", "arm64"],
+            &["-install=arm64"],
+        ] {
+            assert_eq!(parse(args).unwrap().install, ["arm64"], "{args:?}");
+        }
+        assert!(parse(&["-version"]).unwrap().version);
+        assert_eq!(parse(&["-mount=/x"]).unwrap().mount, PathBuf::from("/x"));
+    }
+
+    #[test]
+    fn multiarchs_words_are_understood() {
+        let cli = parse(&["--reset", "-p", "yes", "-c", "yes"]).unwrap();
+        assert!(cli.reset && cli.persistent.is_some() && cli.credentials == YesNo::Yes);
+        let cli = parse(&["--reset", "--persistent", "yes", "--credential", "no"]).unwrap();
+        assert_eq!(cli.credentials, YesNo::No);
+        assert!(
+            parse(&["--reset", "-p", "no"]).is_err(),
+            "handlers are always pinned"
+        );
+    }
+
+    #[test]
+    fn status_takes_a_list_or_none() {
+        assert_eq!(parse(&["--status"]).unwrap().status, Some(None));
+        assert_eq!(
+            parse(&["--status", "arm64"]).unwrap().status,
+            Some(Some("arm64".into()))
+        );
+        assert_eq!(parse(&[]).unwrap().status, None);
+    }
+
+    #[test]
+    fn wrong_command_lines_are_wrong() {
+        for args in [
+            &["--bogus"][..],
+            &["arm64"],
+            &["--install"],
+            &["--list", "--status"],
+            &["--credentials", "maybe"],
+        ] {
+            assert!(parse(args).is_err(), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_not_set() {
+        let empty = Environment::from(|_| Some(OsString::new()));
+        assert_eq!(empty.emulators, PathBuf::from("/usr/bin"));
+        assert!(empty.preserve_argv0);
+        for off in ["0", "no", "False"] {
+            assert!(
+                !Environment::from(|_| Some(off.into())).preserve_argv0,
+                "{off}"
+            );
+        }
+        assert!(Environment::from(|_| Some("1".into())).preserve_argv0);
+    }
+}

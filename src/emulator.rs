@@ -1,0 +1,199 @@
+//! An emulator's file, before it is registered: is it a static ELF program for this host that really starts, and
+//! which QEMU is it?
+//!
+//! A wrong file is refused here, by name, because the kernel would take it and every program of that architecture
+//! would fail later. Registered emulators, and what the kernel pinned of them, are not this module's.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use binfmt_magic::arch::{Arch, Class};
+use goblin::container::{Container, Ctx};
+use goblin::elf::header::{header32, header64};
+use goblin::elf::program_header::{PT_INTERP, PT_LOAD};
+use goblin::elf::{Elf, ProgramHeader};
+
+/// How much of the file is read: the headers of every emulator are in its first page.
+const HEAD: u64 = 4096;
+
+/// Why a file cannot serve as an interpreter.
+#[derive(Debug)]
+pub enum Unfit {
+    /// No such file.
+    Missing,
+    /// A directory, a device, ….
+    NotAFile,
+    /// No execute permission bit.
+    NotExecutable,
+    /// A file of no bytes.
+    Empty,
+    /// No ELF file.
+    NotElf,
+    /// Its segments lie beyond its end.
+    Truncated,
+    /// It needs a dynamic loader, which no container has at the path that it asks for.
+    Dynamic,
+    /// An ELF file of another architecture than this host's, with that one's name.
+    Foreign(&'static str),
+    /// Cannot be read.
+    Unreadable(io::Error),
+    /// It does not start, or is no QEMU; what it did instead.
+    Broken(String),
+}
+
+/// An [`Unfit`] file, with its path.
+#[derive(Debug)]
+pub struct EmulatorError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub unfit: Unfit,
+}
+
+impl fmt::Display for EmulatorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match &self.unfit {
+            Unfit::Missing => write!(
+                f,
+                "{path} does not exist; set QEMU_BINARY_PATH to the directory of the emulators"
+            ),
+            Unfit::NotAFile => write!(f, "{path} is not a file"),
+            Unfit::NotExecutable => write!(f, "{path} is not executable; chmod +x it"),
+            Unfit::Empty => write!(f, "{path} is empty; fetch it again"),
+            Unfit::NotElf => write!(f, "{path} is not an ELF program; an emulator must be one"),
+            Unfit::Truncated => write!(f, "{path} is truncated; fetch it again"),
+            Unfit::Dynamic => write!(
+                f,
+                "{path} is dynamically linked, so it would not start inside a container; use a static build"
+            ),
+            Unfit::Foreign(other) => write!(
+                f,
+                "{path} is a program for {other}, not for this host; use this host's build"
+            ),
+            Unfit::Unreadable(error) => write!(f, "cannot read {path}: {error}"),
+            Unfit::Broken(what) => write!(f, "{path} does not start: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for EmulatorError {}
+
+/// Looks at the file without running it: an executable, static, complete ELF program of this host.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn inspect(path: &Path) -> Result<(), EmulatorError> {
+    look(path).map_err(|unfit| EmulatorError {
+        path: path.to_owned(),
+        unfit,
+    })
+}
+
+/// Runs `path --version` and returns QEMU's version: `10.0.13`.
+///
+/// # Errors
+/// [`Unfit::Broken`] when it does not start, or says nothing of a version.
+pub fn version(path: &Path) -> Result<String, EmulatorError> {
+    let broken = |what: String| EmulatorError {
+        path: path.to_owned(),
+        unfit: Unfit::Broken(what),
+    };
+    let output = Command::new(path)
+        .arg("--version")
+        .env_clear()
+        .stdin(Stdio::null())
+        .output();
+    let output = output.map_err(|e| broken(e.to_string()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    match parse_version(&text) {
+        Some(version) if output.status.success() => Ok(version.to_owned()),
+        _ => Err(broken(format!(
+            "{} --version ends with {}",
+            path.display(),
+            output.status
+        ))),
+    }
+}
+
+/// `qemu-aarch64 version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)` → `10.0.13`
+fn parse_version(text: &str) -> Option<&str> {
+    let (_, after) = text.lines().next()?.split_once(" version ")?;
+    let version = after.split(' ').next()?;
+    version
+        .starts_with(|c: char| c.is_ascii_digit())
+        .then_some(version)
+}
+
+fn look(path: &Path) -> Result<(), Unfit> {
+    let metadata = path.metadata().map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Unfit::Missing,
+        _ => Unfit::Unreadable(e),
+    })?;
+    if !metadata.is_file() {
+        return Err(Unfit::NotAFile);
+    }
+    if metadata.mode() & 0o111 == 0 {
+        return Err(Unfit::NotExecutable);
+    }
+    let mut head = Vec::new();
+    let file = File::open(path).map_err(Unfit::Unreadable)?;
+    file.take(HEAD)
+        .read_to_end(&mut head)
+        .map_err(Unfit::Unreadable)?;
+    check_head(&head, metadata.len())
+}
+
+/// `head` is the start of a file of `length` bytes.
+fn check_head(head: &[u8], length: u64) -> Result<(), Unfit> {
+    if head.is_empty() {
+        return Err(Unfit::Empty);
+    }
+    if !head.starts_with(b"\x7fELF") {
+        return Err(Unfit::NotElf);
+    }
+    let segments = segments(head).ok_or(Unfit::Truncated)?;
+    if let Some(host) = Arch::of_host() {
+        if !host.matches(head) {
+            let other = binfmt_magic::arch::ARCHES
+                .iter()
+                .find(|arch| arch.matches(head));
+            return Err(Unfit::Foreign(
+                other.map_or("an unknown architecture", |arch| arch.oci),
+            ));
+        }
+    }
+    let loaded = |s: &&ProgramHeader| s.p_type == PT_LOAD;
+    let end = segments
+        .iter()
+        .filter(loaded)
+        .map(|s| s.p_offset.saturating_add(s.p_filesz))
+        .max();
+    if end.is_none_or(|end| end > length) {
+        return Err(Unfit::Truncated);
+    }
+    if segments.iter().any(|s| s.p_type == PT_INTERP) {
+        return Err(Unfit::Dynamic);
+    }
+    Ok(())
+}
+
+/// The program headers, if `head` reaches that far.
+fn segments(head: &[u8]) -> Option<Vec<ProgramHeader>> {
+    let header = Elf::parse_header(head).ok()?;
+    let (container, size) = if header.e_ident[4] == Class::Elf64 as u8 {
+        (Container::Big, header64::SIZEOF_EHDR)
+    } else {
+        (Container::Little, header32::SIZEOF_EHDR)
+    };
+    let context = Ctx::new(container, header.endianness().ok()?);
+    let start = usize::try_from(header.e_phoff).ok()?;
+    if start < size {
+        return None;
+    }
+    ProgramHeader::parse(head, start, usize::from(header.e_phnum), context).ok()
+}

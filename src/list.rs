@@ -1,0 +1,62 @@
+//! Listing: every architecture that there is an emulator for in QEMU, and how far it is from running here.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use binfmt_magic::arch::Arch;
+
+use crate::emulator::{self, EmulatorError};
+use crate::survey::{Failure, Survey, Verdict};
+
+/// How far an architecture is from running.
+#[derive(Debug)]
+pub enum Available {
+    /// The kernel runs it by itself.
+    Native,
+    /// An entry takes its programs; `failure` says why they do not run all the same.
+    Registered {
+        /// The entry.
+        entry: OsString,
+        /// What the probe showed, if they do not run.
+        failure: Option<Failure>,
+    },
+    /// No entry, but a fit emulator to install.
+    Emulator,
+    /// Neither.
+    No(EmulatorError),
+}
+
+/// One architecture.
+#[derive(Debug)]
+pub struct Listed {
+    /// The row.
+    pub arch: &'static Arch,
+    /// How far it is from running.
+    pub available: Available,
+}
+
+/// Every architecture in the table's order; emulators are looked for in `dir`.
+#[must_use]
+pub fn list(survey: &Survey, dir: &Path, prefix: &str) -> Vec<Listed> {
+    let listed = survey.standings.iter().map(|standing| {
+        let arch = standing.arch;
+        let available = match (&standing.handler, &standing.verdict) {
+            (None, Verdict::Works { .. }) => Available::Native,
+            (Some(entry), verdict) => Available::Registered {
+                entry: entry.name.clone(),
+                failure: match verdict {
+                    Verdict::Fails(failure) => Some(failure.clone()),
+                    Verdict::Works { .. } => None,
+                },
+            },
+            (None, Verdict::Fails(_)) => {
+                match emulator::inspect(&dir.join(arch.interpreter_name(prefix))) {
+                    Ok(()) => Available::Emulator,
+                    Err(error) => Available::No(error),
+                }
+            }
+        };
+        Listed { arch, available }
+    });
+    listed.collect()
+}

@@ -1,0 +1,92 @@
+//! Which namespaces this process is in, and how to do one thing in another mount namespace.
+//!
+//! A thread may leave its process's mount namespace; the thread's end undoes it, also when the process is killed. So
+//! whatever is mounted in one of these leaves no trace, and no `unsafe` fork is needed. See `mount_namespaces(7)`,
+//! `unshare(2)` and `setns(2)`.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::thread;
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// Inode of the initial user namespace (`PROC_USER_INIT_INO` in the kernel's `include/linux/proc_ns.h`).
+const INITIAL_USER: &str = "user:[4026531837]";
+/// Inode of the initial PID namespace (`PROC_PID_INIT_INO`).
+const INITIAL_PID: &str = "pid:[4026531836]";
+
+/// Whether this process is in a user namespace of a container or of `unshare --user`, not the host's. Kernels since
+/// 6.7 keep a table per user namespace.
+#[must_use]
+pub fn in_user_namespace() -> bool {
+    fs::read_link("/proc/self/ns/user").is_ok_and(|link| link.as_os_str() != INITIAL_USER)
+}
+
+/// Whether PID 1, as seen here, is the host's init.
+#[must_use]
+pub fn sees_host_init() -> bool {
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == INITIAL_PID)
+}
+
+/// Whether this process shares the host's mount namespace, so that what is mounted here stays.
+#[must_use]
+pub fn shares_host_mounts() -> bool {
+    let (own, init) = (
+        fs::read_link("/proc/self/ns/mnt"),
+        fs::read_link("/proc/1/ns/mnt"),
+    );
+    sees_host_init() && matches!((own, init), (Ok(own), Ok(init)) if own == init)
+}
+
+/// Whether this is a container that was given the host's processes (`--pid=host`): its mounts and its root directory
+/// are its own, yet the host's are in reach. A private mount namespace on the host's own root is not that: whoever
+/// made one wants its mounts kept apart.
+#[must_use]
+pub fn reaches_host_from_container() -> bool {
+    let root_of = |path| fs::metadata(path).map(|m| (m.dev(), m.ino()));
+    let (own, host) = (root_of("/"), root_of("/proc/1/root/"));
+    sees_host_init()
+        && !shares_host_mounts()
+        && matches!((own, host), (Ok(own), Ok(host)) if own != host)
+}
+
+/// Does `work` in a mount namespace of its own, a copy of this one, where nothing mounted below the mount point
+/// `under` reaches any other namespace.
+///
+/// # Errors
+/// When a mount namespace is refused (`EPERM` without `CAP_SYS_ADMIN`), or `under` is no mount point.
+pub fn with_private_mounts<T: Send>(
+    under: &Path,
+    work: impl FnOnce() -> T + Send,
+) -> nix::Result<T> {
+    in_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, under, None::<&str>, private, None::<&str>)?;
+        Ok(work())
+    })
+}
+
+/// Does `work` in the mount namespace and root directory of PID 1.
+///
+/// # Errors
+/// When that namespace may not be entered (`EPERM` without `CAP_SYS_ADMIN` and `CAP_SYS_PTRACE`).
+pub fn with_host_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> nix::Result<T> {
+    in_thread(|| {
+        let host = File::open("/proc/1/ns/mnt")
+            .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))?;
+        unshare(CloneFlags::CLONE_FS)?;
+        setns(host, CloneFlags::CLONE_NEWNS)?;
+        Ok(work())
+    })
+}
+
+fn in_thread<T: Send>(work: impl FnOnce() -> nix::Result<T> + Send) -> nix::Result<T> {
+    thread::scope(|scope| match scope.spawn(work).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}

@@ -1,0 +1,275 @@
+//! The public JSON, and the text tables of the same facts: this file is the contract with whoever reads our output.
+//!
+//! The keys of [`Status`] are the incumbent's, in its order; those of [`Health`] begin with them and go on.
+
+use std::io::{self, Write};
+
+use binfmt_magic::arch::Arch;
+use binfmt_magic::entry::Entry;
+use serde::Serialize;
+
+use crate::list::{Available, Listed};
+use crate::survey::{Failure, Standing, Survey, Verdict};
+use crate::trial;
+
+/// What `binfmt` prints without arguments.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// OCI platforms whose programs have just run, the host's own first.
+    pub supported: Vec<String>,
+    /// Names of all enabled entries, sorted; `null` if there are none.
+    pub emulators: Option<Vec<String>>,
+}
+
+/// What `binfmt --status --format json` prints.
+#[derive(Debug, Serialize)]
+pub struct Health {
+    /// As in [`Status`].
+    pub supported: Vec<String>,
+    /// As in [`Status`].
+    pub emulators: Option<Vec<String>>,
+    /// The platforms that were asked for; else all that are native or have a handler.
+    pub platforms: Vec<PlatformHealth>,
+    /// Entries that none of these platforms uses.
+    pub others: Vec<Other>,
+}
+
+/// How a platform does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// The kernel runs it by itself.
+    Native,
+    /// A handler runs it.
+    Works,
+    /// There is a handler, and programs do not run.
+    Broken,
+    /// There is no handler.
+    Missing,
+}
+
+/// One platform, probed.
+#[derive(Debug, Serialize)]
+pub struct PlatformHealth {
+    /// OCI platform, or QEMU's name where OCI has none.
+    pub platform: String,
+    /// QEMU's name of the architecture.
+    pub qemu: &'static str,
+    /// How it does.
+    pub state: State,
+    /// Why it does not run.
+    pub reason: Option<String>,
+    /// Name of the entry that takes its programs.
+    pub entry: Option<String>,
+    /// That entry's flags, as the kernel prints them.
+    pub flags: Option<String>,
+    /// That entry's interpreter.
+    pub interpreter: Option<String>,
+    /// Whether a program sees the `argv[0]` that its caller chose.
+    pub argv0: Option<bool>,
+    /// Processor time of one start, in microseconds.
+    pub start_us: Option<u64>,
+}
+
+/// An entry that is no platform's handler.
+#[derive(Debug, Serialize)]
+pub struct Other {
+    /// Its name.
+    pub entry: String,
+    /// Whether the kernel considers it.
+    pub enabled: bool,
+    /// Whether it is one of QEMU's.
+    pub qemu: bool,
+    /// Its interpreter.
+    pub interpreter: Option<String>,
+    /// Lines of its text that are not understood.
+    pub unknown: Vec<String>,
+}
+
+impl From<&Survey> for Status {
+    fn from(survey: &Survey) -> Self {
+        let mut names: Vec<String> = survey
+            .entries
+            .iter()
+            .filter(|e| e.enabled)
+            .map(|e| e.name.to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        let (native, foreign): (Vec<_>, Vec<_>) =
+            survey.standings.iter().partition(|s| s.is_native());
+        let host_first =
+            |s: &&Standing| Arch::of_host().is_none_or(|host| host.qemu != s.arch.qemu);
+        let mut standings: Vec<&Standing> = native.into_iter().chain(foreign).collect();
+        standings.sort_by_key(host_first);
+        Self {
+            supported: standings.into_iter().flat_map(platforms).collect(),
+            emulators: (!names.is_empty()).then_some(names),
+        }
+    }
+}
+
+/// The OCI platforms that have been seen to run.
+fn platforms(standing: &Standing) -> Vec<String> {
+    let Verdict::Works { level, .. } = standing.verdict else {
+        return Vec::new();
+    };
+    let names = standing.arch.platforms();
+    let levels =
+        (2..=level).filter_map(|level| names.first().map(|name| format!("{name}/v{level}")));
+    names
+        .iter()
+        .map(ToString::to_string)
+        .chain(levels)
+        .collect()
+}
+
+impl Health {
+    /// The health of `arches`, or of whatever is native or has a handler.
+    #[must_use]
+    pub fn new(survey: &Survey, arches: Option<&[&Arch]>) -> Self {
+        let asked = |s: &&Standing| match arches {
+            Some(arches) => arches.iter().any(|arch| arch.qemu == s.arch.qemu),
+            None => s.works() || s.handler.is_some(),
+        };
+        let Status {
+            supported,
+            emulators,
+        } = Status::from(survey);
+        let used = |entry: &Entry| {
+            survey
+                .standings
+                .iter()
+                .any(|s| s.handler.as_ref().is_some_and(|h| h.name == entry.name))
+        };
+        let others = survey
+            .entries
+            .iter()
+            .filter(|e| !used(e) && !trial::is_trial(&e.name))
+            .map(Other::from);
+        let platforms = survey
+            .standings
+            .iter()
+            .filter(asked)
+            .map(PlatformHealth::from);
+        Self {
+            supported,
+            emulators,
+            platforms: platforms.collect(),
+            others: others.collect(),
+        }
+    }
+
+    /// Those that do not run.
+    pub fn failing(&self) -> impl Iterator<Item = &PlatformHealth> {
+        self.platforms
+            .iter()
+            .filter(|p| matches!(p.state, State::Broken | State::Missing))
+    }
+}
+
+impl From<&Standing> for PlatformHealth {
+    fn from(standing: &Standing) -> Self {
+        let handler = standing.handler.as_ref();
+        let (state, reason, argv0, start_us) = match &standing.verdict {
+            Verdict::Works { argv0, micros, .. } => {
+                let state = if handler.is_some() {
+                    State::Works
+                } else {
+                    State::Native
+                };
+                (state, None, Some(*argv0), Some(*micros))
+            }
+            Verdict::Fails(failure) => {
+                let state = if handler.is_some() {
+                    State::Broken
+                } else {
+                    State::Missing
+                };
+                (state, Some(failure.to_string()), None, None)
+            }
+        };
+        Self {
+            platform: name(standing.arch),
+            qemu: standing.arch.qemu,
+            state,
+            reason,
+            entry: handler.map(|h| h.name.to_string_lossy().into_owned()),
+            flags: handler.map(|h| format!("{}{}", h.flags, h.unknown_flags)),
+            interpreter: handler.and_then(interpreter),
+            argv0,
+            start_us,
+        }
+    }
+}
+
+impl From<&Entry> for Other {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            entry: entry.name.to_string_lossy().into_owned(),
+            enabled: entry.enabled,
+            qemu: entry.is_qemu(),
+            interpreter: interpreter(entry),
+            unknown: entry.unknown.clone(),
+        }
+    }
+}
+
+fn name(arch: &Arch) -> String {
+    format!("linux/{}", arch.oci)
+}
+
+fn interpreter(entry: &Entry) -> Option<String> {
+    entry
+        .interpreter
+        .as_ref()
+        .map(|path| path.to_string_lossy().into_owned())
+}
+
+/// One architecture of `binfmt --list --format json`.
+#[derive(Debug, Serialize)]
+pub struct Architecture {
+    /// OCI platform, or QEMU's name where OCI has none.
+    pub platform: String,
+    /// QEMU's name.
+    pub qemu: &'static str,
+    /// Other names that are understood.
+    pub aliases: &'static [&'static str],
+    /// `native`, `registered`, `available` or `unavailable`.
+    pub state: &'static str,
+    /// The entry, for what is registered.
+    pub entry: Option<String>,
+    /// Why it is unavailable, or registered and yet does not run.
+    pub reason: Option<String>,
+}
+
+impl From<&Listed> for Architecture {
+    fn from(listed: &Listed) -> Self {
+        let (state, entry, reason) = match &listed.available {
+            Available::Native => ("native", None, None),
+            Available::Registered { entry, failure } => (
+                "registered",
+                Some(entry.to_string_lossy().into_owned()),
+                failure.as_ref().map(Failure::to_string),
+            ),
+            Available::Emulator => ("available", None, None),
+            Available::No(error) => ("unavailable", None, Some(error.to_string())),
+        };
+        Self {
+            platform: name(listed.arch),
+            qemu: listed.arch.qemu,
+            aliases: listed.arch.aliases,
+            state,
+            entry,
+            reason,
+        }
+    }
+}
+
+/// Writes `value` as JSON, two spaces deep, with a newline at the end.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_json(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}

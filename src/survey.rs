@@ -1,0 +1,237 @@
+//! What runs here, and through what: the table's entries and the probes' answers, put together per architecture.
+//!
+//! Reads and runs, changes nothing. Every policy module starts from a [`Survey`]; none of them trusts an entry that
+//! no probe has gone through.
+
+use std::ffi::OsStr;
+use std::fmt;
+
+use anyhow::Result;
+use binfmt_magic::arch::{ARCHES, Arch};
+use binfmt_magic::entry::Entry;
+use binfmt_magic::probe::{self, Reading};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+
+use crate::runner::{self, Handlers, Job, Outcome, Run};
+use crate::table::Table;
+
+/// What one architecture's probe showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Programs run.
+    Works {
+        /// Micro-architecture level: 1 to 4 on amd64, else 1.
+        level: u8,
+        /// Whether a program sees the `argv[0]` that its caller chose (flag P at work).
+        argv0: bool,
+        /// Processor time of one start, in microseconds.
+        micros: u64,
+    },
+    /// Programs do not run.
+    Fails(Failure),
+}
+
+/// Why programs of an architecture do not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The kernel knows no way to run them.
+    NoHandler,
+    /// The handler's interpreter is looked up where the program runs, and is not there.
+    NotPinned,
+    /// `execve(2)` fails otherwise.
+    Refused(Errno),
+    /// A signal ended the emulator.
+    Killed(i32, String),
+    /// It ended with a status that no run of the probe gives.
+    WrongAnswer(i32, String),
+    /// It did not end.
+    TimedOut(String),
+}
+
+/// One architecture on this host.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// The architecture.
+    pub arch: &'static Arch,
+    /// The entry that takes its programs: of all that match, the newest.
+    pub handler: Option<Entry>,
+    /// What the probe showed.
+    pub verdict: Verdict,
+}
+
+/// All of it.
+#[derive(Debug)]
+pub struct Survey {
+    /// The table, the newest entry first. Empty if there is none.
+    pub entries: Vec<Entry>,
+    /// Every architecture, in the order of [`ARCHES`].
+    pub standings: Vec<Standing>,
+}
+
+impl Survey {
+    /// Looks at `table` and runs the probe of every architecture, all at once.
+    ///
+    /// # Errors
+    /// When the table cannot be read or probes cannot be run at all.
+    pub fn take(table: Option<&Table>) -> Result<Self> {
+        let entries = table.map(Table::entries).transpose()?.unwrap_or_default();
+        let enabled = table.map_or(Ok(true), Table::enabled)?;
+        let jobs: Vec<Job> = ARCHES
+            .iter()
+            .map(|arch| Job {
+                arch,
+                marked: false,
+            })
+            .collect();
+        let runs = runner::run(&jobs, Handlers::Present)?;
+        let standings = jobs.iter().zip(runs).map(|(job, run)| {
+            let handler = if enabled {
+                handler_of(&entries, job.arch).cloned()
+            } else {
+                None
+            };
+            let verdict = Verdict::of(
+                job.arch,
+                handler.as_ref().is_some_and(|h| h.flags.fix_binary),
+                run,
+            );
+            Standing {
+                arch: job.arch,
+                handler,
+                verdict,
+            }
+        });
+        let standings = standings.collect();
+        Ok(Self { entries, standings })
+    }
+
+    /// The standing of `arch`.
+    ///
+    /// # Panics
+    /// Never: a survey covers every row of the table.
+    #[must_use]
+    pub fn of(&self, arch: &Arch) -> &Standing {
+        let found = self.standings.iter().find(|s| s.arch.qemu == arch.qemu);
+        found.expect("a survey covers every architecture")
+    }
+}
+
+impl Standing {
+    /// Whether programs of this architecture run.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        matches!(self.verdict, Verdict::Works { .. })
+    }
+
+    /// Whether the kernel runs them without a handler.
+    #[must_use]
+    pub fn is_native(&self) -> bool {
+        self.works() && self.handler.is_none()
+    }
+}
+
+/// The enabled entry that the kernel picks for programs of `arch`: the first in its order that matches.
+#[must_use]
+pub fn handler_of<'a>(entries: &'a [Entry], arch: &Arch) -> Option<&'a Entry> {
+    let header = arch.header();
+    entries
+        .iter()
+        .find(|entry| entry.takes(&header, OsStr::new(arch.qemu)))
+}
+
+/// Which of `arches` the kernel runs when it has no handlers. None where that cannot be found out: it takes an empty
+/// table in a user namespace, so Linux 6.7.
+#[must_use]
+pub fn native_among(arches: &[&'static Arch]) -> Vec<&'static Arch> {
+    let jobs: Vec<Job> = arches
+        .iter()
+        .map(|&arch| Job {
+            arch,
+            marked: false,
+        })
+        .collect();
+    let runs = runner::run(&jobs, Handlers::None).unwrap_or_default();
+    let ran = jobs.iter().zip(runs).filter(|(job, run)| {
+        matches!(
+            Verdict::of(job.arch, false, run.clone()),
+            Verdict::Works { .. }
+        )
+    });
+    ran.map(|(job, _)| job.arch).collect()
+}
+
+impl Verdict {
+    /// What `run` of the probe of `arch` shows. `pinned`: whether its handler has flag F.
+    #[must_use]
+    pub fn of(arch: &Arch, pinned: bool, run: Run) -> Self {
+        let complaint = run.complaint;
+        Self::Fails(match run.outcome {
+            Outcome::Exited(status) => match probe::read(arch, status) {
+                Reading::Kept { level } => {
+                    return Self::Works {
+                        level,
+                        argv0: true,
+                        micros: run.micros,
+                    };
+                }
+                Reading::Replaced { level } => {
+                    return Self::Works {
+                        level,
+                        argv0: false,
+                        micros: run.micros,
+                    };
+                }
+                Reading::Wrong => Failure::WrongAnswer(status, complaint),
+            },
+            Outcome::Killed(signal) => Failure::Killed(signal, complaint),
+            Outcome::TimedOut => Failure::TimedOut(complaint),
+            Outcome::Refused(errno) => match Errno::from_raw(errno) {
+                Errno::ENOEXEC => Failure::NoHandler,
+                Errno::ENOENT if !pinned => Failure::NotPinned,
+                errno => Failure::Refused(errno),
+            },
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let complaint = match self {
+            Self::NoHandler => return f.write_str("no handler"),
+            Self::NotPinned => {
+                return f
+                    .write_str("not pinned (no flag F): containers do not find its interpreter");
+            }
+            Self::Refused(Errno::ELOOP) => {
+                return f.write_str("its interpreter is itself taken by a handler (ELOOP)");
+            }
+            Self::Refused(errno) => {
+                return write!(
+                    f,
+                    "the kernel does not start it: {} ({errno:?})",
+                    errno.desc()
+                );
+            }
+            Self::Killed(signal, complaint) => {
+                match Signal::try_from(*signal) {
+                    Ok(name) => write!(f, "killed by {name}")?,
+                    Err(_) => write!(f, "killed by signal {signal}")?,
+                }
+                complaint
+            }
+            Self::WrongAnswer(status, complaint) => {
+                write!(f, "wrong answer (exit status {status})")?;
+                complaint
+            }
+            Self::TimedOut(complaint) => {
+                f.write_str("timed out")?;
+                complaint
+            }
+        };
+        match complaint.lines().next_back() {
+            Some(last) => write!(f, "; the emulator said: {last}"),
+            None => Ok(()),
+        }
+    }
+}

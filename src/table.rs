@@ -1,0 +1,345 @@
+//! The kernel's table: list, register, remove, lock; and what each errno of those means.
+//!
+//! Owns every read and write below the `binfmt_misc` mount point. How that mount came about is [`crate::mount`]'s
+//! business; which entries ought to be there is decided by [`crate::install`] and [`crate::uninstall`].
+//!
+//! Rests on `Documentation/admin-guide/binfmt-misc.rst` and `fs/binfmt_misc.c`.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use binfmt_magic::entry::Entry;
+use binfmt_magic::rule::Rule;
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag, openat};
+use nix::sys::stat::Mode;
+
+/// How long a second call waits for the one that holds the lock. An install of everything takes well under a second.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// An open `binfmt_misc` mount. All access goes through the directory that was opened, so a mount that another
+/// process lays over the path afterwards does not divert it.
+#[derive(Debug)]
+pub struct Table {
+    path: PathBuf,
+    dir: File,
+}
+
+/// Held while the table is changed; dropped, or the process killed, it is free again. It is an advisory lock on the
+/// root of the file system itself, so that it works across containers and leaves no file behind.
+#[derive(Debug)]
+pub struct Lock {
+    _held: Flock<File>,
+}
+
+impl Table {
+    /// Takes `dir`, an open directory at the root of a `binfmt_misc` file system; `path` is how messages call it.
+    #[must_use]
+    pub fn new(path: &Path, dir: File) -> Self {
+        Self {
+            path: path.to_owned(),
+            dir,
+        }
+    }
+
+    /// The mount point, as messages call it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the kernel says of a file of this table: times, and the device that is the superblock.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub fn metadata(&self, name: &str) -> io::Result<Metadata> {
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        File::from(openat(&self.dir, name, flags, Mode::empty())?).metadata()
+    }
+
+    /// Whether the table as a whole is switched on (`status`). Off, no entry has any effect.
+    ///
+    /// # Errors
+    /// When `status` cannot be read.
+    pub fn enabled(&self) -> Result<bool, TableError> {
+        let text = self.read(OsStr::new("status"))?;
+        Ok(text.starts_with(b"enabled"))
+    }
+
+    /// All entries, the one that the kernel tries first in front.
+    ///
+    /// The kernel tries the newest registration first, and lists a directory of this file system newest first too
+    /// (`d_alloc` puts a new dentry at the head of its parent's children). Entries that vanish between listing and
+    /// reading are left out.
+    ///
+    /// # Errors
+    /// When the directory or an entry cannot be read.
+    pub fn entries(&self) -> Result<Vec<Entry>, TableError> {
+        let mut entries = Vec::new();
+        for name in self.names()? {
+            match self.read(&name) {
+                Ok(text) => entries.push(Entry::parse(&name, &text)),
+                Err(error) if error.errno == Errno::ENOENT => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Hands `rule` to the kernel in one `write(2)`, as `register` demands.
+    ///
+    /// # Errors
+    /// The kernel's refusal, with its meaning; or a rule that the kernel would refuse.
+    pub fn register(&self, rule: &Rule) -> Result<(), RegisterError> {
+        let line = rule.encode().map_err(RegisterError::Rule)?;
+        self.write(OsStr::new("register"), &line)
+            .map_err(|refused| RegisterError::Refused {
+                refused,
+                name: rule.name.clone(),
+                interpreter: rule.interpreter.clone(),
+            })
+    }
+
+    /// Removes the entry `name`. One that is not there is fine.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn remove(&self, name: &OsStr) -> Result<(), TableError> {
+        match self.write(name, b"-1") {
+            Err(error) if error.errno == Errno::ENOENT => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Waits until no other call changes this table, then keeps others out.
+    ///
+    /// # Errors
+    /// When the lock is still taken after a minute, or this file system cannot be locked.
+    pub fn lock(&self) -> Result<Lock, TableError> {
+        let refused = |errno| self.error(Op::Lock, OsStr::new("."), errno);
+        // a description of its own: two calls in one process would share the lock of a duplicate
+        let mut dir = self.open(
+            OsStr::new("."),
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY,
+            Op::Lock,
+        )?;
+        let patience = Instant::now() + LOCK_PATIENCE;
+        loop {
+            dir = match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+                Ok(held) => return Ok(Lock { _held: held }),
+                Err((dir, Errno::EWOULDBLOCK)) if Instant::now() < patience => dir,
+                Err((_, errno)) => return Err(refused(errno)),
+            };
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn names(&self) -> Result<Vec<OsString>, TableError> {
+        let refused = |errno| self.error(Op::Read, OsStr::new("."), errno);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut dir = Dir::openat(&self.dir, ".", flags, Mode::empty()).map_err(refused)?;
+        let mut names = Vec::new();
+        for item in dir.iter() {
+            let item = item.map_err(refused)?;
+            let name = item.file_name().to_bytes();
+            if item.file_type() != Some(Type::Directory) && name != b"register" && name != b"status"
+            {
+                names.push(OsStr::from_bytes(name).to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn read(&self, name: &OsStr) -> Result<Vec<u8>, TableError> {
+        let mut file = self.open(name, OFlag::O_RDONLY, Op::Read)?;
+        let mut text = Vec::new();
+        match file.read_to_end(&mut text) {
+            Ok(_) => Ok(text),
+            Err(error) => Err(self.error(Op::Read, name, errno_of(&error))),
+        }
+    }
+
+    fn write(&self, name: &OsStr, line: &[u8]) -> Result<(), TableError> {
+        let mut file = self.open(name, OFlag::O_WRONLY, Op::Open)?;
+        match file.write(line) {
+            Ok(written) if written == line.len() => Ok(()),
+            Ok(_) => Err(self.error(Op::Write, name, Errno::EIO)),
+            Err(error) => Err(self.error(Op::Write, name, errno_of(&error))),
+        }
+    }
+
+    fn open(&self, name: &OsStr, flags: OFlag, op: Op) -> Result<File, TableError> {
+        openat(&self.dir, name, flags | OFlag::O_CLOEXEC, Mode::empty())
+            .map(File::from)
+            .map_err(|errno| self.error(op, name, errno))
+    }
+
+    fn error(&self, op: Op, name: &OsStr, errno: Errno) -> TableError {
+        TableError {
+            op,
+            path: self.path.join(name),
+            errno,
+        }
+    }
+}
+
+/// An entry's name as messages show it: names may be any bytes but a slash.
+#[must_use]
+pub fn shown(name: &OsStr) -> String {
+    name.to_string_lossy().escape_debug().to_string()
+}
+
+fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// What was being done to a file of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Op {
+    Read,
+    Open,
+    Write,
+    Lock,
+}
+
+/// A file of the table could not be read or written.
+#[derive(Debug)]
+pub struct TableError {
+    op: Op,
+    path: PathBuf,
+    errno: Errno,
+}
+
+impl fmt::Display for TableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match (self.op, self.errno) {
+            (Op::Lock, Errno::EWOULDBLOCK) => write!(
+                f,
+                "another call has held the lock on {path} for a minute; end it, or try again"
+            ),
+            (Op::Open, Errno::EACCES | Errno::EPERM) => {
+                write!(f, "permission denied opening {path}; {}", denied())
+            }
+            (Op::Open, Errno::EROFS) => write!(
+                f,
+                "{path} is on a read-only mount; mount it read-write: mount -o remount,rw <mount point>"
+            ),
+            (Op::Open, Errno::ENOENT) => write!(
+                f,
+                "{path} does not exist; is binfmt_misc still mounted there?"
+            ),
+            (op, errno) => {
+                let verb = match op {
+                    Op::Read => "read",
+                    Op::Open => "open",
+                    Op::Write => "write",
+                    Op::Lock => "lock",
+                };
+                write!(f, "cannot {verb} {path}: {} ({errno:?})", errno.desc())
+            }
+        }
+    }
+}
+
+impl std::error::Error for TableError {}
+
+/// Root is refused by a security module only; anyone else lacks root.
+fn denied() -> &'static str {
+    if nix::unistd::geteuid().is_root() {
+        "a security module (SELinux, AppArmor) or a missing capability forbids it: run the container with --privileged"
+    } else {
+        "run as root, or the container with --privileged"
+    }
+}
+
+/// An entry could not be registered.
+#[derive(Debug)]
+pub enum RegisterError {
+    /// The rule itself cannot be written as a line that the kernel takes.
+    Rule(binfmt_magic::rule::RuleError),
+    /// The kernel said no.
+    Refused {
+        /// What the kernel refused, and how.
+        refused: TableError,
+        /// The entry's name.
+        name: OsString,
+        /// The interpreter that was to be opened.
+        interpreter: PathBuf,
+    },
+}
+
+impl fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (refused, name, interpreter) = match self {
+            Self::Rule(error) => return error.fmt(f),
+            Self::Refused {
+                refused,
+                name,
+                interpreter,
+            } => (refused, shown(name), interpreter.display()),
+        };
+        match (refused.op, refused.errno) {
+            (Op::Write, Errno::EEXIST) => write!(
+                f,
+                "cannot register {name}: an entry of this name is there already"
+            ),
+            (Op::Write, Errno::ENOENT) => write!(
+                f,
+                "cannot register {name}: {interpreter} does not exist (ENOENT)"
+            ),
+            (Op::Write, Errno::EACCES) => write!(
+                f,
+                "cannot register {name}: {interpreter} may not be executed (EACCES); check its mode, and whether its \
+                 file system is mounted noexec"
+            ),
+            (Op::Write, Errno::ETXTBSY) => write!(
+                f,
+                "cannot register {name}: {interpreter} is being written (ETXTBSY); try again once its writer is done"
+            ),
+            (Op::Write, Errno::ELOOP) => write!(
+                f,
+                "cannot register {name}: {interpreter} is a circle of symbolic links (ELOOP)"
+            ),
+            (Op::Write, Errno::ENAMETOOLONG) => write!(
+                f,
+                "cannot register {name}: a name is too long (ENAMETOOLONG)"
+            ),
+            (Op::Write, Errno::ENOMEM) => write!(
+                f,
+                "cannot register {name}: the kernel is out of memory (ENOMEM)"
+            ),
+            (Op::Write, Errno::EINVAL) => write!(f, "cannot register {name}: {}", rejected()),
+            _ => write!(f, "cannot register {name}: {refused}"),
+        }
+    }
+}
+
+impl std::error::Error for RegisterError {}
+
+/// The encoder keeps to the syntax, so a rejection is about what this kernel does not know; flag F came with 4.8.
+fn rejected() -> String {
+    let release = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned());
+    let release = release.unwrap_or_default();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::parse::<u32>);
+    let version = (
+        numbers.next().and_then(Result::ok),
+        numbers.next().and_then(Result::ok),
+    );
+    if version < (Some(4), Some(8)) {
+        format!(
+            "kernel {release} has no flag F (needs 4.8 or newer): programs in containers would not find the emulator"
+        )
+    } else {
+        format!("kernel {release} rejects the line (EINVAL)")
+    }
+}

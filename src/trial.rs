@@ -1,0 +1,76 @@
+//! Trying an emulator out through the kernel before any program meets it.
+//!
+//! A trial entry is registered like the real one, but its magic also asks for the mark that only a trial's probe
+//! carries in the padding of its ELF header. Flags, pin and `argv[0]` are proven for real; no other program is touched,
+//! whatever the outcome, and whatever instant this process is killed at.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::Result;
+use binfmt_magic::arch::Arch;
+use binfmt_magic::entry::Entry;
+use binfmt_magic::rule::{Matcher, Rule};
+
+use crate::runner::{self, Handlers, Job};
+use crate::survey::Verdict;
+use crate::table::Table;
+
+/// What trial entries are called, so that those of a killed call are known.
+const PREFIX: &str = "binfmt-trial-";
+
+/// Tries every rule at once; the verdicts are in their order. A rule that the kernel refuses gives that error.
+///
+/// # Errors
+/// When probes cannot be run at all, or a trial entry cannot be removed again.
+pub fn run(table: &Table, candidates: &[(&'static Arch, &Rule)]) -> Result<Vec<Result<Verdict>>> {
+    let trials: Vec<Rule> = candidates.iter().map(|(_, rule)| trial_of(rule)).collect();
+    let registered: Vec<_> = trials.iter().map(|trial| table.register(trial)).collect();
+    let jobs: Vec<Job> = candidates
+        .iter()
+        .map(|&(arch, _)| Job { arch, marked: true })
+        .collect();
+    let runs = runner::run(&jobs, Handlers::Present);
+    for trial in &trials {
+        table.remove(&trial.name)?;
+    }
+    let verdicts = registered
+        .into_iter()
+        .zip(runs?)
+        .zip(&jobs)
+        .map(|((registered, run), job)| {
+            registered?;
+            Ok(Verdict::of(job.arch, true, run))
+        });
+    Ok(verdicts.collect())
+}
+
+/// Removes what trials of a killed call left.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn clear(table: &Table, entries: &[Entry]) -> Result<()> {
+    for entry in entries.iter().filter(|entry| is_trial(&entry.name)) {
+        table.remove(&entry.name)?;
+    }
+    Ok(())
+}
+
+/// Whether an entry of this name is a trial's.
+#[must_use]
+pub fn is_trial(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(PREFIX.as_bytes())
+}
+
+fn trial_of(rule: &Rule) -> Rule {
+    let mut name = OsString::from(PREFIX);
+    name.push(&rule.name);
+    let mut trial = Rule {
+        name,
+        ..rule.clone()
+    };
+    if let Matcher::Magic { magic, .. } = &mut trial.matcher {
+        runner::mark(magic);
+    }
+    trial
+}

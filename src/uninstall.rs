@@ -1,0 +1,156 @@
+//! Uninstalling: removing QEMU's entries by architecture, name or pattern, and nobody else's unless forced.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::Result;
+use binfmt_magic::arch::Arch;
+use binfmt_magic::entry::Entry;
+use binfmt_magic::platform::{self, Platform};
+
+use crate::table::{Table, TableError};
+use crate::trial;
+
+/// What became of one item of the list, or of one entry that it stands for.
+#[derive(Debug)]
+pub struct Removal {
+    /// The entry's name; QEMU's name of an architecture; or the item as it was written.
+    pub label: OsString,
+    /// What became of it.
+    pub result: Result<Outcome, Refusal>,
+}
+
+/// A removal that is in order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// These entries are gone.
+    Removed(Vec<OsString>),
+    /// There was nothing to remove.
+    NotFound,
+}
+
+/// Why an entry is still there.
+#[derive(Debug)]
+pub enum Refusal {
+    /// It is not one of QEMU's.
+    NotQemu,
+    /// The kernel does not remove it.
+    Kernel(TableError),
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotQemu => f.write_str("kept: not one of QEMU's; --force removes it"),
+            Self::Kernel(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Removes what `list` names: architectures, entry names, patterns (`qemu-*`), `all`. Without `force` only QEMU's.
+///
+/// # Errors
+/// When the table cannot be locked or read.
+pub fn uninstall(table: &Table, list: &str, force: bool) -> Result<Vec<Removal>> {
+    let _lock = table.lock()?;
+    let mut removals = Vec::new();
+    for item in platform::items(list) {
+        let entries = table.entries()?;
+        removals.extend(remove_item(table, &entries, item, force));
+    }
+    trial::clear(table, &table.entries()?)?;
+    Ok(removals)
+}
+
+/// Removes QEMU's entries but those of the architectures in `keep`.
+///
+/// # Errors
+/// When the table cannot be locked or read.
+pub fn uninstall_others(table: &Table, keep: &[&Arch]) -> Result<Vec<Removal>> {
+    let _lock = table.lock()?;
+    let entries = table.entries()?;
+    let kept = |entry: &Entry| keep.iter().any(|arch| is_for(entry, arch));
+    let others = entries
+        .iter()
+        .filter(|entry| entry.is_qemu() && !kept(entry));
+    Ok(others.map(|entry| remove_entry(table, entry)).collect())
+}
+
+fn remove_item(table: &Table, entries: &[Entry], item: &str, force: bool) -> Vec<Removal> {
+    let ours = |entry: &&Entry| entry.is_qemu() || force;
+    if item.eq_ignore_ascii_case("all") {
+        return entries
+            .iter()
+            .filter(ours)
+            .map(|entry| remove_entry(table, entry))
+            .collect();
+    }
+    if item.contains(['*', '?', '[']) {
+        let fits = |entry: &&Entry| fast_glob::glob_match(item.as_bytes(), entry.name.as_bytes());
+        return entries
+            .iter()
+            .filter(fits)
+            .filter(ours)
+            .map(|entry| remove_entry(table, entry))
+            .collect();
+    }
+    let arch = item.parse::<Platform>().ok().map(|platform| platform.arch);
+    let named = |entry: &Entry| is_named(&entry.name, item);
+    if arch.is_none() && entries.iter().any(|e| named(e) && !ours(&e)) {
+        return vec![Removal {
+            label: item.into(),
+            result: Err(Refusal::NotQemu),
+        }];
+    }
+    let fits = |entry: &&Entry| named(entry) || arch.is_some_and(|arch| is_for(entry, arch));
+    let label = OsString::from(arch.map_or(item, |arch| arch.qemu));
+    vec![remove_all(
+        table,
+        label,
+        entries.iter().filter(ours).filter(fits),
+    )]
+}
+
+fn remove_entry(table: &Table, entry: &Entry) -> Removal {
+    remove_all(table, entry.name.clone(), std::iter::once(entry))
+}
+
+fn remove_all<'a>(
+    table: &Table,
+    label: OsString,
+    entries: impl Iterator<Item = &'a Entry>,
+) -> Removal {
+    let mut removed = Vec::new();
+    for entry in entries {
+        if let Err(error) = table.remove(&entry.name) {
+            return Removal {
+                label,
+                result: Err(Refusal::Kernel(error)),
+            };
+        }
+        removed.push(entry.name.clone());
+    }
+    let outcome = if removed.is_empty() {
+        Outcome::NotFound
+    } else {
+        Outcome::Removed(removed)
+    };
+    Removal {
+        label,
+        result: Ok(outcome),
+    }
+}
+
+/// As the incumbent matches: the whole name, or what follows a dash.
+fn is_named(name: &OsStr, item: &str) -> bool {
+    let before = name.as_bytes().strip_suffix(item.as_bytes());
+    before.is_some_and(|before| before.is_empty() || before.ends_with(b"-"))
+}
+
+fn is_for(entry: &Entry, arch: &Arch) -> bool {
+    let name = OsStr::new(arch.qemu);
+    entry
+        .matcher
+        .as_ref()
+        .is_some_and(|matcher| matcher.matches(&arch.header(), name))
+}
