@@ -171,7 +171,7 @@ refuse_strangers() { # nothing may be lost but what an earlier call brought
 
 main() {
   parse "$@"
-  if ! command -v apt-get dpkg-deb >/dev/null; then
+  if ! { command -v apt-get && command -v dpkg-deb; } >/dev/null; then
     fail 'there is no apt on this machine' 'on another system, put static QEMU emulators into a folder of your own'
   fi
   [[ -n $arch ]] || arch=$(dpkg --print-architecture)

@@ -95,12 +95,10 @@ impl From<&Survey> for Status {
             .map(|e| e.name.to_string_lossy().into_owned())
             .collect();
         names.sort();
-        let (native, foreign): (Vec<_>, Vec<_>) =
-            survey.standings.iter().partition(|s| s.is_native());
-        let host_first =
+        let is_foreign =
             |s: &&Standing| Arch::of_host().is_none_or(|host| host.qemu != s.arch.qemu);
-        let mut standings: Vec<&Standing> = native.into_iter().chain(foreign).collect();
-        standings.sort_by_key(host_first);
+        let mut standings: Vec<&Standing> = survey.standings.iter().collect();
+        standings.sort_by_key(is_foreign);
         Self {
             supported: standings.into_iter().flat_map(platforms).collect(),
             emulators: (!names.is_empty()).then_some(names),

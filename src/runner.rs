@@ -31,7 +31,6 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use serde::{Deserialize, Serialize};
 
 use crate::mount::DEFAULT as MOUNT_POINT;
 
@@ -62,7 +61,7 @@ pub struct Job {
 }
 
 /// What came of starting one probe.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It ended by itself with this status.
     Exited(i32),
@@ -75,7 +74,7 @@ pub enum Outcome {
 }
 
 /// The outcome of one [`Job`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     /// What came of it.
     pub outcome: Outcome,
@@ -83,6 +82,44 @@ pub struct Run {
     pub micros: u64,
     /// What the emulator complained of on stderr; at most a few kilobytes.
     pub complaint: String,
+}
+
+impl Run {
+    /// Four fields, each ended by a NUL: kind, its number, time, complaint.
+    fn to_fields(&self) -> String {
+        let (kind, number) = match self.outcome {
+            Outcome::Exited(status) => ("exited", status),
+            Outcome::Killed(signal) => ("killed", signal),
+            Outcome::TimedOut => ("timed out", 0),
+            Outcome::Refused(errno) => ("refused", errno),
+        };
+        let complaint = self.complaint.replace('\0', " ");
+        format!("{kind}\0{number}\0{}\0{complaint}\0", self.micros)
+    }
+
+    fn parse_all(answer: &str) -> Option<Vec<Self>> {
+        let fields: Vec<&str> = answer.split_terminator('\0').collect();
+        fields.chunks(4).map(Self::parse).collect()
+    }
+
+    fn parse(fields: &[&str]) -> Option<Self> {
+        let [kind, number, micros, complaint] = fields else {
+            return None;
+        };
+        let number = number.parse().ok()?;
+        let outcome = match *kind {
+            "exited" => Outcome::Exited(number),
+            "killed" => Outcome::Killed(number),
+            "timed out" => Outcome::TimedOut,
+            "refused" => Outcome::Refused(number),
+            _ => return None,
+        };
+        Some(Self {
+            outcome,
+            micros: micros.parse().ok()?,
+            complaint: (*complaint).to_owned(),
+        })
+    }
 }
 
 /// Marks a probe, or the magic that is to match nothing but marked probes, in the padding of `e_ident` (gABI, figure
@@ -121,9 +158,9 @@ pub fn run(jobs: &[Job], handlers: Handlers) -> Result<Vec<Run>> {
         let reason = String::from_utf8_lossy(&output.stderr);
         bail!("cannot run the probes: {}", reason.trim_end());
     }
-    let runs: Vec<Run> =
-        serde_json::from_slice(&output.stdout).context("cannot read what the probes answered")?;
-    Ok(runs)
+    let answer = String::from_utf8_lossy(&output.stdout);
+    let runs = Run::parse_all(&answer).filter(|runs| runs.len() == jobs.len());
+    runs.context("cannot read what the probes answered")
 }
 
 /// The other side of [`run`]: what the process does that was started with [`VERB`]. `words` follow the verb.
@@ -154,8 +191,10 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
             runs[i] = run;
         }
     }
-    serde_json::to_writer(&mut answer, &runs)?;
-    Ok(())
+    for run in &runs {
+        answer.write_all(run.to_fields().as_bytes())?;
+    }
+    Ok(answer.flush()?)
 }
 
 fn parse_job(word: &OsStr) -> Result<Job> {
@@ -396,4 +435,37 @@ fn complaint(stderr: &mut ChildStderr) -> String {
     let set = fcntl(stderr.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
     let length = set.map_or(Ok(0), |_| stderr.read(&mut text)).unwrap_or(0);
     String::from_utf8_lossy(&text[..length]).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_survive_the_way_between_the_processes() {
+        let run = |outcome, complaint: &str| Run {
+            outcome,
+            micros: 4100,
+            complaint: complaint.to_owned(),
+        };
+        let runs = [
+            run(Outcome::Exited(81), ""),
+            run(Outcome::Killed(11), "two\nlines"),
+            run(Outcome::TimedOut, "ünïcode"),
+            run(Outcome::Refused(8), ""),
+        ];
+        let answer: String = runs.iter().map(Run::to_fields).collect();
+        assert_eq!(Run::parse_all(&answer).unwrap(), runs);
+        assert_eq!(Run::parse_all(&answer[..answer.len() - 3]), None);
+        assert_eq!(Run::parse_all("exited\0many\0\x31\0\0"), None);
+    }
+
+    #[test]
+    fn the_mark_is_no_magic_of_any_architecture() {
+        for arch in &binfmt_magic::arch::ARCHES {
+            let mut marked = probe::elf(arch);
+            mark(&mut marked);
+            assert!(!arch.matches(&marked), "{}", arch.qemu);
+        }
+    }
 }

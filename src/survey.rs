@@ -70,34 +70,39 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Looks at `table` and runs the probe of every architecture, all at once.
+    /// Looks at `table` and runs, all at once, the probe of every architecture that has a handler, or that a kernel for
+    /// this host may run natively. No other can run, and trying would make the kernel look for a module each time
+    /// (`request_module` in `search_binary_handler`).
     ///
     /// # Errors
     /// When the table cannot be read or probes cannot be run at all.
     pub fn take(table: Option<&Table>) -> Result<Self> {
         let entries = table.map(Table::entries).transpose()?.unwrap_or_default();
         let enabled = table.map_or(Ok(true), Table::enabled)?;
-        let jobs: Vec<Job> = ARCHES
+        let handlers = ARCHES.iter().map(|arch| {
+            let handler = handler_of(&entries, arch).filter(|_| enabled);
+            (arch, handler.cloned())
+        });
+        let handlers: Vec<(&'static Arch, Option<Entry>)> = handlers.collect();
+        let worth = handlers
             .iter()
-            .map(|arch| Job {
+            .filter(|(arch, handler)| handler.is_some() || may_be_native(arch));
+        let jobs: Vec<Job> = worth
+            .map(|&(arch, _)| Job {
                 arch,
                 marked: false,
             })
             .collect();
         let runs = runner::run(&jobs, Handlers::Present)?;
-        let standings = jobs.iter().zip(runs).map(|(job, run)| {
-            let handler = if enabled {
-                handler_of(&entries, job.arch).cloned()
-            } else {
-                None
-            };
-            let verdict = Verdict::of(
-                job.arch,
-                handler.as_ref().is_some_and(|h| h.flags.fix_binary),
-                run,
-            );
+        let mut runs = jobs.iter().zip(runs).peekable();
+        let standings = handlers.into_iter().map(|(arch, handler)| {
+            let run = runs.next_if(|(job, _)| job.arch.qemu == arch.qemu);
+            let pinned = handler.as_ref().is_some_and(|entry| entry.flags.fix_binary);
+            let verdict = run.map_or(Verdict::Fails(Failure::NoHandler), |(_, run)| {
+                Verdict::of(arch, pinned, run)
+            });
             Standing {
-                arch: job.arch,
+                arch,
                 handler,
                 verdict,
             }
@@ -140,12 +145,17 @@ pub fn handler_of<'a>(entries: &'a [Entry], arch: &Arch) -> Option<&'a Entry> {
         .find(|entry| entry.takes(&header, OsStr::new(arch.qemu)))
 }
 
+fn may_be_native(arch: &Arch) -> bool {
+    Arch::of_host().is_none_or(|host| host.qemu == arch.qemu || host.compat.contains(&arch.qemu))
+}
+
 /// Which of `arches` the kernel runs when it has no handlers. None where that cannot be found out: it takes an empty
 /// table in a user namespace, so Linux 6.7.
 #[must_use]
 pub fn native_among(arches: &[&'static Arch]) -> Vec<&'static Arch> {
     let jobs: Vec<Job> = arches
         .iter()
+        .filter(|arch| may_be_native(arch))
         .map(|&arch| Job {
             arch,
             marked: false,

@@ -67,20 +67,14 @@ pub fn write_health(out: &mut dyn Write, health: &Health, colour: bool) -> io::R
 /// # Errors
 /// Those of `out`.
 pub fn write_list(out: &mut dyn Write, list: &[Architecture], colour: bool) -> io::Result<()> {
-    let mut rows = vec![row(["PLATFORM", "STATE", "QEMU", "ALSO CALLED", ""])];
+    let mut rows = vec![row(["PLATFORM", "STATE", "QEMU", "ENTRY OR REASON"])];
     for arch in list {
         let note = arch
             .reason
             .as_deref()
             .or(arch.entry.as_deref())
             .unwrap_or("");
-        rows.push(row([
-            &arch.platform,
-            arch.state,
-            arch.qemu,
-            &arch.aliases.join(" "),
-            note,
-        ]));
+        rows.push(row([&arch.platform, arch.state, arch.qemu, note]));
     }
     write_columns(out, &rows, colour)
 }

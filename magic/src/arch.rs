@@ -53,6 +53,8 @@ pub struct Arch {
     pub distinct_flags: u32,
     /// Mask bytes, by offset, that QEMU has different from everybody else's.
     pub odd_mask: &'static [(usize, u8)],
+    /// QEMU names of what this architecture's kernels may run natively besides itself; whether one does, the probe shows.
+    pub compat: &'static [&'static str],
     /// How many micro-architecture levels the probe tells apart, see [`crate::probe::read`].
     pub levels: u8,
     /// Machine code of the probe: `exit_group(argv[0][0])`, see [`crate::probe`].
@@ -194,8 +196,9 @@ fn qemu_name(rust: &str, big_endian: bool) -> &str {
     }
 }
 
-/// Is there no header at all that both patterns match? True if they ask for different values of one bit.
-const fn disjoint(one: &Arch, other: &Arch) -> bool {
+/// Is there no header at all that both rows match? True if they ask for different values of one bit.
+#[must_use]
+pub const fn disjoint(one: &Arch, other: &Arch) -> bool {
     let (magics, masks) = ((one.magic(), other.magic()), (one.mask(), other.mask()));
     let mut at = 0;
     while at < one.magic().len && at < other.magic().len {
@@ -245,10 +248,31 @@ mod tests {
     #[test]
     fn platforms_are_of_the_rows_architecture() {
         for arch in &ARCHES {
-            assert!(!arch.platforms().is_empty(), "{}", arch.qemu);
+            assert_eq!(
+                arch.platforms().is_empty(),
+                arch.qemu == "i486",
+                "{}",
+                arch.qemu
+            );
             for platform in arch.platforms() {
                 let name = platform.split('/').nth(1);
                 assert_eq!(name, Some(arch.oci), "{}", arch.qemu);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_kernel_may_run_besides_is_a_row_too() {
+        for arch in &ARCHES {
+            for other in arch.compat {
+                let row = Arch::by_qemu(other);
+                let (class, order) = row.map(|row| (row.class, row.endian)).unzip();
+                assert_eq!(
+                    (class, order),
+                    (Some(Class::Elf32), Some(arch.endian)),
+                    "{}: {other}",
+                    arch.qemu
+                );
             }
         }
     }

@@ -205,7 +205,7 @@ fn is_plain(text: &OsStr) -> bool {
 /// The byte that two hexadecimal digits stand for.
 pub(crate) fn hex_byte(high: u8, low: u8) -> Option<u8> {
     let digit = |digit| char::from(digit).to_digit(16);
-    u8::try_from(digit(high)? << 4 | digit(low)?).ok()
+    u8::try_from((digit(high)? << 4) | digit(low)?).ok()
 }
 
 #[cfg(test)]

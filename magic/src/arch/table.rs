@@ -28,6 +28,7 @@ macro_rules! row {
             distinct_flags: 0,
             odd_mask: &[],
             levels: 1,
+            compat: &[],
             code: &[],
         }
     };
@@ -126,11 +127,13 @@ pub static ARCHES: [Arch; 34] = [
             0xb8, 0xe7, 0x00, 0x00, 0x00,       // exit: mov eax, 231
             0x0f, 0x05,                         // syscall
         ],
+        compat: &["i386", "i486"],
         ..row!("x86_64", "amd64", Elf64, Little, 62)
     },
     Arch {
         aliases: &["arm64v8"],
         code: AARCH64,
+        compat: &["arm"],
         ..row!("aarch64", "arm64", Elf64, Little, 183)
     },
     Arch {
@@ -140,6 +143,7 @@ pub static ARCHES: [Arch; 34] = [
             0x93, 0x08, 0xe0, 0x05, // li a7, 94
             0x73, 0x00, 0x00, 0x00, // ecall
         ],
+        compat: &["riscv32"],
         ..row!("riscv64", "riscv64", Elf64, Little, 243)
     },
     Arch {
@@ -151,6 +155,7 @@ pub static ARCHES: [Arch; 34] = [
             0x38, 0x00, 0x00, 0xea, // li r0, 234
             0x44, 0x00, 0x00, 0x02, // sc
         ],
+        compat: &["ppc"],
         ..row!("ppc64", "ppc64", Elf64, Big, 21)
     },
     Arch {
@@ -177,6 +182,7 @@ pub static ARCHES: [Arch; 34] = [
         aliases: &["x86", "i586", "i686"],
         odd_mask: LOOSE_IDENT,
         code: X86_32,
+        compat: &["i486"],
         ..row!("i386", "386", Elf32, Little, 3)
     },
     Arch {
@@ -188,6 +194,7 @@ pub static ARCHES: [Arch; 34] = [
             0x00, 0x00, 0x84, 0x90, // lbu $a0, 0($a0)
             0x0c, 0x00, 0x00, 0x00, // syscall
         ],
+        compat: &["mipsel", "mipsn32el"],
         ..row!("mips64el", "mips64le", Elf64, Little, 8)
     },
     Arch {
@@ -199,6 +206,7 @@ pub static ARCHES: [Arch; 34] = [
             0x90, 0x84, 0x00, 0x00, // lbu $a0, 0($a0)
             0x00, 0x00, 0x00, 0x0c, // syscall
         ],
+        compat: &["mips", "mipsn32"],
         ..row!("mips64", "mips64", Elf64, Big, 8)
     },
     Arch {
@@ -222,6 +230,7 @@ pub static ARCHES: [Arch; 34] = [
     },
     Arch {
         code: AARCH64,
+        compat: &["armeb"],
         ..row!("aarch64_be", "arm64be", Elf64, Big, 183)
     },
     Arch {
@@ -263,8 +272,10 @@ pub static ARCHES: [Arch; 34] = [
         ..row!("hppa", "hppa", Elf32, Big, 15)
     },
     Arch {
-        // EM_486: obsolete, but a kernel that runs i386 programs takes it, and so does QEMU's i386 emulator
+        // EM_486: obsolete, but a kernel that runs i386 programs takes it, and so does QEMU's i386 emulator.
+        // No OCI platform: images call the same programs 386
         interpreter: "i386",
+        platforms: &[],
         odd_mask: LOOSE_IDENT,
         code: X86_32,
         ..row!("i486", "i486", Elf32, Little, 6)
@@ -402,6 +413,7 @@ pub static ARCHES: [Arch; 34] = [
     },
     Arch {
         code: SPARC,
+        compat: &["sparc32plus"],
         ..row!("sparc", "sparc", Elf32, Big, 2)
     },
     Arch {
@@ -416,6 +428,7 @@ pub static ARCHES: [Arch; 34] = [
             0x82, 0x10, 0x20, 0xbc, // mov 188, %g1
             0x91, 0xd0, 0x20, 0x6d, // ta 0x6d
         ],
+        compat: &["sparc", "sparc32plus"],
         ..row!("sparc64", "sparc64", Elf64, Big, 43)
     },
     Arch {
