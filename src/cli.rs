@@ -5,8 +5,6 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, ValueEnum};
 
-use crate::mount;
-
 /// Teach this Linux host to run programs of other CPU architectures, with QEMU's user emulators.
 ///
 /// Without arguments: what runs here, as JSON.
@@ -35,9 +33,9 @@ pub struct Cli {
     /// Show the versions of binfmt and of its QEMU
     #[arg(long)]
     pub version: bool,
-    /// Mount point of `binfmt_misc`; in a user namespace, naming one asks to mount it there
-    #[arg(long, value_name = "DIR", default_value = mount::DEFAULT)]
-    pub mount: PathBuf,
+    /// Mount point; in a user namespace, naming one asks to mount it there [default: the kernel's own]
+    #[arg(long, value_name = "DIR")]
+    pub mount: Option<PathBuf>,
     /// Form of the output [default: text for --list and --status, else json]
     #[arg(long, value_name = "FORM")]
     pub format: Option<Format>,
@@ -196,7 +194,7 @@ mod tests {
             assert_eq!(parse(args).unwrap().install, ["arm64"], "{args:?}");
         }
         assert!(parse(&["-version"]).unwrap().version);
-        assert_eq!(parse(&["-mount=/x"]).unwrap().mount, PathBuf::from("/x"));
+        assert_eq!(parse(&["-mount=/x"]).unwrap().mount, Some("/x".into()));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use binfmt_magic::platform::Selection;
 use binfmt_magic::rule::{Flags, Rule};
 
 use crate::emulator;
-use crate::survey::{Survey, Verdict, native_among};
+use crate::survey::{Survey, Verdict, native_among, takes};
 use crate::table::{Table, shown};
 use crate::trial;
 
@@ -74,10 +74,10 @@ pub enum Outcome {
 /// What became of one architecture.
 pub type Item = (&'static Arch, Result<Outcome>);
 
-/// Installs, and returns what became of each architecture and how the host stands afterwards.
+/// Installs into a table that the caller has locked, and returns what became of each architecture and how the host stands afterwards.
 ///
 /// # Errors
-/// When nothing could be done at all: the table is switched off, locked, cannot be read, or probes cannot be run.
+/// When nothing could be done at all: the table is switched off, cannot be read, or probes cannot be run.
 pub fn install(table: &Table, order: &Order) -> Result<(Vec<Item>, Survey)> {
     if !table.enabled()? {
         let status = table.path().join("status");
@@ -86,7 +86,6 @@ pub fn install(table: &Table, order: &Order) -> Result<(Vec<Item>, Survey)> {
             status.display()
         );
     }
-    let _lock = table.lock()?;
     trial::clear(table, &table.entries()?)?;
     let survey = Survey::take(Some(table))?;
     let mut round = Round::decide(order, &survey);
@@ -400,13 +399,6 @@ fn is_it(entry: &Entry, rule: &Rule) -> bool {
 
 /// QEMU's entries for the programs of `arch` and of no other architecture, and the holder of `name`.
 fn obsolete(entries: &[Entry], arch: &Arch, name: &OsStr) -> Vec<OsString> {
-    let takes = |entry: &Entry, other: &Arch| {
-        let header = other.header();
-        entry
-            .matcher
-            .as_ref()
-            .is_some_and(|m| m.matches(&header, OsStr::new(other.qemu)))
-    };
     let only_this = |entry: &&Entry| {
         entry.is_qemu()
             && ARCHES

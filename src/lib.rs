@@ -3,11 +3,11 @@
 //!
 //! From the bottom up, each module using only those before it:
 //!
-//! - the kernel: [`namespace`], [`table`], [`mount`], [`anchor`], [`runner`];
+//! - the kernel: [`namespace`], [`anchor`], [`table`], [`mount`], [`runner`];
 //! - the emulators' files: [`emulator`];
 //! - policy, which returns values and prints nothing: [`survey`], [`trial`], [`install`], [`uninstall`], [`list`];
-//! - the edge: [`report`] (the public JSON), [`text`], [`cli`], and [`run`](mod@run), which alone prints and knows exit
-//!   codes.
+//! - the edge: [`report`] (the public JSON), [`text`], [`cli`], [`session`] and [`run`](mod@run). Only these print, and
+//!   only the last knows exit codes.
 
 pub mod anchor;
 pub mod cli;
@@ -19,6 +19,7 @@ pub mod namespace;
 pub mod report;
 pub mod run;
 pub mod runner;
+pub mod session;
 pub mod survey;
 pub mod table;
 pub mod text;

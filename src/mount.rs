@@ -10,21 +10,26 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use nix::errno::Errno;
-use nix::mount::{MsFlags, mount, umount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{major, minor};
 use nix::sys::statfs::{FsType, statfs};
 use nix::time::{ClockId, clock_gettime};
 use procfs::process::{MountInfo, Process};
 
+use crate::anchor;
 use crate::namespace;
-use crate::table::Table;
+use crate::table::{Lock, Table};
 
 /// Where the kernel expects it, and everybody looks.
 pub const DEFAULT: &str = "/proc/sys/fs/binfmt_misc";
 
 /// The mount's source, by which a later call knows that `binfmt` mounted it and may unmount it.
 const SOURCE: &str = "binfmt";
+/// Seconds that a call of ours may last, waiting for probes, and so hold a superblock in passing: a younger one need
+/// not be held by anybody who stays.
+const PASSING: i64 = 60;
 /// `BINFMTFS_MAGIC` in the kernel's `include/uapi/linux/magic.h`.
 const BINFMTFS_MAGIC: FsType = FsType(0x4249_4e4d);
 /// `AUTOFS_SUPER_MAGIC`, same file.
@@ -50,16 +55,18 @@ pub enum Keeper {
     NobodyElse,
 }
 
-/// An open table and its prospects.
+/// An open table, locked for this call, and its prospects.
 #[derive(Debug)]
 pub struct Mounted {
     /// The table.
     pub table: Table,
+    /// Keeps other calls out.
+    pub lock: Lock,
     /// What holds it.
     pub keeper: Keeper,
 }
 
-/// Opens the table for changing it, mounting it where that is allowed:
+/// Opens the table for installing, mounting it where that is allowed:
 ///
 /// - mounted at the mount point already: that one;
 /// - on the host itself: mounted there, to stay;
@@ -69,69 +76,124 @@ pub struct Mounted {
 ///   namespace for as long as it lives.
 ///
 /// # Errors
-/// When the mount point is unfit, or mounting is refused.
-pub fn for_writing(at: &MountPoint) -> Result<Mounted, MountError> {
-    if let Some(table) = existing(&at.dir)? {
-        let keeper = keeper_of(&table);
-        return Ok(Mounted { table, keeper });
+/// When the mount point is unfit, mounting is refused, or another call does not give up its lock.
+pub fn for_installing(at: &MountPoint) -> Result<Mounted> {
+    let on_host = namespace::shares_host_mounts();
+    let anchored = !on_host && anchor::is_set();
+    loop {
+        let (table, keeper) = match existing(&at.dir)? {
+            Some(table) => {
+                let keeper = keeper_of(&table);
+                (table, keeper)
+            }
+            None => mount_here(at, on_host)?,
+        };
+        let lock = table.lock()?;
+        // the call that held the lock may have removed the last entry, and with it mount and anchor
+        if !is_mounted(&table, &at.dir) {
+            continue;
+        }
+        let lost = keeper == Keeper::Other && anchored && !anchor::is_set();
+        let keeper = if lost { Keeper::NobodyElse } else { keeper };
+        return Ok(Mounted {
+            table,
+            lock,
+            keeper,
+        });
     }
-    if namespace::in_user_namespace() && !at.explicit {
+}
+
+fn mount_here(at: &MountPoint, on_host: bool) -> Result<(Table, Keeper), MountError> {
+    let in_user_namespace = namespace::in_user_namespace();
+    if in_user_namespace && !at.explicit {
         return Err(MountError::UserNamespace(at.dir.clone()));
     }
-    let on_host = namespace::shares_host_mounts();
     let joined = namespace::reaches_host_from_container() && mounted_on_host(&at.dir);
-    let started = clock_gettime(ClockId::CLOCK_REALTIME_COARSE);
+    let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).map_or(0, |now| now.tv_sec());
     mount_at(&at.dir)?;
-    let table =
-        existing(&at.dir)?.ok_or_else(|| MountError::Refused(at.dir.clone(), Errno::ENODEV))?;
-    let keeper = match started {
-        _ if on_host || joined => Keeper::Host,
-        Ok(started) if predates(&table, (started.tv_sec(), started.tv_nsec())) => Keeper::Other,
-        _ => Keeper::NobodyElse,
+    let refused = || MountError::Refused(at.dir.clone(), Errno::ENODEV);
+    let table = existing(&at.dir)?.ok_or_else(refused)?;
+    let keeper = if on_host || joined {
+        Keeper::Host
+    } else if in_user_namespace || predates(&table, now - PASSING) {
+        Keeper::Other
+    } else {
+        Keeper::NobodyElse
     };
-    Ok(Mounted { table, keeper })
+    Ok((table, keeper))
 }
 
-/// Opens the table for looking, or for removing entries, without leaving a mount behind. `None`: this namespace has
-/// none, and none may be mounted here.
+/// Opens the table for looking, without leaving a mount behind. `None` where there is none to be had: what runs can be
+/// found out all the same.
 ///
 /// # Errors
-/// When the mount point is unfit.
-pub fn for_reading(at: &MountPoint) -> Result<Option<Table>, MountError> {
-    if let Some(table) = existing(&at.dir)? {
-        return Ok(Some(table));
+/// When the mount point was named and is unfit.
+pub fn for_looking(at: &MountPoint) -> Result<Option<Table>, MountError> {
+    match existing(&at.dir) {
+        Ok(None) if namespace::in_user_namespace() => Ok(None),
+        Ok(None) => Ok(in_passing().ok()),
+        Err(_) if !at.explicit => Ok(None),
+        found => found,
     }
-    if namespace::in_user_namespace() {
-        return Ok(None);
+}
+
+/// Opens the table for removing entries, without leaving a mount behind. `None`: a user namespace without a table of
+/// its own, so without entries.
+///
+/// # Errors
+/// When the mount point is unfit, or the table cannot be opened.
+pub fn for_uninstalling(at: &MountPoint) -> Result<Option<Table>, MountError> {
+    match existing(&at.dir)? {
+        None if namespace::in_user_namespace() => Ok(None),
+        None => in_passing().map(Some),
+        found => Ok(found),
     }
+}
+
+/// The table through a mount that nobody else sees and that goes when it is closed.
+fn in_passing() -> Result<Table, MountError> {
+    let dir = Path::new(DEFAULT);
     let opened = namespace::with_private_mounts(Path::new("/proc"), || {
-        mount_at(Path::new(DEFAULT))?;
-        existing(Path::new(DEFAULT))
+        mount_at(dir)?;
+        existing(dir)
     });
+    let refused = |errno| MountError::Refused(dir.to_owned(), errno);
     match opened {
-        Ok(Ok(table)) => Ok(table),
-        Ok(Err(_)) | Err(_) => Ok(None),
+        Ok(table) => table?.ok_or_else(|| refused(Errno::ENODEV)),
+        Err(Errno::EPERM) => Err(MountError::Denied(dir.to_owned())),
+        Err(errno) => Err(refused(errno)),
     }
 }
 
-/// Unmounts what `binfmt` itself mounted at `at`, here and, with `--pid=host`, on the host. Mounts of others stay.
-/// To be called with no [`Table`] open and no entry left.
+/// Where no entry is left, removes what keeps the table: the anchor, and what `binfmt` itself mounted at `at`, here
+/// and, with `--pid=host`, on the host. Mounts of others stay. True if no entry is left.
 ///
 /// # Errors
-/// When the kernel refuses to unmount ours.
-pub fn release(at: &MountPoint) -> Result<(), MountError> {
-    let unmount = || {
-        if !mounted_by_us(&at.dir) {
-            return Ok(());
-        }
-        umount(&at.dir).map_err(|errno| MountError::Unmount(at.dir.clone(), errno))
-    };
-    if namespace::reaches_host_from_container() {
-        if let Ok(result) = namespace::with_host_mounts(unmount) {
-            result?;
-        }
+/// When the kernel refuses.
+pub fn tidy(table: &Table, _lock: &Lock, at: &MountPoint) -> Result<bool> {
+    if !table.entries()?.is_empty() {
+        return Ok(false);
     }
-    unmount()
+    anchor::clear()?;
+    if namespace::reaches_host_from_container() {
+        namespace::with_host_mounts(|| release(&at.dir)).unwrap_or(Ok(()))?;
+    }
+    release(&at.dir)?;
+    Ok(true)
+}
+
+/// Unmounts ours. The lock's file is still open on it, so the mount is detached and goes with that.
+fn release(dir: &Path) -> Result<(), MountError> {
+    if !mounted_by_us(dir) {
+        return Ok(());
+    }
+    umount2(dir, MntFlags::MNT_DETACH).map_err(|errno| MountError::Unmount(dir.to_owned(), errno))
+}
+
+/// Whether `table` is still what is mounted at `dir`.
+fn is_mounted(table: &Table, dir: &Path) -> bool {
+    let (opened, there) = (table.metadata("."), fs::metadata(dir));
+    matches!((opened, there), (Ok(opened), Ok(there)) if opened.dev() == there.dev())
 }
 
 /// The table that is mounted at `dir`, if one is. Touching the path lets an automount happen.
@@ -167,14 +229,18 @@ fn unfit(dir: &Path, errno: Errno) -> MountError {
 
 fn mount_at(dir: &Path) -> Result<(), MountError> {
     let nothing = None::<&str>;
-    mount(
+    let mounted = mount(
         Some(SOURCE),
         dir,
         Some("binfmt_misc"),
         MsFlags::empty(),
         nothing,
-    )
-    .map_err(|errno| match errno {
+    );
+    if mounted == Err(Errno::EBUSY) {
+        // another call was faster
+        return Ok(());
+    }
+    mounted.map_err(|errno| match errno {
         Errno::ENODEV => MountError::NoSupport(dir.to_owned()),
         Errno::EPERM if namespace::in_user_namespace() => {
             MountError::DeniedInUserNamespace(dir.to_owned())
@@ -240,24 +306,24 @@ fn mounts_of(process: procfs::ProcResult<Process>) -> Vec<MountInfo> {
         .unwrap_or_default()
 }
 
-/// When this container's first process started, in wall-clock seconds and nanoseconds.
-fn container_start() -> Option<(i64, i64)> {
+/// When this container's first process started, in wall-clock seconds.
+fn container_start() -> Option<i64> {
     let ticks = Process::new(1).and_then(|p| p.stat()).ok()?.starttime;
     let after_boot = i64::try_from(ticks / procfs::ticks_per_second()).ok()?;
     let now = clock_gettime(ClockId::CLOCK_REALTIME).ok()?.tv_sec();
     let up = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?.tv_sec();
-    Some((now - up + after_boot, 0))
+    Some(now - up + after_boot)
 }
 
-/// Whether the table's superblock was there before `moment`.
+/// Whether the table's superblock was there before `moment`, in wall-clock seconds.
 ///
 /// Its inodes carry the coarse clock of their creation. Removing an entry touches the root's times and opening
 /// `register` for truncation that file's, so the oldest of the three counts.
-fn predates(table: &Table, moment: (i64, i64)) -> bool {
+fn predates(table: &Table, moment: i64) -> bool {
     [".", "status", "register"]
         .iter()
         .filter_map(|name| table.metadata(name).ok())
-        .any(|m| (m.ctime(), m.ctime_nsec()) < moment)
+        .any(|m| m.ctime() < moment)
 }
 
 /// The table cannot be had at this mount point.

@@ -127,7 +127,7 @@ impl Health {
     pub fn new(survey: &Survey, arches: Option<&[&Arch]>) -> Self {
         let asked = |s: &&Standing| match arches {
             Some(arches) => arches.iter().any(|arch| arch.qemu == s.arch.qemu),
-            None => s.works() || s.handler.is_some(),
+            None => s.is_known(),
         };
         let Status {
             supported,

@@ -37,6 +37,11 @@ pub enum Verdict {
 pub enum Failure {
     /// The kernel knows no way to run them.
     NoHandler,
+    /// There is a handler, but it is switched off: the whole table, or this entry alone.
+    SwitchedOff {
+        /// Whether it is the whole table.
+        table: bool,
+    },
     /// The handler's interpreter is looked up where the program runs, and is not there.
     NotPinned,
     /// `execve(2)` fails otherwise.
@@ -54,7 +59,7 @@ pub enum Failure {
 pub struct Standing {
     /// The architecture.
     pub arch: &'static Arch,
-    /// The entry that takes its programs: of all that match, the newest.
+    /// The entry that takes its programs: of all that match and are switched on the newest; if none is, one that is off.
     pub handler: Option<Entry>,
     /// What the probe showed.
     pub verdict: Verdict,
@@ -79,11 +84,15 @@ impl Survey {
     pub fn take(table: Option<&Table>) -> Result<Self> {
         let entries = table.map(Table::entries).transpose()?.unwrap_or_default();
         let enabled = table.map_or(Ok(true), Table::enabled)?;
-        let handlers = ARCHES.iter().map(|arch| {
-            let handler = handler_of(&entries, arch).filter(|_| enabled);
-            (arch, handler.cloned())
-        });
-        let handlers: Vec<(&'static Arch, Option<Entry>)> = handlers.collect();
+        let handler_of = |arch| {
+            entries
+                .iter()
+                .find(|entry| entry.enabled && takes(entry, arch))
+        };
+        let handlers = ARCHES
+            .iter()
+            .map(|arch| (arch, handler_of(arch).filter(|_| enabled)));
+        let handlers: Vec<(&'static Arch, Option<&Entry>)> = handlers.collect();
         let worth = handlers
             .iter()
             .filter(|(arch, handler)| handler.is_some() || may_be_native(arch));
@@ -97,14 +106,26 @@ impl Survey {
         let mut runs = jobs.iter().zip(runs).peekable();
         let standings = handlers.into_iter().map(|(arch, handler)| {
             let run = runs.next_if(|(job, _)| job.arch.qemu == arch.qemu);
-            let pinned = handler.as_ref().is_some_and(|entry| entry.flags.fix_binary);
+            let pinned = handler.is_some_and(|entry| entry.flags.fix_binary);
             let verdict = run.map_or(Verdict::Fails(Failure::NoHandler), |(_, run)| {
                 Verdict::of(arch, pinned, run)
             });
-            Standing {
-                arch,
-                handler,
-                verdict,
+            let dormant = || entries.iter().find(|entry| takes(entry, arch));
+            match (handler, verdict) {
+                (None, Verdict::Fails(Failure::NoHandler)) => Standing {
+                    arch,
+                    handler: dormant().cloned(),
+                    verdict: Verdict::Fails(dormant().map_or(Failure::NoHandler, |entry| {
+                        Failure::SwitchedOff {
+                            table: entry.enabled,
+                        }
+                    })),
+                },
+                (handler, verdict) => Standing {
+                    arch,
+                    handler: handler.cloned(),
+                    verdict,
+                },
             }
         });
         let standings = standings.collect();
@@ -129,6 +150,12 @@ impl Standing {
         matches!(self.verdict, Verdict::Works { .. })
     }
 
+    /// Whether there is anything to say: it runs, or has a handler that does not do its work.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.works() || self.handler.is_some()
+    }
+
     /// Whether the kernel runs them without a handler.
     #[must_use]
     pub fn is_native(&self) -> bool {
@@ -136,13 +163,11 @@ impl Standing {
     }
 }
 
-/// The enabled entry that the kernel picks for programs of `arch`: the first in its order that matches.
+/// Whether `entry`, were it switched on, would take programs of `arch`.
 #[must_use]
-pub fn handler_of<'a>(entries: &'a [Entry], arch: &Arch) -> Option<&'a Entry> {
-    let header = arch.header();
-    entries
-        .iter()
-        .find(|entry| entry.takes(&header, OsStr::new(arch.qemu)))
+pub fn takes(entry: &Entry, arch: &Arch) -> bool {
+    let matcher = entry.matcher.as_ref();
+    matcher.is_some_and(|matcher| matcher.matches(&arch.header(), OsStr::new(arch.qemu)))
 }
 
 fn may_be_native(arch: &Arch) -> bool {
@@ -209,6 +234,14 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let complaint = match self {
             Self::NoHandler => return f.write_str("no handler"),
+            Self::SwitchedOff { table: true } => {
+                return f.write_str(
+                    "binfmt_misc is switched off (echo 1 to its status switches it on)",
+                );
+            }
+            Self::SwitchedOff { table: false } => {
+                return f.write_str("its handler is switched off");
+            }
             Self::NotPinned => {
                 return f
                     .write_str("not pinned (no flag F): containers do not find its interpreter");

@@ -1,8 +1,91 @@
-//! The same facts as [`crate::report`], for people: aligned columns, colour for the state where the reader is a terminal.
+//! For people: the facts of [`crate::report`] in aligned columns, colour for the state where the reader is a terminal;
+//! and the line that stderr gets for each platform.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 
+use binfmt_magic::arch::Arch;
+
+use crate::install;
 use crate::report::{Architecture, Health, State};
+use crate::table::shown;
+use crate::uninstall::{self, Removal};
+
+/// `uninstalling: aarch64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.
+#[must_use]
+pub fn removal(removal: &Removal) -> String {
+    let label = shown(&removal.label);
+    match &removal.result {
+        Ok(uninstall::Outcome::Removed(names)) if names[..] == [removal.label.clone()] => {
+            format!("uninstalling: {label} OK")
+        }
+        Ok(uninstall::Outcome::Removed(names)) => {
+            format!("uninstalling: {label} OK ({})", join(names))
+        }
+        Ok(uninstall::Outcome::NotFound) => format!("uninstalling: {label} not found"),
+        Err(refusal) => format!("uninstalling: {label} {refusal}"),
+    }
+}
+
+/// `installing: arm64 OK (qemu-aarch64 10.0.13, 4.1 ms)`, in the incumbent's words up to the parenthesis.
+#[must_use]
+pub fn installation(arch: &Arch, result: &anyhow::Result<install::Outcome>) -> String {
+    let outcome = match result {
+        Ok(outcome) => describe(arch, outcome),
+        Err(error) => format!("{error:#}"),
+    };
+    format!("installing: {} {outcome}", arch.oci)
+}
+
+fn describe(arch: &Arch, outcome: &install::Outcome) -> String {
+    use install::Outcome;
+    match outcome {
+        Outcome::Native { shadowed_by: None } => "native".to_owned(),
+        Outcome::Native {
+            shadowed_by: Some(entry),
+        } => {
+            let entry = shown(entry);
+            format!(
+                "native, but {entry} takes its programs; give them back: binfmt --uninstall {entry}"
+            )
+        }
+        Outcome::AlreadyInstalled { entry, kept: None } => {
+            format!("already installed ({})", shown(entry))
+        }
+        Outcome::AlreadyInstalled {
+            entry,
+            kept: Some(why),
+        } => {
+            format!("already installed ({}, kept: {why})", shown(entry))
+        }
+        Outcome::LeftTo { entry } => {
+            format!(
+                "left to {}, which runs it; --force takes over",
+                shown(entry)
+            )
+        }
+        Outcome::Installed {
+            version,
+            micros,
+            replaced,
+        } => {
+            let start = milliseconds(*micros);
+            let replaced = match replaced[..] {
+                [] => String::new(),
+                _ => format!(", replaced {}", join(replaced)),
+            };
+            format!(
+                "OK (qemu-{} {version}, {start}{replaced})",
+                arch.interpreter
+            )
+        }
+    }
+}
+
+fn join(names: &[OsString]) -> String {
+    let names: Vec<String> = names.iter().map(|name| shown(name)).collect();
+    names.join(", ")
+}
 
 /// Writes the table of `--status`.
 ///

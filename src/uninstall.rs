@@ -1,4 +1,5 @@
-//! Uninstalling: removing QEMU's entries by architecture, name or pattern, and nobody else's unless forced.
+//! Uninstalling: removing QEMU's entries by architecture, name or pattern, and nobody else's unless forced. The caller
+//! has locked the table.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -8,6 +9,7 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::{self, Platform};
 
+use crate::survey::takes;
 use crate::table::{Table, TableError};
 use crate::trial;
 
@@ -50,9 +52,8 @@ impl std::fmt::Display for Refusal {
 /// Removes what `list` names: architectures, entry names, patterns (`qemu-*`), `all`. Without `force` only QEMU's.
 ///
 /// # Errors
-/// When the table cannot be locked or read.
+/// When the table cannot be read.
 pub fn uninstall(table: &Table, list: &str, force: bool) -> Result<Vec<Removal>> {
-    let _lock = table.lock()?;
     let mut removals = Vec::new();
     for item in platform::items(list) {
         let entries = table.entries()?;
@@ -65,11 +66,10 @@ pub fn uninstall(table: &Table, list: &str, force: bool) -> Result<Vec<Removal>>
 /// Removes QEMU's entries but those of the architectures in `keep`.
 ///
 /// # Errors
-/// When the table cannot be locked or read.
+/// When the table cannot be read.
 pub fn uninstall_others(table: &Table, keep: &[&Arch]) -> Result<Vec<Removal>> {
-    let _lock = table.lock()?;
     let entries = table.entries()?;
-    let kept = |entry: &Entry| keep.iter().any(|arch| is_for(entry, arch));
+    let kept = |entry: &Entry| keep.iter().any(|arch| takes(entry, arch));
     let others = entries
         .iter()
         .filter(|entry| entry.is_qemu() && !kept(entry));
@@ -102,7 +102,7 @@ fn remove_item(table: &Table, entries: &[Entry], item: &str, force: bool) -> Vec
             result: Err(Refusal::NotQemu),
         }];
     }
-    let fits = |entry: &&Entry| named(entry) || arch.is_some_and(|arch| is_for(entry, arch));
+    let fits = |entry: &&Entry| named(entry) || arch.is_some_and(|arch| takes(entry, arch));
     let label = OsString::from(arch.map_or(item, |arch| arch.qemu));
     vec![remove_all(
         table,
@@ -145,12 +145,4 @@ fn remove_all<'a>(
 fn is_named(name: &OsStr, item: &str) -> bool {
     let before = name.as_bytes().strip_suffix(item.as_bytes());
     before.is_some_and(|before| before.is_empty() || before.ends_with(b"-"))
-}
-
-fn is_for(entry: &Entry, arch: &Arch) -> bool {
-    let name = OsStr::new(arch.qemu);
-    entry
-        .matcher
-        .as_ref()
-        .is_some_and(|matcher| matcher.matches(&arch.header(), name))
 }

@@ -1,0 +1,298 @@
+//! One command line, carried out: uninstall, then install, then show, as far as each was asked for.
+//!
+//! stdout gets the JSON or the table that was asked for, nothing else; stderr a line per platform in the incumbent's
+//! words. What is not in place is gathered for the last line.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use binfmt_magic::arch::{ARCHES, Arch};
+use binfmt_magic::platform::{Selection, items};
+
+use crate::anchor;
+use crate::cli::{Anchor, Cli, Environment, Format, YesNo};
+use crate::install::{self, Order, install};
+use crate::list::list;
+use crate::mount::{self, Keeper, MountPoint, Mounted};
+use crate::report::{Architecture, Health, State, Status, write_json};
+use crate::run::Streams;
+use crate::survey::Survey;
+use crate::text;
+use crate::uninstall::{Removal, uninstall, uninstall_others};
+
+/// Why a command line that parses is not carried out.
+#[derive(Debug)]
+pub enum Wrong {
+    /// It makes no sense.
+    Usage(anyhow::Error),
+    /// A value that it, or the environment, has cannot be used.
+    Value(anyhow::Error),
+}
+
+/// One command line, understood.
+#[derive(Debug)]
+pub struct Session<'a> {
+    cli: &'a Cli,
+    at: MountPoint,
+    emulators: PathBuf,
+    prefix: String,
+    preserve_argv0: bool,
+    install: Option<Selection>,
+    uninstall: Option<String>,
+    status: Option<Selection>,
+    /// What is not in place.
+    missing: Vec<String>,
+}
+
+impl<'a> Session<'a> {
+    /// Understands `cli` and `environment`. Touches nothing.
+    ///
+    /// # Errors
+    /// [`Wrong`], with the reason.
+    pub fn new(cli: &'a Cli, environment: &Environment) -> Result<Self, Wrong> {
+        let selection = |list: &str| Selection::parse(list).map_err(|e| Wrong::Usage(e.into()));
+        let install = match (cli.install.is_empty(), cli.reset) {
+            (false, _) => Some(selection(&cli.install.join(","))?),
+            (true, true) => Some(selection("all")?),
+            (true, false) => None,
+        };
+        let uninstall = (!cli.uninstall.is_empty()).then(|| cli.uninstall.join(","));
+        if uninstall
+            .as_ref()
+            .is_some_and(|list| items(list).next().is_none())
+        {
+            return Err(Wrong::Usage(anyhow!(
+                "the list of what to uninstall is empty"
+            )));
+        }
+        let status = cli.status.as_ref().and_then(Option::as_ref);
+        let default = || PathBuf::from(mount::DEFAULT);
+        Ok(Self {
+            cli,
+            at: MountPoint {
+                dir: cli.mount.clone().unwrap_or_else(default),
+                explicit: cli.mount.is_some(),
+            },
+            emulators: std::path::absolute(&environment.emulators)
+                .map_err(|e| Wrong::Value(e.into()))?,
+            prefix: prefix(environment).map_err(Wrong::Value)?,
+            preserve_argv0: environment.preserve_argv0,
+            install,
+            uninstall,
+            status: status.map(|list| selection(list)).transpose()?,
+            missing: Vec::new(),
+        })
+    }
+
+    /// Directory of the emulators, absolute.
+    #[must_use]
+    pub fn emulators(&self) -> &Path {
+        &self.emulators
+    }
+
+    /// What is put before file and entry names.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Carries it out. `None`: everything asked for is in place; else the sentence that says what is not, and what to
+    /// do.
+    ///
+    /// # Errors
+    /// When nothing, or nothing further, could be done.
+    pub fn run(mut self, streams: &mut Streams) -> Result<Option<String>> {
+        if let Some(list) = self.uninstall.take() {
+            self.uninstall(&list, streams)?;
+        }
+        let survey = match self.install.take() {
+            Some(selection) => self.install(selection, streams)?,
+            None => Survey::take(mount::for_looking(&self.at)?.as_ref())?,
+        };
+        let shown = self
+            .show(&survey, streams)
+            .and_then(|()| streams.out.flush());
+        ignore_closed(shown).context("cannot write the output")?;
+        let Some(last) = self.missing.pop() else {
+            return Ok(None);
+        };
+        Ok(Some(match self.missing.len() {
+            0 => last,
+            more => format!("{last} (and {more} more, above)"),
+        }))
+    }
+
+    fn uninstall(&mut self, list: &str, streams: &mut Streams) -> Result<()> {
+        let Some(table) = mount::for_uninstalling(&self.at)? else {
+            items(list).for_each(|item| streams.say(&format!("uninstalling: {item} not found")));
+            return Ok(());
+        };
+        let lock = table.lock()?;
+        let removals = uninstall(&table, list, self.cli.force)?;
+        self.report_removals(&removals, streams);
+        mount::tidy(&table, &lock, &self.at)?;
+        Ok(())
+    }
+
+    fn install(&mut self, selection: Selection, streams: &mut Streams) -> Result<Survey> {
+        let order = Order {
+            selection,
+            emulators: self.emulators.clone(),
+            prefix: self.prefix.clone(),
+            preserve_argv0: self.preserve_argv0,
+            credentials: self.cli.credentials == YesNo::Yes,
+            force: self.cli.force,
+        };
+        let Mounted {
+            table,
+            lock,
+            keeper,
+        } = mount::for_installing(&self.at)?;
+        let caveat = self.keep(keeper);
+        let installed = install(&table, &order).and_then(|(items, mut survey)| {
+            if self.cli.reset {
+                let removals = uninstall_others(&table, &wanted(&items))?;
+                self.report_removals(&removals, streams);
+                survey = Survey::take(Some(&table))?;
+            }
+            Ok((items, survey))
+        });
+        let empty = mount::tidy(&table, &lock, &self.at)?;
+        let (items, survey) = installed?;
+        if items.is_empty() && order.selection.unknown.is_empty() {
+            let dir = self.emulators.display();
+            let missing = format!("no emulators in {dir}; set QEMU_BINARY_PATH to their directory");
+            self.missing.push(missing);
+        }
+        self.report_items(items, streams);
+        for unknown in &order.selection.unknown {
+            streams.say(&format!(
+                "installing: {} {unknown}",
+                unknown.item.escape_debug()
+            ));
+            self.missing.push(unknown.to_string());
+        }
+        if let Some(caveat) = caveat.filter(|_| !empty) {
+            self.missing.push(format!("{caveat:#}"));
+        }
+        Ok(survey)
+    }
+
+    /// Sees to it that the handlers outlive this call, or says why they will not.
+    fn keep(&self, keeper: Keeper) -> Option<anyhow::Error> {
+        let refused = match (keeper, self.cli.anchor) {
+            (Keeper::Host | Keeper::Other, _) => return None,
+            (Keeper::NobodyElse, Anchor::Never) if anchor::is_set() => return None,
+            (Keeper::NobodyElse, Anchor::Never) => anyhow!("--anchor never"),
+            (Keeper::NobodyElse, Anchor::Auto) => {
+                anchor::set(&self.at.dir.join("status")).err()?.into()
+            }
+        };
+        let dir = mount::DEFAULT;
+        Some(refused.context(format!(
+            "these handlers end with this container or mount namespace, since the host itself has no binfmt_misc \
+             mounted; on the host: mount -t binfmt_misc binfmt_misc {dir}, or run with --pid=host, or with \
+             -v {dir}:{dir}"
+        )))
+    }
+
+    fn report_removals(&mut self, removals: &[Removal], streams: &mut Streams) {
+        for removal in removals {
+            streams.say(&text::removal(removal));
+            if let Err(refusal) = &removal.result {
+                let label = removal.label.to_string_lossy();
+                self.missing
+                    .push(format!("cannot uninstall {label}: {refusal}"));
+            }
+        }
+    }
+
+    fn report_items(&mut self, items: Vec<install::Item>, streams: &mut Streams) {
+        for (arch, result) in items {
+            streams.say(&text::installation(arch, &result));
+            if let Err(error) = result {
+                self.missing
+                    .push(format!("{} is not installed: {error:#}", arch.oci));
+            }
+        }
+    }
+
+    fn show(&mut self, survey: &Survey, streams: &mut Streams) -> io::Result<()> {
+        if self.cli.list {
+            let listed = list(survey, &self.emulators, &self.prefix);
+            let listed: Vec<Architecture> = listed.iter().map(Architecture::from).collect();
+            return match self.cli.format {
+                Some(Format::Json) => write_json(streams.out, &listed),
+                _ => text::write_list(streams.out, &listed, streams.colour),
+            };
+        }
+        let asked = self.cli.status.is_some();
+        if !asked && self.cli.format != Some(Format::Text) {
+            return write_json(streams.out, &Status::from(survey));
+        }
+        let known = ARCHES.iter().filter(|arch| survey.of(arch).is_known());
+        let arches = self
+            .status
+            .as_ref()
+            .map(|selection| selection.arches(known));
+        let health = Health::new(survey, arches.as_deref());
+        if asked {
+            self.judge(&health);
+        }
+        match self.cli.format {
+            Some(Format::Json) => write_json(streams.out, &health),
+            _ => text::write_health(streams.out, &health, streams.colour),
+        }
+    }
+
+    /// `--status` is a health check: what does not run counts as missing.
+    fn judge(&mut self, health: &Health) {
+        for failing in health.failing() {
+            let reason = failing.reason.as_deref().unwrap_or_default();
+            let name = failing.platform.trim_start_matches("linux/");
+            let remedy = match failing.state {
+                State::Missing => "install it",
+                _ => "install it again",
+            };
+            let platform = &failing.platform;
+            let missing =
+                format!("{platform} does not run: {reason}; {remedy}: binfmt --install {name}");
+            self.missing.push(missing);
+        }
+        for unknown in self.status.iter().flat_map(|selection| &selection.unknown) {
+            self.missing.push(unknown.to_string());
+        }
+    }
+}
+
+/// The architectures whose QEMU entries a reset keeps: what is installed, and what an install failed to replace.
+fn wanted(items: &[install::Item]) -> Vec<&'static Arch> {
+    let native = |item: &&install::Item| matches!(item.1, Ok(install::Outcome::Native { .. }));
+    items
+        .iter()
+        .filter(|item| !native(item))
+        .map(|item| item.0)
+        .collect()
+}
+
+fn prefix(environment: &Environment) -> Result<String> {
+    let prefix = environment
+        .prefix
+        .to_str()
+        .context("QEMU_BINARY_PREFIX is not UTF-8")?;
+    if prefix.contains('/') {
+        bail!(
+            "QEMU_BINARY_PREFIX must not contain a slash: {prefix}; set QEMU_BINARY_PATH to the directory"
+        );
+    }
+    Ok(prefix.to_owned())
+}
+
+/// A reader that has gone away is no failure of ours.
+fn ignore_closed(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
