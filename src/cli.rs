@@ -13,7 +13,8 @@ use clap::{ArgAction, Parser, ValueEnum};
     clippy::struct_excessive_bools,
     reason = "each is a flag of the command line"
 )]
-#[command(name = "binfmt", disable_version_flag = true, args_override_self = true, after_help = AFTER_HELP)]
+#[command(name = "binfmt", disable_version_flag = true,
+    disable_help_flag = true, args_override_self = true, after_help = AFTER_HELP)]
 pub struct Cli {
     /// Install: all · arm64,arm · linux/arm/v7 · aarch64 · all,-riscv64
     #[arg(long, value_name = "LIST", action = ArgAction::Append, allow_hyphen_values = true)]
@@ -37,32 +38,37 @@ pub struct Cli {
     #[arg(long, value_name = "DIR")]
     pub mount: Option<PathBuf>,
     /// Form of the output [default: text for --list and --status, else json]
-    #[arg(long, value_name = "FORM")]
+    #[arg(long, value_name = "json|text", hide_possible_values = true)]
     pub format: Option<Format>,
     /// Also replace or remove handlers that are not QEMU's
     #[arg(long)]
     pub force: bool,
-    /// Honour setuid bits of foreign programs (flag C); with no, sudo and the like run without their privilege
+    /// Honour setuid bits of foreign programs (flag C) [default: yes]
     #[arg(
         long,
         short = 'c',
         alias = "credential",
         value_name = "yes|no",
         default_value = "yes",
+        hide_default_value = true,
         hide_possible_values = true
     )]
     pub credentials: YesNo,
-    /// Keep the handlers alive beyond this container, where nothing else does
+    /// Keep the handlers alive beyond this container, where nothing else does [default: auto]
     #[arg(
         long,
         value_name = "auto|never",
         default_value = "auto",
+        hide_default_value = true,
         hide_possible_values = true
     )]
     pub anchor: Anchor,
-    /// Accepted for multiarch/qemu-user-static's sake: handlers are always pinned (flag F)
+    /// Accepted for the sake of multiarch/qemu-user-static: handlers are always pinned (flag F)
     #[arg(long, short, value_name = "yes", hide_possible_values = true)]
     pub persistent: Option<Yes>,
+    /// Show this
+    #[arg(long, short, action = ArgAction::HelpShort)]
+    pub help: Option<bool>,
 }
 
 const AFTER_HELP: &str = "\

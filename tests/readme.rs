@@ -1,0 +1,75 @@
+//! Tier: documents. What the README says, against what the binary does.
+
+use std::process::Command;
+
+use binfmt_magic::arch::ARCHES;
+
+const README: &str = include_str!("../README.md");
+
+/// The cells of the rows of the table whose head has these cells.
+fn table(head: &[&str]) -> Vec<Vec<String>> {
+    let cells = |line: &str| -> Vec<String> {
+        let line = line.trim_start_matches('|').trim_end_matches('|');
+        // a bar within a cell is written \|
+        let line = line.replace("\\|", "\u{1}");
+        let cells = line
+            .split('|')
+            .map(|cell| cell.trim().replace('\u{1}', "|"));
+        cells.collect()
+    };
+    let mut lines = README.lines().skip_while(|line| cells(line) != head);
+    assert!(lines.next().is_some(), "no table {head:?} in the README");
+    let rows = lines.skip(1).take_while(|line| line.starts_with('|'));
+    rows.map(cells).collect()
+}
+
+fn code(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_option_table_is_that_of_the_help() {
+    let help = Command::new(env!("CARGO_BIN_EXE_binfmt"))
+        .arg("--help")
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let options = help
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with('-'));
+    let long = |line: &str| -> Vec<String> {
+        let words = line
+            .split([' ', ',', '`', '=', '['])
+            .filter(|word| word.starts_with("--"));
+        words.map(str::to_owned).collect()
+    };
+    let mut helped: Vec<String> = options
+        .filter_map(|line| long(line).into_iter().next())
+        .collect();
+    let rows = table(&["option", "meaning"]);
+    let mut documented: Vec<String> = rows.iter().flat_map(|row| long(&row[0])).collect();
+    helped.sort();
+    documented.sort();
+    assert_eq!(documented, helped);
+}
+
+#[test]
+fn the_architecture_table_is_that_of_the_program() {
+    let rows = table(&["platform", "QEMU", "also called"]);
+    assert_eq!(rows.len(), ARCHES.len());
+    for (row, arch) in rows.iter().zip(&ARCHES) {
+        assert_eq!(code(&row[0]), [format!("linux/{}", arch.oci)], "{row:?}");
+        assert_eq!(code(&row[1]), [arch.qemu], "{row:?}");
+        assert_eq!(code(&row[2]), arch.aliases, "{row:?}");
+    }
+}
+
+#[test]
+fn the_make_targets_exist() {
+    let makefile = include_str!("../Makefile");
+    for target in ["run", "test", "bench", "help"] {
+        assert!(README.contains(&format!("make {target}")), "{target}");
+        assert!(makefile.contains(&format!("\n{target}:")), "{target}");
+    }
+}
