@@ -5,7 +5,6 @@
 //!
 //! Rests on `fs/binfmt_misc.c`: one superblock per user namespace (`bm_get_tree`), freed with its last mount.
 
-use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,14 +12,19 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::stat::{major, minor};
 use nix::sys::statfs::{FsType, statfs};
 use nix::time::{ClockId, clock_gettime};
-use procfs::process::{MountInfo, Process};
 
 use crate::anchor;
 use crate::namespace;
 use crate::table::{Lock, Table};
+
+mod error;
+mod keeper;
+
+pub use error::MountError;
+pub use keeper::Keeper;
+use keeper::{keeper_of, mounted_by_us, predates};
 
 /// Where the kernel expects it, and everybody looks.
 pub const DEFAULT: &str = "/proc/sys/fs/binfmt_misc";
@@ -42,17 +46,6 @@ pub struct MountPoint {
     pub dir: PathBuf,
     /// Whether the user named it. Naming one is what asks for a mount inside a user namespace.
     pub explicit: bool,
-}
-
-/// What holds the table's superblock, and with it the handlers, once this process is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keeper {
-    /// A mount in the host's own mount namespace.
-    Host,
-    /// Some other mount that was there before: on an ordinary host, the host's.
-    Other,
-    /// This mount namespace alone: the handlers end with it.
-    NobodyElse,
 }
 
 /// An open table, locked for this call, and its prospects.
@@ -260,160 +253,3 @@ fn mounted_on_host(dir: &Path) -> bool {
     });
     mounted == Ok(true)
 }
-
-/// What holds a table that was mounted before this call.
-fn keeper_of(table: &Table) -> Keeper {
-    if namespace::shares_host_mounts() {
-        return Keeper::Host;
-    }
-    if namespace::in_user_namespace() {
-        return Keeper::Other;
-    }
-    if namespace::sees_host_init() {
-        return if host_holds(table) {
-            Keeper::Host
-        } else {
-            Keeper::NobodyElse
-        };
-    }
-    match container_start() {
-        Some(start) if !predates(table, start) => Keeper::NobodyElse,
-        _ => Keeper::Other,
-    }
-}
-
-/// Whether PID 1's mounts include this very superblock.
-fn host_holds(table: &Table) -> bool {
-    let Ok(device) = table.metadata(".").map(|m| m.dev()) else {
-        return false;
-    };
-    let majmin = format!("{}:{}", major(device), minor(device));
-    mounts_of(Process::new(1))
-        .iter()
-        .any(|m| m.majmin == majmin)
-}
-
-fn mounted_by_us(dir: &Path) -> bool {
-    let mounts = mounts_of(Process::myself());
-    let top = mounts.iter().rev().find(|m| m.mount_point == dir);
-    top.is_some_and(|m| m.fs_type == "binfmt_misc" && m.mount_source.as_deref() == Some(SOURCE))
-}
-
-fn mounts_of(process: procfs::ProcResult<Process>) -> Vec<MountInfo> {
-    process
-        .and_then(|p| p.mountinfo())
-        .map(|m| m.0)
-        .unwrap_or_default()
-}
-
-/// When this container's first process started, in wall-clock seconds.
-fn container_start() -> Option<i64> {
-    let ticks = Process::new(1).and_then(|p| p.stat()).ok()?.starttime;
-    let after_boot = i64::try_from(ticks / procfs::ticks_per_second()).ok()?;
-    let now = clock_gettime(ClockId::CLOCK_REALTIME).ok()?.tv_sec();
-    let up = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?.tv_sec();
-    Some(now - up + after_boot)
-}
-
-/// Whether the table's superblock was there before `moment`, in wall-clock seconds.
-///
-/// Its inodes carry the coarse clock of their creation. Removing an entry touches the root's times and opening
-/// `register` for truncation that file's, so the oldest of the three counts.
-fn predates(table: &Table, moment: i64) -> bool {
-    [".", "status", "register"]
-        .iter()
-        .filter_map(|name| table.metadata(name).ok())
-        .any(|m| m.ctime() < moment)
-}
-
-/// The table cannot be had at this mount point.
-#[derive(Debug)]
-pub enum MountError {
-    /// No such directory.
-    Missing(PathBuf),
-    /// The path is a file.
-    NotADirectory(PathBuf),
-    /// Another file system, or a directory with files, is there.
-    Occupied(PathBuf),
-    /// The kernel lacks `binfmt_misc`, or its module is not to be found.
-    NoSupport(PathBuf),
-    /// An automount that does not come up.
-    Automount(PathBuf),
-    /// No privilege to mount.
-    Denied(PathBuf),
-    /// No privilege to mount, in a user namespace.
-    DeniedInUserNamespace(PathBuf),
-    /// In a user namespace nothing is mounted unasked.
-    UserNamespace(PathBuf),
-    /// The mount point does not allow a mount.
-    ReadOnly(PathBuf),
-    /// Anything else.
-    Refused(PathBuf, Errno),
-    /// Our own mount cannot be undone.
-    Unmount(PathBuf, Errno),
-}
-
-impl fmt::Display for MountError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing(dir) => write!(
-                f,
-                "mount point {} does not exist; create it, or leave out --mount",
-                dir.display()
-            ),
-            Self::NotADirectory(dir) => write!(
-                f,
-                "mount point {} is not a directory; name one",
-                dir.display()
-            ),
-            Self::Occupied(dir) => write!(
-                f,
-                "{} is not binfmt_misc, and not empty; name the mount point of binfmt_misc, or leave out --mount",
-                dir.display()
-            ),
-            Self::NoSupport(dir) => write!(
-                f,
-                "cannot mount {}: this kernel has no binfmt_misc; load it on the host: modprobe binfmt_misc (kernel \
-                 option CONFIG_BINFMT_MISC)",
-                dir.display()
-            ),
-            Self::Automount(dir) => write!(
-                f,
-                "the automount at {0} does not come up; on the host: systemctl restart proc-sys-fs-binfmt_misc.automount",
-                dir.display()
-            ),
-            Self::Denied(dir) => write!(
-                f,
-                "permission denied mounting binfmt_misc at {}; run as root, or the container with --privileged",
-                dir.display()
-            ),
-            Self::DeniedInUserNamespace(dir) => write!(
-                f,
-                "permission denied mounting binfmt_misc at {} in this user namespace (needs Linux 6.7 and its root); \
-                 run it on the host instead",
-                dir.display()
-            ),
-            Self::UserNamespace(dir) => write!(
-                f,
-                "this is a user namespace without a binfmt_misc of its own; run it on the host (rootful), or for this \
-                 namespace alone, hiding the host's handlers from it: --mount {}",
-                dir.display()
-            ),
-            Self::ReadOnly(dir) => write!(f, "mount point {} is read-only", dir.display()),
-            Self::Refused(dir, errno) => write!(
-                f,
-                "cannot use mount point {}: {} ({errno:?})",
-                dir.display(),
-                errno.desc()
-            ),
-            Self::Unmount(dir, errno) => write!(
-                f,
-                "cannot unmount {}: {} ({errno:?})",
-                dir.display(),
-                errno.desc()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for MountError {}

@@ -1,0 +1,136 @@
+//! What is to be done about one architecture, from how it stands.
+
+use std::ffi::{OsStr, OsString};
+
+use anyhow::{Result, bail};
+use binfmt_magic::arch::{ARCHES, Arch};
+use binfmt_magic::entry::Entry;
+use binfmt_magic::rule::{Flags, Rule};
+
+use super::{Order, Outcome};
+use crate::survey::{Survey, takes};
+use crate::table::shown;
+
+/// An architecture that is to be registered.
+pub(super) struct Pending {
+    pub(super) arch: &'static Arch,
+    pub(super) rule: Rule,
+    /// The handler that was found.
+    pub(super) current: Option<Entry>,
+    /// Whether `current` works, so that it must not be disturbed.
+    pub(super) works: bool,
+    /// Entries that go once this one works: QEMU's for the same programs, and whatever holds the name.
+    pub(super) obsolete: Vec<OsString>,
+    pub(super) version: String,
+}
+
+impl Pending {
+    /// Its name while the entry that holds the real one is still needed.
+    pub(super) fn name(&self) -> OsString {
+        let mut name = self.rule.name.clone();
+        while self.obsolete.contains(&name) {
+            name.push(".next");
+        }
+        name
+    }
+}
+
+pub(super) enum Decision {
+    Leave(Outcome),
+    Register(Box<Pending>),
+    /// One of `all` that there is nothing to say about.
+    Skip,
+}
+
+pub(super) fn decide(
+    order: &Order,
+    survey: &Survey,
+    arch: &'static Arch,
+    is_native: bool,
+) -> Result<Decision> {
+    let standing = survey.of(arch);
+    let named = order.selection.by_name(arch).is_some();
+    let is_host = Arch::of_host().is_some_and(|host| host.qemu == arch.qemu);
+    let handler = standing.handler.as_ref();
+    if is_host || is_native || standing.is_native() {
+        let shadowed_by = handler.map(|entry| entry.name.clone());
+        return Ok(if named {
+            Decision::Leave(Outcome::Native { shadowed_by })
+        } else {
+            Decision::Skip
+        });
+    }
+    let rule = Rule::for_arch(arch, &order.prefix, &order.emulators, flags(order));
+    let present = rule.interpreter.exists();
+    if let Some(entry) = handler.filter(|_| standing.works()) {
+        let entry_name = entry.name.clone();
+        if !entry.is_qemu() && !order.force {
+            return Ok(Decision::Leave(Outcome::LeftTo { entry: entry_name }));
+        }
+        if is_it(entry, &rule) {
+            return Ok(Decision::Leave(Outcome::AlreadyInstalled {
+                entry: entry_name,
+                kept: None,
+            }));
+        }
+        if entry.is_qemu() && !present {
+            let kept = Some(format!("{} does not exist", rule.interpreter.display()));
+            return Ok(Decision::Leave(Outcome::AlreadyInstalled {
+                entry: entry_name,
+                kept,
+            }));
+        }
+    }
+    if !named && !present {
+        return Ok(Decision::Skip);
+    }
+    let obsolete = obsolete(&survey.entries, arch, &rule.name);
+    if let Some(other) = survey
+        .entries
+        .iter()
+        .find(|e| e.name == rule.name && !e.is_qemu() && !order.force)
+    {
+        bail!(
+            "the name {} is held by an entry that is not QEMU's; --force replaces it",
+            shown(&other.name)
+        );
+    }
+    let (current, works) = (handler.cloned(), standing.works());
+    Ok(Decision::Register(Box::new(Pending {
+        arch,
+        rule,
+        current,
+        works,
+        obsolete,
+        version: String::new(),
+    })))
+}
+
+fn flags(order: &Order) -> Flags {
+    Flags {
+        preserve_argv0: order.preserve_argv0,
+        open_binary: order.credentials,
+        credentials: order.credentials,
+        fix_binary: true,
+    }
+}
+
+pub(super) fn is_it(entry: &Entry, rule: &Rule) -> bool {
+    entry.name == rule.name && entry.is_made_by(rule)
+}
+
+/// QEMU's entries for the programs of `arch` and of no other architecture, and the holder of `name`.
+fn obsolete(entries: &[Entry], arch: &Arch, name: &OsStr) -> Vec<OsString> {
+    let only_this = |entry: &&Entry| {
+        entry.is_qemu()
+            && ARCHES
+                .iter()
+                .all(|other| takes(entry, other) == (other.qemu == arch.qemu))
+    };
+    let goes = |entry: &&Entry| entry.name == name || only_this(entry);
+    entries
+        .iter()
+        .filter(goes)
+        .map(|entry| entry.name.clone())
+        .collect()
+}

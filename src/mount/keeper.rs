@@ -1,0 +1,91 @@
+//! Who keeps a table: whether anything but this process's own mounts holds its superblock.
+//!
+//! The kernel does not tell. What can be seen: the host's mounts, where its processes are visible; and the age of the
+//! superblock, since one that is older than our own mount has been held by somebody else.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::sys::stat::{major, minor};
+use nix::time::{ClockId, clock_gettime};
+use procfs::process::{MountInfo, Process};
+
+use super::SOURCE;
+use crate::namespace;
+use crate::table::Table;
+
+/// What holds the table's superblock, and with it the handlers, once this process is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeper {
+    /// A mount in the host's own mount namespace.
+    Host,
+    /// Some other mount that was there before: on an ordinary host, the host's.
+    Other,
+    /// This mount namespace alone: the handlers end with it.
+    NobodyElse,
+}
+
+/// What holds a table that was mounted before this call.
+pub(super) fn keeper_of(table: &Table) -> Keeper {
+    if namespace::shares_host_mounts() {
+        return Keeper::Host;
+    }
+    if namespace::in_user_namespace() {
+        return Keeper::Other;
+    }
+    if namespace::sees_host_init() {
+        return if host_holds(table) {
+            Keeper::Host
+        } else {
+            Keeper::NobodyElse
+        };
+    }
+    match container_start() {
+        Some(start) if !predates(table, start) => Keeper::NobodyElse,
+        _ => Keeper::Other,
+    }
+}
+
+/// Whether PID 1's mounts include this very superblock.
+fn host_holds(table: &Table) -> bool {
+    let Ok(device) = table.metadata(".").map(|m| m.dev()) else {
+        return false;
+    };
+    let majmin = format!("{}:{}", major(device), minor(device));
+    mounts_of(Process::new(1))
+        .iter()
+        .any(|m| m.majmin == majmin)
+}
+
+pub(super) fn mounted_by_us(dir: &Path) -> bool {
+    let mounts = mounts_of(Process::myself());
+    let top = mounts.iter().rev().find(|m| m.mount_point == dir);
+    top.is_some_and(|m| m.fs_type == "binfmt_misc" && m.mount_source.as_deref() == Some(SOURCE))
+}
+
+fn mounts_of(process: procfs::ProcResult<Process>) -> Vec<MountInfo> {
+    process
+        .and_then(|p| p.mountinfo())
+        .map(|m| m.0)
+        .unwrap_or_default()
+}
+
+/// When this container's first process started, in wall-clock seconds.
+fn container_start() -> Option<i64> {
+    let ticks = Process::new(1).and_then(|p| p.stat()).ok()?.starttime;
+    let after_boot = i64::try_from(ticks / procfs::ticks_per_second()).ok()?;
+    let now = clock_gettime(ClockId::CLOCK_REALTIME).ok()?.tv_sec();
+    let up = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?.tv_sec();
+    Some(now - up + after_boot)
+}
+
+/// Whether the table's superblock was there before `moment`, in wall-clock seconds.
+///
+/// Its inodes carry the coarse clock of their creation. Removing an entry touches the root's times and opening
+/// `register` for truncation that file's, so the oldest of the three counts.
+pub(super) fn predates(table: &Table, moment: i64) -> bool {
+    [".", "status", "register"]
+        .iter()
+        .filter_map(|name| table.metadata(name).ok())
+        .any(|m| m.ctime() < moment)
+}
