@@ -16,6 +16,7 @@ use std::path::Path;
 use nix::mount::{MsFlags, mount};
 
 use crate::namespace;
+use crate::wording::cause;
 
 /// The event's name in tracefs.
 const EVENT: &str = "binfmt/anchor";
@@ -34,7 +35,7 @@ pub struct AnchorError {
 
 impl fmt::Display for AnchorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}: {}", self.doing, self.cause)
+        write!(f, "cannot {}: {}", self.doing, cause(&self.cause))
     }
 }
 

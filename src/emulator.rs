@@ -7,18 +7,27 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use binfmt_magic::arch::{Arch, Class};
 use goblin::container::{Container, Ctx};
 use goblin::elf::header::{header32, header64};
 use goblin::elf::program_header::{PT_INTERP, PT_LOAD};
 use goblin::elf::{Elf, ProgramHeader};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::wording::{cause, errno_of};
 
 /// How much of the file is read: the headers of every emulator are in its first page.
 const HEAD: u64 = 4096;
+/// How long an emulator may take to print its version.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Why a file cannot serve as an interpreter.
 #[derive(Debug)]
@@ -39,8 +48,8 @@ pub enum Unfit {
     Dynamic,
     /// An ELF file of another architecture than this host's, with that one's name.
     Foreign(&'static str),
-    /// Cannot be read.
-    Unreadable(io::Error),
+    /// The operating system does not let it be read or started.
+    Refused(io::Error),
     /// It does not start, or is no QEMU; what it did instead.
     Broken(String),
 }
@@ -75,7 +84,19 @@ impl fmt::Display for EmulatorError {
                 f,
                 "{path} is a program for {other}, not for this host; use this host's build"
             ),
-            Unfit::Unreadable(error) => write!(f, "cannot read {path}: {error}"),
+            Unfit::Refused(error) => match errno_of(error) {
+                Errno::ELOOP => write!(f, "{path} is a circle of symbolic links (ELOOP)"),
+                Errno::ETXTBSY => write!(
+                    f,
+                    "{path} is being written (ETXTBSY); try again once its writer is done"
+                ),
+                Errno::EACCES => write!(
+                    f,
+                    "{path} may not be read or executed (EACCES); check its mode, and whether its file system is \
+                     mounted noexec"
+                ),
+                _ => write!(f, "cannot use {path}: {}", cause(error)),
+            },
             Unfit::Broken(what) => write!(f, "{path} does not start: {what}"),
         }
     }
@@ -97,26 +118,64 @@ pub fn inspect(path: &Path) -> Result<(), EmulatorError> {
 /// Runs `path --version` and returns QEMU's version: `10.0.13`.
 ///
 /// # Errors
-/// [`Unfit::Broken`] when it does not start, or says nothing of a version.
+/// [`Unfit::Refused`] when it cannot be started, [`Unfit::Broken`] when it says nothing of a version in time.
 pub fn version(path: &Path) -> Result<String, EmulatorError> {
-    let broken = |what: String| EmulatorError {
+    let unfit = |unfit| EmulatorError {
         path: path.to_owned(),
-        unfit: Unfit::Broken(what),
+        unfit,
     };
-    let output = Command::new(path)
-        .arg("--version")
-        .env_clear()
-        .stdin(Stdio::null())
-        .output();
-    let output = output.map_err(|e| broken(e.to_string()))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    match parse_version(&text) {
-        Some(version) if output.status.success() => Ok(version.to_owned()),
-        _ => Err(broken(format!(
-            "{} --version ends with {}",
-            path.display(),
-            output.status
-        ))),
+    let text = say_version(path).map_err(unfit)?;
+    let version = parse_version(&text).map(str::to_owned);
+    version.ok_or_else(|| unfit(Unfit::Broken("it prints no version".to_owned())))
+}
+
+/// What it prints, if it ends by itself and well.
+fn say_version(path: &Path) -> Result<String, Unfit> {
+    let deadline = Instant::now() + LIMIT;
+    let mut command = Command::new(path);
+    command.arg("--version").env_clear().stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = Started(command.spawn().map_err(Unfit::Refused)?);
+    let stdout = child.0.stdout.take().ok_or(Unfit::NotAFile)?;
+    let text = read_until(stdout, deadline).map_err(Unfit::Refused)?;
+    loop {
+        match child.0.try_wait().map_err(Unfit::Refused)? {
+            Some(status) if status.success() => return Ok(text),
+            Some(status) => return Err(Unfit::Broken(format!("--version ends with {status}"))),
+            None if Instant::now() >= deadline => {
+                return Err(Unfit::Broken("--version does not end".to_owned()));
+            }
+            None => thread::sleep(Duration::from_micros(100)),
+        }
+    }
+}
+
+/// Reads to the end, or to the deadline, or as much as a version can be.
+fn read_until(mut stdout: ChildStdout, deadline: Instant) -> io::Result<String> {
+    let mut text = Vec::new();
+    let mut chunk = [0; 1024];
+    while text.len() < 4 * chunk.len() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        if poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)], left)? == 0 {
+            break;
+        }
+        match stdout.read(&mut chunk)? {
+            0 => break,
+            length => text.extend(&chunk[..length]),
+        }
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// A child that does not outlive its use.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // fails only for one that has ended and been waited for
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -132,7 +191,7 @@ fn parse_version(text: &str) -> Option<&str> {
 fn look(path: &Path) -> Result<(), Unfit> {
     let metadata = path.metadata().map_err(|e| match e.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Unfit::Missing,
-        _ => Unfit::Unreadable(e),
+        _ => Unfit::Refused(e),
     })?;
     if !metadata.is_file() {
         return Err(Unfit::NotAFile);
@@ -141,10 +200,10 @@ fn look(path: &Path) -> Result<(), Unfit> {
         return Err(Unfit::NotExecutable);
     }
     let mut head = Vec::new();
-    let file = File::open(path).map_err(Unfit::Unreadable)?;
+    let file = File::open(path).map_err(Unfit::Refused)?;
     file.take(HEAD)
         .read_to_end(&mut head)
-        .map_err(Unfit::Unreadable)?;
+        .map_err(Unfit::Refused)?;
     check_head(&head, metadata.len())
 }
 

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use binfmt_magic::arch::Arch;
 use binfmt_magic::platform::Selection;
+use binfmt_magic::rule::Flags;
 
 use crate::survey::Survey;
 use crate::table::Table;
@@ -32,10 +33,10 @@ pub struct Order {
     pub emulators: PathBuf,
     /// What is put before file and entry names.
     pub prefix: String,
-    /// Flag P, where the emulator turns out to know it.
-    pub preserve_argv0: bool,
-    /// Flag C: honour the setuid bits of foreign programs.
-    pub credentials: bool,
+    /// The flags to register with; P only where the emulator turns out to know it.
+    pub flags: Flags,
+    /// Keep nothing that is not of this install.
+    pub reset: bool,
     /// Take over from a translator that is not QEMU's and works.
     pub force: bool,
 }

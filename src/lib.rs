@@ -3,7 +3,7 @@
 //!
 //! From the bottom up, each module using only those before it:
 //!
-//! - the kernel: [`namespace`], [`anchor`], [`table`], [`mount`], [`runner`];
+//! - the kernel: [`wording`], [`namespace`], [`anchor`], [`table`], [`mount`], [`runner`];
 //! - the emulators' files: [`emulator`];
 //! - policy, which returns values and prints nothing: [`survey`], [`trial`], [`install`], [`uninstall`], [`list`];
 //! - the edge: [`report`] (the public JSON), [`text`], [`cli`], [`session`] and [`run`](mod@run). Only these print, and
@@ -25,3 +25,4 @@ pub mod table;
 pub mod text;
 pub mod trial;
 pub mod uninstall;
+pub mod wording;

@@ -18,6 +18,7 @@ use nix::time::{ClockId, clock_gettime};
 use crate::anchor;
 use crate::namespace;
 use crate::table::{Lock, Table};
+use crate::wording::errno_of;
 
 mod error;
 mod keeper;
@@ -196,8 +197,7 @@ fn existing(dir: &Path) -> Result<Option<Table>, MountError> {
         Err(errno) => return Err(unfit(dir, errno)),
     };
     if kind == BINFMTFS_MAGIC {
-        let opened = File::open(dir)
-            .map_err(|e| unfit(dir, Errno::from_raw(e.raw_os_error().unwrap_or(0))))?;
+        let opened = File::open(dir).map_err(|e| unfit(dir, errno_of(&e)))?;
         return Ok(Some(Table::new(dir, opened)));
     }
     if kind == AUTOFS_MAGIC {
@@ -206,7 +206,7 @@ fn existing(dir: &Path) -> Result<Option<Table>, MountError> {
     match fs::read_dir(dir).map(|mut items| items.next().is_none()) {
         Ok(true) => Ok(None),
         Ok(false) => Err(MountError::Occupied(dir.to_owned())),
-        Err(e) => Err(unfit(dir, Errno::from_raw(e.raw_os_error().unwrap_or(0)))),
+        Err(e) => Err(unfit(dir, errno_of(&e))),
     }
 }
 

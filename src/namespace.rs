@@ -9,9 +9,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
 
-use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::wording::errno_of;
 
 /// Inode of the initial user namespace (`PROC_USER_INIT_INO` in the kernel's `include/linux/proc_ns.h`).
 const INITIAL_USER: &str = "user:[4026531837]";
@@ -76,8 +77,7 @@ pub fn with_private_mounts<T: Send>(
 /// When that namespace may not be entered (`EPERM` without `CAP_SYS_ADMIN` and `CAP_SYS_PTRACE`).
 pub fn with_host_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> nix::Result<T> {
     in_thread(|| {
-        let host = File::open("/proc/1/ns/mnt")
-            .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))?;
+        let host = File::open("/proc/1/ns/mnt").map_err(|e| errno_of(&e))?;
         unshare(CloneFlags::CLONE_FS)?;
         setns(host, CloneFlags::CLONE_NEWNS)?;
         Ok(work())

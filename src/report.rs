@@ -59,6 +59,8 @@ pub struct PlatformHealth {
     pub state: State,
     /// Why it does not run.
     pub reason: Option<String>,
+    /// What to do about it.
+    pub remedy: Option<String>,
     /// Name of the entry that takes its programs.
     pub entry: Option<String>,
     /// That entry's flags, as the kernel prints them.
@@ -168,7 +170,7 @@ impl Health {
 impl From<&Standing> for PlatformHealth {
     fn from(standing: &Standing) -> Self {
         let handler = standing.handler.as_ref();
-        let (state, reason, argv0, start_us) = match &standing.verdict {
+        let (state, failure, argv0, start_us) = match &standing.verdict {
             Verdict::Works { argv0, micros, .. } => {
                 let state = if handler.is_some() {
                     State::Works
@@ -183,14 +185,15 @@ impl From<&Standing> for PlatformHealth {
                 } else {
                     State::Missing
                 };
-                (state, Some(failure.to_string()), None, None)
+                (state, Some(failure), None, None)
             }
         };
         Self {
             platform: name(standing.arch),
             qemu: standing.arch.qemu,
             state,
-            reason,
+            reason: failure.map(ToString::to_string),
+            remedy: failure.map(|failure| failure.remedy(standing.arch)),
             entry: handler.map(|h| h.name.to_string_lossy().into_owned()),
             flags: handler.map(|h| format!("{}{}", h.flags, h.unknown_flags)),
             interpreter: handler.and_then(interpreter),

@@ -2,9 +2,10 @@
 //! is a [`Session`]'s.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
+use anyhow::bail;
 use binfmt_magic::arch::ARCHES;
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -13,6 +14,7 @@ use crate::cli::{Cli, Environment, accept_single_dash};
 use crate::emulator;
 use crate::runner;
 use crate::session::{Session, Wrong};
+use crate::wording::cause;
 
 /// Everything asked for is in place.
 const DONE: u8 = 0;
@@ -43,6 +45,19 @@ impl Streams<'_> {
     /// A line on stderr. If nobody listens there, the exit status still tells.
     pub fn say(&mut self, line: &str) {
         let _ = writeln!(self.err, "{line}");
+    }
+
+    /// Ends the output that was `written`. A reader that has gone away is no failure of ours.
+    ///
+    /// # Errors
+    /// When it could not be written for another reason.
+    pub fn finish(&mut self, written: io::Result<()>) -> anyhow::Result<()> {
+        match written.and_then(|()| self.out.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                bail!("cannot write the output: {}", cause(&error))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -86,8 +101,9 @@ fn report(result: anyhow::Result<Option<String>>, prefix: &str, streams: &mut St
 fn usage(error: &clap::Error, streams: &mut Streams) -> u8 {
     let text = error.render().to_string();
     if error.kind() == ErrorKind::DisplayHelp {
-        let _ = write!(streams.out, "{text}");
-        return DONE;
+        let written = write!(streams.out, "{text}");
+        let finished = streams.finish(written);
+        return report(finished.map(|()| None), "binfmt: ", streams);
     }
     let lines = text.lines().map(str::trim);
     let words: Vec<&str> = lines

@@ -3,21 +3,23 @@
 //! stdout gets the JSON or the table that was asked for, nothing else; stderr a line per platform in the incumbent's
 //! words. What is not in place is gathered for the last line.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use binfmt_magic::arch::{ARCHES, Arch};
-use binfmt_magic::platform::{Selection, items};
+use binfmt_magic::arch::ARCHES;
+use binfmt_magic::entry::Entry;
+use binfmt_magic::platform::{Fault, Selection, UnknownPlatform, items};
+use binfmt_magic::rule::Flags;
 
 use crate::anchor;
 use crate::cli::{Anchor, Cli, Environment, Format, YesNo};
 use crate::install::{self, Order, install};
 use crate::list::list;
 use crate::mount::{self, Keeper, MountPoint, Mounted};
-use crate::report::{Architecture, Health, State, Status, write_json};
+use crate::report::{Architecture, Health, Status, write_json};
 use crate::run::Streams;
-use crate::survey::Survey;
+use crate::survey::{Survey, takes};
 use crate::text;
 use crate::uninstall::{Removal, uninstall, uninstall_others};
 
@@ -37,7 +39,7 @@ pub struct Session<'a> {
     at: MountPoint,
     emulators: PathBuf,
     prefix: String,
-    preserve_argv0: bool,
+    flags: Flags,
     install: Option<Selection>,
     uninstall: Option<String>,
     status: Option<Selection>,
@@ -77,7 +79,7 @@ impl<'a> Session<'a> {
             emulators: std::path::absolute(&environment.emulators)
                 .map_err(|e| Wrong::Value(e.into()))?,
             prefix: prefix(environment).map_err(Wrong::Value)?,
-            preserve_argv0: environment.preserve_argv0,
+            flags: flags(cli, environment),
             install,
             uninstall,
             status: status.map(|list| selection(list)).transpose()?,
@@ -110,10 +112,8 @@ impl<'a> Session<'a> {
             Some(selection) => self.install(selection, streams)?,
             None => Survey::take(mount::for_looking(&self.at)?.as_ref())?,
         };
-        let shown = self
-            .show(&survey, streams)
-            .and_then(|()| streams.out.flush());
-        ignore_closed(shown).context("cannot write the output")?;
+        let shown = self.show(&survey, streams);
+        streams.finish(shown)?;
         let Some(last) = self.missing.pop() else {
             return Ok(None);
         };
@@ -140,8 +140,8 @@ impl<'a> Session<'a> {
             selection,
             emulators: self.emulators.clone(),
             prefix: self.prefix.clone(),
-            preserve_argv0: self.preserve_argv0,
-            credentials: self.cli.credentials == YesNo::Yes,
+            flags: self.flags,
+            reset: self.cli.reset,
             force: self.cli.force,
         };
         let Mounted {
@@ -152,7 +152,8 @@ impl<'a> Session<'a> {
         let caveat = self.keep(keeper);
         let installed = install(&table, &order).and_then(|(items, mut survey)| {
             if self.cli.reset {
-                let removals = uninstall_others(&table, &wanted(&items))?;
+                let removals =
+                    uninstall_others(&table, |entry| is_wanted(entry, &items, &order.prefix))?;
                 self.report_removals(&removals, streams);
                 survey = Survey::take(Some(&table))?;
             }
@@ -171,7 +172,7 @@ impl<'a> Session<'a> {
                 "installing: {} {unknown}",
                 unknown.item.escape_debug()
             ));
-            self.missing.push(unknown.to_string());
+            self.missing.push(describe_unknown(unknown));
         }
         if let Some(caveat) = caveat.filter(|_| !empty) {
             self.missing.push(format!("{caveat:#}"));
@@ -249,31 +250,43 @@ impl<'a> Session<'a> {
     /// `--status` is a health check: what does not run counts as missing.
     fn judge(&mut self, health: &Health) {
         for failing in health.failing() {
-            let reason = failing.reason.as_deref().unwrap_or_default();
-            let name = failing.platform.trim_start_matches("linux/");
-            let remedy = match failing.state {
-                State::Missing => "install it",
-                _ => "install it again",
-            };
-            let platform = &failing.platform;
-            let missing =
-                format!("{platform} does not run: {reason}; {remedy}: binfmt --install {name}");
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            let (reason, remedy) = (text(&failing.reason), text(&failing.remedy));
+            let missing = format!("{} does not run: {reason}; {remedy}", failing.platform);
             self.missing.push(missing);
         }
         for unknown in self.status.iter().flat_map(|selection| &selection.unknown) {
-            self.missing.push(unknown.to_string());
+            self.missing.push(describe_unknown(unknown));
         }
     }
 }
 
-/// The architectures whose QEMU entries a reset keeps: what is installed, and what an install failed to replace.
-fn wanted(items: &[install::Item]) -> Vec<&'static Arch> {
-    let native = |item: &&install::Item| matches!(item.1, Ok(install::Outcome::Native { .. }));
-    items
-        .iter()
-        .filter(|item| !native(item))
-        .map(|item| item.0)
-        .collect()
+fn describe_unknown(unknown: &UnknownPlatform) -> String {
+    if unknown.fault == Fault::Name && unknown.closest.is_empty() {
+        return format!("{unknown}; binfmt --list shows all that there are");
+    }
+    unknown.to_string()
+}
+
+/// Whether a reset keeps this entry: it is of this install, or what an install failed to replace.
+fn is_wanted(entry: &Entry, items: &[install::Item], prefix: &str) -> bool {
+    items.iter().any(|(arch, result)| match result {
+        Ok(install::Outcome::Installed { .. }) => entry.name == *arch.entry_name(prefix),
+        Ok(install::Outcome::AlreadyInstalled { entry: name, .. }) => entry.name == *name,
+        Ok(_) => false,
+        Err(_) => takes(entry, arch),
+    })
+}
+
+/// Always pinned: without F no container finds the emulator. C brings O with it.
+fn flags(cli: &Cli, environment: &Environment) -> Flags {
+    let credentials = cli.credentials == YesNo::Yes;
+    Flags {
+        preserve_argv0: environment.preserve_argv0,
+        open_binary: credentials,
+        credentials,
+        fix_binary: true,
+    }
 }
 
 fn prefix(environment: &Environment) -> Result<String> {
@@ -287,12 +300,4 @@ fn prefix(environment: &Environment) -> Result<String> {
         );
     }
     Ok(prefix.to_owned())
-}
-
-/// A reader that has gone away is no failure of ours.
-fn ignore_closed(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
 }

@@ -20,6 +20,8 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::Mode;
 
+use crate::wording::errno_of;
+
 mod error;
 
 use error::Op;
@@ -192,14 +194,4 @@ impl Table {
             errno,
         }
     }
-}
-
-/// An entry's name as messages show it: names may be any bytes but a slash.
-#[must_use]
-pub fn shown(name: &OsStr) -> String {
-    name.to_string_lossy().escape_debug().to_string()
-}
-
-fn errno_of(error: &io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

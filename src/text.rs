@@ -8,8 +8,8 @@ use binfmt_magic::arch::Arch;
 
 use crate::install;
 use crate::report::{Architecture, Health, State};
-use crate::table::shown;
 use crate::uninstall::{self, Removal};
+use crate::wording::shown;
 
 /// `uninstalling: aarch64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.
 #[must_use]

@@ -5,7 +5,6 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Result;
-use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::{self, Platform};
 
@@ -63,16 +62,15 @@ pub fn uninstall(table: &Table, list: &str, force: bool) -> Result<Vec<Removal>>
     Ok(removals)
 }
 
-/// Removes QEMU's entries but those of the architectures in `keep`.
+/// Removes QEMU's entries but those that `keep` says.
 ///
 /// # Errors
 /// When the table cannot be read.
-pub fn uninstall_others(table: &Table, keep: &[&Arch]) -> Result<Vec<Removal>> {
+pub fn uninstall_others(table: &Table, keep: impl Fn(&Entry) -> bool) -> Result<Vec<Removal>> {
     let entries = table.entries()?;
-    let kept = |entry: &Entry| keep.iter().any(|arch| takes(entry, arch));
     let others = entries
         .iter()
-        .filter(|entry| entry.is_qemu() && !kept(entry));
+        .filter(|entry| entry.is_qemu() && !keep(entry));
     Ok(others.map(|entry| remove_entry(table, entry)).collect())
 }
 

@@ -144,10 +144,12 @@ fn end_of_path(text: &[u8]) -> usize {
         .unwrap_or_else(|| end_of_line(text))
 }
 
+/// Any prefix may stand before it: that is what `QEMU_BINARY_PREFIX` is for.
 fn names_qemu(name: &OsStr) -> bool {
-    const INSIDE: &[u8] = b"-qemu-";
-    let name = name.as_bytes();
-    name.starts_with(&INSIDE[1..]) || name.windows(INSIDE.len()).any(|window| window == INSIDE)
+    const INSIDE: &[u8] = b"qemu-";
+    name.as_bytes()
+        .windows(INSIDE.len())
+        .any(|window| window == INSIDE)
 }
 
 #[cfg(test)]
@@ -281,7 +283,7 @@ mod tests {
             ("x", "/usr/libexec/qemu-binfmt/aarch64-binfmt-P", magic, true),
             ("qemu-jar", "/usr/bin/qemu-jar", "flags: \nextension .jar", false),
             ("qemu-x", "/usr/bin/qemu-x", "flags: \n", false),
-            ("myqemu-x", "/usr/bin/notqemu-x", magic, false),
+            ("myqemu-x", "/usr/bin/x", magic, true),
             ("x", "/opt/qemu-binfmt/bin/wine", magic, false),
             ("x", "/opt/qemu-7/bin/run", magic, false),
             ("WSLInterop-late", "/init", magic, false),

@@ -5,11 +5,11 @@ use std::ffi::{OsStr, OsString};
 use anyhow::{Result, bail};
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
-use binfmt_magic::rule::{Flags, Rule};
+use binfmt_magic::rule::Rule;
 
 use super::{Order, Outcome};
-use crate::survey::{Survey, takes};
-use crate::table::shown;
+use crate::survey::{Standing, Survey, takes};
+use crate::wording::shown;
 
 /// An architecture that is to be registered.
 pub(super) struct Pending {
@@ -60,7 +60,7 @@ pub(super) fn decide(
             Decision::Skip
         });
     }
-    let rule = Rule::for_arch(arch, &order.prefix, &order.emulators, flags(order));
+    let rule = Rule::for_arch(arch, &order.prefix, &order.emulators, order.flags);
     let present = rule.interpreter.exists();
     if let Some(entry) = handler.filter(|_| standing.works()) {
         let entry_name = entry.name.clone();
@@ -73,7 +73,7 @@ pub(super) fn decide(
                 kept: None,
             }));
         }
-        if entry.is_qemu() && !present {
+        if entry.is_qemu() && !present && !order.reset {
             let kept = Some(format!("{} does not exist", rule.interpreter.display()));
             return Ok(Decision::Leave(Outcome::AlreadyInstalled {
                 entry: entry_name,
@@ -85,15 +85,8 @@ pub(super) fn decide(
         return Ok(Decision::Skip);
     }
     let obsolete = obsolete(&survey.entries, arch, &rule.name);
-    if let Some(other) = survey
-        .entries
-        .iter()
-        .find(|e| e.name == rule.name && !e.is_qemu() && !order.force)
-    {
-        bail!(
-            "the name {} is held by an entry that is not QEMU's; --force replaces it",
-            shown(&other.name)
-        );
+    if !order.force {
+        check_name(survey, arch, &rule.name)?;
     }
     let (current, works) = (handler.cloned(), standing.works());
     Ok(Decision::Register(Box::new(Pending {
@@ -106,13 +99,26 @@ pub(super) fn decide(
     })))
 }
 
-fn flags(order: &Order) -> Flags {
-    Flags {
-        preserve_argv0: order.preserve_argv0,
-        open_binary: order.credentials,
-        credentials: order.credentials,
-        fix_binary: true,
+/// Whoever holds `name` must be one of QEMU's, and not what another architecture runs through.
+fn check_name(survey: &Survey, arch: &Arch, name: &OsStr) -> Result<()> {
+    let Some(holder) = survey.entries.iter().find(|entry| entry.name == name) else {
+        return Ok(());
+    };
+    let name = shown(name);
+    if !holder.is_qemu() {
+        bail!("the name {name} is held by an entry that is not QEMU's; --force replaces it");
     }
+    let needs_it = |s: &&Standing| {
+        let handler = s.handler.as_ref().map(|entry| &entry.name);
+        s.arch.qemu != arch.qemu && s.works() && handler == Some(&holder.name)
+    };
+    if let Some(other) = survey.standings.iter().find(needs_it) {
+        bail!(
+            "the name {name} is held by what {} runs through; --force replaces it",
+            other.arch.oci
+        );
+    }
+    Ok(())
 }
 
 pub(super) fn is_it(entry: &Entry, rule: &Rule) -> bool {

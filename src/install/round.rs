@@ -12,8 +12,9 @@ use super::decide::{Decision, Pending, decide, is_it};
 use super::{Item, Order, Outcome};
 use crate::emulator;
 use crate::survey::{Survey, Verdict, native_among};
-use crate::table::{Table, shown};
+use crate::table::Table;
 use crate::trial;
+use crate::wording::shown;
 
 /// One call's work. An architecture is either settled, in `done`, or still `pending`.
 pub(super) struct Round {

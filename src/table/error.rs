@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-use super::shown;
+use crate::wording::shown;
 
 /// What was being done to a file of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,27 @@
+//! How the operating system's errors and names are worded: one line, the kernel's own word for the error in brackets.
+
+use std::ffi::OsStr;
+use std::io;
+
+use nix::errno::Errno;
+
+/// `No space left on device (ENOSPC)`
+#[must_use]
+pub fn cause(error: &io::Error) -> String {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(errno) => format!("{} ({errno:?})", errno.desc()),
+        None => error.to_string(),
+    }
+}
+
+/// The errno of an error of the operating system; `EIO` for one that the standard library made up.
+#[must_use]
+pub fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// An entry's name as messages show it: the kernel takes any bytes but a slash.
+#[must_use]
+pub fn shown(name: &OsStr) -> String {
+    name.to_string_lossy().escape_debug().to_string()
+}
