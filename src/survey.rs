@@ -13,6 +13,7 @@ use binfmt_magic::probe::{self, Reading};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
+use crate::mount::DEFAULT;
 use crate::runner::{self, Handlers, Job, Outcome, Run};
 use crate::table::Table;
 
@@ -230,14 +231,24 @@ impl Verdict {
     }
 }
 
+impl Failure {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self, arch: &Arch) -> String {
+        match self {
+            Self::SwitchedOff { table: true } => format!("switch it on: echo 1 > {DEFAULT}/status"),
+            Self::NoHandler => format!("install it: binfmt --install {}", arch.oci),
+            _ => format!("install it again: binfmt --install {}", arch.oci),
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let complaint = match self {
             Self::NoHandler => return f.write_str("no handler"),
             Self::SwitchedOff { table: true } => {
-                return f.write_str(
-                    "binfmt_misc is switched off (echo 1 to its status switches it on)",
-                );
+                return f.write_str("binfmt_misc is switched off");
             }
             Self::SwitchedOff { table: false } => {
                 return f.write_str("its handler is switched off");

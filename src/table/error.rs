@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
+use binfmt_magic::rule::RuleError;
 use nix::errno::Errno;
 
 use crate::wording::shown;
@@ -73,7 +74,7 @@ fn denied() -> &'static str {
 #[derive(Debug)]
 pub enum RegisterError {
     /// The rule itself cannot be written as a line that the kernel takes.
-    Rule(binfmt_magic::rule::RuleError),
+    Rule(RuleError),
     /// The kernel said no.
     Refused {
         /// What the kernel refused, and how.
@@ -88,6 +89,9 @@ pub enum RegisterError {
 impl fmt::Display for RegisterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (refused, name, interpreter) = match self {
+            Self::Rule(error @ RuleError::Length(_)) => {
+                return write!(f, "{error}; set QEMU_BINARY_PATH to a shorter path");
+            }
             Self::Rule(error) => return error.fmt(f),
             Self::Refused {
                 refused,
