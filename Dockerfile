@@ -1,41 +1,54 @@
-# The image: the tool and QEMU's static user emulators, on nothing.
+# The image: the tool and QEMU's static user emulators, on nothing. `make image` builds it.
 #
-#   docker build -t binfmt .                                   Debian's emulators of every target
-#   docker build --build-arg TARGETS=aarch64,arm -t binfmt .   some of them
+#   TARGETS        emulators, by QEMU's names; the host's own is left out. Each is 14 to 17 MB
+#   DEBIAN         release that builds the tool
+#   QEMU_RELEASE   release that the emulators come from: trixie, trixie-backports
+#   QEMU_VERSION   for the label, checked against what was fetched
+#   GIT_REVISION   for the label
 #
-# Everything comes from Debian's packages and the Rust registry. `make image` builds it.
+# Everything comes from Debian's packages and the Rust registry. All stages run on the machine that builds and produce
+# files for the machine that will run them, so that no emulator is needed to build for another architecture.
 
 ARG DEBIAN=trixie
 
-FROM debian:${DEBIAN}-slim AS base
+FROM --platform=$BUILDPLATFORM debian:${DEBIAN}-slim AS base
 ENV DEBIAN_FRONTEND=noninteractive
 
-# --- the tool, static, with a standard library built for size -------------------------------------------------------
+# --- the tool: static, its standard library built for size --------------------------------------------------------
 FROM base AS tool
-RUN apt-get update -qq \
- && apt-get install -qq --no-install-recommends ca-certificates cargo rustc rust-src musl-tools gcc libc6-dev binutils >/dev/null
+ARG TARGETARCH
+COPY --chmod=755 qemu/image/toolchain.sh /toolchain.sh
+RUN /toolchain.sh install "$TARGETARCH"
 WORKDIR /src
-
-# Debian ships no standard library for musl, so it is built here; that needs an unstable flag and, in place of the
-# unwinder that comes with the target, gcc's. gcc's asks for a function of glibc that finds an object's unwind tables:
-# answering "none" is right for a program that aborts on panic.
-RUN mkdir /unwind && cd /unwind \
- && printf 'int _dl_find_object(void *pc, void *result) { (void)pc; (void)result; return -1; }\n' >find.c \
- && gcc -Os -c find.c \
- && cp "$(gcc -print-file-name=libgcc_eh.a)" libunwind.a \
- && ar r libunwind.a find.o
-
 COPY Cargo.toml Cargo.lock ./
 COPY magic magic
 COPY bench bench
 COPY src src
-ARG GIT_REVISION
 RUN --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates.crt,required=false \
     --mount=type=cache,target=/root/.cargo/registry \
-    target=$(rustc -vV | sed -n 's/^host: \(.*\)-gnu$/\1-musl/p') \
- && export RUSTC_BOOTSTRAP=1 \
-           RUSTFLAGS="-C linker=musl-gcc -C link-self-contained=no -C target-feature=+crt-static -C relocation-model=static -C panic=abort -L native=/unwind" \
- && cargo build --release --locked --bin binfmt --target "$target" \
-      -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size \
- && install -D "target/$target/release/binfmt" /out/usr/bin/binfmt \
- && ! readelf -l /out/usr/bin/binfmt | grep INTERP
+    /toolchain.sh build "$TARGETARCH" /out/usr/bin/binfmt
+
+# --- the emulators, and what their licence asks for ----------------------------------------------------------------
+FROM base AS emulators
+ARG TARGETARCH
+ARG QEMU_RELEASE=trixie
+ARG TARGETS=x86_64,aarch64,arm,riscv64,ppc64,ppc64le,s390x,i386,mips64el,mips64,loongarch64
+COPY --chmod=755 qemu/fetch.sh qemu/image/emulators.sh /
+RUN /emulators.sh "$TARGETARCH" "$QEMU_RELEASE" "$TARGETS" /out
+
+# What `make image` reads to fill in QEMU_VERSION.
+FROM scratch AS version
+COPY --from=emulators /out/version /
+
+FROM scratch
+COPY --from=emulators /out/root /
+COPY --from=tool /out /
+ARG GIT_REVISION=unknown
+ARG QEMU_VERSION
+LABEL org.opencontainers.image.title="binfmt" \
+      org.opencontainers.image.description="Teaches a Linux host to run programs of other CPU architectures" \
+      org.opencontainers.image.licenses="MIT AND GPL-2.0-only" \
+      org.opencontainers.image.revision="$GIT_REVISION" \
+      org.opencontainers.image.version="0.1.0" \
+      org.qemu.version="$QEMU_VERSION"
+ENTRYPOINT ["/usr/bin/binfmt"]

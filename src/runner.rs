@@ -132,7 +132,7 @@ pub fn run(jobs: &[Job], handlers: Handlers) -> Result<Vec<Run>> {
         .args(words)
         .stdin(Stdio::null())
         .output()
-        .context("cannot start /proc/self/exe to run the probes; is /proc mounted?")?;
+        .context("cannot start /proc/self/exe to run the probes; are /proc and /dev/null there?")?;
     if !output.status.success() {
         let reason = String::from_utf8_lossy(&output.stderr);
         bail!("cannot run the probes: {}", reason.trim_end());

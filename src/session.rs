@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use binfmt_magic::arch::ARCHES;
+use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::{Fault, Selection, UnknownPlatform, items};
 use binfmt_magic::rule::Flags;
@@ -161,7 +161,7 @@ impl<'a> Session<'a> {
         });
         let empty = mount::tidy(&table, &lock, &self.at)?;
         let (items, survey) = installed?;
-        if items.is_empty() && order.selection.unknown.is_empty() {
+        if items.is_empty() && order.selection.unknown.is_empty() && !self.has_emulators() {
             let dir = self.emulators.display();
             let missing = format!("no emulators in {dir}; set QEMU_BINARY_PATH to their directory");
             self.missing.push(missing);
@@ -178,6 +178,11 @@ impl<'a> Session<'a> {
             self.missing.push(format!("{caveat:#}"));
         }
         Ok(survey)
+    }
+
+    fn has_emulators(&self) -> bool {
+        let path = |arch: &Arch| self.emulators.join(arch.interpreter_name(&self.prefix));
+        ARCHES.iter().any(|arch| path(arch).exists())
     }
 
     /// Sees to it that the handlers outlive this call, or says why they will not.

@@ -1,0 +1,370 @@
+//! Tier: kernel. `--install` and `--reset` where something was registered before: what is kept, what is replaced, and
+//! that no program fails over it.
+//!
+//! Replacing by an emulator that is none is among the tests of `bad_input.rs`.
+
+mod harness;
+
+use std::path::Path;
+
+use binfmt_magic::rule::{Flags, Matcher, Rule};
+use harness::{Host, arch, emulators, old_emulators, program, version};
+
+/// What an install of arm64 alone makes of an empty table.
+fn fresh() -> String {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    host.table()
+}
+
+#[test]
+fn other_flags_are_replaced() {
+    let fresh = fresh();
+    for flags in ["", "P", "OC", "F", "PF", "OCF", "POF", "POC"] {
+        let host = Host::new();
+        host.register(
+            "qemu-aarch64",
+            "aarch64",
+            &emulators().join("qemu-aarch64"),
+            flags,
+        );
+        host.binfmt(&["--install", "arm64"])
+            .ok()
+            .says("installing: arm64 OK (")
+            .says("replaced qemu-aarch64)");
+        assert_eq!(host.table(), fresh, "flags {flags:?}");
+    }
+}
+
+#[test]
+fn another_magic_is_replaced() {
+    let fresh = fresh();
+    let wanted = Rule::for_arch(arch("aarch64"), "", &emulators(), Flags::parse("POCF").0);
+    let Matcher::Magic {
+        magic,
+        mask: Some(mask),
+        ..
+    } = wanted.matcher.clone()
+    else {
+        panic!("a magic with a mask");
+    };
+    let mut stricter = mask.clone();
+    stricter[7] = 0xfc;
+    for (what, length, mask) in [
+        ("stricter mask", magic.len(), stricter),
+        ("linuxkit's 19 bytes", 19, mask[..19].to_vec()),
+    ] {
+        let host = Host::new();
+        let magic = magic[..length].to_vec();
+        host.register_rule(&Rule {
+            matcher: Matcher::Magic {
+                offset: 0,
+                magic,
+                mask: Some(mask),
+            },
+            ..wanted.clone()
+        });
+        host.binfmt(&["--install", "arm64"])
+            .ok()
+            .says("replaced qemu-aarch64)");
+        assert_eq!(host.table(), fresh, "{what}");
+    }
+}
+
+#[test]
+fn another_path_is_replaced() {
+    let host = Host::new();
+    let folder = host.folder("elsewhere", &[("qemu-aarch64", emulators())]);
+    host.call(&["--install", "arm64"])
+        .emulators(&folder)
+        .run()
+        .ok();
+    host.binfmt(&["--install", "arm64"])
+        .ok()
+        .says("replaced qemu-aarch64)");
+    assert_eq!(host.table(), fresh());
+}
+
+#[test]
+fn an_old_emulator_gives_way_to_a_new_one() {
+    let host = Host::new();
+    let (old, new) = (version(&old_emulators()), version(&emulators()));
+    assert_ne!(
+        old, new,
+        "two versions of QEMU are needed: run `make test-material`"
+    );
+    host.call(&["--install", "arm64,arm,riscv64,s390x"])
+        .emulators(&old_emulators())
+        .run()
+        .ok()
+        .says(&format!("installing: arm64 OK (qemu-aarch64 {old}, "));
+    host.binfmt(&["--install", "arm64,arm,riscv64,s390x"])
+        .ok()
+        .says(&format!("installing: arm64 OK (qemu-aarch64 {new}, "));
+    let direct = Host::new();
+    direct
+        .binfmt(&["--install", "arm64,arm,riscv64,s390x"])
+        .ok();
+    let sorted = |host: &Host| {
+        let mut names = host.entries();
+        names.sort();
+        names
+            .iter()
+            .map(|name| host.entry(name))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(sorted(&host), sorted(&direct));
+    host.runs_arm64();
+}
+
+#[test]
+fn the_same_magic_under_other_names_is_replaced() {
+    let fresh = fresh();
+    for names in [
+        &["qemu-aarch64-static"][..],
+        &["aarch64"],
+        &["buildkit-qemu-aarch64"],
+        &["aarch64", "qemu-aarch64-static", "qemu-aarch64"],
+        &["qemu-aarch64", "qemu-aarch64-static", "arm64"],
+    ] {
+        let host = Host::new();
+        for name in names {
+            host.register(
+                name,
+                "aarch64",
+                &old_emulators().join("qemu-aarch64"),
+                "OCF",
+            );
+        }
+        let output = host.binfmt(&["--install", "arm64"]).ok();
+        for name in names {
+            assert!(output.line("installing: arm64").contains(name), "{output}");
+        }
+        assert_eq!(host.table(), fresh, "{names:?}");
+        host.runs_arm64();
+    }
+}
+
+#[test]
+fn what_is_shadowed_or_broken_or_disabled_is_cleared_away() {
+    let host = Host::new();
+    host.register(
+        "qemu-aarch64-static",
+        "aarch64",
+        Path::new("/nowhere/qemu-aarch64-static"),
+        "",
+    );
+    host.register(
+        "qemu-aarch64",
+        "aarch64",
+        &old_emulators().join("qemu-aarch64"),
+        "F",
+    );
+    host.sh("echo 0 >/proc/sys/fs/binfmt_misc/qemu-aarch64")
+        .ok();
+    host.binfmt(&["--install", "arm64"]).ok();
+    assert_eq!(host.table(), fresh());
+    host.runs_arm64();
+}
+
+#[test]
+fn a_handler_for_something_else_that_holds_the_name_keeps_its_platform() {
+    let host = Host::new();
+    host.register(
+        "qemu-aarch64",
+        "riscv64",
+        &emulators().join("qemu-riscv64"),
+        "POCF",
+    );
+    assert_eq!(host.runs("riscv64").as_deref(), Ok("riscv64"));
+    let output = host.binfmt(&["--install", "arm64"]);
+    assert_eq!(host.runs("riscv64").as_deref(), Ok("riscv64"), "{output}");
+    let arm64 = host.runs("arm64");
+    assert_eq!(arm64.is_ok(), output.status == 0, "{arm64:?} and {output}");
+}
+
+#[test]
+fn a_name_held_by_something_that_is_not_qemus_is_left_to_it() {
+    let host = Host::new();
+    host.register_line(b":qemu-aarch64:E::arm64::/bin/true:");
+    let before = host.table();
+    host.binfmt(&["--install", "arm64"])
+        .ends(1)
+        .ends_saying(&["arm64", "qemu-aarch64", "--force"]);
+    assert_eq!(host.table(), before);
+    host.binfmt(&["--install", "arm64", "--force"]).ok();
+    assert_eq!(host.table(), fresh());
+}
+
+#[test]
+fn no_program_fails_while_its_handler_is_replaced() {
+    let host = Host::new();
+    host.call(&["--install", "arm64"])
+        .emulators(&old_emulators())
+        .run()
+        .ok();
+    let folder = host.scratch().join("loop");
+    std::fs::create_dir(&folder).unwrap();
+    let loops = format!(
+        "cd '{}'; touch go; for i in 1 2; do \
+           (while [ -e go ]; do [ \"$('{}' echo runs 2>&1)\" = runs ] && echo >>ran.$i || echo >>failed; done) & \
+         done; while [ ! -s ran.1 ] || [ ! -s ran.2 ]; do sleep 0.01; done; \
+         for i in 1 2 3; do \
+           for at in '{}' '{}'; do QEMU_BINARY_PATH=$at '{}' --install arm64 2>>said >/dev/null || echo >>failed; done; \
+         done; rm go; wait; cat ran.* | wc -l; [ ! -e failed ]",
+        folder.display(),
+        program("arm64").display(),
+        emulators().display(),
+        old_emulators().display(),
+        harness::BINFMT,
+    );
+    let output = host.sh(&loops).ok();
+    let ran: u32 = output.stdout.trim().parse().unwrap();
+    assert!(ran > 20, "only {ran} programs ran");
+    let said = std::fs::read_to_string(folder.join("said")).unwrap();
+    assert_eq!(said.matches("replaced qemu-aarch64)").count(), 6, "{said}");
+}
+
+/// A translator that works and is not called QEMU.
+fn with_rosetta() -> Host {
+    let host = Host::new();
+    let rosetta = host.scratch().join("rosetta");
+    host.copy(&emulators().join("qemu-aarch64"), &rosetta);
+    host.register("rosetta", "aarch64", &rosetta, "POCF");
+    host
+}
+
+#[test]
+fn a_working_translator_that_is_not_qemu_is_left_alone() {
+    let host = with_rosetta();
+    let before = host.table();
+    host.binfmt(&["--install", "arm64"])
+        .ok()
+        .says("installing: arm64 left to rosetta, which runs it; --force takes over\n");
+    assert_eq!(host.table(), before);
+    host.binfmt(&["--install", "all"])
+        .ok()
+        .says("installing: arm64 left to rosetta");
+    assert!(host.entry("qemu-aarch64").is_none());
+    host.runs_arm64();
+}
+
+#[test]
+fn force_takes_over_and_uninstalling_gives_back() {
+    let host = with_rosetta();
+    let before = host.table();
+    host.binfmt(&["--install", "arm64", "--force"])
+        .ok()
+        .says("installing: arm64 OK (");
+    assert_eq!(host.entries(), ["qemu-aarch64", "rosetta"]);
+    host.binfmt(&["--status", "arm64"]).ok();
+    host.binfmt(&["--uninstall", "arm64"]).ok();
+    assert_eq!(host.table(), before);
+    host.runs_arm64();
+}
+
+#[test]
+fn a_translator_that_does_not_work_is_overruled() {
+    let host = Host::new();
+    host.register("rosetta", "aarch64", Path::new("/nowhere/rosetta"), "OC");
+    host.binfmt(&["--install", "arm64"])
+        .ok()
+        .says("installing: arm64 OK (");
+    assert_eq!(host.entries(), ["qemu-aarch64", "rosetta"]);
+    host.runs_arm64();
+}
+
+#[test]
+fn a_working_handler_is_kept_where_there_is_nothing_to_replace_it_with() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    let before = host.table();
+    let nothing = host.folder("nothing", &[]);
+    host.call(&["--install", "arm64"])
+        .emulators(&nothing)
+        .run()
+        .ok()
+        .says("already installed (qemu-aarch64, kept: ");
+    assert_eq!(host.table(), before);
+}
+
+#[test]
+fn a_reset_installs_all_and_removes_what_else_is_qemus() {
+    for args in [
+        &["--reset"][..],
+        &["--reset", "-p", "yes"],
+        &["--reset", "--persistent", "yes"],
+        &["--reset", "-p", "yes", "-c", "yes"],
+        &["--reset", "--credential", "yes", "--persistent", "yes"],
+        &["-reset"],
+    ] {
+        let host = Host::new();
+        let folder = host.folder(
+            "two",
+            &[("qemu-aarch64", emulators()), ("qemu-arm", emulators())],
+        );
+        host.call(&["--install", "s390x,arm"])
+            .emulators(&old_emulators())
+            .run()
+            .ok();
+        host.register_other("jar", b"PK\x03\x04");
+        host.call(args)
+            .emulators(&folder)
+            .run()
+            .ok()
+            .says("installing: arm64 OK (");
+        let mut names = host.entries();
+        names.sort();
+        assert_eq!(names, ["jar", "qemu-aarch64", "qemu-arm"], "{args:?}");
+        let arm = host.entry("qemu-arm").unwrap();
+        assert!(arm.contains(folder.to_str().unwrap()), "{args:?}: {arm}");
+    }
+}
+
+#[test]
+fn a_reset_of_some_leaves_only_them() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64,riscv64,s390x"]).ok();
+    host.binfmt(&["--reset", "--install", "arm64"])
+        .ok()
+        .says("installing: arm64 already installed (qemu-aarch64)")
+        .says("uninstalling: qemu-riscv64 OK")
+        .says("uninstalling: qemu-s390x OK");
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+}
+
+#[test]
+fn a_reset_leaves_one_entry_for_each_platform() {
+    let host = Host::new();
+    host.register(
+        "qemu-aarch64-static",
+        "aarch64",
+        &old_emulators().join("qemu-aarch64"),
+        "F",
+    );
+    host.register(
+        "qemu-aarch64",
+        "aarch64",
+        &emulators().join("qemu-aarch64"),
+        "POCF",
+    );
+    host.binfmt(&["--reset", "--install", "arm64"]).ok();
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+}
+
+#[test]
+fn a_reset_with_bad_emulators_keeps_what_works() {
+    let host = Host::new();
+    let folder = host.folder("bad", &[]);
+    host.executable(&folder.join("qemu-aarch64"), b"");
+    host.call(&["--install", "arm64"])
+        .emulators(&old_emulators())
+        .run()
+        .ok();
+    host.call(&["--reset", "-p", "yes"])
+        .emulators(&folder)
+        .run()
+        .ends(1)
+        .ends_saying(&["is empty"]);
+    host.runs_arm64();
+}
