@@ -40,7 +40,7 @@ pub struct Job {
 }
 
 /// What came of starting one probe.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It ended by itself with this status.
     Exited(i32),

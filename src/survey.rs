@@ -107,7 +107,7 @@ impl Survey {
         let mut runs = jobs.iter().zip(runs).peekable();
         let standings = handlers.into_iter().map(|(arch, handler)| {
             let run = runs.next_if(|(job, _)| job.arch.qemu == arch.qemu);
-            let pinned = handler.is_some_and(|entry| entry.flags.fix_binary);
+            let pinned = handler.is_none_or(|entry| entry.flags.fix_binary);
             let verdict = run.map_or(Verdict::Fails(Failure::NoHandler), |(_, run)| {
                 Verdict::of(arch, pinned, run)
             });
@@ -190,7 +190,7 @@ pub fn native_among(arches: &[&'static Arch]) -> Vec<&'static Arch> {
     let runs = runner::run(&jobs, Handlers::None).unwrap_or_default();
     let ran = jobs.iter().zip(runs).filter(|(job, run)| {
         matches!(
-            Verdict::of(job.arch, false, run.clone()),
+            Verdict::of(job.arch, true, run.clone()),
             Verdict::Works { .. }
         )
     });
@@ -198,40 +198,47 @@ pub fn native_among(arches: &[&'static Arch]) -> Vec<&'static Arch> {
 }
 
 impl Verdict {
-    /// What `run` of the probe of `arch` shows. `pinned`: whether its handler has flag F.
+    /// What `run` of the probe of `arch` shows. `pinned`: whether its handler, if it has one, has flag F.
     #[must_use]
     pub fn of(arch: &Arch, pinned: bool, run: Run) -> Self {
-        let complaint = run.complaint;
-        Self::Fails(match run.outcome {
-            Outcome::Exited(status) => match probe::read(arch, status) {
-                Reading::Kept { level } => {
-                    return Self::Works {
-                        level,
-                        argv0: true,
-                        micros: run.micros,
-                    };
-                }
-                Reading::Replaced { level } => {
-                    return Self::Works {
-                        level,
-                        argv0: false,
-                        micros: run.micros,
-                    };
-                }
-                Reading::Wrong => Failure::WrongAnswer(status, complaint),
-            },
-            Outcome::Killed(signal) => Failure::Killed(signal, complaint),
-            Outcome::TimedOut => Failure::TimedOut(complaint),
-            Outcome::Refused(errno) => match Errno::from_raw(errno) {
-                Errno::ENOEXEC => Failure::NoHandler,
-                Errno::ENOENT if !pinned => Failure::NotPinned,
-                errno => Failure::Refused(errno),
-            },
-        })
+        let (complaint, micros) = (run.complaint, run.micros);
+        let reading = match run.outcome {
+            Outcome::Exited(status) => probe::read(arch, status),
+            _ => Reading::Wrong,
+        };
+        let (level, argv0) = match (reading, run.outcome) {
+            // outside an empty root it may run all the same, but not in a container
+            (Reading::Kept { .. } | Reading::Replaced { .. }, _) if !pinned => {
+                return Self::Fails(Failure::NotPinned);
+            }
+            (Reading::Kept { level }, _) => (level, true),
+            (Reading::Replaced { level }, _) => (level, false),
+            (Reading::Wrong, outcome) => {
+                return Self::Fails(Failure::of(outcome, pinned, complaint));
+            }
+        };
+        Self::Works {
+            level,
+            argv0,
+            micros,
+        }
     }
 }
 
 impl Failure {
+    fn of(outcome: Outcome, pinned: bool, complaint: String) -> Self {
+        match outcome {
+            Outcome::Exited(status) => Self::WrongAnswer(status, complaint),
+            Outcome::Killed(signal) => Self::Killed(signal, complaint),
+            Outcome::TimedOut => Self::TimedOut(complaint),
+            Outcome::Refused(errno) => match Errno::from_raw(errno) {
+                Errno::ENOEXEC => Self::NoHandler,
+                Errno::ENOENT if !pinned => Self::NotPinned,
+                errno => Self::Refused(errno),
+            },
+        }
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn remedy(&self, arch: &Arch) -> String {

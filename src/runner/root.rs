@@ -1,7 +1,9 @@
-//! The empty root directory that probes are started in, with nothing in it but themselves.
+//! The programs of the probes, in an empty root directory with nothing in it but themselves.
 
 use std::env;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -9,91 +11,84 @@ use anyhow::{Context, Result};
 use binfmt_magic::probe;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::chroot;
 
 use super::{Job, mark};
 use crate::mount::DEFAULT as MOUNT_POINT;
 
-/// The directory that holds the probes, and what undoes it.
-pub(super) struct Root {
-    /// Where the probes are, as this process sees it now.
-    pub(super) dir: PathBuf,
+/// The probes of some jobs, ready to be started.
+pub(super) struct Programs {
+    /// In the order of the jobs, as this process sees them now.
+    pub(super) paths: Vec<PathBuf>,
+    /// What some of the paths lead to.
+    files: Vec<File>,
 }
 
-impl Root {
-    /// Writes the probes into a new directory and makes it this process's root.
+impl Programs {
+    /// Writes the probes to where their root directory is empty; `native` also takes all handlers away from them.
     ///
-    /// With the privilege to mount, or a user namespace that has it, that is a tmpfs nobody else sees. It is laid over
-    /// `/proc`, which is there for certain (this process was started from it) and not needed any more.
-    pub(super) fn enter(native: bool, jobs: &[Job]) -> Result<Self> {
-        let proc = Path::new("/proc");
-        if native {
-            own_user_namespace().context("no user namespace to be had")?;
-            let nothing = None::<&str>;
-            mount(
-                nothing,
-                MOUNT_POINT,
-                Some("binfmt_misc"),
-                MsFlags::empty(),
-                nothing,
-            )
-            .context("no binfmt_misc for a user namespace (needs Linux 6.7)")?;
-        } else if unshare(CloneFlags::CLONE_NEWNS).is_err() && own_user_namespace().is_err() {
-            return Self::temporary(jobs);
+    /// Without the privilege for that, of this process or of a user namespace of its own, they stay in memory: then a
+    /// probe shows that programs run, and only the flags of its handler whether they would in a container.
+    pub(super) fn write(jobs: &[Job], native: bool) -> Result<Self> {
+        match in_empty_root(jobs, native) {
+            Err(_) if !native => in_memory(jobs),
+            result => result,
         }
-        let (nothing, quiet) = (None::<&str>, MsFlags::MS_NOSUID | MsFlags::MS_NODEV);
-        mount(
-            nothing,
-            proc,
-            nothing,
-            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-            nothing,
-        )
-        .context("cannot keep mounts private")?;
-        mount(
-            Some("probes"),
-            proc,
-            Some("tmpfs"),
-            quiet,
-            Some("size=1m,mode=755"),
-        )
-        .context("cannot mount a tmpfs for the probes")?;
-        write_probes(proc, jobs)?;
-        nix::unistd::chroot(proc).context("cannot change the root directory")?;
-        env::set_current_dir("/")?;
-        Ok(Self { dir: "/".into() })
-    }
-
-    /// Where nothing may be mounted: a directory on disk. As root of a container that may still be made the root; a
-    /// plain user sees the probes run, but not that the interpreter is pinned.
-    fn temporary(jobs: &[Job]) -> Result<Self> {
-        let candidates = [
-            env::temp_dir(),
-            "/run".into(),
-            "/var/tmp".into(),
-            "/".into(),
-        ];
-        let name = format!(".binfmt-{}", std::process::id());
-        let made = candidates
-            .iter()
-            .map(|parent| parent.join(&name))
-            .find(|dir| fs::create_dir(dir).is_ok());
-        let dir = made.context(
-            "no privilege to mount a tmpfs for the probes, and no directory to write them to; run with --privileged, or \
-             give the container a writable /tmp",
-        )?;
-        let root = Self { dir };
-        write_probes(&root.dir, jobs)?;
-        Ok(root)
     }
 }
 
-impl Drop for Root {
-    fn drop(&mut self) {
-        if self.dir != Path::new("/") {
-            // best effort: what cannot be removed is a few hundred bytes in a temporary directory
-            let _ = fs::remove_dir_all(&self.dir);
-        }
+/// A tmpfs that nobody else sees becomes the root. It is laid over `/proc`, which is there for certain (this process was
+/// started from it) and not needed any more.
+fn in_empty_root(jobs: &[Job], native: bool) -> Result<Programs> {
+    let proc = Path::new("/proc");
+    let nothing = None::<&str>;
+    if native {
+        own_user_namespace()?;
+        let flags = MsFlags::empty();
+        mount(nothing, MOUNT_POINT, Some("binfmt_misc"), flags, nothing)
+            .context("no binfmt_misc for a user namespace (needs Linux 6.7)")?;
+    } else if unshare(CloneFlags::CLONE_NEWNS).is_err() {
+        own_user_namespace()?;
     }
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(nothing, proc, nothing, private, nothing).context("cannot keep mounts private")?;
+    let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let size = Some("size=1m,mode=755");
+    mount(Some("probes"), proc, Some("tmpfs"), quiet, size).context("cannot mount a tmpfs")?;
+    let names = jobs.iter().map(|job| {
+        let name = format!("{}{}", job.arch.qemu, if job.marked { "+" } else { "" });
+        let path = proc.join(&name);
+        fs::write(&path, program(job))?;
+        fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+        Ok(Path::new("/").join(name))
+    });
+    let paths = names
+        .collect::<Result<_>>()
+        .context("cannot write the probes")?;
+    chroot(proc).context("cannot change the root directory")?;
+    env::set_current_dir("/")?;
+    Ok(Programs {
+        paths,
+        files: Vec::new(),
+    })
+}
+
+/// The paths lead through this process, since an emulator that is handed one looks it up for itself.
+fn in_memory(jobs: &[Job]) -> Result<Programs> {
+    let mut programs = Programs {
+        paths: Vec::new(),
+        files: Vec::new(),
+    };
+    for job in jobs {
+        let memory = memfd_create(job.arch.qemu, MFdFlags::MFD_CLOEXEC);
+        let mut file = File::from(memory.context("no memory for the probes")?);
+        file.write_all(&program(job))?;
+        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        programs.paths.push(path.into());
+        programs.files.push(file);
+    }
+    Ok(programs)
 }
 
 /// Enters a user namespace in which this user is root, and a mount namespace of it.
@@ -107,20 +102,10 @@ fn own_user_namespace() -> Result<()> {
     Ok(())
 }
 
-fn write_probes(dir: &Path, jobs: &[Job]) -> Result<()> {
-    for job in jobs {
-        let path = dir.join(file_name(job));
-        let mut file = probe::elf(job.arch);
-        if job.marked {
-            mark(&mut file);
-        }
-        fs::write(&path, file)
-            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o755)))
-            .with_context(|| format!("cannot write {}", path.display()))?;
+fn program(job: &Job) -> Vec<u8> {
+    let mut file = probe::elf(job.arch);
+    if job.marked {
+        mark(&mut file);
     }
-    Ok(())
-}
-
-pub(super) fn file_name(job: &Job) -> String {
-    format!("{}{}", job.arch.qemu, if job.marked { "+" } else { "" })
+    file
 }

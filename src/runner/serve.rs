@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::root::{Root, file_name};
+use super::root::Programs;
 use super::{Job, Outcome, Run};
 
 /// How long a probe may take. Starting an emulator takes milliseconds, seconds on a machine under heavy load.
@@ -44,15 +45,18 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
 
     let null = File::open("/dev/null").context("cannot open /dev/null")?;
-    let root = Root::enter(handlers == "native", &jobs)?;
-    let mut runs = start_all(&root, &jobs, &null)?;
+    let programs = Programs::write(&jobs, handlers == "native")?;
+    let mut runs = start_all(&programs.paths, &null)?;
     for _ in 1..TRIES {
-        let crashed: Vec<usize> = (0..jobs.len())
-            .filter(|&i| matches!(runs[i].outcome, Outcome::Killed(_)))
-            .collect();
-        let again: Vec<Job> = crashed.iter().map(|&i| jobs[i]).collect();
-        for (i, run) in crashed.into_iter().zip(start_all(&root, &again, &null)?) {
-            runs[i] = run;
+        let crashed = |run: &&mut Run| matches!(run.outcome, Outcome::Killed(_));
+        let (crashed, again): (Vec<&mut Run>, Vec<PathBuf>) = runs
+            .iter_mut()
+            .zip(&programs.paths)
+            .filter(|(run, _)| crashed(run))
+            .map(|(run, path)| (run, path.clone()))
+            .unzip();
+        for (first, second) in crashed.into_iter().zip(start_all(&again, &null)?) {
+            *first = second;
         }
     }
     for run in &runs {
@@ -76,7 +80,15 @@ struct Running {
     stderr: ChildStderr,
 }
 
-fn start_all(root: &Root, jobs: &[Job], null: &File) -> Result<Vec<Run>> {
+impl Drop for Running {
+    fn drop(&mut self) {
+        // fails only for one that has ended and been waited for
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn start_all(programs: &[PathBuf], null: &File) -> Result<Vec<Run>> {
     // the ends of children are read from a descriptor, so that one poll waits for all of them and the time limit
     let mut ends = SigSet::empty();
     ends.add(Signal::SIGCHLD);
@@ -84,10 +96,10 @@ fn start_all(root: &Root, jobs: &[Job], null: &File) -> Result<Vec<Run>> {
     let ends = SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
 
     let deadline = Instant::now() + LIMIT;
-    let mut runs = vec![None; jobs.len()];
-    let mut running: Vec<Option<Running>> = Vec::with_capacity(jobs.len());
-    for (job, run) in jobs.iter().zip(&mut runs) {
-        running.push(match start(root, job, null) {
+    let mut runs = vec![None; programs.len()];
+    let mut running: Vec<Option<Running>> = Vec::with_capacity(programs.len());
+    for (program, run) in programs.iter().zip(&mut runs) {
+        running.push(match start(program, null) {
             Ok(started) => Some(started),
             Err(error) => {
                 let errno = error
@@ -120,8 +132,8 @@ fn start_all(root: &Root, jobs: &[Job], null: &File) -> Result<Vec<Run>> {
     Ok(runs.into_iter().flatten().collect())
 }
 
-fn start(root: &Root, job: &Job, null: &File) -> io::Result<Running> {
-    let mut child = Command::new(root.dir.join(file_name(job)))
+fn start(program: &Path, null: &File) -> io::Result<Running> {
+    let mut child = Command::new(program)
         .arg0(OsStr::new(
             std::str::from_utf8(&[probe::ARGV0]).unwrap_or_default(),
         ))
