@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{Arg, ArgAction, CommandFactory, Parser, ValueEnum};
 
 /// Teach this Linux host to run programs of other CPU architectures, with QEMU's user emulators.
 ///
@@ -31,6 +31,9 @@ pub struct Cli {
     /// Show whether each registered platform (or each of LIST) runs; exit 1 if one does not
     #[arg(long, value_name = "LIST")]
     pub status: Option<Option<String>>,
+    /// Write what works into DIR as files that systemd-binfmt registers at every boot (/etc/binfmt.d)
+    #[arg(long, value_name = "DIR")]
+    pub export: Option<PathBuf>,
     /// Show the versions of binfmt and of its QEMU
     #[arg(long)]
     pub version: bool,
@@ -152,31 +155,23 @@ impl Environment {
 pub fn accept_single_dash(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let long = |arg: &OsStr| {
         let name = arg.to_str()?.strip_prefix('-')?.split('=').next()?;
-        let known = [
-            "install",
-            "uninstall",
-            "reset",
-            "list",
-            "status",
-            "version",
-            "mount",
-            "format",
-            "force",
-            "help",
-        ];
-        known
-            .contains(&name)
-            .then(|| format!("-{}", arg.to_string_lossy()))
+        let is_word = name.len() > 1 && !name.starts_with('-');
+        let known = is_word && is_long_option(name);
+        known.then(|| format!("-{}", arg.to_string_lossy()))
     };
     args.into_iter()
         .map(|arg| long(&arg).map_or(arg, OsString::from))
         .collect()
 }
 
+fn is_long_option(name: &str) -> bool {
+    let command = Cli::command();
+    let mut options = command.get_arguments().filter_map(Arg::get_long);
+    options.any(|long| long == name)
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(args: &[&str]) -> Result<Cli, clap::Error> {

@@ -5,13 +5,15 @@
 //!
 //! - the kernel: [`wording`], [`namespace`], [`anchor`], [`table`], [`mount`], [`runner`];
 //! - the emulators' files: [`emulator`];
-//! - policy, which returns values and prints nothing: [`survey`], [`trial`], [`install`], [`uninstall`], [`list`];
+//! - policy, which returns values and prints nothing: [`survey`], [`trial`], [`install`], [`uninstall`], [`list`],
+//!   [`export`];
 //! - the edge: [`report`] (the public JSON), [`text`], [`cli`], [`session`] and [`run`](mod@run). Only these print, and
 //!   only the last knows exit codes.
 
 pub mod anchor;
 pub mod cli;
 pub mod emulator;
+pub mod export;
 pub mod install;
 pub mod list;
 pub mod mount;

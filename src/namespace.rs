@@ -47,11 +47,20 @@ pub fn shares_host_mounts() -> bool {
 /// made one wants its mounts kept apart.
 #[must_use]
 pub fn reaches_host_from_container() -> bool {
-    let root_of = |path| fs::metadata(path).map(|m| (m.dev(), m.ino()));
-    let (own, host) = (root_of("/"), root_of("/proc/1/root/"));
-    sees_host_init()
-        && !shares_host_mounts()
-        && matches!((own, host), (Ok(own), Ok(host)) if own != host)
+    sees_host_init() && !shares_host_mounts() && shares_init_root() == Some(false)
+}
+
+/// Whether a path means to an init system what it means here: this process has the root directory of the host's PID 1,
+/// or of the systemd that this container was booted with (`sd_booted(3)`).
+#[must_use]
+pub fn shares_root_with_init() -> bool {
+    let booted = sees_host_init() || Path::new("/run/systemd/system").is_dir();
+    booted && shares_init_root() == Some(true)
+}
+
+fn shares_init_root() -> Option<bool> {
+    let root_of = |path| fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+    Some(root_of("/")? == root_of("/proc/1/root/")?)
 }
 
 /// Does `work` in a mount namespace of its own, a copy of this one, where nothing mounted below the mount point

@@ -14,6 +14,7 @@ use binfmt_magic::rule::Flags;
 
 use crate::anchor;
 use crate::cli::{Anchor, Cli, Environment, Format, YesNo};
+use crate::export::export;
 use crate::install::{self, Order, install};
 use crate::list::list;
 use crate::mount::{self, Keeper, MountPoint, Mounted};
@@ -112,6 +113,11 @@ impl<'a> Session<'a> {
             Some(selection) => self.install(selection, streams)?,
             None => Survey::take(mount::for_looking(&self.at)?.as_ref())?,
         };
+        if let Some(dir) = &self.cli.export {
+            for path in export(&survey, dir)? {
+                streams.say(&format!("exporting: {} OK", path.display()));
+            }
+        }
         let shown = self.show(&survey, streams);
         streams.finish(shown)?;
         let Some(last) = self.missing.pop() else {
@@ -181,8 +187,12 @@ impl<'a> Session<'a> {
     }
 
     fn has_emulators(&self) -> bool {
-        let path = |arch: &Arch| self.emulators.join(arch.interpreter_name(&self.prefix));
-        ARCHES.iter().any(|arch| path(arch).exists())
+        ARCHES.iter().any(|arch| self.has_emulator(arch))
+    }
+
+    fn has_emulator(&self, arch: &Arch) -> bool {
+        let path = self.emulators.join(arch.interpreter_name(&self.prefix));
+        path.exists()
     }
 
     /// Sees to it that the handlers outlive this call, or says why they will not.
@@ -237,7 +247,9 @@ impl<'a> Session<'a> {
         if !asked && self.cli.format != Some(Format::Text) {
             return write_json(streams.out, &Status::from(survey));
         }
-        let known = ARCHES.iter().filter(|arch| survey.of(arch).is_known());
+        let known = ARCHES
+            .iter()
+            .filter(|arch| survey.of(arch).is_known() || self.has_emulator(arch));
         let arches = self
             .status
             .as_ref()

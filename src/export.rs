@@ -1,0 +1,56 @@
+//! Exporting: the handlers that work now, as files that `systemd-binfmt` registers at every boot.
+//!
+//! Only what a program has just run through is written, and only where its interpreter will be found again: a path in
+//! a container's file system means nothing to the host. See `binfmt.d(5)`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use binfmt_magic::entry::Entry;
+
+use crate::namespace;
+use crate::survey::Survey;
+use crate::wording::{cause, shown};
+
+/// Writes a file per working QEMU handler into `dir`; returns their paths.
+///
+/// # Errors
+/// In a container; when an interpreter is gone from its path; when a file cannot be written. Files written before
+/// that stay.
+pub fn export(survey: &Survey, dir: &Path) -> Result<Vec<PathBuf>> {
+    if !namespace::shares_root_with_init() {
+        bail!(
+            "the emulators of this container are not the host's, so its systemd would not find them at boot; \
+             run binfmt on the host, with emulators in its own file system"
+        );
+    }
+    let working = survey.standings.iter().filter(|standing| standing.works());
+    let handlers = working.filter_map(|standing| standing.handler.as_ref());
+    let ours = handlers.filter(|entry| entry.is_qemu());
+    ours.map(|entry| write(dir, entry)).collect()
+}
+
+fn write(dir: &Path, entry: &Entry) -> Result<PathBuf> {
+    let name = shown(&entry.name);
+    let rule = entry
+        .to_rule()
+        .with_context(|| format!("{name} cannot be written as a rule"))?;
+    if !rule.interpreter.exists() {
+        let interpreter = rule.interpreter.display();
+        bail!(
+            "{interpreter} is gone, though {name} still runs it; install {name} again, then export"
+        );
+    }
+    let line = rule.encode()?;
+    let mut file = b"# written by binfmt --export; read by systemd-binfmt at boot\n".to_vec();
+    file.extend(&line);
+    file.push(b'\n');
+    let mut path = dir.join(&entry.name).into_os_string();
+    path.push(".conf");
+    let path = PathBuf::from(path);
+    let written = fs::write(&path, file);
+    written
+        .map_err(|error| anyhow::anyhow!("cannot write {}: {}", path.display(), cause(&error)))?;
+    Ok(path)
+}
