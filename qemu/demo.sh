@@ -34,7 +34,7 @@ inside() { # demonstrate, where the table of handlers is still to be mounted
 
 QEMU_BINARY_PATH=$(realpath "$2")
 export QEMU_BINARY_PATH
-if [[ -n ${BINFMT_DEMO_INSIDE:-} ]]; then
+if [[ ${4:-} == --inside ]]; then
   inside "$1" "$3"
 elif ((EUID == 0)); then
   echo 'Installing on this host, until it reboots or "binfmt --uninstall all".'
@@ -43,5 +43,5 @@ else
   echo 'Not root: installing in a private user namespace, which ends with this command. As root it is the host.'
   unshare --user --map-root-user --mount true 2>/dev/null ||
     fail 'this system grants users no namespaces of their own: run it as root'
-  BINFMT_DEMO_INSIDE=yes exec unshare --user --map-root-user --mount "$0" "$@"
+  exec unshare --user --map-root-user --mount "$0" "$@" --inside
 fi

@@ -106,7 +106,7 @@ debian_keyring() { # the package has renamed it from .gpg to .pgp
 machine_mirror() { # apt itself reads its configuration, in whichever format it is
   local found
   found=$(apt-get update --print-uris -o "Dir::State::lists=$work/lists" 2>/dev/null |
-    sed -nE "s#^'(.*/debian(\.list|/[^']*)?)/dists/[^/]*/InRelease'.*#\1#p")
+    sed -nE "s#^'(.*/debian(\.list|/[^']*)?)/dists/[^/]*/InRelease'.*#\1#p") || true
   [[ -n $found ]] || fail "this machine's apt configuration names no Debian mirror" 'give one with --mirror URL'
   echo "${found%%$'\n'*}"
 }
@@ -188,7 +188,8 @@ main() {
   unpack
   seal
   refuse_strangers
-  rm -rf "$folder"
+  # whoever uses the old folder at this moment keeps its open files
+  if [[ -e $folder ]]; then mv -T "$folder" "$work/old"; fi
   mv -T "$stage" "$folder"
   echo "$folder: $package $version ($arch, $release), $(grep -vc '^# ' "$folder/SHA256SUMS") files"
 }

@@ -17,7 +17,7 @@ use clap::{Arg, ArgAction, CommandFactory, Parser, ValueEnum};
     disable_help_flag = true, args_override_self = true, after_help = AFTER_HELP)]
 pub struct Cli {
     /// Install: all · arm64,arm · linux/arm/v7 · aarch64 · all,-riscv64
-    #[arg(long, value_name = "LIST", action = ArgAction::Append, allow_hyphen_values = true)]
+    #[arg(long, value_name = "LIST", action = ArgAction::Append)]
     pub install: Vec<String>,
     /// Uninstall: architectures, entry names, patterns (qemu-*), all; QEMU's entries only
     #[arg(long, value_name = "LIST", action = ArgAction::Append)]

@@ -71,7 +71,10 @@ impl fmt::Display for EmulatorError {
                 f,
                 "{path} does not exist; set QEMU_BINARY_PATH to the directory of the emulators"
             ),
-            Unfit::NotAFile => write!(f, "{path} is not a file"),
+            Unfit::NotAFile => write!(
+                f,
+                "{path} is not a file; set QEMU_BINARY_PATH to the directory of the emulators"
+            ),
             Unfit::NotExecutable => write!(f, "{path} is not executable; chmod +x it"),
             Unfit::Empty => write!(f, "{path} is empty; fetch it again"),
             Unfit::NotElf => write!(f, "{path} is not an ELF program; an emulator must be one"),
@@ -85,7 +88,10 @@ impl fmt::Display for EmulatorError {
                 "{path} is a program for {other}, not for this host; use this host's build"
             ),
             Unfit::Refused(error) => match errno_of(error) {
-                Errno::ELOOP => write!(f, "{path} is a circle of symbolic links (ELOOP)"),
+                Errno::ELOOP => write!(
+                    f,
+                    "{path} is a circle of symbolic links (ELOOP); put the file itself there"
+                ),
                 Errno::ETXTBSY => write!(
                     f,
                     "{path} is being written (ETXTBSY); try again once its writer is done"
@@ -118,35 +124,78 @@ pub fn inspect(path: &Path) -> Result<(), EmulatorError> {
 /// Runs `path --version` and returns QEMU's version: `10.0.13`.
 ///
 /// # Errors
-/// [`Unfit::Refused`] when it cannot be started, [`Unfit::Broken`] when it says nothing of a version in time.
+/// Those of [`Asked::version`] and [`Asked::answer`].
 pub fn version(path: &Path) -> Result<String, EmulatorError> {
-    let unfit = |unfit| EmulatorError {
-        path: path.to_owned(),
-        unfit,
-    };
-    let text = say_version(path).map_err(unfit)?;
-    let version = parse_version(&text).map(str::to_owned);
-    version.ok_or_else(|| unfit(Unfit::Broken("it prints no version".to_owned())))
+    Asked::version(path)?.answer()
 }
 
-/// What it prints, if it ends by itself and well.
-fn say_version(path: &Path) -> Result<String, Unfit> {
-    let deadline = Instant::now() + LIMIT;
-    let mut command = Command::new(path);
-    command.arg("--version").env_clear().stdin(Stdio::null());
-    command.stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = Started(command.spawn().map_err(Unfit::Refused)?);
-    let stdout = child.0.stdout.take().ok_or(Unfit::NotAFile)?;
-    let text = read_until(stdout, deadline).map_err(Unfit::Refused)?;
-    loop {
-        match child.0.try_wait().map_err(Unfit::Refused)? {
-            Some(status) if status.success() => return Ok(text),
-            Some(status) => return Err(Unfit::Broken(format!("--version ends with {status}"))),
-            None if Instant::now() >= deadline => {
-                return Err(Unfit::Broken("--version does not end".to_owned()));
+/// An emulator that was started to print its version. Several can be under way at once.
+#[derive(Debug)]
+pub struct Asked {
+    path: PathBuf,
+    child: Child,
+    deadline: Instant,
+}
+
+impl Asked {
+    /// Starts `path --version`.
+    ///
+    /// # Errors
+    /// [`Unfit::Refused`] when the system does not start it.
+    pub fn version(path: &Path) -> Result<Self, EmulatorError> {
+        let mut command = Command::new(path);
+        command.arg("--version").env_clear().stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let child = command.spawn().map_err(|error| EmulatorError {
+            path: path.to_owned(),
+            unfit: Unfit::Refused(error),
+        })?;
+        let (path, deadline) = (path.to_owned(), Instant::now() + LIMIT);
+        Ok(Self {
+            path,
+            child,
+            deadline,
+        })
+    }
+
+    /// Waits for what it prints: `10.0.13`.
+    ///
+    /// # Errors
+    /// [`Unfit::Broken`] when it does not end by itself and well, or says nothing of a version.
+    pub fn answer(mut self) -> Result<String, EmulatorError> {
+        let text = self.text();
+        let version = text.and_then(|text| {
+            let version = parse_version(&text).map(str::to_owned);
+            version.ok_or_else(|| Unfit::Broken("it prints no version".to_owned()))
+        });
+        version.map_err(|unfit| EmulatorError {
+            path: self.path.clone(),
+            unfit,
+        })
+    }
+
+    fn text(&mut self) -> Result<String, Unfit> {
+        let stdout = self.child.stdout.take().ok_or(Unfit::NotAFile)?;
+        let text = read_until(stdout, self.deadline).map_err(Unfit::Refused)?;
+        loop {
+            match self.child.try_wait().map_err(Unfit::Refused)? {
+                Some(status) if status.success() => return Ok(text),
+                Some(status) => return Err(Unfit::Broken(format!("--version ends with {status}"))),
+                None if Instant::now() >= self.deadline => {
+                    return Err(Unfit::Broken("--version does not end".to_owned()));
+                }
+                None => thread::sleep(Duration::from_micros(100)),
             }
-            None => thread::sleep(Duration::from_micros(100)),
         }
+    }
+}
+
+/// It does not outlive its use.
+impl Drop for Asked {
+    fn drop(&mut self) {
+        // fails only for one that has ended and been waited for
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -166,17 +215,6 @@ fn read_until(mut stdout: ChildStdout, deadline: Instant) -> io::Result<String> 
         }
     }
     Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
-/// A child that does not outlive its use.
-struct Started(Child);
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        // fails only for one that has ended and been waited for
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// `qemu-aarch64 version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)` → `10.0.13`

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use binfmt_magic::entry::Entry;
 
 use crate::namespace;
@@ -43,14 +43,19 @@ fn write(dir: &Path, entry: &Entry) -> Result<PathBuf> {
         );
     }
     let line = rule.encode()?;
-    let mut file = b"# written by binfmt --export; read by systemd-binfmt at boot\n".to_vec();
-    file.extend(&line);
-    file.push(b'\n');
+    // another delimiter could begin a comment, and a control character end the name or the line: see binfmt.d(5)
+    if !line.starts_with(b":") || line.iter().any(u8::is_ascii_control) {
+        bail!(
+            "{name} cannot be written in the form of binfmt.d: it has a colon or control character in its name or path"
+        );
+    }
+    let comment: &[u8] = b"# written by binfmt --export; systemd-binfmt registers it at boot\n";
     let mut path = dir.join(&entry.name).into_os_string();
     path.push(".conf");
     let path = PathBuf::from(path);
-    let written = fs::write(&path, file);
-    written
-        .map_err(|error| anyhow::anyhow!("cannot write {}: {}", path.display(), cause(&error)))?;
+    let unfinished = path.with_extension("conf.new");
+    let written = fs::write(&unfinished, [comment, &line, b"\n"].concat());
+    let written = written.and_then(|()| fs::rename(&unfinished, &path));
+    written.map_err(|error| anyhow!("cannot write {}: {}", path.display(), cause(&error)))?;
     Ok(path)
 }

@@ -75,7 +75,8 @@ pub enum Outcome {
 /// What became of one architecture.
 pub type Item = (&'static Arch, Result<Outcome>);
 
-/// Installs into a table that the caller has locked, and returns what became of each architecture and how the host stands afterwards.
+/// Installs into a table that the caller has locked, and returns what became of each architecture and how the host
+/// stands afterwards.
 ///
 /// # Errors
 /// When nothing could be done at all: the table is switched off, cannot be read, or probes cannot be run.
@@ -89,20 +90,13 @@ pub fn install(table: &Table, order: &Order) -> Result<(Vec<Item>, Survey)> {
     }
     trial::clear(table, &table.entries()?)?;
     let survey = Survey::take(Some(table))?;
-    let mut round = Round::decide(order, &survey);
+    let mut round = Round::decide(order, &survey)?;
     round.check_emulators();
     round.try_out(table)?;
     round.register(table);
-    if round.pending.is_empty() {
-        return Ok((round.items(order), survey));
+    let finished = round.finish(table, survey);
+    if finished.is_err() {
+        round.take_back(table);
     }
-    let mut after = Survey::take(Some(table))?;
-    if round.drop_argv0(table, &after) {
-        after = Survey::take(Some(table))?;
-    }
-    if round.settle(table, &after) {
-        after = Survey::take(Some(table))?;
-        round.confirm(&after);
-    }
-    Ok((round.items(order), after))
+    Ok((round.items(order), finished?))
 }

@@ -3,12 +3,13 @@
 //!
 //! From the bottom up, each module using only those before it:
 //!
-//! - the kernel: [`wording`], [`namespace`], [`anchor`], [`table`], [`mount`], [`runner`];
+//! - the kernel: [`wording`], [`namespace`], [`anchor`], [`table`], [`mount`],
+//!   [`runner`];
 //! - the emulators' files: [`emulator`];
 //! - policy, which returns values and prints nothing: [`survey`], [`trial`], [`install`], [`uninstall`], [`list`],
 //!   [`export`];
-//! - the edge: [`report`] (the public JSON), [`text`], [`cli`], [`session`] and [`run`](mod@run). Only these print, and
-//!   only the last knows exit codes.
+//! - the edge: [`report`] (the public JSON), [`text`], [`cli`], [`streams`], [`session`] and [`run`](mod@run). Only
+//!   the last two print, and only the last knows exit codes.
 
 pub mod anchor;
 pub mod cli;
@@ -22,6 +23,7 @@ pub mod report;
 pub mod run;
 pub mod runner;
 pub mod session;
+pub mod streams;
 pub mod survey;
 pub mod table;
 pub mod text;

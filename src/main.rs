@@ -5,7 +5,8 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use binfmt::cli::Environment;
-use binfmt::run::{Streams, run};
+use binfmt::run::run;
+use binfmt::streams::Streams;
 
 fn main() -> ExitCode {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());

@@ -34,7 +34,7 @@ pub const DEFAULT: &str = "/proc/sys/fs/binfmt_misc";
 const SOURCE: &str = "binfmt";
 /// Seconds that a call of ours may last, waiting for probes, and so hold a superblock in passing: a younger one need
 /// not be held by anybody who stays.
-const PASSING: i64 = 60;
+const PASSING: i64 = 120;
 /// `BINFMTFS_MAGIC` in the kernel's `include/uapi/linux/magic.h`.
 const BINFMTFS_MAGIC: FsType = FsType(0x4249_4e4d);
 /// `AUTOFS_SUPER_MAGIC`, same file.
@@ -64,7 +64,7 @@ pub struct Mounted {
 ///
 /// - mounted at the mount point already: that one;
 /// - on the host itself: mounted there, to stay;
-/// - in a container with `--pid=host`: on the host too, then here;
+/// - in a container with `--pid=host`: here, and on the host too;
 /// - in any other mount namespace: here, and [`Keeper`] tells whether it will last;
 /// - in a user namespace: only when the user named the mount point, since it would hide the host's handlers from that
 ///   namespace for as long as it lives.
@@ -73,7 +73,6 @@ pub struct Mounted {
 /// When the mount point is unfit, mounting is refused, or another call does not give up its lock.
 pub fn for_installing(at: &MountPoint) -> Result<Mounted> {
     let on_host = namespace::shares_host_mounts();
-    let anchored = !on_host && anchor::is_set();
     loop {
         let (table, keeper) = match existing(&at.dir)? {
             Some(table) => {
@@ -82,18 +81,17 @@ pub fn for_installing(at: &MountPoint) -> Result<Mounted> {
             }
             None => mount_here(at, on_host)?,
         };
+        let joined = keeper != Keeper::Host && mounted_on_host(&at.dir);
+        let keeper = if joined { Keeper::Host } else { keeper };
         let lock = table.lock()?;
-        // the call that held the lock may have removed the last entry, and with it mount and anchor
-        if !is_mounted(&table, &at.dir) {
-            continue;
+        // the call that held the lock may have removed the last entry, and with it the mount
+        if is_mounted(&table, &at.dir) {
+            return Ok(Mounted {
+                table,
+                lock,
+                keeper,
+            });
         }
-        let lost = keeper == Keeper::Other && anchored && !anchor::is_set();
-        let keeper = if lost { Keeper::NobodyElse } else { keeper };
-        return Ok(Mounted {
-            table,
-            lock,
-            keeper,
-        });
     }
 }
 
@@ -102,14 +100,15 @@ fn mount_here(at: &MountPoint, on_host: bool) -> Result<(Table, Keeper), MountEr
     if in_user_namespace && !at.explicit {
         return Err(MountError::UserNamespace(at.dir.clone()));
     }
-    let joined = namespace::reaches_host_from_container() && mounted_on_host(&at.dir);
     let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).map_or(0, |now| now.tv_sec());
     mount_at(&at.dir)?;
     let refused = || MountError::Refused(at.dir.clone(), Errno::ENODEV);
     let table = existing(&at.dir)?.ok_or_else(refused)?;
-    let keeper = if on_host || joined {
+    let keeper = if on_host {
         Keeper::Host
-    } else if in_user_namespace || predates(&table, now - PASSING) {
+    } else if in_user_namespace {
+        Keeper::UserNamespace
+    } else if predates(&table, now - PASSING) {
         Keeper::Other
     } else {
         Keeper::NobodyElse
@@ -169,7 +168,7 @@ pub fn tidy(table: &Table, _lock: &Lock, at: &MountPoint) -> Result<bool> {
         return Ok(false);
     }
     anchor::clear()?;
-    if namespace::reaches_host_from_container() {
+    if namespace::sees_host_init() && !namespace::shares_host_mounts() {
         namespace::with_host_mounts(|| release(&at.dir)).unwrap_or(Ok(()))?;
     }
     release(&at.dir)?;
@@ -181,7 +180,11 @@ fn release(dir: &Path) -> Result<(), MountError> {
     if !mounted_by_us(dir) {
         return Ok(());
     }
-    umount2(dir, MntFlags::MNT_DETACH).map_err(|errno| MountError::Unmount(dir.to_owned(), errno))
+    match umount2(dir, MntFlags::MNT_DETACH) {
+        // locked in a user namespace: a copy of somebody else's
+        Ok(()) | Err(Errno::EINVAL) => Ok(()),
+        Err(errno) => Err(MountError::Unmount(dir.to_owned(), errno)),
+    }
 }
 
 /// Whether `table` is still what is mounted at `dir`.
@@ -244,8 +247,12 @@ fn mount_at(dir: &Path) -> Result<(), MountError> {
     })
 }
 
-/// Sees to it that the host itself has the table mounted, by its automount or by ours.
+/// From a container that can reach the host: sees to it that the host itself has the table mounted, by its automount
+/// or by ours.
 fn mounted_on_host(dir: &Path) -> bool {
+    if !namespace::reaches_host_from_container() {
+        return false;
+    }
     let mounted = namespace::with_host_mounts(|| match existing(dir) {
         Ok(Some(_)) => true,
         Ok(None) => mount_at(dir).is_ok(),

@@ -94,8 +94,11 @@ pub fn with_host_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> nix::Result
 }
 
 fn in_thread<T: Send>(work: impl FnOnce() -> nix::Result<T> + Send) -> nix::Result<T> {
-    thread::scope(|scope| match scope.spawn(work).join() {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, work);
+        match thread.map_err(|e| errno_of(&e))?.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     })
 }

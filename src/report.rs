@@ -1,4 +1,4 @@
-//! The public JSON, and the text tables of the same facts: this file is the contract with whoever reads our output.
+//! The public JSON: this file is the contract with whoever reads our output.
 //!
 //! The keys of [`Status`] are the incumbent's, in its order; those of [`Health`] begin with them and go on.
 
@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use crate::list::{Available, Listed};
 use crate::survey::{Failure, Standing, Survey, Verdict};
-use crate::trial;
 
 /// What `binfmt` prints without arguments.
 #[derive(Debug, Serialize)]
@@ -141,11 +140,7 @@ impl Health {
                 .iter()
                 .any(|s| s.handler.as_ref().is_some_and(|h| h.name == entry.name))
         };
-        let others = survey
-            .entries
-            .iter()
-            .filter(|e| !used(e) && !trial::is_trial(&e.name))
-            .map(Other::from);
+        let others = survey.entries.iter().filter(|e| !used(e)).map(Other::from);
         let platforms = survey
             .standings
             .iter()

@@ -2,10 +2,8 @@
 //! is a [`Session`]'s.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::path::Path;
 
-use anyhow::bail;
 use binfmt_magic::arch::ARCHES;
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -14,7 +12,7 @@ use crate::cli::{Cli, Environment, accept_single_dash};
 use crate::emulator;
 use crate::runner;
 use crate::session::{Session, Wrong};
-use crate::wording::cause;
+use crate::streams::Streams;
 
 /// Everything asked for is in place.
 const DONE: u8 = 0;
@@ -22,44 +20,6 @@ const DONE: u8 = 0;
 const NOT_DONE: u8 = 1;
 /// The command line is wrong; nothing was done.
 const USAGE: u8 = 2;
-
-/// Where output goes.
-pub struct Streams<'a> {
-    /// The JSON or the table.
-    pub out: &'a mut dyn Write,
-    /// Progress and errors.
-    pub err: &'a mut dyn Write,
-    /// Whether `out` shows colours.
-    pub colour: bool,
-}
-
-impl std::fmt::Debug for Streams<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Streams")
-            .field("colour", &self.colour)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Streams<'_> {
-    /// A line on stderr. If nobody listens there, the exit status still tells.
-    pub fn say(&mut self, line: &str) {
-        let _ = writeln!(self.err, "{line}");
-    }
-
-    /// Ends the output that was `written`. A reader that has gone away is no failure of ours.
-    ///
-    /// # Errors
-    /// When it could not be written for another reason.
-    pub fn finish(&mut self, written: io::Result<()>) -> anyhow::Result<()> {
-        match written.and_then(|()| self.out.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                bail!("cannot write the output: {}", cause(&error))
-            }
-            _ => Ok(()),
-        }
-    }
-}
 
 /// Does what `args`, the program's name first, ask for; returns the exit status.
 pub fn run(args: Vec<OsString>, environment: &Environment, streams: &mut Streams) -> u8 {

@@ -2,12 +2,14 @@
 //!
 //! The work is done by this same program, started again with a hidden first argument ([`VERB`]): that process takes a
 //! mount namespace and an empty root directory for itself, writes the probes there and starts them. Because the root
-//! is empty, a probe that runs proves its interpreter pinned (flag F). Because everything happens in that process's
-//! own namespaces, nothing is left behind, however it ends.
+//! is empty, a probe that runs proves its interpreter pinned (flag F); where no such root is to be had, the entry's
+//! flags must do. Because everything happens in that process's own namespaces, nothing is left behind, however it ends.
 //!
 //! Which answer a probe must give is [`binfmt_magic::probe`]'s; what the answer means for a platform is
 //! [`crate::survey`]'s.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -21,13 +23,13 @@ pub use serve::serve;
 /// First argument of the process that runs probes. Not part of the command line.
 pub const VERB: &str = "--run-probes";
 
-/// Which handlers the probes meet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Handlers {
-    /// Those of this host, or of this user namespace.
-    Present,
-    /// None: an empty table in a user namespace of the probes' own (Linux 6.7). What runs then, runs natively.
-    None,
+/// What the names of entries begin with that take [`mark`]ed probes only.
+pub const TRIAL: &str = "binfmt-trial-";
+
+/// Whether an entry of this name takes marked probes only, and so no program of anybody's.
+#[must_use]
+pub fn is_trial(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(TRIAL.as_bytes())
 }
 
 /// One probe to run.
@@ -115,7 +117,7 @@ pub fn mark(start: &mut [u8]) {
 ///
 /// # Errors
 /// When this process may not give itself an empty root directory, or cannot start itself again.
-pub fn run(jobs: &[Job], handlers: Handlers) -> Result<Vec<Run>> {
+pub fn run(jobs: &[Job]) -> Result<Vec<Run>> {
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
@@ -124,11 +126,6 @@ pub fn run(jobs: &[Job], handlers: Handlers) -> Result<Vec<Run>> {
         .map(|job| format!("{}{}", if job.marked { "+" } else { "" }, job.arch.qemu));
     let output = Command::new("/proc/self/exe")
         .arg(VERB)
-        .arg(if handlers == Handlers::None {
-            "native"
-        } else {
-            "present"
-        })
         .args(words)
         .stdin(Stdio::null())
         .output()

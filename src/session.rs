@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
-use binfmt_magic::platform::{Fault, Selection, UnknownPlatform, items};
+use binfmt_magic::platform::{Fault, Platform, Selection, UnknownPlatform, items};
 use binfmt_magic::rule::Flags;
 
 use crate::anchor;
@@ -17,12 +17,13 @@ use crate::cli::{Anchor, Cli, Environment, Format, YesNo};
 use crate::export::export;
 use crate::install::{self, Order, install};
 use crate::list::list;
-use crate::mount::{self, Keeper, MountPoint, Mounted};
+use crate::mount::{self, Keeper, MountError, MountPoint, Mounted};
 use crate::report::{Architecture, Health, Status, write_json};
-use crate::run::Streams;
-use crate::survey::{Survey, takes};
+use crate::streams::Streams;
+use crate::survey::{Survey, Verdict, takes};
 use crate::text;
 use crate::uninstall::{Removal, uninstall, uninstall_others};
+use crate::wording::printable;
 
 /// Why a command line that parses is not carried out.
 #[derive(Debug)]
@@ -74,7 +75,10 @@ impl<'a> Session<'a> {
         Ok(Self {
             cli,
             at: MountPoint {
-                dir: cli.mount.clone().unwrap_or_else(default),
+                dir: cli
+                    .mount
+                    .as_ref()
+                    .map_or_else(default, |dir| dir.canonicalize().unwrap_or(dir.clone())),
                 explicit: cli.mount.is_some(),
             },
             emulators: std::path::absolute(&environment.emulators)
@@ -114,9 +118,7 @@ impl<'a> Session<'a> {
             None => Survey::take(mount::for_looking(&self.at)?.as_ref())?,
         };
         if let Some(dir) = &self.cli.export {
-            for path in export(&survey, dir)? {
-                streams.say(&format!("exporting: {} OK", path.display()));
-            }
+            self.export(&survey, dir, streams);
         }
         let shown = self.show(&survey, streams);
         streams.finish(shown)?;
@@ -131,13 +133,29 @@ impl<'a> Session<'a> {
 
     fn uninstall(&mut self, list: &str, streams: &mut Streams) -> Result<()> {
         let Some(table) = mount::for_uninstalling(&self.at)? else {
-            items(list).for_each(|item| streams.say(&format!("uninstalling: {item} not found")));
-            return Ok(());
+            return self.uninstall_nothing(list, streams);
         };
         let lock = table.lock()?;
         let removals = uninstall(&table, list, self.cli.force)?;
         self.report_removals(&removals, streams);
         mount::tidy(&table, &lock, &self.at)?;
+        Ok(())
+    }
+
+    /// In a user namespace without a table of its own there is nothing to uninstall, but what still runs was not.
+    fn uninstall_nothing(&mut self, list: &str, streams: &mut Streams) -> Result<()> {
+        let survey = Survey::take(None)?;
+        for item in items(list) {
+            streams.say(&format!("uninstalling: {item} not found"));
+            let arch = item
+                .parse::<Platform>()
+                .map(|platform| survey.of(platform.arch));
+            if arch.is_ok_and(|standing| standing.works() && !standing.is_native()) {
+                let missing =
+                    format!("{item} runs through a handler of the host; uninstall it there");
+                self.missing.push(missing);
+            }
+        }
         Ok(())
     }
 
@@ -150,11 +168,25 @@ impl<'a> Session<'a> {
             reset: self.cli.reset,
             force: self.cli.force,
         };
+        let mounted = mount::for_installing(&self.at);
+        if let Some(MountError::UserNamespace(_)) =
+            mounted.as_ref().err().and_then(|e| e.downcast_ref())
+        {
+            if let Some(survey) = self.runs_already(&order.selection, streams)? {
+                return Ok(survey);
+            }
+        }
         let Mounted {
             table,
             lock,
             keeper,
-        } = mount::for_installing(&self.at)?;
+        } = mounted?;
+        if order.reset && !self.has_emulators() {
+            bail!(
+                "no emulators in {}; set QEMU_BINARY_PATH to their directory",
+                self.emulators.display()
+            );
+        }
         let caveat = self.keep(keeper);
         let installed = install(&table, &order).and_then(|(items, mut survey)| {
             if self.cli.reset {
@@ -165,7 +197,7 @@ impl<'a> Session<'a> {
             }
             Ok((items, survey))
         });
-        let empty = mount::tidy(&table, &lock, &self.at)?;
+        let tidied = mount::tidy(&table, &lock, &self.at);
         let (items, survey) = installed?;
         if items.is_empty() && order.selection.unknown.is_empty() && !self.has_emulators() {
             let dir = self.emulators.display();
@@ -176,14 +208,60 @@ impl<'a> Session<'a> {
         for unknown in &order.selection.unknown {
             streams.say(&format!(
                 "installing: {} {unknown}",
-                unknown.item.escape_debug()
+                printable(&unknown.item)
             ));
             self.missing.push(describe_unknown(unknown));
         }
-        if let Some(caveat) = caveat.filter(|_| !empty) {
-            self.missing.push(format!("{caveat:#}"));
+        self.check_levels(&order.selection, &survey);
+        match (tidied, caveat) {
+            (Err(error), _) | (Ok(false), Some(error)) => self.missing.push(format!("{error:#}")),
+            _ => {}
         }
         Ok(survey)
+    }
+
+    /// A variant that was asked for by name must be reached.
+    fn check_levels(&mut self, selection: &Selection, survey: &Survey) {
+        for platform in &selection.named {
+            let wanted = platform
+                .variant
+                .and_then(|variant| variant.strip_prefix('v'));
+            let wanted = wanted
+                .and_then(|level| level.parse::<u8>().ok())
+                .unwrap_or(0);
+            let Verdict::Works { level, .. } = survey.of(platform.arch).verdict else {
+                continue;
+            };
+            if platform.arch.levels > 1 && wanted > level {
+                let missing = format!(
+                    "{platform} does not run: only level v{level} of it does; use a newer QEMU"
+                );
+                self.missing.push(missing);
+            }
+        }
+    }
+
+    /// In a user namespace without a table of its own, the host's handlers do what can be done.
+    fn runs_already(
+        &mut self,
+        selection: &Selection,
+        streams: &mut Streams,
+    ) -> Result<Option<Survey>> {
+        let survey = Survey::take(None)?;
+        let known = ARCHES.iter().filter(|arch| self.has_emulator(arch));
+        let arches = selection.arches(known);
+        if arches.is_empty() || !arches.iter().all(|arch| survey.of(arch).works()) {
+            return Ok(None);
+        }
+        for arch in arches {
+            let how = if survey.of(arch).is_native() {
+                "native"
+            } else {
+                "already installed (on the host)"
+            };
+            streams.say(&format!("installing: {} {how}", arch.oci));
+        }
+        Ok(Some(survey))
     }
 
     fn has_emulators(&self) -> bool {
@@ -195,22 +273,39 @@ impl<'a> Session<'a> {
         path.exists()
     }
 
-    /// Sees to it that the handlers outlive this call, or says why they will not.
+    /// Sees to it that the handlers outlive this call, or says why they may not.
+    ///
+    /// Where the host is not seen to have the table mounted, it is anchored, whoever else may hold it: nothing tells
+    /// whether they will stay. Age alone is trusted only where the anchor is refused.
     fn keep(&self, keeper: Keeper) -> Option<anyhow::Error> {
-        let refused = match (keeper, self.cli.anchor) {
-            (Keeper::Host | Keeper::Other, _) => return None,
-            (Keeper::NobodyElse, Anchor::Never) if anchor::is_set() => return None,
-            (Keeper::NobodyElse, Anchor::Never) => anyhow!("--anchor never"),
-            (Keeper::NobodyElse, Anchor::Auto) => {
-                anchor::set(&self.at.dir.join("status")).err()?.into()
-            }
+        if matches!(keeper, Keeper::Host | Keeper::UserNamespace) {
+            return None;
+        }
+        let refused = match self.cli.anchor {
+            Anchor::Never if anchor::is_set() => return None,
+            Anchor::Never => anyhow!("--anchor never"),
+            Anchor::Auto => anchor::set(&self.at.dir.join("register")).err()?.into(),
         };
+        if keeper == Keeper::Other {
+            return None;
+        }
         let dir = mount::DEFAULT;
         Some(refused.context(format!(
-            "these handlers end with this container or mount namespace, since the host itself has no binfmt_misc \
-             mounted; on the host: mount -t binfmt_misc binfmt_misc {dir}, or run with --pid=host, or with \
-             -v {dir}:{dir}"
+            "these handlers may end with this container or mount namespace; on the host: mount -t binfmt_misc \
+             binfmt_misc {dir}, then install again; or run the container with --pid=host, or, where the host has \
+             it mounted, with -v {dir}:{dir}"
         )))
+    }
+
+    fn export(&mut self, survey: &Survey, dir: &Path, streams: &mut Streams) {
+        match export(survey, dir) {
+            Ok(paths) => {
+                let say =
+                    |path: &PathBuf| streams.say(&format!("exporting: {} OK", path.display()));
+                paths.iter().for_each(say);
+            }
+            Err(error) => self.missing.push(format!("{error:#}")),
+        }
     }
 
     fn report_removals(&mut self, removals: &[Removal], streams: &mut Streams) {
@@ -257,6 +352,9 @@ impl<'a> Session<'a> {
         let health = Health::new(survey, arches.as_deref());
         if asked {
             self.judge(&health);
+            if let Some(selection) = self.status.clone() {
+                self.check_levels(&selection, survey);
+            }
         }
         match self.cli.format {
             Some(Format::Json) => write_json(streams.out, &health),

@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use binfmt_magic::arch::{ARCHES, Arch};
@@ -13,8 +14,7 @@ use binfmt_magic::probe::{self, Reading};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use crate::mount::DEFAULT;
-use crate::runner::{self, Handlers, Job, Outcome, Run};
+use crate::runner::{self, Job, Outcome, Run, is_trial, mark};
 use crate::table::Table;
 
 /// What one architecture's probe showed.
@@ -40,8 +40,8 @@ pub enum Failure {
     NoHandler,
     /// There is a handler, but it is switched off: the whole table, or this entry alone.
     SwitchedOff {
-        /// Whether it is the whole table.
-        table: bool,
+        /// If it is the whole table: the file that switches it on.
+        table: Option<PathBuf>,
     },
     /// The handler's interpreter is looked up where the program runs, and is not there.
     NotPinned,
@@ -78,51 +78,54 @@ pub struct Survey {
 impl Survey {
     /// Looks at `table` and runs, all at once, the probe of every architecture that has a handler, or that a kernel for
     /// this host may run natively. No other can run, and trying would make the kernel look for a module each time
-    /// (`request_module` in `search_binary_handler`).
+    /// (`request_module` in `search_binary_handler`). Without a table to look at, all are tried.
     ///
     /// # Errors
     /// When the table cannot be read or probes cannot be run at all.
     pub fn take(table: Option<&Table>) -> Result<Self> {
-        let entries = table.map(Table::entries).transpose()?.unwrap_or_default();
+        let mut entries = table.map(Table::entries).transpose()?.unwrap_or_default();
+        entries.retain(|entry| !is_trial(&entry.name));
         let enabled = table.map_or(Ok(true), Table::enabled)?;
-        let handler_of = |arch| {
-            entries
+        let handler_of = |arch: &Arch| {
+            let header = arch.header();
+            let mut takers = entries
                 .iter()
-                .find(|entry| entry.enabled && takes(entry, arch))
+                .filter(|e| e.takes(&header, OsStr::new(arch.qemu)));
+            takers.next().filter(|_| enabled)
         };
-        let handlers = ARCHES
-            .iter()
-            .map(|arch| (arch, handler_of(arch).filter(|_| enabled)));
-        let handlers: Vec<(&'static Arch, Option<&Entry>)> = handlers.collect();
-        let worth = handlers
-            .iter()
-            .filter(|(arch, handler)| handler.is_some() || may_be_native(arch));
-        let jobs: Vec<Job> = worth
-            .map(|&(arch, _)| Job {
+        let worth =
+            |arch: &&Arch| table.is_none() || may_be_native(arch) || handler_of(arch).is_some();
+        let arches = ARCHES.iter().filter(worth);
+        let jobs: Vec<Job> = arches
+            .map(|arch| Job {
                 arch,
                 marked: false,
             })
             .collect();
-        let runs = runner::run(&jobs, Handlers::Present)?;
-        let mut runs = jobs.iter().zip(runs).peekable();
-        let standings = handlers.into_iter().map(|(arch, handler)| {
+        let mut runs = jobs.iter().zip(runner::run(&jobs)?).peekable();
+        let standings = ARCHES.iter().map(|arch| {
+            let handler = handler_of(arch);
             let run = runs.next_if(|(job, _)| job.arch.qemu == arch.qemu);
-            let pinned = handler.is_none_or(|entry| entry.flags.fix_binary);
-            let verdict = run.map_or(Verdict::Fails(Failure::NoHandler), |(_, run)| {
-                Verdict::of(arch, pinned, run)
-            });
-            let dormant = || entries.iter().find(|entry| takes(entry, arch));
-            match (handler, verdict) {
-                (None, Verdict::Fails(Failure::NoHandler)) => Standing {
-                    arch,
-                    handler: dormant().cloned(),
-                    verdict: Verdict::Fails(dormant().map_or(Failure::NoHandler, |entry| {
-                        Failure::SwitchedOff {
-                            table: entry.enabled,
-                        }
-                    })),
-                },
-                (handler, verdict) => Standing {
+            let verdict = match run {
+                Some((_, run)) => {
+                    Verdict::of(arch, handler.map(|entry| entry.flags.fix_binary), run)
+                }
+                None => Verdict::Fails(Failure::NoHandler),
+            };
+            let dormant = entries.iter().find(|entry| takes(entry, arch));
+            match (verdict, handler.or(dormant)) {
+                (Verdict::Fails(Failure::NoHandler), Some(entry)) => {
+                    let table = table
+                        .filter(|_| !enabled)
+                        .map(|table| table.path().join("status"));
+                    let verdict = Verdict::Fails(Failure::SwitchedOff { table });
+                    Standing {
+                        arch,
+                        handler: Some(entry.clone()),
+                        verdict,
+                    }
+                }
+                (verdict, _) => Standing {
                     arch,
                     handler: handler.cloned(),
                     verdict,
@@ -157,10 +160,10 @@ impl Standing {
         self.works() || self.handler.is_some()
     }
 
-    /// Whether the kernel runs them without a handler.
+    /// Whether the kernel runs them without a handler, as far as handlers are in sight.
     #[must_use]
     pub fn is_native(&self) -> bool {
-        self.works() && self.handler.is_none()
+        self.works() && self.handler.is_none() && may_be_native(self.arch)
     }
 }
 
@@ -171,36 +174,41 @@ pub fn takes(entry: &Entry, arch: &Arch) -> bool {
     matcher.is_some_and(|matcher| matcher.matches(&arch.header(), OsStr::new(arch.qemu)))
 }
 
+/// Whether a kernel for this host may run `arch` natively.
 fn may_be_native(arch: &Arch) -> bool {
     Arch::of_host().is_none_or(|host| host.qemu == arch.qemu || host.compat.contains(&arch.qemu))
 }
 
-/// Which of `arches` the kernel runs when it has no handlers. None where that cannot be found out: it takes an empty
-/// table in a user namespace, so Linux 6.7.
-#[must_use]
-pub fn native_among(arches: &[&'static Arch]) -> Vec<&'static Arch> {
-    let jobs: Vec<Job> = arches
+/// What the kernel runs natively, of what a kernel for this host may, whatever handlers lie over it: [`mark`]ed programs
+/// are ordinary ones to a kernel, and no handler takes them. Where one of `entries` does, nobody knows.
+///
+/// # Errors
+/// When probes cannot be run at all.
+pub fn native_among(entries: &[Entry]) -> Result<Vec<&'static Arch>> {
+    let taken = |arch: &&Arch| {
+        let mut header = arch.header();
+        mark(&mut header);
+        entries
+            .iter()
+            .any(|entry| entry.takes(&header, OsStr::new(arch.qemu)))
+    };
+    let arches = ARCHES
         .iter()
-        .filter(|arch| may_be_native(arch))
-        .map(|&arch| Job {
-            arch,
-            marked: false,
-        })
-        .collect();
-    let runs = runner::run(&jobs, Handlers::None).unwrap_or_default();
-    let ran = jobs.iter().zip(runs).filter(|(job, run)| {
-        matches!(
-            Verdict::of(job.arch, true, run.clone()),
-            Verdict::Works { .. }
-        )
-    });
-    ran.map(|(job, _)| job.arch).collect()
+        .filter(|arch| may_be_native(arch) && !taken(arch));
+    let jobs: Vec<Job> = arches.map(|arch| Job { arch, marked: true }).collect();
+    let runs = runner::run(&jobs)?;
+    let verdicts = jobs
+        .iter()
+        .zip(runs)
+        .map(|(job, run)| (job.arch, Verdict::of(job.arch, None, run)));
+    let ran = verdicts.filter(|(_, verdict)| matches!(verdict, Verdict::Works { .. }));
+    Ok(ran.map(|(arch, _)| arch).collect())
 }
 
 impl Verdict {
-    /// What `run` of the probe of `arch` shows. `pinned`: whether its handler, if it has one, has flag F.
+    /// What `run` of the probe of `arch` shows. `pinned`: whether its handler has flag F, if it has a handler.
     #[must_use]
-    pub fn of(arch: &Arch, pinned: bool, run: Run) -> Self {
+    pub fn of(arch: &Arch, pinned: Option<bool>, run: Run) -> Self {
         let (complaint, micros) = (run.complaint, run.micros);
         let reading = match run.outcome {
             Outcome::Exited(status) => probe::read(arch, status),
@@ -208,7 +216,7 @@ impl Verdict {
         };
         let (level, argv0) = match (reading, run.outcome) {
             // outside an empty root it may run all the same, but not in a container
-            (Reading::Kept { .. } | Reading::Replaced { .. }, _) if !pinned => {
+            (Reading::Kept { .. } | Reading::Replaced { .. }, _) if pinned == Some(false) => {
                 return Self::Fails(Failure::NotPinned);
             }
             (Reading::Kept { level }, _) => (level, true),
@@ -226,15 +234,15 @@ impl Verdict {
 }
 
 impl Failure {
-    fn of(outcome: Outcome, pinned: bool, complaint: String) -> Self {
+    fn of(outcome: Outcome, pinned: Option<bool>, complaint: String) -> Self {
         match outcome {
             Outcome::Exited(status) => Self::WrongAnswer(status, complaint),
             Outcome::Killed(signal) => Self::Killed(signal, complaint),
             Outcome::TimedOut => Self::TimedOut(complaint),
-            Outcome::Refused(errno) => match Errno::from_raw(errno) {
-                Errno::ENOEXEC => Self::NoHandler,
-                Errno::ENOENT if !pinned => Self::NotPinned,
-                errno => Self::Refused(errno),
+            Outcome::Refused(errno) => match (Errno::from_raw(errno), pinned) {
+                (Errno::ENOEXEC, None) => Self::NoHandler,
+                (Errno::ENOENT, Some(false)) => Self::NotPinned,
+                (errno, _) => Self::Refused(errno),
             },
         }
     }
@@ -243,7 +251,11 @@ impl Failure {
     #[must_use]
     pub fn remedy(&self, arch: &Arch) -> String {
         match self {
-            Self::SwitchedOff { table: true } => format!("switch it on: echo 1 > {DEFAULT}/status"),
+            Self::SwitchedOff {
+                table: Some(status),
+            } => {
+                format!("switch it on: echo 1 > {}", status.display())
+            }
             Self::NoHandler => format!("install it: binfmt --install {}", arch.oci),
             _ => format!("install it again: binfmt --install {}", arch.oci),
         }
@@ -254,10 +266,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let complaint = match self {
             Self::NoHandler => return f.write_str("no handler"),
-            Self::SwitchedOff { table: true } => {
+            Self::SwitchedOff { table: Some(_) } => {
                 return f.write_str("binfmt_misc is switched off");
             }
-            Self::SwitchedOff { table: false } => {
+            Self::SwitchedOff { table: None } => {
                 return f.write_str("its handler is switched off");
             }
             Self::NotPinned => {
@@ -266,6 +278,9 @@ impl fmt::Display for Failure {
             }
             Self::Refused(Errno::ELOOP) => {
                 return f.write_str("its interpreter is itself taken by a handler (ELOOP)");
+            }
+            Self::Refused(Errno::ENOEXEC) => {
+                return f.write_str("its interpreter is no program that runs here (ENOEXEC)");
             }
             Self::Refused(errno) => {
                 return write!(

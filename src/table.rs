@@ -27,8 +27,9 @@ mod error;
 use error::Op;
 pub use error::{RegisterError, TableError};
 
-/// How long a second call waits for the one that holds the lock. An install of everything takes well under a second.
-const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a second call waits for the one that holds the lock. That takes well under a second, or a few times the
+/// limit of an emulator that hangs.
+const LOCK_PATIENCE: Duration = Duration::from_secs(120);
 
 /// An open `binfmt_misc` mount. All access goes through the directory that was opened, so a mount that another
 /// process lays over the path afterwards does not divert it.

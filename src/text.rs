@@ -9,7 +9,7 @@ use binfmt_magic::arch::Arch;
 use crate::install;
 use crate::report::{Architecture, Health, State};
 use crate::uninstall::{self, Removal};
-use crate::wording::shown;
+use crate::wording::{printable, shown};
 
 /// `uninstalling: aarch64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.
 #[must_use]
@@ -169,7 +169,7 @@ pub fn milliseconds(micros: u64) -> String {
 }
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
-    cells.map(|cell| cell.escape_debug().to_string()).to_vec()
+    cells.map(printable).to_vec()
 }
 
 /// Two spaces between columns; the second one is the state and may have a colour.

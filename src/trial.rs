@@ -4,33 +4,32 @@
 //! carries in the padding of its ELF header. Flags, pin and `argv[0]` are proven for real; no other program is touched,
 //! whatever the outcome, and whatever instant this process is killed at.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
 
 use anyhow::Result;
 use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::{Matcher, Rule};
 
-use crate::runner::{self, Handlers, Job};
+use crate::runner::{self, Job, TRIAL, is_trial, mark};
 use crate::survey::Verdict;
 use crate::table::Table;
-
-/// What trial entries are called, so that those of a killed call are known.
-const PREFIX: &str = "binfmt-trial-";
 
 /// Tries every rule at once; the verdicts are in their order. A rule that the kernel refuses gives that error.
 ///
 /// # Errors
 /// When probes cannot be run at all, or a trial entry cannot be removed again.
 pub fn run(table: &Table, candidates: &[(&'static Arch, &Rule)]) -> Result<Vec<Result<Verdict>>> {
-    let trials: Vec<Rule> = candidates.iter().map(|(_, rule)| trial_of(rule)).collect();
+    let trials: Vec<Rule> = candidates
+        .iter()
+        .map(|(arch, rule)| trial_of(arch, rule))
+        .collect();
     let registered: Vec<_> = trials.iter().map(|trial| table.register(trial)).collect();
     let jobs: Vec<Job> = candidates
         .iter()
         .map(|&(arch, _)| Job { arch, marked: true })
         .collect();
-    let runs = runner::run(&jobs, Handlers::Present);
+    let runs = runner::run(&jobs);
     for trial in &trials {
         table.remove(&trial.name)?;
     }
@@ -40,7 +39,7 @@ pub fn run(table: &Table, candidates: &[(&'static Arch, &Rule)]) -> Result<Vec<R
         .zip(&jobs)
         .map(|((registered, run), job)| {
             registered?;
-            Ok(Verdict::of(job.arch, true, run))
+            Ok(Verdict::of(job.arch, Some(true), run))
         });
     Ok(verdicts.collect())
 }
@@ -56,21 +55,14 @@ pub fn clear(table: &Table, entries: &[Entry]) -> Result<()> {
     Ok(())
 }
 
-/// Whether an entry of this name is a trial's.
-#[must_use]
-pub fn is_trial(name: &OsStr) -> bool {
-    name.as_bytes().starts_with(PREFIX.as_bytes())
-}
-
-fn trial_of(rule: &Rule) -> Rule {
-    let mut name = OsString::from(PREFIX);
-    name.push(&rule.name);
+fn trial_of(arch: &Arch, rule: &Rule) -> Rule {
+    let name = OsString::from(format!("{TRIAL}{}", arch.qemu));
     let mut trial = Rule {
         name,
         ..rule.clone()
     };
     if let Matcher::Magic { magic, .. } = &mut trial.matcher {
-        runner::mark(magic);
+        mark(magic);
     }
     trial
 }

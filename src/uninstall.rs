@@ -48,14 +48,19 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-/// Removes what `list` names: architectures, entry names, patterns (`qemu-*`), `all`. Without `force` only QEMU's.
+/// Removes what `list` names: architectures, entry names, patterns (`qemu-*`), `all`, but not what it excludes
+/// (`-riscv64`). Without `force` only QEMU's.
 ///
 /// # Errors
 /// When the table cannot be read.
 pub fn uninstall(table: &Table, list: &str, force: bool) -> Result<Vec<Removal>> {
+    let (excluded, asked): (Vec<&str>, Vec<&str>) =
+        platform::items(list).partition(|item| item.starts_with(['-', '!']));
+    let is_excluded = |entry: &Entry| excluded.iter().any(|item| is_meant(entry, &item[1..]));
     let mut removals = Vec::new();
-    for item in platform::items(list) {
-        let entries = table.entries()?;
+    for item in asked {
+        let mut entries = table.entries()?;
+        entries.retain(|entry| !is_excluded(entry));
         removals.extend(remove_item(table, &entries, item, force));
     }
     trial::clear(table, &table.entries()?)?;
@@ -100,7 +105,7 @@ fn remove_item(table: &Table, entries: &[Entry], item: &str, force: bool) -> Vec
             result: Err(Refusal::NotQemu),
         }];
     }
-    let fits = |entry: &&Entry| named(entry) || arch.is_some_and(|arch| takes(entry, arch));
+    let fits = |entry: &&Entry| is_meant(entry, item);
     let label = OsString::from(arch.map_or(item, |arch| arch.qemu));
     vec![remove_all(
         table,
@@ -137,6 +142,12 @@ fn remove_all<'a>(
         label,
         result: Ok(outcome),
     }
+}
+
+/// By the name of the entry, or of an architecture whose programs it takes.
+fn is_meant(entry: &Entry, item: &str) -> bool {
+    let arch = item.parse::<Platform>().map(|platform| platform.arch);
+    is_named(&entry.name, item) || arch.is_ok_and(|arch| takes(entry, arch))
 }
 
 /// As the incumbent matches: the whole name, or what follows a dash.

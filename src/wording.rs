@@ -23,5 +23,18 @@ pub fn errno_of(error: &io::Error) -> Errno {
 /// An entry's name as messages show it: the kernel takes any bytes but a slash.
 #[must_use]
 pub fn shown(name: &OsStr) -> String {
-    name.to_string_lossy().escape_debug().to_string()
+    printable(&name.to_string_lossy())
+}
+
+/// `text` with its control characters escaped, so that it stays one line and does nothing to a terminal.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let escape = |c: char| {
+        if c.is_control() {
+            c.escape_default().to_string()
+        } else {
+            c.to_string()
+        }
+    };
+    text.chars().map(escape).collect()
 }

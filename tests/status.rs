@@ -45,12 +45,27 @@ fn a_healthy_host_ends_with_0() {
         &["--status", "arm64"],
         &["--status", "arm64,arm/v7"],
         &["--status=arm64,-riscv64"],
-        &["--status", "all"],
         &["--status", host_platform()],
     ] {
         let output = host.binfmt(args).ok();
         assert_eq!(output.stderr, "", "{output}");
     }
+}
+
+#[test]
+fn all_means_each_that_there_is_an_emulator_for() {
+    let host = Host::new();
+    let folder = host.folder(
+        "two",
+        &[("qemu-aarch64", emulators()), ("qemu-arm", emulators())],
+    );
+    let call = |args: &[&str]| host.call(args).emulators(&folder).run();
+    call(&["--install", "arm64"]).ok();
+    call(&["--status", "all"])
+        .ends(1)
+        .ends_saying(&["linux/arm does not run", "--install arm"]);
+    call(&["--install", "all"]).ok();
+    call(&["--status", "all"]).ok();
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is to be done about one architecture, from how it stands.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Result, bail};
 use binfmt_magic::arch::{ARCHES, Arch};
@@ -29,10 +30,19 @@ impl Pending {
     pub(super) fn name(&self) -> OsString {
         let mut name = self.rule.name.clone();
         while self.obsolete.contains(&name) {
-            name.push(".next");
+            name.push(STAND_IN);
         }
         name
     }
+}
+
+/// What follows the name of an entry that stands in for another.
+const STAND_IN: &str = ".next";
+
+/// Whether `name` is that of a stand-in for the entry `of`.
+pub(super) fn is_stand_in(name: &OsStr, of: &OsStr) -> bool {
+    let suffix = name.as_bytes().strip_prefix(of.as_bytes());
+    suffix.is_some_and(|s| s.starts_with(STAND_IN.as_bytes()))
 }
 
 pub(super) enum Decision {
@@ -53,6 +63,12 @@ pub(super) fn decide(
     let is_host = Arch::of_host().is_some_and(|host| host.qemu == arch.qemu);
     let handler = standing.handler.as_ref();
     if is_host || is_native || standing.is_native() {
+        if let Some(entry) = handler.filter(|_| named && !standing.works()) {
+            let name = shown(&entry.name);
+            bail!(
+                "native, but {name} takes its programs and does not run them; binfmt --uninstall {name}"
+            );
+        }
         let shadowed_by = handler.map(|entry| entry.name.clone());
         return Ok(if named {
             Decision::Leave(Outcome::Native { shadowed_by })

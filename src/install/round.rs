@@ -1,17 +1,17 @@
 //! The steps of an install, each over all architectures at once.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::thread;
+use std::ffi::OsString;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use binfmt_magic::arch::{ARCHES, Arch};
+use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 
-use super::decide::{Decision, Pending, decide, is_it};
+use super::decide::{Decision, Pending, decide, is_it, is_stand_in};
 use super::{Item, Order, Outcome};
-use crate::emulator;
-use crate::survey::{Survey, Verdict, native_among};
+use crate::emulator::{self, Asked};
+use crate::survey::{Survey, Verdict, native_among, takes};
 use crate::table::Table;
 use crate::trial;
 use crate::wording::shown;
@@ -19,28 +19,34 @@ use crate::wording::shown;
 /// One call's work. An architecture is either settled, in `done`, or still `pending`.
 pub(super) struct Round {
     done: HashMap<&'static str, Result<Outcome>>,
-    pub(super) pending: Vec<Pending>,
+    pending: Vec<Pending>,
+    /// Stand-ins that a killed call left beside the entry that they stood in for.
+    leftovers: Vec<OsString>,
 }
 
 impl Round {
-    pub(super) fn decide(order: &Order, survey: &Survey) -> Self {
+    pub(super) fn decide(order: &Order, survey: &Survey) -> Result<Self> {
         let mut round = Self {
             done: HashMap::new(),
             pending: Vec::new(),
+            leftovers: Vec::new(),
         };
         let selection = &order.selection;
-        let taken = |arch: &&Arch| selection.wants(arch) && survey.of(arch).handler.is_some();
-        let native = native_among(&ARCHES.iter().filter(taken).collect::<Vec<_>>());
+        let native = native_among(&survey.entries)?;
+        check_host(&native)?;
         for arch in ARCHES.iter().filter(|arch| selection.wants(arch)) {
             let is_native = native.iter().any(|n| n.qemu == arch.qemu);
             match decide(order, survey, arch, is_native) {
-                Ok(Decision::Leave(outcome)) => round.settled(arch, Ok(outcome)),
+                Ok(Decision::Leave(outcome)) => {
+                    round.leftovers.extend(leftovers(survey, arch, &outcome));
+                    round.settled(arch, Ok(outcome));
+                }
                 Ok(Decision::Register(pending)) => round.pending.push(*pending),
                 Ok(Decision::Skip) => {}
                 Err(error) => round.settled(arch, Err(error)),
             }
         }
-        round
+        Ok(round)
     }
 
     fn settled(&mut self, arch: &Arch, result: Result<Outcome>) {
@@ -60,26 +66,16 @@ impl Round {
     /// Looks at every emulator and starts it, all at once: a file that does not even print its version is refused
     /// before the table is touched.
     pub(super) fn check_emulators(&mut self) {
-        let check = |path: &Path| emulator::inspect(path).and_then(|()| emulator::version(path));
-        let mut versions: Vec<_> = thread::scope(|scope| {
-            let checks: Vec<_> = self
-                .pending
-                .iter()
-                .map(|p| scope.spawn(move || check(&p.rule.interpreter)))
-                .collect();
-            checks.into_iter().map(|check| check.join().ok()).collect()
-        });
-        versions.reverse();
-        self.sift(|pending| match versions.pop().flatten() {
-            Some(Ok(version)) => {
+        let start = |p: &Pending| emulator::inspect(&p.rule.interpreter);
+        let start = |p: &Pending| start(p).and_then(|()| Asked::version(&p.rule.interpreter));
+        let mut asked: Vec<_> = self.pending.iter().map(start).collect();
+        asked.reverse();
+        self.sift(|pending| match asked.pop()?.and_then(Asked::answer) {
+            Ok(version) => {
                 pending.version = version;
                 None
             }
-            Some(Err(error)) => Some(Err(error.into())),
-            None => Some(Err(anyhow!(
-                "checking {} failed",
-                pending.rule.interpreter.display()
-            ))),
+            Err(error) => Some(Err(error.into())),
         });
     }
 
@@ -122,8 +118,38 @@ impl Round {
         self.sift(|pending| register(table, pending).err().map(Err));
     }
 
+    /// From registered to installed, or to taken back.
+    pub(super) fn finish(&mut self, table: &Table, before: Survey) -> Result<Survey> {
+        let mut survey = before;
+        if !self.pending.is_empty() {
+            survey = Survey::take(Some(table))?;
+            if self.drop_argv0(table, &survey) {
+                survey = Survey::take(Some(table))?;
+            }
+        }
+        let cleared = !self.leftovers.is_empty();
+        for name in self.leftovers.drain(..) {
+            table.remove(&name)?;
+        }
+        if self.settle(table, &survey) || cleared {
+            survey = Survey::take(Some(table))?;
+            self.confirm(&survey);
+        }
+        Ok(survey)
+    }
+
+    /// Removes what was registered and not seen to run.
+    pub(super) fn take_back(&mut self, table: &Table) {
+        for pending in &self.pending {
+            if !matches!(self.done.get(pending.arch.qemu), Some(Ok(_))) {
+                // the error that led here is the one to be told
+                let _ = table.remove(&pending.name());
+            }
+        }
+    }
+
     /// Registers again, without P, what turned out to lose `argv[0]` over it. True if there was any.
-    pub(super) fn drop_argv0(&mut self, table: &Table, after: &Survey) -> bool {
+    fn drop_argv0(&mut self, table: &Table, after: &Survey) -> bool {
         let mut any = false;
         self.sift(|pending| {
             let lost = matches!(
@@ -146,7 +172,7 @@ impl Round {
 
     /// Where a program ran: lets the obsolete entries go. Where none did: takes the new entry back. True if the table
     /// was changed.
-    pub(super) fn settle(&mut self, table: &Table, after: &Survey) -> bool {
+    fn settle(&mut self, table: &Table, after: &Survey) -> bool {
         let mut changed = false;
         let mut settled = Vec::new();
         for pending in &self.pending {
@@ -177,7 +203,7 @@ impl Round {
     }
 
     /// After the last change: what is not seen to run is not installed.
-    pub(super) fn confirm(&mut self, last: &Survey) {
+    fn confirm(&mut self, last: &Survey) {
         for pending in &self.pending {
             if let (Some(Ok(_)), Verdict::Fails(failure)) = (
                 self.done.get(pending.arch.qemu),
@@ -199,6 +225,31 @@ impl Round {
     }
 }
 
+/// What is registered for a host that this program only believes to be on would take that host's own programs.
+fn check_host(native: &[&Arch]) -> Result<()> {
+    let Some(host) = Arch::of_host() else {
+        return Ok(());
+    };
+    if native.iter().any(|arch| arch.qemu == host.qemu) {
+        return Ok(());
+    }
+    bail!(
+        "this binfmt is built for {0}, and the kernel does not run {0} by itself; use the build, or the image, for the \
+         host's own architecture",
+        host.oci
+    )
+}
+
+/// The stand-ins beside the entry that is to stay.
+fn leftovers(survey: &Survey, arch: &Arch, outcome: &Outcome) -> Vec<OsString> {
+    let Outcome::AlreadyInstalled { entry, kept: None } = outcome else {
+        return Vec::new();
+    };
+    let stand_in = |other: &&Entry| is_stand_in(&other.name, entry) && takes(other, arch);
+    let stand_ins = survey.entries.iter().filter(stand_in);
+    stand_ins.map(|other| other.name.clone()).collect()
+}
+
 fn register(table: &Table, pending: &Pending) -> Result<()> {
     let rule = Rule {
         name: pending.name(),
@@ -215,7 +266,8 @@ fn replace(table: &Table, pending: &Pending) -> Result<()> {
     }
     let stand_in = pending.name();
     if stand_in != pending.rule.name {
-        table.register(&pending.rule)?;
+        let works = || format!("{} works in its place", shown(&stand_in));
+        table.register(&pending.rule).with_context(works)?;
         table.remove(&stand_in)?;
     }
     Ok(())

@@ -78,7 +78,11 @@ impl fmt::Display for MountError {
                  namespace alone, hiding the host's handlers from it: --mount {}",
                 dir.display()
             ),
-            Self::ReadOnly(dir) => write!(f, "mount point {} is read-only", dir.display()),
+            Self::ReadOnly(dir) => write!(
+                f,
+                "mount point {} is read-only; name another, or remount it: mount -o remount,rw",
+                dir.display()
+            ),
             Self::Refused(dir, errno) => write!(
                 f,
                 "cannot use mount point {}: {} ({errno:?})",

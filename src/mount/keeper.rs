@@ -19,8 +19,10 @@ use crate::table::Table;
 pub enum Keeper {
     /// A mount in the host's own mount namespace.
     Host,
-    /// Some other mount that was there before: on an ordinary host, the host's.
+    /// Something that was there before this container, or long before this call: on an ordinary host, the host.
     Other,
+    /// The user namespace that it belongs to: the handlers are its own, and end with it.
+    UserNamespace,
     /// This mount namespace alone: the handlers end with it.
     NobodyElse,
 }
@@ -31,7 +33,7 @@ pub(super) fn keeper_of(table: &Table) -> Keeper {
         return Keeper::Host;
     }
     if namespace::in_user_namespace() {
-        return Keeper::Other;
+        return Keeper::UserNamespace;
     }
     if namespace::sees_host_init() {
         return if host_holds(table) {
@@ -41,10 +43,13 @@ pub(super) fn keeper_of(table: &Table) -> Keeper {
         };
     }
     match container_start() {
-        Some(start) if !predates(table, start) => Keeper::NobodyElse,
-        _ => Keeper::Other,
+        Some(start) if predates(table, start - ROUNDING) => Keeper::Other,
+        _ => Keeper::NobodyElse,
     }
 }
+
+/// Seconds by which a start may be off that is put together from three clocks in whole seconds.
+const ROUNDING: i64 = 2;
 
 /// Whether PID 1's mounts include this very superblock.
 fn host_holds(table: &Table) -> bool {

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use binfmt_magic::probe;
+use nix::libc::MFD_EXEC;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::chroot;
 
 use super::{Job, mark};
-use crate::mount::DEFAULT as MOUNT_POINT;
 
 /// The probes of some jobs, ready to be started.
 pub(super) struct Programs {
@@ -26,47 +26,43 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Writes the probes to where their root directory is empty; `native` also takes all handlers away from them.
+    /// Writes the probes to where their root directory is empty.
     ///
     /// Without the privilege for that, of this process or of a user namespace of its own, they stay in memory: then a
     /// probe shows that programs run, and only the flags of its handler whether they would in a container.
-    pub(super) fn write(jobs: &[Job], native: bool) -> Result<Self> {
-        match in_empty_root(jobs, native) {
-            Err(_) if !native => in_memory(jobs),
-            result => result,
-        }
+    pub(super) fn write(jobs: &[Job]) -> Result<Self> {
+        in_empty_root(jobs).or_else(|_| in_memory(jobs))
     }
 }
 
-/// A tmpfs that nobody else sees becomes the root. It is laid over `/proc`, which is there for certain (this process was
-/// started from it) and not needed any more.
-fn in_empty_root(jobs: &[Job], native: bool) -> Result<Programs> {
-    let proc = Path::new("/proc");
+/// A tmpfs that nobody else sees becomes the root. It is laid over a directory that is there for certain, since
+/// `binfmt_misc` is mounted below it, and that nothing here needs: not over `/proc` itself, which leads to the probes in
+/// memory, should one of these steps be refused.
+fn in_empty_root(jobs: &[Job]) -> Result<Programs> {
+    let (proc, root) = (Path::new("/proc"), Path::new("/proc/sys"));
     let nothing = None::<&str>;
-    if native {
-        own_user_namespace()?;
-        let flags = MsFlags::empty();
-        mount(nothing, MOUNT_POINT, Some("binfmt_misc"), flags, nothing)
-            .context("no binfmt_misc for a user namespace (needs Linux 6.7)")?;
-    } else if unshare(CloneFlags::CLONE_NEWNS).is_err() {
+    if unshare(CloneFlags::CLONE_NEWNS).is_err() {
         own_user_namespace()?;
     }
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(nothing, proc, nothing, private, nothing).context("cannot keep mounts private")?;
+    mount(nothing, proc, nothing, private, nothing)?;
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    let size = Some("size=1m,mode=755");
-    mount(Some("probes"), proc, Some("tmpfs"), quiet, size).context("cannot mount a tmpfs")?;
+    mount(
+        Some("probes"),
+        root,
+        Some("tmpfs"),
+        quiet,
+        Some("size=16m,mode=755"),
+    )?;
     let names = jobs.iter().map(|job| {
         let name = format!("{}{}", job.arch.qemu, if job.marked { "+" } else { "" });
-        let path = proc.join(&name);
+        let path = root.join(&name);
         fs::write(&path, program(job))?;
         fs::set_permissions(&path, Permissions::from_mode(0o755))?;
         Ok(Path::new("/").join(name))
     });
-    let paths = names
-        .collect::<Result<_>>()
-        .context("cannot write the probes")?;
-    chroot(proc).context("cannot change the root directory")?;
+    let paths = names.collect::<Result<_>>()?;
+    chroot(root)?;
     env::set_current_dir("/")?;
     Ok(Programs {
         paths,
@@ -81,7 +77,10 @@ fn in_memory(jobs: &[Job]) -> Result<Programs> {
         files: Vec::new(),
     };
     for job in jobs {
-        let memory = memfd_create(job.arch.qemu, MFdFlags::MFD_CLOEXEC);
+        // asked for where vm.memfd_noexec is set, unknown before Linux 6.3
+        let executable = MFdFlags::from_bits_retain(MFD_EXEC);
+        let memory = memfd_create(job.arch.qemu, MFdFlags::MFD_CLOEXEC | executable)
+            .or_else(|_| memfd_create(job.arch.qemu, MFdFlags::MFD_CLOEXEC));
         let mut file = File::from(memory.context("no memory for the probes")?);
         file.write_all(&program(job))?;
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());

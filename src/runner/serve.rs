@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use binfmt_magic::arch::Arch;
 use binfmt_magic::probe;
 use nix::errno::Errno;
@@ -22,6 +22,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::root::Programs;
 use super::{Job, Outcome, Run};
+use crate::wording::{cause, errno_of};
 
 /// How long a probe may take. Starting an emulator takes milliseconds, seconds on a machine under heavy load.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -31,21 +32,20 @@ const TRIES: u32 = 2;
 /// The other side of [`run`](super::run): what the process does that was started with [`VERB`](super::VERB). `words` follow the verb.
 ///
 /// # Errors
-/// When no empty root directory is to be had, or the answer cannot be written.
+/// When the probes cannot be written or started, or the answer cannot be written.
 pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
-    let (handlers, jobs) = words.split_first().context("nothing to run")?;
-    let jobs = jobs
+    let jobs = words
         .iter()
         .map(|word| parse_job(word))
         .collect::<Result<Vec<Job>>>()?;
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // a probe outlives this process only if that is killed; then this ends it. A refusal means a tighter limit already
+    // a probe outlives this process only if that is killed; then this bounds it. A refusal means a tighter limit already
     let seconds = LIMIT.as_secs();
     let _ = setrlimit(Resource::RLIMIT_CPU, seconds, seconds);
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
 
     let null = File::open("/dev/null").context("cannot open /dev/null")?;
-    let programs = Programs::write(&jobs, handlers == "native")?;
+    let programs = Programs::write(&jobs)?;
     let mut runs = start_all(&programs.paths, &null)?;
     for _ in 1..TRIES {
         let crashed = |run: &&mut Run| matches!(run.outcome, Outcome::Killed(_));
@@ -102,9 +102,7 @@ fn start_all(programs: &[PathBuf], null: &File) -> Result<Vec<Run>> {
         running.push(match start(program, null) {
             Ok(started) => Some(started),
             Err(error) => {
-                let errno = error
-                    .raw_os_error()
-                    .with_context(|| format!("cannot start a probe: {error}"))?;
+                let errno = exec_errno(&error)?;
                 *run = Some(Run {
                     outcome: Outcome::Refused(errno),
                     micros: 0,
@@ -130,6 +128,16 @@ fn start_all(programs: &[PathBuf], null: &File) -> Result<Vec<Run>> {
         }
     }
     Ok(runs.into_iter().flatten().collect())
+}
+
+/// The errno of a refused `execve(2)`; a refused fork says nothing about a handler and ends the whole run.
+fn exec_errno(error: &io::Error) -> Result<i32> {
+    match errno_of(error) {
+        Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::EIO => {
+            bail!("cannot start a probe: {}", cause(error))
+        }
+        errno => Ok(errno as i32),
+    }
 }
 
 fn start(program: &Path, null: &File) -> io::Result<Running> {

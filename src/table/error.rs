@@ -33,7 +33,7 @@ impl fmt::Display for TableError {
         match (self.op, self.errno) {
             (Op::Lock, Errno::EWOULDBLOCK) => write!(
                 f,
-                "another call has held the lock on {path} for a minute; end it, or try again"
+                "another call has held the lock on {path} for two minutes; end it, or try again"
             ),
             (Op::Open, Errno::EACCES | Errno::EPERM) => {
                 write!(f, "permission denied opening {path}; {}", denied())
@@ -102,7 +102,7 @@ impl fmt::Display for RegisterError {
         match (refused.op, refused.errno) {
             (Op::Write, Errno::EEXIST) => write!(
                 f,
-                "cannot register {name}: an entry of this name is there already"
+                "cannot register {name}: an entry of this name is there already; uninstall it"
             ),
             (Op::Write, Errno::ENOENT) => write!(
                 f,
@@ -119,15 +119,15 @@ impl fmt::Display for RegisterError {
             ),
             (Op::Write, Errno::ELOOP) => write!(
                 f,
-                "cannot register {name}: {interpreter} is a circle of symbolic links (ELOOP)"
+                "cannot register {name}: {interpreter} is a circle of symbolic links (ELOOP); name the file itself"
             ),
             (Op::Write, Errno::ENAMETOOLONG) => write!(
                 f,
-                "cannot register {name}: a name is too long (ENAMETOOLONG)"
+                "cannot register {name}: a name is too long (ENAMETOOLONG); shorten QEMU_BINARY_PREFIX or QEMU_BINARY_PATH"
             ),
             (Op::Write, Errno::ENOMEM) => write!(
                 f,
-                "cannot register {name}: the kernel is out of memory (ENOMEM)"
+                "cannot register {name}: the kernel is out of memory (ENOMEM); try again"
             ),
             (Op::Write, Errno::EINVAL) => write!(f, "cannot register {name}: {}", rejected()),
             _ => write!(f, "cannot register {name}: {refused}"),
