@@ -17,10 +17,10 @@ use clap::{Arg, ArgAction, CommandFactory, Parser, ValueEnum};
     disable_help_flag = true, args_override_self = true, after_help = AFTER_HELP)]
 pub struct Cli {
     /// Install: all · arm64,arm · linux/arm/v7 · aarch64 · all,-riscv64
-    #[arg(long, value_name = "LIST", action = ArgAction::Append)]
+    #[arg(long, value_name = "LIST", action = ArgAction::Append, allow_hyphen_values = true, value_parser = list)]
     pub install: Vec<String>,
     /// Uninstall: architectures, entry names, patterns (qemu-*), all; QEMU's entries only
-    #[arg(long, value_name = "LIST", action = ArgAction::Append)]
+    #[arg(long, value_name = "LIST", action = ArgAction::Append, allow_hyphen_values = true, value_parser = list)]
     pub uninstall: Vec<String>,
     /// Install all again, and remove QEMU's entries that are not of this install
     #[arg(long)]
@@ -43,7 +43,7 @@ pub struct Cli {
     /// Form of the output [default: text for --list and --status, else json]
     #[arg(long, value_name = "json|text", hide_possible_values = true)]
     pub format: Option<Format>,
-    /// Also replace or remove handlers that are not QEMU's
+    /// Also take over from, or remove, handlers that are not QEMU's
     #[arg(long)]
     pub force: bool,
     /// Honour setuid bits of foreign programs (flag C) [default: yes]
@@ -72,6 +72,23 @@ pub struct Cli {
     /// Show this
     #[arg(long, short, action = ArgAction::HelpShort)]
     pub help: Option<bool>,
+}
+
+impl Cli {
+    /// Whether it says what to do, other than to install.
+    #[must_use]
+    pub fn asks_otherwise(&self) -> bool {
+        let shows = self.list || self.status.is_some() || self.version;
+        shows || !self.uninstall.is_empty() || self.export.is_some()
+    }
+}
+
+/// A list may begin with what it excludes (`-riscv64,all`), so that an option in its place must be told from it.
+fn list(value: &str) -> Result<String, &'static str> {
+    if value.starts_with("--") {
+        return Err("an option stands where the list belongs");
+    }
+    Ok(value.to_owned())
 }
 
 const AFTER_HELP: &str = "\

@@ -103,7 +103,9 @@ impl fmt::Display for EmulatorError {
                 ),
                 _ => write!(f, "cannot use {path}: {}", cause(error)),
             },
-            Unfit::Broken(what) => write!(f, "{path} does not start: {what}"),
+            Unfit::Broken(what) => {
+                write!(f, "{path} is no working emulator: {what}; fetch it again")
+            }
         }
     }
 }

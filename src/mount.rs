@@ -6,13 +6,14 @@
 //! Rests on `fs/binfmt_misc.c`: one superblock per user namespace (`bm_get_tree`), freed with its last mount.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::statfs::{FsType, statfs};
+use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, statfs};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::anchor;
@@ -31,7 +32,7 @@ use keeper::{keeper_of, mounted_by_us, predates};
 pub const DEFAULT: &str = "/proc/sys/fs/binfmt_misc";
 
 /// The mount's source, by which a later call knows that `binfmt` mounted it and may unmount it.
-const SOURCE: &str = "binfmt";
+const SOURCE: &str = "by-binfmt";
 /// Seconds that a call of ours may last, waiting for probes, and so hold a superblock in passing: a younger one need
 /// not be held by anybody who stays.
 const PASSING: i64 = 120;
@@ -85,7 +86,7 @@ pub fn for_installing(at: &MountPoint) -> Result<Mounted> {
         let keeper = if joined { Keeper::Host } else { keeper };
         let lock = table.lock()?;
         // the call that held the lock may have removed the last entry, and with it the mount
-        if is_mounted(&table, &at.dir) {
+        if is_mounted(&table, &at.dir).map_err(|e| unfit(&at.dir, errno_of(&e)))? {
             return Ok(Mounted {
                 table,
                 lock,
@@ -106,7 +107,7 @@ fn mount_here(at: &MountPoint, on_host: bool) -> Result<(Table, Keeper), MountEr
     let table = existing(&at.dir)?.ok_or_else(refused)?;
     let keeper = if on_host {
         Keeper::Host
-    } else if in_user_namespace {
+    } else if in_user_namespace && namespace::shares_mounts_with_parent() {
         Keeper::UserNamespace
     } else if predates(&table, now - PASSING) {
         Keeper::Other
@@ -188,9 +189,8 @@ fn release(dir: &Path) -> Result<(), MountError> {
 }
 
 /// Whether `table` is still what is mounted at `dir`.
-fn is_mounted(table: &Table, dir: &Path) -> bool {
-    let (opened, there) = (table.metadata("."), fs::metadata(dir));
-    matches!((opened, there), (Ok(opened), Ok(there)) if opened.dev() == there.dev())
+fn is_mounted(table: &Table, dir: &Path) -> io::Result<bool> {
+    Ok(table.metadata(".")?.dev() == fs::metadata(dir)?.dev())
 }
 
 /// The table that is mounted at `dir`, if one is. Touching the path lets an automount happen.
@@ -206,6 +206,9 @@ fn existing(dir: &Path) -> Result<Option<Table>, MountError> {
     if kind == AUTOFS_MAGIC {
         return Err(MountError::Automount(dir.to_owned()));
     }
+    if dir == Path::new(DEFAULT) && kind != PROC_SUPER_MAGIC {
+        return Err(MountError::Occupied(dir.to_owned()));
+    }
     match fs::read_dir(dir).map(|mut items| items.next().is_none()) {
         Ok(true) => Ok(None),
         Ok(false) => Err(MountError::Occupied(dir.to_owned())),
@@ -215,6 +218,7 @@ fn existing(dir: &Path) -> Result<Option<Table>, MountError> {
 
 fn unfit(dir: &Path, errno: Errno) -> MountError {
     match errno {
+        Errno::ENOENT if !Path::new("/proc/self").exists() => MountError::NoProc,
         Errno::ENOENT if dir == Path::new(DEFAULT) => MountError::NoSupport(dir.to_owned()),
         Errno::ENOENT => MountError::Missing(dir.to_owned()),
         Errno::ENOTDIR => MountError::NotADirectory(dir.to_owned()),

@@ -42,6 +42,14 @@ pub fn shares_host_mounts() -> bool {
     sees_host_init() && matches!((own, init), (Ok(own), Ok(init)) if own == init)
 }
 
+/// Whether whoever started this process is in the same mount namespace, which so outlives it.
+#[must_use]
+pub fn shares_mounts_with_parent() -> bool {
+    let parent = format!("/proc/{}/ns/mnt", nix::unistd::getppid());
+    let (own, parent) = (fs::read_link("/proc/self/ns/mnt"), fs::read_link(parent));
+    matches!((own, parent), (Ok(own), Ok(parent)) if own == parent)
+}
+
 /// Whether this is a container that was given the host's processes (`--pid=host`): its mounts and its root directory
 /// are its own, yet the host's are in reach. A private mount namespace on the host's own root is not that: whoever
 /// made one wants its mounts kept apart.

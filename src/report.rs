@@ -29,7 +29,7 @@ pub struct Health {
     pub emulators: Option<Vec<String>>,
     /// The platforms that were asked for; else all that are native or have a handler.
     pub platforms: Vec<PlatformHealth>,
-    /// Entries that none of these platforms uses.
+    /// Entries that no platform uses; not told where platforms were asked for.
     pub others: Vec<Other>,
 }
 
@@ -128,7 +128,7 @@ impl Health {
     pub fn new(survey: &Survey, arches: Option<&[&Arch]>) -> Self {
         let asked = |s: &&Standing| match arches {
             Some(arches) => arches.iter().any(|arch| arch.qemu == s.arch.qemu),
-            None => s.is_known(),
+            None => s.is_known() && !(s.is_native() && s.arch.platforms().is_empty()),
         };
         let Status {
             supported,
@@ -140,7 +140,11 @@ impl Health {
                 .iter()
                 .any(|s| s.handler.as_ref().is_some_and(|h| h.name == entry.name))
         };
-        let others = survey.entries.iter().filter(|e| !used(e)).map(Other::from);
+        let others = survey
+            .entries
+            .iter()
+            .filter(|e| arches.is_none() && !used(e))
+            .map(Other::from);
         let platforms = survey
             .standings
             .iter()

@@ -67,7 +67,7 @@ fn usage(error: &clap::Error, streams: &mut Streams) -> u8 {
     }
     let lines = text.lines().map(str::trim);
     let words: Vec<&str> = lines
-        .take_while(|line| !line.starts_with("Usage:"))
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
         .collect();
     let text = words.join(" ");
     let text = text.trim().trim_start_matches("error: ");

@@ -9,7 +9,9 @@
 //! [`crate::survey`]'s.
 
 use std::ffi::OsStr;
+use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -61,12 +63,41 @@ pub struct Run {
     pub outcome: Outcome,
     /// Processor time of one start, in microseconds.
     pub micros: u64,
-    /// What the emulator complained of on stderr; at most a few kilobytes.
+    /// The file that the kernel ran: of a handler, its pinned interpreter. `None` where that was not to be seen.
+    pub interpreter: Option<FileId>,
+    /// What the emulator complained of on stderr; the last few kilobytes.
     pub complaint: String,
 }
 
+/// Which file this is, as far as its inode tells. Copies of one file on different file systems, such as the layers of
+/// two containers from one image, have size and time in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    size: u64,
+    modified: i64,
+}
+
+impl From<&Metadata> for FileId {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
+            size: metadata.size(),
+            modified: metadata.mtime(),
+        }
+    }
+}
+
 impl Run {
-    /// Four fields, each ended by a NUL: kind, its number, time, complaint.
+    fn refused(errno: i32) -> Self {
+        let (outcome, complaint) = (Outcome::Refused(errno), String::new());
+        Self {
+            outcome,
+            micros: 0,
+            interpreter: None,
+            complaint,
+        }
+    }
+
+    /// Six fields, each ended by a NUL: kind, its number, time, size and time of the interpreter, complaint.
     fn to_fields(&self) -> String {
         let (kind, number) = match self.outcome {
             Outcome::Exited(status) => ("exited", status),
@@ -74,17 +105,21 @@ impl Run {
             Outcome::TimedOut => ("timed out", 0),
             Outcome::Refused(errno) => ("refused", errno),
         };
+        let file = self
+            .interpreter
+            .map(|file| format!("{}\0{}", file.size, file.modified));
+        let file = file.unwrap_or_else(|| "\0".to_owned());
         let complaint = self.complaint.replace('\0', " ");
-        format!("{kind}\0{number}\0{}\0{complaint}\0", self.micros)
+        format!("{kind}\0{number}\0{}\0{file}\0{complaint}\0", self.micros)
     }
 
     fn parse_all(answer: &str) -> Option<Vec<Self>> {
         let fields: Vec<&str> = answer.split_terminator('\0').collect();
-        fields.chunks(4).map(Self::parse).collect()
+        fields.chunks(6).map(Self::parse).collect()
     }
 
     fn parse(fields: &[&str]) -> Option<Self> {
-        let [kind, number, micros, complaint] = fields else {
+        let [kind, number, micros, size, modified, complaint] = fields else {
             return None;
         };
         let number = number.parse().ok()?;
@@ -95,10 +130,16 @@ impl Run {
             "refused" => Outcome::Refused(number),
             _ => return None,
         };
+        let interpreter = match (size.parse(), modified.parse()) {
+            (Ok(size), Ok(modified)) => Some(FileId { size, modified }),
+            _ => None,
+        };
+        let (micros, complaint) = (micros.parse().ok()?, (*complaint).to_owned());
         Some(Self {
             outcome,
-            micros: micros.parse().ok()?,
-            complaint: (*complaint).to_owned(),
+            micros,
+            interpreter,
+            complaint,
         })
     }
 }
@@ -150,6 +191,10 @@ mod tests {
         let run = |outcome, complaint: &str| Run {
             outcome,
             micros: 4100,
+            interpreter: complaint.is_empty().then_some(FileId {
+                size: 9,
+                modified: -1,
+            }),
             complaint: complaint.to_owned(),
         };
         let runs = [

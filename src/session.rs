@@ -23,7 +23,7 @@ use crate::streams::Streams;
 use crate::survey::{Survey, Verdict, takes};
 use crate::text;
 use crate::uninstall::{Removal, uninstall, uninstall_others};
-use crate::wording::printable;
+use crate::wording::{cause, printable};
 
 /// Why a command line that parses is not carried out.
 #[derive(Debug)]
@@ -56,7 +56,9 @@ impl<'a> Session<'a> {
     /// [`Wrong`], with the reason.
     pub fn new(cli: &'a Cli, environment: &Environment) -> Result<Self, Wrong> {
         let selection = |list: &str| Selection::parse(list).map_err(|e| Wrong::Usage(e.into()));
-        let install = match (cli.install.is_empty(), cli.reset) {
+        // multiarch/qemu-user-static registers everything when told to be persistent, and by --reset
+        let multiarch = cli.reset || (cli.persistent.is_some() && !cli.asks_otherwise());
+        let install = match (cli.install.is_empty(), multiarch) {
             (false, _) => Some(selection(&cli.install.join(","))?),
             (true, true) => Some(selection("all")?),
             (true, false) => None,
@@ -81,8 +83,12 @@ impl<'a> Session<'a> {
                     .map_or_else(default, |dir| dir.canonicalize().unwrap_or(dir.clone())),
                 explicit: cli.mount.is_some(),
             },
-            emulators: std::path::absolute(&environment.emulators)
-                .map_err(|e| Wrong::Value(e.into()))?,
+            emulators: std::path::absolute(&environment.emulators).map_err(|e| {
+                let cause = cause(&e);
+                Wrong::Value(anyhow!(
+                    "QEMU_BINARY_PATH cannot be made absolute: {cause}; give an absolute path"
+                ))
+            })?,
             prefix: prefix(environment).map_err(Wrong::Value)?,
             flags: flags(cli, environment),
             install,
@@ -408,7 +414,7 @@ fn prefix(environment: &Environment) -> Result<String> {
     let prefix = environment
         .prefix
         .to_str()
-        .context("QEMU_BINARY_PREFIX is not UTF-8")?;
+        .context("QEMU_BINARY_PREFIX is not UTF-8; set another")?;
     if prefix.contains('/') {
         bail!(
             "QEMU_BINARY_PREFIX must not contain a slash: {prefix}; set QEMU_BINARY_PATH to the directory"

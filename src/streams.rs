@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::bail;
 
-use crate::wording::cause;
+use crate::wording::{cause, printable};
 
 /// Where output goes.
 pub struct Streams<'a> {
@@ -25,9 +25,9 @@ impl std::fmt::Debug for Streams<'_> {
 }
 
 impl Streams<'_> {
-    /// A line on stderr. If nobody listens there, the exit status still tells.
+    /// A line on stderr, one line whatever is in it. If nobody listens there, the exit status still tells.
     pub fn say(&mut self, line: &str) {
-        let _ = writeln!(self.err, "{line}");
+        let _ = writeln!(self.err, "{}", printable(line));
     }
 
     /// Ends the output that was `written`. A reader that has gone away is no failure of ours.

@@ -14,7 +14,7 @@ use binfmt_magic::probe::{self, Reading};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use crate::runner::{self, Job, Outcome, Run, is_trial, mark};
+use crate::runner::{self, FileId, Job, Outcome, Run, is_trial, mark};
 use crate::table::Table;
 
 /// What one architecture's probe showed.
@@ -62,6 +62,8 @@ pub struct Standing {
     pub arch: &'static Arch,
     /// The entry that takes its programs: of all that match and are switched on the newest; if none is, one that is off.
     pub handler: Option<Entry>,
+    /// The file that the kernel ran, if that was to be seen: of a handler, its pinned interpreter.
+    pub interpreter: Option<FileId>,
     /// What the probe showed.
     pub verdict: Verdict,
 }
@@ -106,30 +108,25 @@ impl Survey {
         let standings = ARCHES.iter().map(|arch| {
             let handler = handler_of(arch);
             let run = runs.next_if(|(job, _)| job.arch.qemu == arch.qemu);
-            let verdict = match run {
-                Some((_, run)) => {
-                    Verdict::of(arch, handler.map(|entry| entry.flags.fix_binary), run)
+            let interpreter = run.as_ref().and_then(|(_, run)| run.interpreter);
+            let verdict = run.map_or(Verdict::Fails(Failure::NoHandler), |(_, run)| {
+                Verdict::of(arch, handler.map(|entry| entry.flags.fix_binary), run)
+            });
+            let dormant = || entries.iter().find(|entry| takes(entry, arch));
+            let (handler, verdict) = match (handler.or_else(dormant), verdict) {
+                (Some(entry), Verdict::Fails(Failure::NoHandler)) => {
+                    let table = table.filter(|_| !enabled);
+                    let table = table.map(|table| table.path().join("status"));
+                    (Some(entry), Verdict::Fails(Failure::SwitchedOff { table }))
                 }
-                None => Verdict::Fails(Failure::NoHandler),
+                (_, verdict) => (handler, verdict),
             };
-            let dormant = entries.iter().find(|entry| takes(entry, arch));
-            match (verdict, handler.or(dormant)) {
-                (Verdict::Fails(Failure::NoHandler), Some(entry)) => {
-                    let table = table
-                        .filter(|_| !enabled)
-                        .map(|table| table.path().join("status"));
-                    let verdict = Verdict::Fails(Failure::SwitchedOff { table });
-                    Standing {
-                        arch,
-                        handler: Some(entry.clone()),
-                        verdict,
-                    }
-                }
-                (verdict, _) => Standing {
-                    arch,
-                    handler: handler.cloned(),
-                    verdict,
-                },
+            let handler = handler.cloned();
+            Standing {
+                arch,
+                handler,
+                interpreter,
+                verdict,
             }
         });
         let standings = standings.collect();

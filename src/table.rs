@@ -31,6 +31,9 @@ pub use error::{RegisterError, TableError};
 /// limit of an emulator that hangs.
 const LOCK_PATIENCE: Duration = Duration::from_secs(120);
 
+/// The file whose lock is the table's.
+const LOCKED: &str = "register";
+
 /// An open `binfmt_misc` mount. All access goes through the directory that was opened, so a mount that another
 /// process lays over the path afterwards does not divert it.
 #[derive(Debug)]
@@ -39,8 +42,8 @@ pub struct Table {
     dir: File,
 }
 
-/// Held while the table is changed; dropped, or the process killed, it is free again. It is an advisory lock on the
-/// root of the file system itself, so that it works across containers and leaves no file behind.
+/// Held while the table is changed; dropped, or the process killed, it is free again. It is an advisory lock on
+/// `register` itself, so that it works across containers, leaves no file behind, and nobody but root can hold it.
 #[derive(Debug)]
 pub struct Lock {
     _held: Flock<File>,
@@ -130,18 +133,13 @@ impl Table {
     /// # Errors
     /// When the lock is still taken after a minute, or this file system cannot be locked.
     pub fn lock(&self) -> Result<Lock, TableError> {
-        let refused = |errno| self.error(Op::Lock, OsStr::new("."), errno);
-        // a description of its own: two calls in one process would share the lock of a duplicate
-        let mut dir = self.open(
-            OsStr::new("."),
-            OFlag::O_RDONLY | OFlag::O_DIRECTORY,
-            Op::Lock,
-        )?;
+        let refused = |errno| self.error(Op::Lock, OsStr::new(LOCKED), errno);
+        let mut file = self.open(OsStr::new(LOCKED), OFlag::O_WRONLY, Op::Open)?;
         let patience = Instant::now() + LOCK_PATIENCE;
         loop {
-            dir = match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(held) => return Ok(Lock { _held: held }),
-                Err((dir, Errno::EWOULDBLOCK)) if Instant::now() < patience => dir,
+                Err((file, Errno::EWOULDBLOCK)) if Instant::now() < patience => file,
                 Err((_, errno)) => return Err(refused(errno)),
             };
             thread::sleep(Duration::from_millis(5));

@@ -221,7 +221,7 @@ fn unfit(host: &Host) -> Vec<(PathBuf, &'static str)> {
         folder("foreign", "is a program for arm64", &|to| {
             host.copy(&program("arm64"), to);
         }),
-        folder("busybox", "does not start", &|to| {
+        folder("busybox", "is no working emulator", &|to| {
             host.copy(&program("amd64"), to);
         }),
         folder("liar", "wrong answer (exit status 3)", &|to| {

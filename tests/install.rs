@@ -55,7 +55,8 @@ fn every_architecture_works_through_its_own_entry() {
         );
         through_entries += 1;
     }
-    assert_eq!(platforms.len(), ARCHES.len(), "{status}");
+    let shown = ARCHES.iter().filter(|arch| !arch.platforms().is_empty());
+    assert_eq!(platforms.len(), shown.count(), "{status}");
     assert_eq!(through_entries, host.entries().len(), "{status}");
     assert_eq!(status["others"].as_array().unwrap().len(), 0, "{status}");
 }

@@ -365,7 +365,7 @@ fn entries_of_every_kind_are_shown() {
     let text = host.binfmt(&["--status"]).ok();
     assert!(!text.stdout.contains('\x1b'), "{text}");
     assert!(
-        text.stdout.contains("odd \\n\\t\\\"name\\u{1b}[31m"),
+        text.stdout.contains("odd \\n\\t\"name\\u{1b}[31m"),
         "{text}"
     );
     let plain = host.binfmt(&[]).ok();

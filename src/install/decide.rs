@@ -9,6 +9,7 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 
 use super::{Order, Outcome};
+use crate::runner::FileId;
 use crate::survey::{Standing, Survey, takes};
 use crate::wording::shown;
 
@@ -20,6 +21,8 @@ pub(super) struct Pending {
     pub(super) current: Option<Entry>,
     /// Whether `current` works, so that it must not be disturbed.
     pub(super) works: bool,
+    /// Whether `current` has another file pinned than the one that is at its path now.
+    pub(super) stale: bool,
     /// Entries that go once this one works: QEMU's for the same programs, and whatever holds the name.
     pub(super) obsolete: Vec<OsString>,
     pub(super) version: String,
@@ -83,7 +86,7 @@ pub(super) fn decide(
         if !entry.is_qemu() && !order.force {
             return Ok(Decision::Leave(Outcome::LeftTo { entry: entry_name }));
         }
-        if is_it(entry, &rule) {
+        if is_it(entry, &rule) && !is_stale(standing, &rule) {
             return Ok(Decision::Leave(Outcome::AlreadyInstalled {
                 entry: entry_name,
                 kept: None,
@@ -105,11 +108,13 @@ pub(super) fn decide(
         check_name(survey, arch, &rule.name)?;
     }
     let (current, works) = (handler.cloned(), standing.works());
+    let stale = is_stale(standing, &rule);
     Ok(Decision::Register(Box::new(Pending {
         arch,
         rule,
         current,
         works,
+        stale,
         obsolete,
         version: String::new(),
     })))
@@ -139,6 +144,15 @@ fn check_name(survey: &Survey, arch: &Arch, name: &OsStr) -> Result<()> {
 
 pub(super) fn is_it(entry: &Entry, rule: &Rule) -> bool {
     entry.name == rule.name && entry.is_made_by(rule)
+}
+
+/// Whether the kernel has another file pinned than the one that is now at the interpreter's path.
+fn is_stale(standing: &Standing, rule: &Rule) -> bool {
+    let there = rule
+        .interpreter
+        .metadata()
+        .map(|metadata| FileId::from(&metadata));
+    matches!((standing.interpreter, there), (Some(pinned), Ok(there)) if pinned != there)
 }
 
 /// QEMU's entries for the programs of `arch` and of no other architecture, and the holder of `name`.

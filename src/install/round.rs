@@ -104,7 +104,8 @@ impl Round {
                 Err(error) => return Some(Err(error)),
             }
             let current = pending.current.as_ref()?;
-            is_it(current, &pending.rule).then(|| {
+            let same = is_it(current, &pending.rule) && !pending.stale;
+            same.then(|| {
                 Ok(Outcome::AlreadyInstalled {
                     entry: current.name.clone(),
                     kept: None,

@@ -10,6 +10,8 @@ use nix::errno::Errno;
 pub enum MountError {
     /// No such directory.
     Missing(PathBuf),
+    /// There is no `/proc`.
+    NoProc,
     /// The path is a file.
     NotADirectory(PathBuf),
     /// Another file system, or a directory with files, is there.
@@ -35,6 +37,7 @@ pub enum MountError {
 impl fmt::Display for MountError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoProc => f.write_str("/proc is not mounted; mount it: mount -t proc proc /proc"),
             Self::Missing(dir) => write!(
                 f,
                 "mount point {} does not exist; create it, or leave out --mount",
@@ -47,7 +50,7 @@ impl fmt::Display for MountError {
             ),
             Self::Occupied(dir) => write!(
                 f,
-                "{} is not binfmt_misc, and not empty; name the mount point of binfmt_misc, or leave out --mount",
+                "{} holds something else than binfmt_misc; name the mount point of binfmt_misc, or an empty directory",
                 dir.display()
             ),
             Self::NoSupport(dir) => write!(

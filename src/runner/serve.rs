@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -13,15 +14,16 @@ use anyhow::{Context, Result, bail};
 use binfmt_magic::arch::Arch;
 use binfmt_magic::probe;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::Mode;
 
 use super::root::Programs;
-use super::{Job, Outcome, Run};
+use super::{FileId, Job, Outcome, Run};
 use crate::wording::{cause, errno_of};
 
 /// How long a probe may take. Starting an emulator takes milliseconds, seconds on a machine under heavy load.
@@ -44,9 +46,9 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
     let _ = setrlimit(Resource::RLIMIT_CPU, seconds, seconds);
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
 
-    let null = File::open("/dev/null").context("cannot open /dev/null")?;
+    let supplies = Supplies::open()?;
     let programs = Programs::write(&jobs)?;
-    let mut runs = start_all(&programs.paths, &null)?;
+    let mut runs = start_all(&programs.paths, &supplies)?;
     for _ in 1..TRIES {
         let crashed = |run: &&mut Run| matches!(run.outcome, Outcome::Killed(_));
         let (crashed, again): (Vec<&mut Run>, Vec<PathBuf>) = runs
@@ -55,7 +57,7 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
             .filter(|(run, _)| crashed(run))
             .map(|(run, path)| (run, path.clone()))
             .unzip();
-        for (first, second) in crashed.into_iter().zip(start_all(&again, &null)?) {
+        for (first, second) in crashed.into_iter().zip(start_all(&again, &supplies)?) {
             *first = second;
         }
     }
@@ -77,7 +79,9 @@ fn parse_job(word: &OsStr) -> Result<Job> {
 /// A probe that was started.
 struct Running {
     child: Child,
+    interpreter: Option<FileId>,
     stderr: ChildStderr,
+    complaint: Vec<u8>,
 }
 
 impl Drop for Running {
@@ -88,7 +92,22 @@ impl Drop for Running {
     }
 }
 
-fn start_all(programs: &[PathBuf], null: &File) -> Result<Vec<Run>> {
+/// What probes are started with, opened while it can still be reached.
+struct Supplies {
+    null: File,
+    proc: File,
+}
+
+impl Supplies {
+    fn open() -> Result<Self> {
+        Ok(Self {
+            null: File::open("/dev/null").context("cannot open /dev/null")?,
+            proc: File::open("/proc").context("cannot open /proc")?,
+        })
+    }
+}
+
+fn start_all(programs: &[PathBuf], supplies: &Supplies) -> Result<Vec<Run>> {
     // the ends of children are read from a descriptor, so that one poll waits for all of them and the time limit
     let mut ends = SigSet::empty();
     ends.add(Signal::SIGCHLD);
@@ -99,30 +118,19 @@ fn start_all(programs: &[PathBuf], null: &File) -> Result<Vec<Run>> {
     let mut runs = vec![None; programs.len()];
     let mut running: Vec<Option<Running>> = Vec::with_capacity(programs.len());
     for (program, run) in programs.iter().zip(&mut runs) {
-        running.push(match start(program, null) {
-            Ok(started) => Some(started),
-            Err(error) => {
-                let errno = exec_errno(&error)?;
-                *run = Some(Run {
-                    outcome: Outcome::Refused(errno),
-                    micros: 0,
-                    complaint: String::new(),
-                });
-                None
-            }
-        });
+        let started = start(program, supplies);
+        if let Err(error) = &started {
+            *run = Some(Run::refused(exec_errno(error)?));
+        }
+        running.push(started.ok());
     }
     while running.iter().any(Option::is_some) {
         let left = deadline.saturating_duration_since(Instant::now());
-        wait_for_one(&ends, left)?;
+        wait_for_news(&ends, &mut running, left)?;
         for (slot, run) in running.iter_mut().zip(&mut runs) {
-            if let Some(done) = slot
-                .as_mut()
-                .map(|r| reap(r, left.is_zero()))
-                .transpose()?
-                .flatten()
-            {
-                *run = Some(done);
+            let Some(probe) = slot else { continue };
+            *run = reap(probe, left.is_zero())?;
+            if run.is_some() {
                 *slot = None;
             }
         }
@@ -140,55 +148,98 @@ fn exec_errno(error: &io::Error) -> Result<i32> {
     }
 }
 
-fn start(program: &Path, null: &File) -> io::Result<Running> {
+fn start(program: &Path, supplies: &Supplies) -> io::Result<Running> {
     let mut child = Command::new(program)
-        .arg0(OsStr::new(
-            std::str::from_utf8(&[probe::ARGV0]).unwrap_or_default(),
-        ))
+        .arg0(OsStr::from_bytes(&[probe::ARGV0]))
         .env_clear()
-        .stdin(null.try_clone()?)
-        .stdout(null.try_clone()?)
+        .stdin(supplies.null.try_clone()?)
+        .stdout(supplies.null.try_clone()?)
         .stderr(Stdio::piped())
         .spawn()?;
     let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    Ok(Running { child, stderr })
+    let interpreter = executable_of(&child, &supplies.proc);
+    Ok(Running {
+        child,
+        interpreter,
+        stderr,
+        complaint: Vec::new(),
+    })
 }
 
-fn wait_for_one(ends: &SignalFd, left: Duration) -> Result<()> {
+/// The file that the kernel runs for this child: for a handler's program, the pinned interpreter.
+///
+/// `spawn` returns once `execve` has succeeded, and an emulator takes milliseconds until the probe ends; whoever is
+/// slower than that does not get to know.
+fn executable_of(child: &Child, proc: &File) -> Option<FileId> {
+    let exe = format!("{}/exe", child.id());
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let file = File::from(openat(proc, exe.as_str(), flags, Mode::empty()).ok()?);
+    Some(FileId::from(&file.metadata().ok()?))
+}
+
+/// Waits until a child has ended or has something to say, and takes down what it says.
+fn wait_for_news(ends: &SignalFd, running: &mut [Option<Running>], left: Duration) -> Result<()> {
     let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-    match poll(&mut [PollFd::new(ends.as_fd(), PollFlags::POLLIN)], timeout) {
+    let talking = running.iter().flatten().map(|probe| &probe.stderr);
+    let mut news = vec![PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
+    news.extend(talking.map(|stderr| PollFd::new(stderr.as_fd(), PollFlags::POLLIN)));
+    match poll(&mut news, timeout) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(errno) => return Err(errno.into()),
+    }
+    let said = |fd: &PollFd| {
+        fd.revents()
+            .is_some_and(|events| events.contains(PollFlags::POLLIN))
+    };
+    let said: Vec<bool> = news[1..].iter().map(said).collect();
+    for (probe, _) in running
+        .iter_mut()
+        .flatten()
+        .zip(said)
+        .filter(|(_, said)| *said)
+    {
+        listen(probe);
     }
     while ends.read_signal()?.is_some() {}
     Ok(())
 }
 
+/// Takes down what the emulator says, of which the end counts.
+fn listen(probe: &mut Running) {
+    const KEPT: usize = 4096;
+    let mut chunk = [0; KEPT];
+    let length = probe.stderr.read(&mut chunk).unwrap_or(0);
+    probe.complaint.extend(&chunk[..length]);
+    let excess = probe.complaint.len().saturating_sub(KEPT);
+    probe.complaint.drain(..excess);
+}
+
 /// The run of a child that has ended, or that ends now because its time is up.
-fn reap(running: &mut Running, time_is_up: bool) -> Result<Option<Run>> {
+fn reap(probe: &mut Running, time_is_up: bool) -> Result<Option<Run>> {
     let before = child_time()?;
-    let status = match running.child.try_wait()? {
-        Some(status) => status,
+    let outcome = match probe.child.try_wait()? {
+        Some(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => Outcome::Exited(code),
+            (None, signal) => Outcome::Killed(signal.unwrap_or_default()),
+        },
         None if time_is_up => {
-            running.child.kill()?;
-            running.child.wait()?;
-            return Ok(Some(Run {
-                outcome: Outcome::TimedOut,
-                micros: 0,
-                complaint: complaint(&mut running.stderr),
-            }));
+            probe.child.kill()?;
+            probe.child.wait()?;
+            Outcome::TimedOut
         }
         None => return Ok(None),
     };
-    let outcome = match (status.code(), status.signal()) {
-        (Some(code), _) => Outcome::Exited(code),
-        (None, signal) => Outcome::Killed(signal.unwrap_or_default()),
-    };
     let micros = child_time()?.saturating_sub(before);
+    // what is still in the pipe; whoever else holds its other end is not waited for
+    if fcntl(probe.stderr.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok() {
+        listen(probe);
+    }
+    let complaint = String::from_utf8_lossy(&probe.complaint).trim().to_owned();
     Ok(Some(Run {
         outcome,
         micros,
-        complaint: complaint(&mut running.stderr),
+        interpreter: probe.interpreter,
+        complaint,
     }))
 }
 
@@ -199,12 +250,4 @@ fn child_time() -> Result<u64> {
     Ok(u64::try_from(
         micros(usage.user_time()) + micros(usage.system_time()),
     )?)
-}
-
-fn complaint(stderr: &mut ChildStderr) -> String {
-    let mut text = [0; 4096];
-    // whoever holds the other end may still be alive: take what is there
-    let set = fcntl(stderr.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
-    let length = set.map_or(Ok(0), |_| stderr.read(&mut text)).unwrap_or(0);
-    String::from_utf8_lossy(&text[..length]).trim().to_owned()
 }
