@@ -6,9 +6,11 @@
 
 mod harness;
 
+use std::path::Path;
+
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::probe;
-use harness::{Host, arch, emulators, program, version};
+use harness::{BINFMT, Host, arch, emulators, program, version};
 
 /// Debian architectures with a real program, the name to install, and what `uname -m` says there.
 const PROGRAMS: [(&str, &str, &str); 7] = [
@@ -376,4 +378,90 @@ fn an_emulator_that_never_says_its_version_is_given_up_and_ended() {
         .ends_saying(&["arm64 is not installed", "qemu-aarch64"]);
     assert_eq!(host.entries(), ["qemu-riscv64"]);
     assert_eq!(processes(&host), 0);
+}
+
+#[test]
+fn native_programs_taken_by_a_dead_handler_are_not_in_place() {
+    let host = Host::new();
+    host.register("qemu-i386", "i386", Path::new("/nowhere/qemu-i386"), "C");
+    host.binfmt(&["--install", "386"]).ends(1).ends_saying(&[
+        "386",
+        "native",
+        "--uninstall qemu-i386",
+    ]);
+    host.binfmt(&["--uninstall", "qemu-i386"]).ok();
+    host.binfmt(&["--install", "386"])
+        .ok()
+        .says("installing: 386 native");
+}
+
+#[test]
+fn native_is_told_without_user_namespaces_too() {
+    let host = Host::new();
+    let emulator = emulators().join("qemu-i386");
+    host.register("qemu-i386", "i386", &emulator, "POCF");
+    host.sh("echo 0 >/proc/sys/user/max_user_namespaces").ok();
+    host.binfmt(&["--install", "386"])
+        .ok()
+        .says("installing: 386 native, but qemu-i386 takes its programs");
+}
+
+#[test]
+fn a_table_out_of_sight_hides_nothing_that_runs() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    let inside = |args: &str| {
+        let emulators = emulators();
+        let script = format!(
+            "QEMU_BINARY_PATH='{}' unshare --pid --fork --mount-proc '{BINFMT}' {args}",
+            emulators.display()
+        );
+        host.sh(&script)
+    };
+    let plain = inside("").ok();
+    assert!(
+        plain.list("supported").contains(&"linux/arm64".into()),
+        "{plain}"
+    );
+    inside("--status arm64").ok();
+    inside("--status riscv64").ends(1);
+    inside("--install arm64")
+        .ok()
+        .says("installing: arm64 already installed");
+    inside("--install arm64,riscv64")
+        .ends(1)
+        .ends_saying(&["user namespace"]);
+    inside("--uninstall arm64")
+        .ends(1)
+        .ends_saying(&["arm64", "host"]);
+    host.runs_arm64();
+}
+
+#[test]
+fn few_file_descriptors_are_an_error_and_no_reason_to_wait() {
+    let host = Host::new();
+    for limit in 4..12 {
+        let script = format!("ulimit -n {limit}; timeout 20 '{BINFMT}' --install 386,arm64");
+        let output = host.sh(&script).never_says("panicked");
+        assert!(
+            output.status <= 1 || output.status == 127,
+            "{limit}: {output}"
+        );
+        assert!(host.entry("qemu-i386").is_none(), "{limit}: {output}");
+    }
+}
+
+#[test]
+fn an_emulator_that_talks_a_lot_is_heard_to_the_end() {
+    let host = Host::new();
+    let folder = host.folder("chatty", &[]);
+    host.compile_emulator(
+        &folder.join("qemu-aarch64"),
+        "for (int i = 0; i < 20000; i++) fprintf(stderr, \"warning number %d\\n\", i); return 3;",
+    );
+    host.call(&["--install", "arm64"])
+        .emulators(&folder)
+        .run()
+        .ends(1)
+        .ends_saying(&["wrong answer (exit status 3)", "warning number 19999"]);
 }

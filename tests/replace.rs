@@ -368,3 +368,50 @@ fn a_reset_with_bad_emulators_keeps_what_works() {
         .ends_saying(&["is empty"]);
     host.runs_arm64();
 }
+
+#[test]
+fn an_emulator_that_changed_at_its_path_is_replaced() {
+    let host = Host::new();
+    let folder = host.folder("image", &[("qemu-aarch64", old_emulators())]);
+    let install = || {
+        let call = host.call(&["--install", "arm64"]);
+        call.emulators(&folder).run().ok()
+    };
+    install().says(&format!("OK (qemu-aarch64 {}", version(&old_emulators())));
+    install().says("already installed");
+    std::fs::remove_file(folder.join("qemu-aarch64")).unwrap();
+    host.copy(
+        &emulators().join("qemu-aarch64"),
+        &folder.join("qemu-aarch64"),
+    );
+    install().says(&format!("OK (qemu-aarch64 {}", version(&emulators())));
+    install().says("already installed");
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+    host.runs_arm64();
+}
+
+#[test]
+fn a_stand_in_that_a_killed_call_left_goes() {
+    let host = Host::new();
+    let emulator = emulators().join("qemu-aarch64");
+    host.register("qemu-aarch64.next", "aarch64", &emulator, "POCF");
+    host.register("qemu-aarch64", "aarch64", &emulator, "POCF");
+    host.binfmt(&["--install", "arm64"])
+        .ok()
+        .says("already installed (qemu-aarch64)");
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+    host.runs_arm64();
+}
+
+#[test]
+fn a_reset_without_emulators_removes_nothing() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64,s390x"]).ok();
+    let before = host.table();
+    host.call(&["--reset"])
+        .emulators(Path::new("/nonexistent"))
+        .run()
+        .ends(1)
+        .ends_saying(&["/nonexistent", "QEMU_BINARY_PATH"]);
+    assert_eq!(host.table(), before);
+}

@@ -253,3 +253,18 @@ fn it_works_on_a_table_that_is_switched_off() {
     host.binfmt(&["--uninstall", "arm64"]).ok();
     assert_eq!(remaining(&host), [""; 0]);
 }
+
+#[test]
+fn what_a_list_excludes_stays() {
+    for list in [
+        "all,-arm64",
+        "-arm64,all",
+        "qemu-*,!aarch64",
+        "all,-qemu-aarch64",
+    ] {
+        let host = Host::new();
+        host.binfmt(&["--install", "arm64,s390x"]).ok();
+        host.binfmt(&["--uninstall", list]).ok();
+        assert_eq!(host.entries(), ["qemu-aarch64"], "{list}");
+    }
+}

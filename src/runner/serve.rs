@@ -204,14 +204,15 @@ fn wait_for_news(ends: &SignalFd, running: &mut [Option<Running>], left: Duratio
     Ok(())
 }
 
-/// Takes down what the emulator says, of which the end counts.
-fn listen(probe: &mut Running) {
+/// Takes down some of what the emulator says, of which the end counts. False if there was nothing to be heard.
+fn listen(probe: &mut Running) -> bool {
     const KEPT: usize = 4096;
     let mut chunk = [0; KEPT];
     let length = probe.stderr.read(&mut chunk).unwrap_or(0);
     probe.complaint.extend(&chunk[..length]);
     let excess = probe.complaint.len().saturating_sub(KEPT);
     probe.complaint.drain(..excess);
+    length > 0
 }
 
 /// The run of a child that has ended, or that ends now because its time is up.
@@ -232,7 +233,7 @@ fn reap(probe: &mut Running, time_is_up: bool) -> Result<Option<Run>> {
     let micros = child_time()?.saturating_sub(before);
     // what is still in the pipe; whoever else holds its other end is not waited for
     if fcntl(probe.stderr.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok() {
-        listen(probe);
+        while listen(probe) {}
     }
     let complaint = String::from_utf8_lossy(&probe.complaint).trim().to_owned();
     Ok(Some(Run {
