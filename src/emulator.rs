@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use goblin::elf::{Elf, ProgramHeader};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::runner::{BOUND, NOT_STARTED};
 use crate::wording::{cause, errno_of};
 
 /// How much of the file is read: the headers of every emulator are in its first page.
@@ -145,8 +146,13 @@ impl Asked {
     /// # Errors
     /// [`Unfit::Refused`] when the system does not start it.
     pub fn version(path: &Path) -> Result<Self, EmulatorError> {
-        let mut command = Command::new(path);
-        command.arg("--version").env_clear().stdin(Stdio::null());
+        let mut command = Command::new("/proc/self/exe");
+        command.arg(BOUND).arg(std::process::id().to_string());
+        command
+            .arg(path)
+            .arg("--version")
+            .env_clear()
+            .stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         let child = command.spawn().map_err(|error| EmulatorError {
             path: path.to_owned(),
@@ -182,7 +188,7 @@ impl Asked {
         loop {
             match self.child.try_wait().map_err(Unfit::Refused)? {
                 Some(status) if status.success() => return Ok(text),
-                Some(status) => return Err(Unfit::Broken(format!("--version ends with {status}"))),
+                Some(status) => return Err(why_not(&text, status)),
                 None if Instant::now() >= self.deadline => {
                     return Err(Unfit::Broken("--version does not end".to_owned()));
                 }
@@ -198,6 +204,17 @@ impl Drop for Asked {
         // fails only for one that has ended and been waited for
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// What kept it from printing its version: it could not be started, or it failed.
+fn why_not(text: &str, status: ExitStatus) -> Unfit {
+    let refused = text
+        .strip_prefix(NOT_STARTED)
+        .and_then(|errno| errno.trim().parse().ok());
+    match refused {
+        Some(errno) => Unfit::Refused(io::Error::from_raw_os_error(errno)),
+        None => Unfit::Broken(format!("--version ends with {status}")),
     }
 }
 

@@ -107,7 +107,7 @@ fn mount_here(at: &MountPoint, on_host: bool) -> Result<(Table, Keeper), MountEr
     let table = existing(&at.dir)?.ok_or_else(refused)?;
     let keeper = if on_host {
         Keeper::Host
-    } else if in_user_namespace && namespace::shares_mounts_with_parent() {
+    } else if in_user_namespace && namespace::shares_mounts_with_others() {
         Keeper::UserNamespace
     } else if predates(&table, now - PASSING) {
         Keeper::Other
@@ -206,10 +206,10 @@ fn existing(dir: &Path) -> Result<Option<Table>, MountError> {
     if kind == AUTOFS_MAGIC {
         return Err(MountError::Automount(dir.to_owned()));
     }
-    if dir == Path::new(DEFAULT) && kind != PROC_SUPER_MAGIC {
-        return Err(MountError::Occupied(dir.to_owned()));
-    }
     match fs::read_dir(dir).map(|mut items| items.next().is_none()) {
+        Ok(true) if dir == Path::new(DEFAULT) && kind != PROC_SUPER_MAGIC => {
+            Err(MountError::Covered(dir.to_owned()))
+        }
         Ok(true) => Ok(None),
         Ok(false) => Err(MountError::Occupied(dir.to_owned())),
         Err(e) => Err(unfit(dir, errno_of(&e))),
@@ -219,10 +219,15 @@ fn existing(dir: &Path) -> Result<Option<Table>, MountError> {
 fn unfit(dir: &Path, errno: Errno) -> MountError {
     match errno {
         Errno::ENOENT if !Path::new("/proc/self").exists() => MountError::NoProc,
+        // looking at the directory itself makes no automount happen
+        Errno::ENOENT if dir.symlink_metadata().is_ok_and(|m| m.is_dir()) => {
+            MountError::Automount(dir.to_owned())
+        }
         Errno::ENOENT if dir == Path::new(DEFAULT) => MountError::NoSupport(dir.to_owned()),
         Errno::ENOENT => MountError::Missing(dir.to_owned()),
         Errno::ENOTDIR => MountError::NotADirectory(dir.to_owned()),
-        Errno::ELOOP => MountError::Automount(dir.to_owned()),
+        Errno::ELOOP if dir == Path::new(DEFAULT) => MountError::Automount(dir.to_owned()),
+        Errno::ELOOP => MountError::Circle(dir.to_owned()),
         errno => MountError::Refused(dir.to_owned(), errno),
     }
 }

@@ -42,12 +42,21 @@ pub fn shares_host_mounts() -> bool {
     sees_host_init() && matches!((own, init), (Ok(own), Ok(init)) if own == init)
 }
 
-/// Whether whoever started this process is in the same mount namespace, which so outlives it.
+/// Whether another process is in this mount namespace, which so outlives this one.
 #[must_use]
-pub fn shares_mounts_with_parent() -> bool {
-    let parent = format!("/proc/{}/ns/mnt", nix::unistd::getppid());
-    let (own, parent) = (fs::read_link("/proc/self/ns/mnt"), fs::read_link(parent));
-    matches!((own, parent), (Ok(own), Ok(parent)) if own == parent)
+pub fn shares_mounts_with_others() -> bool {
+    let own = fs::read_link("/proc/self/ns/mnt").ok();
+    let id = std::process::id().to_string();
+    let others = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let others = others.filter(|process| {
+        process.file_name() != *id
+            && !["self", "thread-self"]
+                .iter()
+                .any(|own| process.file_name() == *own)
+    });
+    let mut namespaces =
+        others.filter_map(|process| fs::read_link(process.path().join("ns/mnt")).ok());
+    own.is_some_and(|own| namespaces.any(|namespace| namespace == own))
 }
 
 /// Whether this is a container that was given the host's processes (`--pid=host`): its mounts and its root directory

@@ -13,6 +13,7 @@ use crate::emulator;
 use crate::runner;
 use crate::session::{Session, Wrong};
 use crate::streams::Streams;
+use crate::wording::errno_of;
 
 /// Everything asked for is in place.
 const DONE: u8 = 0;
@@ -26,6 +27,11 @@ pub fn run(args: Vec<OsString>, environment: &Environment, streams: &mut Streams
     if args.get(1).is_some_and(|arg| arg == runner::VERB) {
         let served = runner::serve(&args[2..], &mut *streams.out);
         return report(served.map(|()| None), "", streams);
+    }
+    if args.get(1).is_some_and(|arg| arg == runner::BOUND) {
+        let errno = errno_of(&runner::become_bound(&args[2..])) as i32;
+        let _ = writeln!(streams.out, "{}{errno}", runner::NOT_STARTED);
+        return NOT_DONE;
     }
     let cli = match Cli::try_parse_from(accept_single_dash(args)) {
         Ok(cli) => cli,

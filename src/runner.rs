@@ -20,10 +20,17 @@ use binfmt_magic::arch::Arch;
 mod root;
 mod serve;
 
-pub use serve::serve;
+pub use serve::{become_bound, serve};
 
 /// First argument of the process that runs probes. Not part of the command line.
 pub const VERB: &str = "--run-probes";
+
+/// First argument of a process that becomes another program, and ends with the process whose number comes second.
+/// Not part of the command line either.
+pub const BOUND: &str = "--bound-to";
+
+/// What such a process prints before the errno, if it cannot become the program.
+pub const NOT_STARTED: &str = "\0errno ";
 
 /// What the names of entries begin with that take [`mark`]ed probes only.
 pub const TRIAL: &str = "binfmt-trial-";

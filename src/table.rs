@@ -86,21 +86,32 @@ impl Table {
     /// All entries, the one that the kernel tries first in front.
     ///
     /// The kernel tries the newest registration first, and lists a directory of this file system newest first too
-    /// (`d_alloc` puts a new dentry at the head of its parent's children). Entries that vanish between listing and
-    /// reading are left out.
+    /// (`d_alloc` puts a new dentry at the head of its parent's children). Listing and reading are no one step: while
+    /// somebody else replaces entries, it is done again until nothing has changed under it.
     ///
     /// # Errors
     /// When the directory or an entry cannot be read.
     pub fn entries(&self) -> Result<Vec<Entry>, TableError> {
+        const TRIES: u32 = 100;
         let mut entries = Vec::new();
-        for name in self.names()? {
-            match self.read(&name) {
-                Ok(text) => entries.push(Entry::parse(&name, &text)),
-                Err(error) if error.errno == Errno::ENOENT => {}
-                Err(error) => return Err(error),
+        for _ in 0..TRIES {
+            let names = self.names()?;
+            entries = self.read_all(&names)?;
+            if entries.len() == names.len() && self.names()? == names {
+                break;
             }
         }
         Ok(entries)
+    }
+
+    /// The entries of these names that are still there.
+    fn read_all(&self, names: &[OsString]) -> Result<Vec<Entry>, TableError> {
+        let read = |name: &OsString| match self.read(name) {
+            Ok(text) => Some(Ok(Entry::parse(name, &text))),
+            Err(error) if error.errno == Errno::ENOENT => None,
+            Err(error) => Some(Err(error)),
+        };
+        names.iter().filter_map(read).collect()
     }
 
     /// Hands `rule` to the kernel in one `write(2)`, as `register` demands.
@@ -134,7 +145,13 @@ impl Table {
     /// When the lock is still taken after a minute, or this file system cannot be locked.
     pub fn lock(&self) -> Result<Lock, TableError> {
         let refused = |errno| self.error(Op::Lock, OsStr::new(LOCKED), errno);
-        let mut file = self.open(OsStr::new(LOCKED), OFlag::O_WRONLY, Op::Open)?;
+        let mut file = match self.open(OsStr::new(LOCKED), OFlag::O_WRONLY, Op::Open) {
+            // who cannot change anything needs no lock for what there is to do without
+            Err(error) if [Errno::EROFS, Errno::EACCES, Errno::EPERM].contains(&error.errno) => {
+                self.open(OsStr::new("status"), OFlag::O_RDONLY, Op::Open)?
+            }
+            file => file?,
+        };
         let patience = Instant::now() + LOCK_PATIENCE;
         loop {
             file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

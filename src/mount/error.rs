@@ -14,8 +14,12 @@ pub enum MountError {
     NoProc,
     /// The path is a file.
     NotADirectory(PathBuf),
+    /// The path never ends.
+    Circle(PathBuf),
     /// Another file system, or a directory with files, is there.
     Occupied(PathBuf),
+    /// Another file system lies over the place of the kernel's own.
+    Covered(PathBuf),
     /// The kernel lacks `binfmt_misc`, or its module is not to be found.
     NoSupport(PathBuf),
     /// An automount that does not come up.
@@ -48,9 +52,19 @@ impl fmt::Display for MountError {
                 "mount point {} is not a directory; name one",
                 dir.display()
             ),
+            Self::Circle(dir) => write!(
+                f,
+                "mount point {} is a circle of symbolic links; name a directory, or leave out --mount",
+                dir.display()
+            ),
             Self::Occupied(dir) => write!(
                 f,
-                "{} holds something else than binfmt_misc; name the mount point of binfmt_misc, or an empty directory",
+                "{} holds something else than binfmt_misc; name the mount point of binfmt_misc, or leave out --mount",
+                dir.display()
+            ),
+            Self::Covered(dir) => write!(
+                f,
+                "{0} is not binfmt_misc: another file system is mounted over it; unmount that: umount {0}",
                 dir.display()
             ),
             Self::NoSupport(dir) => write!(

@@ -3,8 +3,10 @@
 //! The kernel does not tell. What can be seen: the host's mounts, where its processes are visible; and the age of the
 //! superblock, since one that is older than our own mount has been held by somebody else.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 use nix::time::{ClockId, clock_gettime};
@@ -64,8 +66,21 @@ fn host_holds(table: &Table) -> bool {
 
 pub(super) fn mounted_by_us(dir: &Path) -> bool {
     let mounts = mounts_of(Process::myself());
-    let top = mounts.iter().rev().find(|m| m.mount_point == dir);
+    let named = escaped(dir);
+    let top = mounts.iter().rev().find(|m| m.mount_point == named);
     top.is_some_and(|m| m.fs_type == "binfmt_misc" && m.mount_source.as_deref() == Some(SOURCE))
+}
+
+/// `dir` as `/proc/PID/mountinfo` has it (`mangle_path` in the kernel's `fs/seq_file.c`), and the crate hands it on.
+fn escaped(dir: &Path) -> PathBuf {
+    let mut named = Vec::new();
+    for byte in dir.as_os_str().as_bytes() {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => named.extend(format!("\\{byte:03o}").bytes()),
+            byte => named.push(*byte),
+        }
+    }
+    OsString::from_vec(named).into()
 }
 
 fn mounts_of(process: procfs::ProcResult<Process>) -> Vec<MountInfo> {

@@ -40,7 +40,8 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
         .iter()
         .map(|word| parse_job(word))
         .collect::<Result<Vec<Job>>>()?;
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // told so, it ends its probes before itself
+    prctl::set_pdeathsig(Signal::SIGTERM)?;
     // a probe outlives this process only if that is killed; then this bounds it. A refusal means a tighter limit already
     let seconds = LIMIT.as_secs();
     let _ = setrlimit(Resource::RLIMIT_CPU, seconds, seconds);
@@ -65,6 +66,22 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
         answer.write_all(run.to_fields().as_bytes())?;
     }
     Ok(answer.flush()?)
+}
+
+/// What the process does that was started with [`BOUND`](super::BOUND): becomes the program that `words` name, after the
+/// caller's process number. Returns why not.
+#[must_use]
+pub fn become_bound(words: &[OsString]) -> io::Error {
+    let [caller, program, arguments @ ..] = words else {
+        return io::ErrorKind::InvalidInput.into();
+    };
+    if let Err(errno) = prctl::set_pdeathsig(Signal::SIGKILL) {
+        return errno.into();
+    }
+    if *caller != *nix::unistd::getppid().to_string() {
+        return io::ErrorKind::BrokenPipe.into();
+    }
+    Command::new(program).args(arguments).exec()
 }
 
 fn parse_job(word: &OsStr) -> Result<Job> {
@@ -108,9 +125,10 @@ impl Supplies {
 }
 
 fn start_all(programs: &[PathBuf], supplies: &Supplies) -> Result<Vec<Run>> {
-    // the ends of children are read from a descriptor, so that one poll waits for all of them and the time limit
+    // the ends of children, and of the caller, are read from a descriptor, so that one poll waits for all of them
     let mut ends = SigSet::empty();
     ends.add(Signal::SIGCHLD);
+    ends.add(Signal::SIGTERM);
     ends.thread_block()?;
     let ends = SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
 
@@ -200,7 +218,11 @@ fn wait_for_news(ends: &SignalFd, running: &mut [Option<Running>], left: Duratio
     {
         listen(probe);
     }
-    while ends.read_signal()?.is_some() {}
+    while let Some(signal) = ends.read_signal()? {
+        if signal.ssi_signo == Signal::SIGTERM as u32 {
+            bail!("the call that wanted to know has ended");
+        }
+    }
     Ok(())
 }
 

@@ -40,7 +40,8 @@ impl fmt::Display for TableError {
             }
             (Op::Open, Errno::EROFS) => write!(
                 f,
-                "{path} is on a read-only mount; mount it read-write: mount -o remount,rw <mount point>"
+                "{path} is on a read-only mount; mount it read-write: mount -o remount,rw {}",
+                self.path.parent().unwrap_or(&self.path).display()
             ),
             (Op::Open, Errno::ENOENT) => write!(
                 f,
@@ -106,7 +107,7 @@ impl fmt::Display for RegisterError {
             ),
             (Op::Write, Errno::ENOENT) => write!(
                 f,
-                "cannot register {name}: {interpreter} does not exist (ENOENT)"
+                "cannot register {name}: {interpreter} does not exist (ENOENT); put the emulator there"
             ),
             (Op::Write, Errno::EACCES) => write!(
                 f,
