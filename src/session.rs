@@ -8,22 +8,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use binfmt_magic::arch::{ARCHES, Arch};
-use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::{Fault, Platform, Selection, UnknownPlatform, items};
 use binfmt_magic::rule::Flags;
 
-use crate::anchor;
-use crate::cli::{Anchor, Cli, Environment, Format, YesNo};
+use crate::cli::{Cli, Environment, Format, YesNo};
 use crate::export::export;
-use crate::install::{self, Order, install};
 use crate::list::list;
-use crate::mount::{self, Keeper, MountError, MountPoint, Mounted};
+use crate::mount::{self, MountPoint};
 use crate::report::{Architecture, Health, Status, write_json};
 use crate::streams::Streams;
-use crate::survey::{Survey, Verdict, takes};
+use crate::survey::{Survey, Verdict};
 use crate::text;
-use crate::uninstall::{Removal, uninstall, uninstall_others};
-use crate::wording::{cause, printable};
+use crate::uninstall::{Removal, uninstall};
+use crate::wording::cause;
+
+mod install;
 
 /// Why a command line that parses is not carried out.
 #[derive(Debug)]
@@ -165,67 +164,6 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn install(&mut self, selection: Selection, streams: &mut Streams) -> Result<Survey> {
-        let order = Order {
-            selection,
-            emulators: self.emulators.clone(),
-            prefix: self.prefix.clone(),
-            flags: self.flags,
-            reset: self.cli.reset,
-            force: self.cli.force,
-        };
-        let mounted = mount::for_installing(&self.at);
-        if let Some(MountError::UserNamespace(_)) =
-            mounted.as_ref().err().and_then(|e| e.downcast_ref())
-        {
-            if let Some(survey) = self.runs_already(&order.selection, streams)? {
-                return Ok(survey);
-            }
-        }
-        let Mounted {
-            table,
-            lock,
-            keeper,
-        } = mounted?;
-        if order.reset && !self.has_emulators() {
-            bail!(
-                "no emulators in {}; set QEMU_BINARY_PATH to their directory",
-                self.emulators.display()
-            );
-        }
-        let caveat = self.keep(keeper);
-        let installed = install(&table, &order).and_then(|(items, mut survey)| {
-            if self.cli.reset {
-                let removals =
-                    uninstall_others(&table, |entry| is_wanted(entry, &items, &order.prefix))?;
-                self.report_removals(&removals, streams);
-                survey = Survey::take(Some(&table))?;
-            }
-            Ok((items, survey))
-        });
-        let tidied = mount::tidy(&table, &lock, &self.at);
-        let (items, survey) = installed?;
-        if items.is_empty() && order.selection.unknown.is_empty() && !self.has_emulators() {
-            let dir = self.emulators.display();
-            let missing = format!("no emulators in {dir}; set QEMU_BINARY_PATH to their directory");
-            self.missing.push(missing);
-        }
-        self.report_items(items, streams);
-        for unknown in &order.selection.unknown {
-            streams.say(&format!(
-                "installing: {} {unknown}",
-                printable(&unknown.item)
-            ));
-            self.missing.push(describe_unknown(unknown));
-        }
-        self.check_levels(&order.selection, &survey);
-        match (tidied, caveat) {
-            (Err(error), _) | (Ok(false), Some(error)) => self.missing.push(format!("{error:#}")),
-            _ => {}
-        }
-        Ok(survey)
-    }
-
     /// A variant that was asked for by name must be reached.
     fn check_levels(&mut self, selection: &Selection, survey: &Survey) {
         for platform in &selection.named {
@@ -247,29 +185,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// In a user namespace without a table of its own, the host's handlers do what can be done.
-    fn runs_already(
-        &mut self,
-        selection: &Selection,
-        streams: &mut Streams,
-    ) -> Result<Option<Survey>> {
-        let survey = Survey::take(None)?;
-        let known = ARCHES.iter().filter(|arch| self.has_emulator(arch));
-        let arches = selection.arches(known);
-        if arches.is_empty() || !arches.iter().all(|arch| survey.of(arch).works()) {
-            return Ok(None);
-        }
-        for arch in arches {
-            let how = if survey.of(arch).is_native() {
-                "native"
-            } else {
-                "already installed (on the host)"
-            };
-            streams.say(&format!("installing: {} {how}", arch.oci));
-        }
-        Ok(Some(survey))
-    }
-
     fn has_emulators(&self) -> bool {
         ARCHES.iter().any(|arch| self.has_emulator(arch))
     }
@@ -277,30 +192,6 @@ impl<'a> Session<'a> {
     fn has_emulator(&self, arch: &Arch) -> bool {
         let path = self.emulators.join(arch.interpreter_name(&self.prefix));
         path.exists()
-    }
-
-    /// Sees to it that the handlers outlive this call, or says why they may not.
-    ///
-    /// Where the host is not seen to have the table mounted, it is anchored, whoever else may hold it: nothing tells
-    /// whether they will stay. Age alone is trusted only where the anchor is refused.
-    fn keep(&self, keeper: Keeper) -> Option<anyhow::Error> {
-        if matches!(keeper, Keeper::Host | Keeper::UserNamespace) {
-            return None;
-        }
-        let refused = match self.cli.anchor {
-            Anchor::Never if anchor::is_set() => return None,
-            Anchor::Never => anyhow!("--anchor never"),
-            Anchor::Auto => anchor::set(&self.at.dir.join("register")).err()?.into(),
-        };
-        if keeper == Keeper::Other {
-            return None;
-        }
-        let dir = mount::DEFAULT;
-        Some(refused.context(format!(
-            "these handlers may end with this container or mount namespace; on the host: mount -t binfmt_misc \
-             binfmt_misc {dir}, then install again; or run the container with --pid=host, or, where the host has \
-             it mounted, with -v {dir}:{dir}"
-        )))
     }
 
     fn export(&mut self, survey: &Survey, dir: &Path, streams: &mut Streams) {
@@ -321,16 +212,6 @@ impl<'a> Session<'a> {
                 let label = removal.label.to_string_lossy();
                 self.missing
                     .push(format!("cannot uninstall {label}: {refusal}"));
-            }
-        }
-    }
-
-    fn report_items(&mut self, items: Vec<install::Item>, streams: &mut Streams) {
-        for (arch, result) in items {
-            streams.say(&text::installation(arch, &result));
-            if let Err(error) = result {
-                self.missing
-                    .push(format!("{} is not installed: {error:#}", arch.oci));
             }
         }
     }
@@ -387,16 +268,6 @@ fn describe_unknown(unknown: &UnknownPlatform) -> String {
         return format!("{unknown}; binfmt --list shows all that there are");
     }
     unknown.to_string()
-}
-
-/// Whether a reset keeps this entry: it is of this install, or what an install failed to replace.
-fn is_wanted(entry: &Entry, items: &[install::Item], prefix: &str) -> bool {
-    items.iter().any(|(arch, result)| match result {
-        Ok(install::Outcome::Installed { .. }) => entry.name == *arch.entry_name(prefix),
-        Ok(install::Outcome::AlreadyInstalled { entry: name, .. }) => entry.name == *name,
-        Ok(_) => false,
-        Err(_) => takes(entry, arch),
-    })
 }
 
 /// Always pinned: without F no container finds the emulator. C brings O with it.
