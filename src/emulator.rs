@@ -28,7 +28,7 @@ use crate::wording::{cause, errno_of};
 /// How much of the file is read: the headers of every emulator are in its first page.
 const HEAD: u64 = 4096;
 /// How long an emulator may take to print its version.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// Why a file cannot serve as an interpreter.
 #[derive(Debug)]

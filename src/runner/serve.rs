@@ -27,7 +27,7 @@ use super::{FileId, Job, Outcome, Run};
 use crate::wording::{cause, errno_of};
 
 /// How long a probe may take. Starting an emulator takes milliseconds, seconds on a machine under heavy load.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(20);
 /// A crash at start is retried: emulators have had races there, and one lost start in many is not "does not work".
 const TRIES: u32 = 2;
 
