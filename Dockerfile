@@ -3,8 +3,7 @@
 #   TARGETS        emulators, by QEMU's names; the host's own is left out. Each is 14 to 17 MB
 #   DEBIAN         release that builds the tool
 #   QEMU_RELEASE   release that the emulators come from: trixie, trixie-backports
-#   QEMU_VERSION   for the label, checked against what was fetched
-#   GIT_REVISION   for the label
+#   QEMU_VERSION, VERSION, GIT_REVISION    for the labels
 #
 # Everything comes from Debian's packages and the Rust registry. All stages run on the machine that builds and produce
 # files for the machine that will run them, so that no emulator is needed to build for another architecture.
@@ -25,7 +24,7 @@ COPY magic magic
 COPY bench bench
 COPY src src
 RUN --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates.crt,required=false \
-    --mount=type=cache,target=/root/.cargo/registry \
+    --mount=type=cache,target=/root/.cargo/registry --mount=type=cache,target=/src/target,sharing=locked \
     /toolchain.sh build "$TARGETARCH" /out/usr/bin/binfmt
 
 # --- the emulators, and what their licence asks for ----------------------------------------------------------------
@@ -43,12 +42,14 @@ COPY --from=emulators /out/version /
 FROM scratch
 COPY --from=emulators /out/root /
 COPY --from=tool /out /
-ARG GIT_REVISION=unknown
+COPY LICENSE /usr/share/doc/binfmt/LICENSE
+ARG VERSION
+ARG GIT_REVISION
 ARG QEMU_VERSION
 LABEL org.opencontainers.image.title="binfmt" \
       org.opencontainers.image.description="Teaches a Linux host to run programs of other CPU architectures" \
       org.opencontainers.image.licenses="MIT AND GPL-2.0-only" \
       org.opencontainers.image.revision="$GIT_REVISION" \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="$VERSION" \
       org.qemu.version="$QEMU_VERSION"
 ENTRYPOINT ["/usr/bin/binfmt"]

@@ -13,6 +13,9 @@ DEMO := arm64 armhf riscv64 s390x ppc64el
 TRIXIE := $(DEMO) armel i386 amd64
 BOOKWORM := mips64el
 
+# The tests that call the tool as a user does.
+COMMAND_LINE_TESTS = $(filter-out tests/docker.rs,$(shell grep -l '^mod harness' tests/*.rs))
+
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12 | sed 's/^/make /'
 
@@ -36,8 +39,39 @@ bench: build emulators ## time and memory beside another binary of the same comm
 build: need-run ## the release binary, target/release/binfmt
 	cargo build --release
 
+image: ## the container image `binfmt`, for Docker; qemu/image/build.sh has the choices
+	@qemu/image/build.sh
+
+test-image: need-test image ## the command-line tests once more, with the static binary of the image
+	@$(MAKE) -j$(JOBS) emulators test-material
+	mkdir -p build/image
+	container=$$(docker create binfmt) && docker cp $$container:/usr/bin/binfmt build/image/ && docker rm $$container
+	BINFMT_TEST_BINARY=$(CURDIR)/build/image/binfmt cargo test $(COMMAND_LINE_TESTS:tests/%.rs=--test %)
+
 emulators: ## Debian's static emulators in build/emulators; qemu/fetch.sh --help has the choices
 	@$(FETCH) build/emulators
+
+# Where things go. The emulators are the incumbent's ten and ppc64: 160 MB; TARGETS= takes all of Debian's, 455 MB.
+PREFIX := /usr/local
+DESTDIR :=
+BINDIR := $(PREFIX)/bin
+EMULATORS := $(PREFIX)/lib/binfmt
+UNITDIR := $(PREFIX)/lib/systemd/system
+TARGETS := aarch64 arm riscv64 ppc64 ppc64le s390x i386 x86_64 mips64el mips64 loongarch64
+
+install: build emulators ## the tool, emulators and systemd units below PREFIX, for packaging below DESTDIR
+	install -D $(BINFMT) $(DESTDIR)$(BINDIR)/binfmt
+	install -d $(DESTDIR)$(EMULATORS) $(DESTDIR)$(UNITDIR)
+	install $(or $(TARGETS:%=build/emulators/qemu-%),$(wildcard build/emulators/qemu-*)) $(DESTDIR)$(EMULATORS)
+	install -m 644 build/emulators/copyright $(DESTDIR)$(EMULATORS)
+	for unit in deploy/systemd/*.in; do \
+	  sed 's|@BIN@|$(BINDIR)|; s|@EMULATORS@|$(EMULATORS)|' $$unit >$(DESTDIR)$(UNITDIR)/$$(basename $$unit .in); done
+	install -m 644 deploy/systemd/*.timer $(DESTDIR)$(UNITDIR)
+
+uninstall: ## what install put there
+	cd $(DESTDIR)$(UNITDIR) && rm -f binfmt.service binfmt-health.service binfmt-repair.service binfmt-health.timer
+	rm -f $(DESTDIR)$(BINDIR)/binfmt
+	rm -rf $(DESTDIR)$(EMULATORS)
 
 clean: ## remove everything that was built or fetched
 	rm -rf build target
@@ -63,4 +97,4 @@ need-run:
 need-test:
 	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare
 
-.PHONY: help run test lint bench build emulators clean test-material always need-run need-test
+.PHONY: help run test lint bench build image test-image emulators clean test-material always need-run need-test

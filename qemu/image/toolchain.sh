@@ -28,15 +28,32 @@ install_packages() {
     "$gcc" "musl-dev:$1" >/dev/null
 }
 
-# The unwinder that Rust's musl targets link with does not come with Debian's Rust; gcc's does the work, but asks glibc
-# for a function that finds an object's unwind tables. "None" is the right answer in a program that aborts on panic.
+# What Rust's musl targets take from an unwinder, which does not come with Debian's Rust. gcc's would ask glibc for the
+# unwind tables, and abort where it finds none. In a program that aborts on panic there is nothing to unwind, and a
+# backtrace, which errors take along where RUST_BACKTRACE is set, is empty.
 make_unwinder() {
   mkdir -p "$unwind"
   cd "$unwind"
-  printf 'int _dl_find_object(void *pc, void *result) { (void)pc; (void)result; return -1; }\n' >find.c
-  "$gnu-gcc" -Os -c find.c
-  cp "$("$gnu-gcc" -print-file-name=libgcc_eh.a)" libunwind.a
-  "$gnu-ar" r libunwind.a find.o
+  cat >unwind.c <<'END'
+enum { END_OF_STACK = 5 };
+#define VALUE(name) unsigned long name(void *context) { (void)context; return 0; }
+int _Unwind_Backtrace(void *visit, void *argument) { (void)visit; (void)argument; return END_OF_STACK; }
+int _Unwind_RaiseException(void *exception) { (void)exception; return END_OF_STACK; }
+void _Unwind_Resume(void *exception) { (void)exception; __builtin_trap(); }
+void _Unwind_DeleteException(void *exception) { (void)exception; }
+VALUE(_Unwind_GetIP)
+VALUE(_Unwind_GetIPInfo)
+VALUE(_Unwind_GetCFA)
+VALUE(_Unwind_GetRegionStart)
+VALUE(_Unwind_GetLanguageSpecificData)
+VALUE(_Unwind_GetTextRelBase)
+VALUE(_Unwind_GetDataRelBase)
+VALUE(_Unwind_FindEnclosingFunction)
+void _Unwind_SetGR(void *context, int index, unsigned long value) { (void)context; (void)index; (void)value; }
+void _Unwind_SetIP(void *context, unsigned long value) { (void)context; (void)value; }
+END
+  "$gnu-gcc" -Os -Wall -c unwind.c
+  "$gnu-ar" rc libunwind.a unwind.o
 }
 
 build() {

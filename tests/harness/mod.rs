@@ -23,8 +23,11 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::rule::{Flags, Matcher, Rule};
 use serde_json::Value;
 
-/// The binary under test.
-pub(crate) const BINFMT: &str = env!("CARGO_BIN_EXE_binfmt");
+/// The binary under test: the one that `BINFMT_TEST_BINARY` names when the tests are compiled, or Cargo's.
+pub(crate) const BINFMT: &str = match option_env!("BINFMT_TEST_BINARY") {
+    Some(named) => named,
+    None => env!("CARGO_BIN_EXE_binfmt"),
+};
 /// Where the kernel expects the table.
 pub(crate) const MOUNT_POINT: &str = "/proc/sys/fs/binfmt_misc";
 /// Seconds after which a command of a test has failed.

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Builds the image `binfmt` and looks at what came out: what `make image` runs. It needs a Docker engine with BuildKit.
+#
+# From the environment, so that `make image NAME=VALUE` reaches it, and each may be left out:
+#   PLATFORM       linux/amd64 or linux/arm64, which machine the image is for (the engine's). An image for another
+#                  machine than the engine's is called binfmt:arm64, not binfmt
+#   TARGETS, DEBIAN, QEMU_RELEASE    see the Dockerfile
+#
+# The layers are cached, the fetched emulators with them; `docker builder prune` makes the next call fetch again.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+fail() { # fail WHAT REMEDY
+  printf 'build.sh: %s; %s\n' "$1" "$2" >&2
+  exit 1
+}
+
+own_platform() {
+  docker version --format '{{.Server.Os}}/{{.Server.Arch}}' 2>/dev/null ||
+    fail 'no Docker engine answers' 'install one and start it, or point DOCKER_HOST to one'
+}
+
+default() { # default ARGUMENT: its value in the Dockerfile
+  sed -n "s/^ARG $1=//p" Dockerfile
+}
+
+revision() { # the commit, marked when the files are not those of it
+  git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null || echo unknown
+}
+
+build() { # build OPTION...: everything that the two calls have in common
+  local name options=(--platform "$platform")
+  for name in DEBIAN QEMU_RELEASE TARGETS; do
+    [[ -z ${!name:-} ]] || options+=(--build-arg "$name=${!name}")
+  done
+  # Needed where a proxy speaks TLS with a certificate of its own.
+  [[ ! -f $certificates ]] || options+=(--secret "id=ca-certificates,src=$certificates")
+  DOCKER_BUILDKIT=1 docker build "${options[@]}" "$@" .
+}
+
+qemu_version() {
+  local folder
+  folder=$(mktemp -d)
+  build --target version --output "type=local,dest=$folder"
+  cat "$folder/version"
+  rm -r "$folder"
+}
+
+files() { # the files of the image
+  local container
+  container=$(docker create --platform "$platform" "$tag")
+  docker export "$container" | tar -t | grep -v '/$' | grep -vE "$of_the_engine" | sort
+  docker rm "$container" >/dev/null
+}
+
+expected_files() {
+  local target targets=${TARGETS:-$(default TARGETS)} own=x86_64
+  [[ $platform != linux/arm64 ]] || own=aarch64
+  printf 'usr/bin/binfmt\nusr/share/doc/binfmt/LICENSE\n'
+  printf 'usr/share/doc/qemu-user/%s\n' copyright SHA256SUMS SOURCE
+  for target in ${targets//,/ }; do [[ $target == "$own" ]] || echo "usr/bin/qemu-$target"; done
+}
+
+label() { # label NAME
+  docker image inspect --format "{{index .Config.Labels \"$1\"}}" "$tag"
+}
+
+check() {
+  local difference
+  difference=$(diff <(expected_files | sort) <(files)) ||
+    fail "the files of $tag are not those that belong there: ${difference//$'\n'/ }" 'see the Dockerfile'
+  [[ $(label org.qemu.version) == "$qemu" && $(label org.opencontainers.image.version) == "$version" ]] ||
+    fail "the labels of $tag are not those of this build" 'see the Dockerfile'
+}
+
+certificates=/etc/ssl/certs/ca-certificates.crt
+# What `docker create` puts into every container.
+of_the_engine='^(\.dockerenv|dev/console|etc/(hostname|hosts|mtab|resolv\.conf))$'
+
+own=$(own_platform)
+platform=${PLATFORM:-$own}
+tag=binfmt
+[[ $platform == "$own" ]] || tag=binfmt:${platform#linux/}
+
+qemu/image/base.sh "${DEBIAN:-$(default DEBIAN)}"
+qemu=$(qemu_version)
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+build --build-arg "QEMU_VERSION=$qemu" --build-arg "GIT_REVISION=$(revision)" --build-arg "VERSION=$version" --tag "$tag"
+check
+size=$(docker image inspect --format '{{.Size}}' "$tag")
+printf '%s: binfmt %s, QEMU %s, %s, %s MB\n' "$tag" "$version" "$qemu" "$platform" "$((size / 1000000))"
