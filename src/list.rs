@@ -15,8 +15,8 @@ pub enum Available {
     Native,
     /// An entry takes its programs; `failure` says why they do not run all the same.
     Registered {
-        /// The entry.
-        entry: OsString,
+        /// The entry, unless it is out of sight.
+        entry: Option<OsString>,
         /// What the probe showed, if they do not run.
         failure: Option<Failure>,
     },
@@ -41,20 +41,18 @@ pub fn list(survey: &Survey, dir: &Path, prefix: &str) -> Vec<Listed> {
     let listed = survey.standings.iter().map(|standing| {
         let arch = standing.arch;
         let available = match (&standing.handler, &standing.verdict) {
-            (None, Verdict::Works { .. }) => Available::Native,
-            (Some(entry), verdict) => Available::Registered {
-                entry: entry.name.clone(),
+            (None, Verdict::Works { .. }) if standing.is_native() => Available::Native,
+            (entry, verdict) if entry.is_some() || standing.works() => Available::Registered {
+                entry: entry.as_ref().map(|entry| entry.name.clone()),
                 failure: match verdict {
                     Verdict::Fails(failure) => Some(failure.clone()),
                     Verdict::Works { .. } => None,
                 },
             },
-            (None, Verdict::Fails(_)) => {
-                match emulator::inspect(&dir.join(arch.interpreter_name(prefix))) {
-                    Ok(()) => Available::Emulator,
-                    Err(error) => Available::No(error),
-                }
-            }
+            _ => match emulator::inspect(&dir.join(arch.interpreter_name(prefix))) {
+                Ok(()) => Available::Emulator,
+                Err(error) => Available::No(error),
+            },
         };
         Listed { arch, available }
     });

@@ -19,6 +19,10 @@ const INITIAL_USER: &str = "user:[4026531837]";
 /// Inode of the initial PID namespace (`PROC_PID_INIT_INO`).
 const INITIAL_PID: &str = "pid:[4026531836]";
 
+/// Inodes that the initial mount namespace can have: `MNT_NS_INIT_INO` since 6.18, before that the first or second
+/// of those that the kernel hands out (`PROC_DYNAMIC_FIRST`).
+const INITIAL_MOUNT: [&str; 3] = ["mnt:[4026531832]", "mnt:[4026531840]", "mnt:[4026531841]"];
+
 /// Whether this process is in a user namespace of a container or of `unshare --user`, not the host's. Kernels since
 /// 6.7 keep a table per user namespace.
 #[must_use]
@@ -33,13 +37,23 @@ pub fn sees_host_init() -> bool {
 }
 
 /// Whether this process shares the host's mount namespace, so that what is mounted here stays.
+///
+/// Where PID 1 does not let itself be looked at, the number of the namespace tells: the first one is made at boot,
+/// before any other, and has a number that no later one gets (`MNT_NS_INIT_INO`, or the first of the others).
 #[must_use]
 pub fn shares_host_mounts() -> bool {
     let (own, init) = (
         fs::read_link("/proc/self/ns/mnt"),
         fs::read_link("/proc/1/ns/mnt"),
     );
-    sees_host_init() && matches!((own, init), (Ok(own), Ok(init)) if own == init)
+    match (own, init) {
+        _ if !sees_host_init() => false,
+        (Ok(own), Ok(init)) => own == init,
+        (Ok(own), Err(_)) => INITIAL_MOUNT
+            .iter()
+            .any(|initial| own.as_os_str() == *initial),
+        (Err(_), _) => false,
+    }
 }
 
 /// Whether another process is in this mount namespace, which so outlives this one.

@@ -39,7 +39,7 @@ pub struct Health {
 pub enum State {
     /// The kernel runs it by itself.
     Native,
-    /// A handler runs it.
+    /// A handler runs it: `entry`, or one out of sight.
     Works,
     /// There is a handler, and programs do not run.
     Broken,
@@ -171,10 +171,10 @@ impl From<&Standing> for PlatformHealth {
         let handler = standing.handler.as_ref();
         let (state, failure, argv0, start_us) = match &standing.verdict {
             Verdict::Works { argv0, micros, .. } => {
-                let state = if handler.is_some() {
-                    State::Works
-                } else {
+                let state = if standing.is_native() {
                     State::Native
+                } else {
+                    State::Works
                 };
                 (state, None, Some(*argv0), Some(*micros))
             }
@@ -248,7 +248,9 @@ impl From<&Listed> for Architecture {
             Available::Native => ("native", None, None),
             Available::Registered { entry, failure } => (
                 "registered",
-                Some(entry.to_string_lossy().into_owned()),
+                entry
+                    .as_ref()
+                    .map(|entry| entry.to_string_lossy().into_owned()),
                 failure.as_ref().map(Failure::to_string),
             ),
             Available::Emulator => ("available", None, None),

@@ -145,7 +145,7 @@ fn without_an_anchor_an_install_says_that_the_handlers_will_end() {
             "end with this container",
             "--pid=host",
             "mount -t binfmt_misc",
-            "-v /proc/sys/fs/binfmt_misc:/proc/sys/fs/binfmt_misc",
+            "-v /proc/sys/fs/binfmt_misc:/binfmt_misc and --mount /binfmt_misc",
         ]);
         assert!(!named.stderr.contains("panicked"), "{case}: {named}");
         machine.runs("arm64");
@@ -319,7 +319,7 @@ fn a_container_with_the_hosts_processes_mounts_on_the_host() {
     machine.is_clean();
 }
 
-/// `-v /proc/sys/fs/binfmt_misc:/proc/sys/fs/binfmt_misc`, one of the remedies that the last line names.
+/// A bind mount of the table that the host has, one of the remedies that the last line names.
 #[test]
 fn through_a_bind_mount_the_hosts_table_is_used() {
     let Some(machine) = Machine::take() else {

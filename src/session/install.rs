@@ -125,7 +125,7 @@ impl Session<'_> {
         Some(refused.context(format!(
             "these handlers may end with this container or mount namespace; on the host: mount -t binfmt_misc \
              binfmt_misc {dir}, then install again; or run the container with --pid=host, or, where the host has \
-             it mounted, with -v {dir}:{dir}"
+             it mounted, with -v {dir}:/binfmt_misc and --mount /binfmt_misc"
         )))
     }
 
