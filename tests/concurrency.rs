@@ -225,7 +225,8 @@ fn a_killed_install_takes_an_emulator_that_hangs_with_it() {
     }
     install.kill();
     no_survivors(&host, "while an emulator hangs");
-    host.binfmt(&["--install", "arm64"]).ok();
+    host.binfmt(&["--uninstall", "all"]).ok();
+    assert_eq!(host.table(), "");
 }
 
 /// The kernel lists the table at one moment and hands out its entries at others.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::gettid;
 use procfs::process::{MountInfo, Process};
 
 use super::SOURCE;
@@ -65,7 +66,8 @@ fn host_holds(table: &Table) -> bool {
 }
 
 pub(super) fn mounted_by_us(dir: &Path) -> bool {
-    let mounts = mounts_of(Process::myself());
+    // of this thread, which may be in another mount namespace than the process
+    let mounts = mounts_of(Process::new(gettid().as_raw()));
     let named = escaped(dir);
     let top = mounts.iter().rev().find(|m| m.mount_point == named);
     top.is_some_and(|m| m.fs_type == "binfmt_misc" && m.mount_source.as_deref() == Some(SOURCE))

@@ -1,13 +1,14 @@
 //! The process that starts probes and waits for them.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -113,6 +114,8 @@ impl Drop for Running {
 struct Supplies {
     null: File,
     proc: File,
+    /// This program.
+    own: FileId,
 }
 
 impl Supplies {
@@ -120,6 +123,9 @@ impl Supplies {
         Ok(Self {
             null: File::open("/dev/null").context("cannot open /dev/null")?,
             proc: File::open("/proc").context("cannot open /proc")?,
+            own: FileId::from(
+                &fs::metadata("/proc/self/exe").context("cannot see /proc/self/exe")?,
+            ),
         })
     }
 }
@@ -175,7 +181,7 @@ fn start(program: &Path, supplies: &Supplies) -> io::Result<Running> {
         .stderr(Stdio::piped())
         .spawn()?;
     let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    let interpreter = executable_of(&child, &supplies.proc);
+    let interpreter = executable_of(&child, supplies);
     Ok(Running {
         child,
         interpreter,
@@ -186,13 +192,22 @@ fn start(program: &Path, supplies: &Supplies) -> io::Result<Running> {
 
 /// The file that the kernel runs for this child: for a handler's program, the pinned interpreter.
 ///
-/// `spawn` returns once `execve` has succeeded, and an emulator takes milliseconds until the probe ends; whoever is
+/// `spawn` returns once `execve` is past its point of no return, an instant before the child has its new memory, so it
+/// may be this program still; then it is looked at again. An emulator takes milliseconds until the probe ends; whoever is
 /// slower than that does not get to know.
-fn executable_of(child: &Child, proc: &File) -> Option<FileId> {
+fn executable_of(child: &Child, supplies: &Supplies) -> Option<FileId> {
+    const LOOKS: u32 = 1000;
     let exe = format!("{}/exe", child.id());
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let file = File::from(openat(proc, exe.as_str(), flags, Mode::empty()).ok()?);
-    Some(FileId::from(&file.metadata().ok()?))
+    for _ in 0..LOOKS {
+        let file = File::from(openat(&supplies.proc, exe.as_str(), flags, Mode::empty()).ok()?);
+        let file = FileId::from(&file.metadata().ok()?);
+        if file != supplies.own {
+            return Some(file);
+        }
+        thread::yield_now();
+    }
+    None
 }
 
 /// Waits until a child has ended or has something to say, and takes down what it says.
