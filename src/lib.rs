@@ -3,8 +3,7 @@
 //!
 //! From the bottom up, each module using only those before it:
 //!
-//! - the kernel: [`wording`], [`namespace`], [`anchor`], [`table`], [`mount`],
-//!   [`runner`];
+//! - the kernel: [`wording`], [`namespace`], [`anchor`], [`table`], [`mount`], [`runner`];
 //! - the emulators' files: [`emulator`];
 //! - policy, which returns values and prints nothing: [`survey`], [`trial`], [`install`], [`uninstall`], [`list`],
 //!   [`export`];

@@ -32,7 +32,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// A crash at start is retried: emulators have had races there, and one lost start in many is not "does not work".
 const TRIES: u32 = 2;
 
-/// The other side of [`run`](super::run): what the process does that was started with [`VERB`](super::VERB). `words` follow the verb.
+/// The other side of [`run`](super::run): what the process does that was started with [`VERB`](super::VERB). `words`
+/// follow the verb.
 ///
 /// # Errors
 /// When the probes cannot be written or started, or the answer cannot be written.

@@ -14,7 +14,6 @@ use crate::streams::Streams;
 use crate::survey::{Survey, takes};
 use crate::text;
 use crate::uninstall::uninstall_others;
-use crate::wording::printable;
 
 impl Session<'_> {
     pub(super) fn install(
@@ -68,10 +67,7 @@ impl Session<'_> {
         }
         self.report_items(items, streams);
         for unknown in &order.selection.unknown {
-            streams.say(&format!(
-                "installing: {} {unknown}",
-                printable(&unknown.item)
-            ));
+            streams.say(&format!("installing: {} {unknown}", unknown.item));
             self.missing.push(describe_unknown(unknown));
         }
         self.check_levels(&order.selection, &survey);
