@@ -11,9 +11,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, statfs};
+use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, fstatfs};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::anchor;
@@ -194,25 +195,26 @@ fn is_mounted(table: &Table, dir: &Path) -> io::Result<bool> {
 }
 
 /// The table that is mounted at `dir`, if one is. Touching the path lets an automount happen.
+///
+/// All is asked of one open directory: what is mounted at the path may change between two looks at it.
 fn existing(dir: &Path) -> Result<Option<Table>, MountError> {
-    let kind = match statfs(&dir.join(".")) {
-        Ok(stat) => stat.filesystem_type(),
-        Err(errno) => return Err(unfit(dir, errno)),
-    };
+    let unfit = |errno| unfit(dir, errno);
+    let opened = File::open(dir.join(".")).map_err(|e| unfit(errno_of(&e)))?;
+    let kind = fstatfs(&opened).map_err(unfit)?.filesystem_type();
     if kind == BINFMTFS_MAGIC {
-        let opened = File::open(dir).map_err(|e| unfit(dir, errno_of(&e)))?;
         return Ok(Some(Table::new(dir, opened)));
     }
     if kind == AUTOFS_MAGIC {
         return Err(MountError::Automount(dir.to_owned()));
     }
-    match fs::read_dir(dir).map(|mut items| items.next().is_none()) {
-        Ok(true) if dir == Path::new(DEFAULT) && kind != PROC_SUPER_MAGIC => {
+    let mut directory = Dir::from_fd(opened.into()).map_err(unfit)?;
+    let mut names = directory.iter().flatten();
+    match names.all(|item| matches!(item.file_name().to_bytes(), b"." | b"..")) {
+        true if dir == Path::new(DEFAULT) && kind != PROC_SUPER_MAGIC => {
             Err(MountError::Covered(dir.to_owned()))
         }
-        Ok(true) => Ok(None),
-        Ok(false) => Err(MountError::Occupied(dir.to_owned())),
-        Err(e) => Err(unfit(dir, errno_of(&e))),
+        true => Ok(None),
+        false => Err(MountError::Occupied(dir.to_owned())),
     }
 }
 
