@@ -61,9 +61,34 @@ fn every_program_of_the_image_is_static_and_comes_with_its_licence() {
     }
     let doc = |name: &str| fs::read_to_string(files.join("usr/share/doc").join(name)).unwrap();
     assert!(doc("qemu-user/copyright").contains("GNU General Public License"));
-    assert!(doc("qemu-user/SOURCE").contains("apt-get source qemu="));
     assert!(doc("binfmt/LICENSE").contains("MIT License"));
     assert!(!files.join("tmp").exists());
+
+    // what is linked in: each library with its licence and its exact source, each crate of the lock file's that counts
+    let source = doc("qemu-user/SOURCE");
+    for library in ["qemu", "glibc", "glib2.0", "zlib"] {
+        let offered = format!("apt-get source {library}=");
+        assert!(source.contains(&offered), "{source}");
+    }
+    assert!(doc("qemu-user/linked/glibc").contains("Lesser"));
+    let crates = doc("binfmt/linked/crates");
+    for name in ["clap", "fast-glob", "nix", "serde_json", "hashbrown"] {
+        let text = format!("\n==== {name}-");
+        let shared = format!(" {name}-");
+        assert!(crates.contains(&format!("\n{name}-")), "{name} is missing");
+        assert!(
+            crates.contains(&text) || crates.contains(&shared),
+            "{name} has no text"
+        );
+    }
+    for library in ["rust", "musl", "gcc"] {
+        let text = doc(&format!("binfmt/linked/{library}"));
+        assert!(text.contains("Copyright"), "{library}");
+    }
+    for text in ["GPL-2", "LGPL-2.1"] {
+        let common = files.join("usr/share/common-licenses").join(text);
+        assert!(common.exists(), "{text}");
+    }
 }
 
 #[test]
