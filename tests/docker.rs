@@ -7,6 +7,8 @@
 mod harness;
 #[path = "docker/machine.rs"]
 mod machine;
+#[path = "docker/snippets.rs"]
+mod snippets;
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use goblin::elf::Elf;
 use harness::{MOUNT_POINT, Output, arch, old_emulators};
-use machine::{IMAGE, Machine, OURS, build, built, root, run, userland};
+use machine::{IMAGE, Machine, OURS, build, root, run, userland};
 
 /// The options by which a container gets at the table that the host has mounted.
 const BOUND: &str = "-v /proc/sys/fs/binfmt_misc:/binfmt_misc";
@@ -324,31 +326,35 @@ fn where_the_host_has_it_mounted_a_bind_mount_is_enough() {
     }
 }
 
-/// docker/setup-qemu-action, with `reset` and `cache-image`: its calls in their order, what it reads, and its rule for
-/// errors: a status other than 0 fails the workflow if there is anything on stderr, with the last line of that.
 #[test]
 fn setup_qemu_action_gets_what_it_expects() {
     let Some(machine) = Machine::take() else {
         return;
     };
+    supports_all(&action(&machine, IMAGE, "all").ok());
+    let failed = machine.privileged("--install arm64,linux/nonsense").ends(1);
+    failed.ends_saying(&["nonsense"]);
+}
+
+/// docker/setup-qemu-action, with `reset` and `cache-image`: its calls in their order, and the last one's output, which
+/// it reads. Its rule for errors: a status other than 0 fails the workflow if there is anything on stderr, with the last
+/// line of that.
+fn action(machine: &Machine, image: &str, platforms: &str) -> Output {
     let archive = machine.host.scratch().join("image.tar");
-    let archive = archive.to_str().unwrap();
+    let archive = archive.display();
     for words in [
         "version",
         "info",
-        &format!("save -o {archive} {IMAGE}"),
+        &format!("save -o {archive} {image}"),
         &format!("load -i {archive}"),
-        &format!("image inspect {IMAGE}"),
-        &format!("run --rm --privileged {IMAGE} --version"),
-        &format!("run --rm --privileged {IMAGE} --uninstall qemu-*"),
-        &format!("run --rm --privileged {IMAGE} --install all"),
+        &format!("image inspect {image}"),
+        &format!("run --rm --privileged {image} --version"),
+        &format!("run --rm --privileged {image} --uninstall qemu-*"),
+        &format!("run --rm --privileged {image} --install {platforms}"),
     ] {
         machine.docker(words).ok();
     }
-    let status = machine.docker(&format!("run --rm --privileged {IMAGE}"));
-    supports_all(&status.ok());
-    let failed = machine.privileged("--install arm64,linux/nonsense").ends(1);
-    failed.ends_saying(&["nonsense"]);
+    machine.docker(&format!("run --rm --privileged {image}"))
 }
 
 /// The init container of buildx's kubernetes driver: `--install all`, privileged; it must end with 0 every time the pod
@@ -362,29 +368,6 @@ fn an_init_container_may_run_again() {
         machine.privileged("--install all").ok();
         machine.runs("arm64");
     }
-}
-
-#[test]
-fn compose_installs_and_ends() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
-    let plugin = built("docker-compose");
-    run(Command::new(root().join("qemu/fetch.sh"))
-        .args(["--package", "docker-compose", "--keep"])
-        .arg("usr/libexec/docker/cli-plugins/docker-compose")
-        .arg(&plugin));
-    let file = root().join("tests/docker/compose.yaml");
-    let compose = |args: &[&str]| {
-        let call = machine.host.program(plugin.join("docker-compose"));
-        let call = call.args(["--project-name", "binfmt-test-compose", "--file"]);
-        call.args([&file]).args(args).run()
-    };
-    let up = compose(&["up", "--exit-code-from", "binfmt"]).ok();
-    machine.runs("arm64");
-    assert!(up.stdout.contains("\"supported\""), "{up}");
-    compose(&["up", "--exit-code-from", "binfmt"]).ok();
-    compose(&["down"]).ok();
 }
 
 /// multiarch/qemu-user-static's one command. What was there of QEMU's goes, what is not QEMU's stays.
