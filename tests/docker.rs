@@ -175,6 +175,7 @@ fn a_foreign_image_is_built() {
     build(&image, &options, &root().join("tests/docker"));
 }
 
+/// With the file's credentials, the emulator has them too, and it does what its user's environment says.
 #[test]
 fn credentials_are_the_users_choice() {
     let Some(machine) = Machine::take() else {
@@ -182,9 +183,14 @@ fn credentials_are_the_users_choice() {
     };
     machine.privileged("--install arm64").ok();
     let image = userland("arm64");
-    let sudo = format!("run --rm --platform linux/arm64 --user 65534 {image} sudo -n true");
+    let user = format!("run --rm --platform linux/arm64 --user 65534 {image}");
+    let sudo = format!("{user} sudo -n true");
+    let written = format!("{user} env QEMU_LOG=page QEMU_LOG_FILENAME=/etc/of-root sudo -n true");
     let asks = machine.docker(&sudo);
     assert!(asks.stderr.contains("password is required"), "{asks}");
+    let asks = machine.docker(&written);
+    assert!(asks.stderr.contains("password is required"), "{asks}");
+
     machine
         .privileged("--install arm64 --credentials no")
         .ok()
@@ -194,6 +200,9 @@ fn credentials_are_the_users_choice() {
         unprivileged.stderr.contains("effective uid is not 0"),
         "{unprivileged}"
     );
+    let refused = machine.docker(&written);
+    let log = "Error opening logfile /etc/of-root: Permission denied";
+    assert!(refused.stderr.contains(log), "{refused}");
 }
 
 /// The image that was built here for another machine, by its own tool under emulation.
