@@ -27,7 +27,7 @@ pub(crate) struct Images {
     #[arg(long)]
     floor: String,
     /// How often everything is measured
-    #[arg(long, default_value_t = 25)]
+    #[arg(long, default_value_t = 15)]
     rounds: usize,
 }
 

@@ -1,5 +1,5 @@
-//! Two binaries of one command line, in a table of the bench's own: see [`namespace`](crate::namespace) for that, and
-//! [`measure`](crate::measure) for what each number means.
+//! Two binaries of one command line, in a table of the bench's own: see [`namespace`] for that, and
+//! [`measure`] for what each number means.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
