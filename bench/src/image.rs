@@ -135,7 +135,7 @@ fn parts(image: &str) -> Result<Vec<Vec<String>>> {
     let container = docker(&["create", image])?;
     let container = container.trim();
     let listed = piped(&format!("docker export {container} | tar -tv"));
-    docker(&["rm", container])?;
+    docker(&["rm", "--volumes", container])?;
     // by a name alone, every tag of it would be saved
     let id = identity(image)?;
     let packed = piped(&format!("docker save {id} | gzip -c | wc -c"))?;

@@ -124,7 +124,7 @@ fn docker_in_docker_of_gitlab_does_as_its_file_says() {
     build(&image, &options, &root().join("tests/docker"));
     let folder = site.folder.display();
     let start = format!(
-        "run --detach --privileged --name {engine} -v /var/lib/docker -v {folder}:/job -w /job {image}"
+        "run --detach --rm --privileged --name {engine} -v /var/lib/docker -v {folder}:/job -w /job {image}"
     );
     site.machine.docker(&start).ok();
     let ready =
