@@ -34,7 +34,14 @@ lint: need-test ## formatting, clippy, rustdoc, shellcheck: all without a warnin
 	shellcheck .ci/run $$(find . \( -path ./target -o -path ./build \) -prune -o -name '*.sh' -print)
 
 bench: build emulators ## time and memory beside another binary of the same command line: make bench RIVAL=path
-	QEMU_BINARY_PATH=build/emulators cargo run --release --quiet --package binfmt-bench -- $(BINFMT) $(RIVAL)
+	QEMU_BINARY_PATH=build/emulators cargo run --release --quiet --package binfmt-bench -- tool $(BINFMT) $(RIVAL)
+
+bench-image: need-run image ## the image's calls and parts beside another: make bench-image RIVAL_IMAGE=name
+	@$(FETCH) --package busybox-static --keep '*bin/busybox' build/floor
+	docker build --quiet --tag binfmt-bench-floor --file bench/floor.Dockerfile build/floor
+	docker build --quiet --tag binfmt-bench-shape --file bench/shape.Dockerfile --build-arg IMAGE=$(or $(IMAGE),binfmt) bench
+	cargo run --release --quiet --package binfmt-bench -- image --floor binfmt-bench-floor \
+	  $(or $(IMAGE),binfmt) $(or $(RIVAL_IMAGE),binfmt-bench-shape)
 
 build: need-run ## the release binary, target/release/binfmt
 	cargo build --release
@@ -97,4 +104,4 @@ need-run:
 need-test:
 	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare
 
-.PHONY: help run test lint bench build image test-image emulators clean test-material always need-run need-test
+.PHONY: help run test lint bench bench-image build image test-image emulators clean test-material always need-run need-test
