@@ -3,6 +3,8 @@
 //! What containers do to the table they do to the machine's, of which there is one. So these tests take turns, with
 //! each other and with those of `tests/anchor.rs`, by a lock on a folder that every checkout sees.
 
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
+
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
