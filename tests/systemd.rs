@@ -215,27 +215,35 @@ fn an_install_lets_the_automount_happen_and_joins_it() {
     assert_eq!(machine.anchors(), 0);
 }
 
-/// What the documented bind mount is for. That the engine looks up its source makes the automount happen.
+/// The documented bind mount, whose source the engine looks up, makes the automount happen. Without it the container
+/// mounts the table for itself, and it is still the one that systemd's automount has.
 #[test]
 fn where_the_host_mounts_the_table_a_containers_handlers_stay_until_systemd_empties_it() {
     let Some(machine) = Machine::take_unheld() else {
         return;
     };
     let host = Booted::new(&machine);
-    let bound = "--privileged --volume /proc/sys/fs/binfmt_misc:/binfmt_misc";
-    assert_eq!(host.mounts(), ["systemd-1"]);
-    let install = || {
-        host.container(bound, "--mount /binfmt_misc --install arm64")
-            .ok()
-    };
-    install();
-    assert_eq!(host.mounts(), ["systemd-1", "binfmt_misc"]);
-    machine.runs("arm64");
-    host.configure_other();
-    host.systemctl("restart systemd-binfmt").ok();
-    assert_eq!(machine.entries(), ["other"]);
-    install();
-    machine.runs("arm64");
+    let bind = "--privileged --volume /proc/sys/fs/binfmt_misc:/binfmt_misc";
+    let bound = (
+        bind,
+        "--mount /binfmt_misc",
+        ["systemd-1", "binfmt_misc"].as_slice(),
+    );
+    let plain = ("--privileged", "", ["systemd-1"].as_slice());
+    for (options, args, mounts) in [bound, plain] {
+        assert_eq!(host.mounts(), ["systemd-1"]);
+        host.container(options, &format!("{args} --install arm64"))
+            .ok();
+        assert_eq!(host.mounts(), mounts, "{options}");
+        machine.runs("arm64");
+        // with nothing to do it does nothing
+        host.systemctl("restart systemd-binfmt").ok();
+        machine.runs("arm64");
+        host.configure_other();
+        host.systemctl("restart systemd-binfmt").ok();
+        assert_eq!(machine.entries(), ["other"], "{options}");
+        host.unconfigure_other();
+    }
 }
 
 #[test]

@@ -166,6 +166,13 @@ impl<'a> Booted<'a> {
             .ok();
     }
 
+    /// Undoes that; the automount waits again.
+    pub(crate) fn unconfigure_other(&self) {
+        self.sh(&format!("rm {OTHER}")).ok();
+        let units = "systemd-binfmt.service proc-sys-fs-binfmt_misc.mount";
+        self.systemctl(&format!("stop {units}")).ok();
+    }
+
     /// Nothing mounts the table here, from the next boot on.
     pub(crate) fn without_automount(&self) {
         let units = "proc-sys-fs-binfmt_misc.automount proc-sys-fs-binfmt_misc.mount";
