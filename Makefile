@@ -64,6 +64,7 @@ DESTDIR :=
 BINDIR := $(PREFIX)/bin
 EMULATORS := $(PREFIX)/lib/binfmt
 UNITDIR := $(PREFIX)/lib/systemd/system
+UNITS := binfmt.service binfmt-health.service binfmt-health.timer binfmt-repair.service
 TARGETS := aarch64 arm riscv64 ppc64 ppc64le s390x i386 x86_64 mips64el mips64 loongarch64
 
 install: build emulators ## the tool, emulators and systemd units below PREFIX, for packaging below DESTDIR
@@ -71,13 +72,11 @@ install: build emulators ## the tool, emulators and systemd units below PREFIX, 
 	install -d $(DESTDIR)$(EMULATORS) $(DESTDIR)$(UNITDIR)
 	install $(or $(TARGETS:%=build/emulators/qemu-%),$(wildcard build/emulators/qemu-*)) $(DESTDIR)$(EMULATORS)
 	install -m 644 build/emulators/copyright $(DESTDIR)$(EMULATORS)
-	for unit in deploy/systemd/*.in; do \
-	  sed 's|@BIN@|$(BINDIR)|; s|@EMULATORS@|$(EMULATORS)|' $$unit >$(DESTDIR)$(UNITDIR)/$$(basename $$unit .in); done
-	install -m 644 deploy/systemd/*.timer $(DESTDIR)$(UNITDIR)
+	for unit in $(UNITS); do \
+	  sed 's|@BIN@|$(BINDIR)|; s|@EMULATORS@|$(EMULATORS)|' deploy/systemd/$$unit.in >$(DESTDIR)$(UNITDIR)/$$unit; done
 
 uninstall: ## what install put there
-	cd $(DESTDIR)$(UNITDIR) && rm -f binfmt.service binfmt-health.service binfmt-repair.service binfmt-health.timer
-	rm -f $(DESTDIR)$(BINDIR)/binfmt
+	rm -f $(DESTDIR)$(BINDIR)/binfmt $(UNITS:%=$(DESTDIR)$(UNITDIR)/%)
 	rm -rf $(DESTDIR)$(EMULATORS)
 
 clean: ## remove everything that was built or fetched
@@ -104,4 +103,5 @@ need-run:
 need-test:
 	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare
 
-.PHONY: help run test lint bench bench-image build image test-image emulators clean test-material always need-run need-test
+.PHONY: help run test lint bench bench-image build image test-image emulators install uninstall clean test-material always \
+  need-run need-test
