@@ -14,7 +14,7 @@ TRIXIE := $(DEMO) armel i386 amd64
 BOOKWORM := mips64el
 
 # The tests that call the tool as a user does.
-COMMAND_LINE_TESTS = $(filter-out tests/docker.rs,$(shell grep -l '^mod harness' tests/*.rs))
+COMMAND_LINE_TESTS = $(filter-out tests/docker.rs tests/systemd.rs,$(shell grep -l '^mod harness' tests/*.rs))
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12 | sed 's/^/make /'
