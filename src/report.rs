@@ -11,6 +11,10 @@ use serde::Serialize;
 use crate::list::{Available, Listed};
 use crate::survey::{Failure, Standing, Survey, Verdict};
 
+mod explained;
+
+pub use explained::{Byte, Explained, ExplainedStep, Matching};
+
 /// What `binfmt` prints without arguments.
 #[derive(Debug, Serialize)]
 pub struct Status {

@@ -11,6 +11,10 @@ use crate::report::{Architecture, Health, State};
 use crate::uninstall::{self, Removal};
 use crate::wording::{printable, shown};
 
+mod explained;
+
+pub use explained::write_explained;
+
 /// `uninstalling: aarch64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.
 #[must_use]
 pub fn removal(removal: &Removal) -> String {

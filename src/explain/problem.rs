@@ -1,0 +1,318 @@
+//! What keeps a file from running: the sentence that says so, the errno that its caller meets, and the remedy.
+//!
+//! Finding it is [`crate::explain`]'s. Rests on `execve(2)`; which errno belongs to what was tried on Linux 6.18.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use binfmt_magic::arch::Arch;
+use nix::errno::Errno;
+
+use super::elf::{Doomed, LoadedBy, Malformed};
+use super::format::Format;
+use super::libc::Libc;
+use super::place::Unopened;
+use super::shebang::Unusable;
+use crate::survey::Failure;
+use crate::wording::{printable, shown};
+
+/// Why a file is looked at.
+#[derive(Debug, Clone)]
+pub enum Role {
+    /// It is the one that was asked for.
+    Program,
+    /// The `#!` line of this file asks for it.
+    Interpreter(PathBuf),
+    /// It is the interpreter of this entry.
+    Handler(OsString),
+    /// This file asks for it, a program of this architecture, loaded by the kernel or an emulator.
+    Loader(PathBuf, &'static Arch, LoadedBy),
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// It cannot be opened as the kernel would.
+    Unopened(Unopened),
+    /// The kernel has gone from interpreter to interpreter often enough, since this file.
+    TooDeep(PathBuf),
+    /// Its `#!` line cannot be used.
+    Shebang(Unusable),
+    /// It is something else.
+    Format(&'static Format),
+    /// It is an ELF file, but no program: which kind.
+    NotAProgram(&'static str),
+    /// It is a program of a machine that QEMU's user emulation does not know: its name.
+    Machine(String),
+    /// It is a program of this architecture, and those do not run.
+    Foreign(&'static Arch, Failure),
+    /// It is a program of this architecture, but by its header not one that the entry takes.
+    NotTaken(&'static Arch, Option<OsString>),
+    /// An entry that would take it is off: its name.
+    Disabled(OsString),
+    /// Its headers are refused.
+    Malformed(Malformed, LoadedBy),
+    /// It is started, and ends at once.
+    Doomed(Doomed, LoadedBy),
+    /// It is to be a loader, and is none: what it is instead, and the errno.
+    NoLoader(String, Errno),
+    /// It states to need a higher micro-architecture level than there is.
+    Level(&'static Arch, u8, u8),
+}
+
+/// A fault, where it was found.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// The file, as its root directory knows it.
+    pub path: PathBuf,
+    /// The file, as this process would reach it.
+    pub outside: PathBuf,
+    /// Why it was looked at.
+    pub role: Role,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+impl Problem {
+    /// What `execve(2)` fails with. `None`: it does not fail, and the program ends all the same; or nobody knows.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        if matches!(self.role, Role::Loader(_, _, LoadedBy::Emulator)) {
+            return None;
+        }
+        match &self.fault {
+            Fault::Unopened(unopened) => unopened.errno(),
+            Fault::TooDeep(_) => Some(Errno::ELOOP),
+            Fault::Shebang(unusable) => Some(unusable.errno()),
+            Fault::Malformed(malformed, LoadedBy::Kernel) => Some(malformed.errno()),
+            Fault::NoLoader(_, errno) => Some(*errno),
+            Fault::Foreign(_, failure) => errno_of(failure),
+            Fault::Malformed(_, LoadedBy::Emulator) | Fault::Doomed(..) | Fault::Level(..) => None,
+            _ => Some(Errno::ENOEXEC),
+        }
+    }
+
+    /// Whether it is for the emulator to say, in whose hands the program is by then.
+    fn is_emulators(&self) -> bool {
+        matches!(self.role, Role::Loader(_, _, LoadedBy::Emulator))
+            || matches!(
+                self.fault,
+                Fault::Malformed(_, LoadedBy::Emulator) | Fault::Doomed(_, LoadedBy::Emulator)
+            )
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        let file = quoted(&self.outside);
+        match &self.fault {
+            Fault::Unopened(unopened) => self.remedy_of_opening(unopened, &file),
+            Fault::TooDeep(first) => {
+                format!("name {file} itself in the first line of {}", quoted(first))
+            }
+
+            Fault::Shebang(_) => {
+                format!("put an interpreter there: sed -i '1s|.*|#!/bin/sh|' {file}")
+            }
+            Fault::Format(format) => format.remedy.replace("FILE", &file),
+            Fault::NotAProgram("an object file") => format!("link it: cc {file}"),
+            Fault::NotAProgram("a core dump") => {
+                format!("look at it with a debugger: gdb --core={file}")
+            }
+            Fault::NotAProgram(_) => format!("see what it is: file {file}"),
+            Fault::Machine(_) => "run it on such a machine, or build it for this one".to_owned(),
+            Fault::Foreign(arch, failure) => failure.remedy(arch),
+            Fault::NotTaken(..) => {
+                format!("compare byte by byte: binfmt --explain {file} --verbose")
+            }
+            Fault::Disabled(name) => {
+                format!(
+                    "switch it on: echo 1 > {}",
+                    quoted(&Path::new(crate::mount::DEFAULT).join(name))
+                )
+            }
+            Fault::Doomed(Doomed::NoEntry, _) => "run the program that uses it".to_owned(),
+            Fault::Malformed(..) | Fault::Doomed(..) => format!("fetch or build it again: {file}"),
+            Fault::NoLoader(..) => self.remedy_of_loader(),
+            Fault::Level(_, needs, _) => {
+                format!("build it for less, or use a processor or an emulator with x86-64-v{needs}")
+            }
+        }
+    }
+
+    fn remedy_of_opening(&self, unopened: &Unopened, file: &str) -> String {
+        match (unopened, &self.role) {
+            (Unopened::Missing | Unopened::Dangling(_), Role::Program) => {
+                format!("check the path: namei -l {file}")
+            }
+            (Unopened::Missing, Role::Interpreter(script)) if ends_in_return(&self.path) => {
+                format!(
+                    "remove the carriage returns: sed -i 's/\\r$//' {}",
+                    quoted(script)
+                )
+            }
+            (Unopened::Missing | Unopened::Dangling(_), Role::Interpreter(script)) => {
+                format!(
+                    "install it, or name another in the first line of {}",
+                    quoted(script)
+                )
+            }
+            (Unopened::Missing | Unopened::Dangling(_), Role::Handler(entry)) => {
+                let entry = quoted(&Path::new(crate::mount::DEFAULT).join(entry));
+                format!("put it there, or remove the entry: echo -1 > {entry}")
+            }
+            (Unopened::Missing | Unopened::Dangling(_), Role::Loader(..)) => {
+                self.remedy_of_loader()
+            }
+            (Unopened::NotExecutable, _) => format!("chmod +x {file}"),
+            (Unopened::NoExec, _) => {
+                format!(
+                    "copy it elsewhere, or: mount -o remount,exec \"$(findmnt -n -o TARGET -T {file})\""
+                )
+            }
+            (Unopened::Unreadable, _) => "ask again as root".to_owned(),
+            (Unopened::BeingWritten(_), _) => "try again once that is done".to_owned(),
+            (Unopened::NoFile(_), _) => "name a file".to_owned(),
+            _ => format!("see what is in the way: namei -l {file}"),
+        }
+    }
+
+    fn remedy_of_loader(&self) -> String {
+        let Role::Loader(program, arch, by) = &self.role else {
+            return format!("put another in its place: {}", quoted(&self.outside));
+        };
+        let native = *by == LoadedBy::Kernel;
+        let package = Libc::of(&self.path).remedy(&self.path, arch, native);
+        let package = package.unwrap_or_else(|| "build it statically".to_owned());
+        if native || self.outside != self.path {
+            return package;
+        }
+        // a foreign program is at home in a root directory of its own, more often than not
+        let program = quoted(program);
+        format!("look where it belongs: binfmt --explain {program} --root DIR; or {package}")
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = shown(self.path.as_os_str());
+        match &self.role {
+            Role::Program => f.write_str("it ")?,
+            Role::Interpreter(_) if ends_in_return(&self.path) => {
+                write!(
+                    f,
+                    "its #! line ends in a carriage return, and so names {path}, which "
+                )?;
+            }
+            Role::Interpreter(script) => {
+                write!(
+                    f,
+                    "the interpreter that {} names, {path}, ",
+                    shown(script.as_os_str())
+                )?;
+            }
+            Role::Handler(entry) => write!(
+                f,
+                "the interpreter of its handler {}, {path}, ",
+                shown(entry)
+            )?,
+            Role::Loader(..) => write!(f, "its loader {path} ")?,
+        }
+        self.fault.fmt(f)?;
+        match (self.errno(), &self.fault) {
+            (_, Fault::Foreign(_, Failure::Refused(_))) => Ok(()),
+            (Some(errno), _) => write!(f, " ({errno:?}: {})", errno.desc().to_lowercase()),
+            (None, Fault::Doomed(_, LoadedBy::Kernel)) => {
+                f.write_str("; it is started, and ended by a signal at once")
+            }
+            (None, _) if self.is_emulators() => {
+                f.write_str("; its emulator is started, and ends at once")
+            }
+            (None, _) => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unopened(unopened) => unopened.fmt(f),
+            Self::TooDeep(_) => f.write_str("is one interpreter too many: the kernel follows five"),
+            Self::Shebang(unusable) => write!(f, "is a script, but {unusable}"),
+            Self::Format(format) => write!(f, "is {}", format.name),
+            Self::NotAProgram(kind) => write!(f, "is an ELF file, but no program: {kind}"),
+            Self::Machine(name) => {
+                write!(
+                    f,
+                    "is a program for another machine ({name}), and QEMU has no user emulator for it"
+                )
+            }
+            Self::Foreign(arch, Failure::NoHandler) => {
+                write!(
+                    f,
+                    "is a program for linux/{}, and there is no handler for those here",
+                    arch.oci
+                )
+            }
+            Self::Foreign(arch, failure) => {
+                write!(
+                    f,
+                    "is a program for linux/{}, and those do not run here: {failure}",
+                    arch.oci
+                )
+            }
+            Self::NotTaken(arch, Some(entry)) => write!(
+                f,
+                "is a program for linux/{}, but not one that their handler {} takes",
+                arch.oci,
+                shown(entry)
+            ),
+            Self::NotTaken(arch, None) => {
+                write!(
+                    f,
+                    "is a program for linux/{}, but its header is not what this kernel takes",
+                    arch.oci
+                )
+            }
+            Self::Disabled(entry) => write!(
+                f,
+                "would be taken by {}, which is switched off",
+                shown(entry)
+            ),
+            Self::Malformed(malformed, _) => malformed.fmt(f),
+            Self::Doomed(doomed, _) => doomed.fmt(f),
+            Self::NoLoader(what, _) => f.write_str(what),
+            Self::Level(arch, needs, has) => write!(
+                f,
+                "says that it needs level v{needs} of linux/{}, and level v{has} is what runs here",
+                arch.oci
+            ),
+        }
+    }
+}
+
+/// What the kernel says to the caller while programs of an architecture fail so.
+fn errno_of(failure: &Failure) -> Option<Errno> {
+    match failure {
+        Failure::NoHandler | Failure::SwitchedOff { .. } => Some(Errno::ENOEXEC),
+        Failure::NotPinned => Some(Errno::ENOENT),
+        Failure::Refused(errno) => Some(*errno),
+        _ => None,
+    }
+}
+
+fn ends_in_return(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(b"\r")
+}
+
+/// `path` as a shell takes it.
+#[must_use]
+pub fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.into_owned();
+    }
+    printable(&format!("'{}'", text.replace('\'', r"'\''")))
+}
