@@ -1,13 +1,13 @@
 //! The ELF part of the walk: which architecture's program a file is, who loads it, and whether its loader is there.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use binfmt_magic::arch::{Arch, Endian};
 use binfmt_magic::entry::Entry;
 use nix::errno::Errno;
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::elf::{Doomed, Ident, Image, LoadedBy};
+use super::elf::{Doomed, Ident, Image, LoadedBy, Malformed};
 use super::format;
 use super::place::{Opened, Purpose, Unopened};
 use super::problem::{Fault, Problem, Role};
@@ -222,7 +222,7 @@ fn check_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Resul
         );
     }
     let length = opened.length;
-    let refused = |malformed| Fault::NoLoader(malformed.to_string(), Errno::ELIBBAD);
+    let refused = |malformed: Malformed| Fault::NoLoader(malformed.to_string(), Errno::ELIBBAD);
     let image = Image::read(opened.file(), arch, by).map_err(refused)?;
     let doomed = if ident.is_program() {
         image.doom(length, page_size())
