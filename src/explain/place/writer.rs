@@ -64,8 +64,8 @@ mod tests {
             ("0100000", false),
             ("0100001", true),
             ("0100002", true),
-            ("010100001", true),
-            ("012000000", false),
+            ("02100001", true),
+            ("012100001", false),
             ("", false),
         ] {
             let info = format!("pos:\t0\nflags:\t{flags}\nmnt_id:\t21\n");
