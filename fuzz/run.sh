@@ -21,5 +21,5 @@ RUSTFLAGS="${flags[*]}" cargo build --quiet --release --manifest-path fuzz/Cargo
   --target-dir "${CARGO_TARGET_DIR:-target}/fuzz" --bin "$target"
 mkdir -p "build/fuzz/$target"
 "${CARGO_TARGET_DIR:-target}/fuzz/$host/release/$target" -max_total_time="$seconds" -max_len=8192 -timeout=5 \
-  -rss_limit_mb=512 -artifact_prefix="build/fuzz/$target-" -print_final_stats=1 -verbosity=0 \
+  -rss_limit_mb=512 -artifact_prefix="build/fuzz/$target-" -print_final_stats=1 -verbosity=0 -print_funcs=0 \
   "build/fuzz/$target" "fuzz/corpus/$target"

@@ -8,21 +8,24 @@
 //! and `load_elf_image` in QEMU's `linux-user/elfload.c` (tried with 10.0).
 
 use std::ffi::OsString;
-use std::fmt;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use binfmt_magic::arch::{ARCHES, Arch, Class, Endian};
+use binfmt_magic::arch::{Arch, Class, Endian};
 use goblin::container::{Container, Ctx};
-use goblin::elf::header::{ET_CORE, ET_DYN, ET_EXEC, ET_REL, header32, header64};
+use goblin::elf::header::{ET_DYN, header32, header64};
 use goblin::elf::program_header::{PT_GNU_PROPERTY, PT_INTERP, PT_LOAD};
 use goblin::elf::{Elf, Header, ProgramHeader};
-use nix::errno::Errno;
 
 use super::WINDOW;
 
+mod fault;
+mod ident;
 mod property;
+
+pub use fault::{Doomed, Malformed};
+pub use ident::Ident;
 
 /// How many bytes of program headers the kernel takes (`load_elf_phdrs`).
 const HEADERS: u64 = 0x1_0000;
@@ -36,220 +39,6 @@ pub enum LoadedBy {
     Kernel,
     /// QEMU's user emulator.
     Emulator,
-}
-
-/// What the start of an ELF file says of the rest. Numbers are as they stand there, whatever they mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ident {
-    /// `e_ident[EI_CLASS]`
-    pub class: u8,
-    /// `e_ident[EI_DATA]`
-    pub data: u8,
-    /// `e_ident[EI_OSABI]`
-    pub os_abi: u8,
-    /// `e_type`, in the byte order that it states; little-endian if that is none.
-    pub kind: u16,
-    /// `e_machine`, likewise.
-    pub machine: u16,
-    /// `e_flags`, likewise.
-    pub flags: u32,
-}
-
-impl Ident {
-    /// Reads the start of a file; zeros stand for what is missing. `None`: no ELF file.
-    #[must_use]
-    pub fn read(head: &[u8]) -> Option<Self> {
-        let byte = |at: usize| head.get(at).copied().unwrap_or(0);
-        let is_big = byte(5) == Endian::Big as u8;
-        let half = |at| {
-            let half = u16::from_le_bytes([byte(at), byte(at + 1)]);
-            if is_big { half.swap_bytes() } else { half }
-        };
-        let word = |at| {
-            let word = u32::from_le_bytes([byte(at), byte(at + 1), byte(at + 2), byte(at + 3)]);
-            if is_big { word.swap_bytes() } else { word }
-        };
-        let flags_at = if byte(4) == Class::Elf64 as u8 {
-            48
-        } else {
-            36
-        };
-        head.starts_with(b"\x7fELF").then(|| Self {
-            class: byte(4),
-            data: byte(5),
-            os_abi: byte(7),
-            kind: half(16),
-            machine: half(18),
-            flags: word(flags_at),
-        })
-    }
-
-    /// The architecture, whatever kind of file it is.
-    #[must_use]
-    pub fn arch(&self) -> Option<&'static Arch> {
-        ARCHES.iter().find(|arch| {
-            (arch.class as u8, arch.endian as u8, arch.machine)
-                == (self.class, self.data, self.machine)
-                && (arch.flags ^ self.flags) & arch.distinct_flags == 0
-        })
-    }
-
-    /// Whether it is a program at all, by what it states: executable, or position-independent.
-    #[must_use]
-    pub fn is_program(&self) -> bool {
-        matches!(self.kind, ET_EXEC | ET_DYN)
-    }
-
-    /// What kind of file it states to be.
-    #[must_use]
-    pub fn kind_name(&self) -> &'static str {
-        match self.kind {
-            ET_EXEC => "executable",
-            ET_DYN => "position-independent",
-            ET_REL => "an object file",
-            ET_CORE => "a core dump",
-            _ => "of no known type",
-        }
-    }
-
-    /// The operating system's ABI, as far as files for Linux state one.
-    #[must_use]
-    pub fn os_abi_name(&self) -> String {
-        match self.os_abi {
-            0 => "System V".to_owned(),
-            3 => "GNU/Linux".to_owned(),
-            6 => "Solaris".to_owned(),
-            9 => "FreeBSD".to_owned(),
-            12 => "OpenBSD".to_owned(),
-            65 => "FDPIC".to_owned(),
-            97 => "ARM".to_owned(),
-            other => format!("number {other}"),
-        }
-    }
-
-    /// The machine's name in the gABI, or its number.
-    #[must_use]
-    pub fn machine_name(&self) -> String {
-        match goblin::elf::header::machine_to_str(self.machine) {
-            "UNKNOWN" | "UNKNOWN_EM" | "NONE" => format!("number {}", self.machine),
-            name => name.to_owned(),
-        }
-    }
-}
-
-/// Why a loader refuses a file whose first bytes are fine. Printed, it completes "it …".
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Malformed {
-    /// The file ends within its header.
-    Header,
-    /// The header states a wrong size for itself.
-    HeaderSize(u16),
-    /// The header states a wrong size for a program header.
-    EntrySize(u16),
-    /// It has no program headers, or more than are read.
-    Count(u16),
-    /// The program headers are not within the file.
-    Headers,
-    /// The path of its loader is shorter or longer than a path can be.
-    PathLength(u64),
-    /// The path of its loader is not within the file.
-    PathBeyond,
-    /// The path of its loader lies at an offset that no file has.
-    PathOffset,
-    /// The path of its loader does not end in a NUL.
-    PathEnd,
-    /// It asks for two loaders.
-    Loaders,
-}
-
-impl Malformed {
-    /// What `execve(2)` fails with, where the kernel loads the file.
-    #[must_use]
-    pub fn errno(self) -> Errno {
-        match self {
-            Self::PathBeyond => Errno::EIO,
-            Self::PathOffset => Errno::EINVAL,
-            _ => Errno::ENOEXEC,
-        }
-    }
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Header => f.write_str("is truncated: it ends within its ELF header"),
-            Self::HeaderSize(size) => {
-                write!(f, "has an ELF header that says to be {size} bytes long")
-            }
-            Self::EntrySize(size) => {
-                write!(
-                    f,
-                    "has an ELF header that says that program headers are {size} bytes long"
-                )
-            }
-            Self::Count(count) => {
-                write!(
-                    f,
-                    "has an ELF header that counts {count} program headers, which the kernel does not take"
-                )
-            }
-            Self::Headers => f.write_str("is truncated: its program headers lie beyond its end"),
-            Self::PathLength(length) => {
-                write!(
-                    f,
-                    "asks for a loader (PT_INTERP) by a path of {length} bytes"
-                )
-            }
-            Self::PathBeyond => {
-                f.write_str("is truncated: the path of its loader (PT_INTERP) lies beyond its end")
-            }
-            Self::PathOffset => {
-                f.write_str("has the path of its loader (PT_INTERP) at an impossible offset")
-            }
-            Self::PathEnd => {
-                f.write_str("asks for a loader (PT_INTERP) by a path that does not end in a NUL")
-            }
-            Self::Loaders => f.write_str("asks for two loaders (PT_INTERP)"),
-        }
-    }
-}
-
-/// Why a program that is loaded ends before it does anything. Printed, it completes "it …".
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doomed {
-    /// Nothing of it is to be mapped.
-    NoSegment,
-    /// Some of what is to be mapped lies beyond the file's end.
-    Truncated {
-        /// How long the file must be.
-        needs: u64,
-        /// How long it is.
-        has: u64,
-    },
-    /// A segment's offset and address do not fall on the same place of a page.
-    Unaligned,
-    /// A segment takes more of the file than of the memory.
-    Overfull,
-    /// It is a library, and says nowhere where to begin.
-    NoEntry,
-}
-
-impl fmt::Display for Doomed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoSegment => f.write_str("has no segment to load"),
-            Self::Truncated { needs, has } => {
-                write!(f, "is truncated: {has} of {needs} bytes are there")
-            }
-            Self::Unaligned => f.write_str(
-                "has a segment whose offset and address do not agree with the page size",
-            ),
-            Self::Overfull => {
-                f.write_str("has a segment that is larger in the file than in memory")
-            }
-            Self::NoEntry => f.write_str("is a shared library without an entry point"),
-        }
-    }
 }
 
 /// What of a file is loaded.

@@ -11,7 +11,8 @@ use super::elf::{Doomed, Ident, Image, LoadedBy, Malformed};
 use super::format;
 use super::place::{Opened, Purpose, Unopened};
 use super::problem::{Fault, Problem, Role};
-use super::{Loading, Next, Step, Walk};
+use super::walk::{Next, Walk};
+use super::{Loading, Step};
 use crate::survey::{Failure, Verdict};
 
 /// Where QEMU's emulators look first for what a program asks for (`interp_prefix`, `-L`): by QEMU's own build, and by
@@ -134,7 +135,7 @@ impl Walk<'_> {
             Ok(image) => image,
             Err(malformed) => return problem(Fault::Malformed(malformed, by)),
         };
-        let role = Role::Loader(step.path.clone(), arch, by);
+        let role = Role::Loader(arch, by);
         let wanted = image.loader.as_deref();
         let loader = wanted.map(|path| self.open_loader(path, arch, by));
         let found = loader.as_ref().and_then(|loader| loader.as_ref().ok());
