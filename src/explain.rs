@@ -2,7 +2,7 @@
 //!
 //! Follows the kernel from file to file: the handlers of `binfmt_misc` are asked first, then `#!`, then ELF, and for the
 //! interpreter that comes of it all begins again. Each step is the kernel's own decision, taken from the same bytes; whether a
-//! handler works is not decided here but seen, by the probes of [`crate::survey`]. Nothing is executed, nothing changed.
+//! handler works is not decided here but seen, by the probes of [`crate::survey`]. The file itself is not executed.
 //!
 //! Rests on `exec_binprm` and `search_binary_handler` in Linux's `fs/exec.c`, `fs/binfmt_misc.c` (which puts itself at
 //! the head of the list), `fs/binfmt_script.c` and `fs/binfmt_elf.c`.
@@ -76,7 +76,9 @@ pub struct Step {
     pub head: Vec<u8>,
     /// The entries that match it.
     pub handlers: Handlers,
-    /// Of an ELF file that is loaded, by the kernel or an emulator: how.
+    /// Whether a handler takes it that is out of sight: that of the host of a user namespace.
+    pub unseen: bool,
+    /// Of a program, by whomever it would be loaded: how.
     pub loading: Option<Loading>,
 }
 
@@ -117,6 +119,8 @@ pub enum Note {
     Relative(PathBuf),
     /// The handler's interpreter is looked up where the program runs, so that containers do not find it.
     NotPinned(OsString),
+    /// The program states to need this level of its architecture, and the other is what runs here.
+    Level(u8, u8),
 }
 
 impl fmt::Display for Note {
@@ -136,6 +140,10 @@ impl fmt::Display for Note {
                 f,
                 "{} is looked for from the directory of whoever starts the script",
                 shown(path.as_os_str())
+            ),
+            Self::Level(needs, has) => write!(
+                f,
+                "it says that it needs level v{needs}, and level v{has} is what runs here: it may end by SIGILL"
             ),
             Self::NotPinned(entry) => write!(
                 f,

@@ -9,10 +9,11 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use super::elf::{Doomed, Ident, Image, LoadedBy, Malformed};
 use super::format;
+use super::libc::Libc;
 use super::place::{Opened, Purpose, Unopened};
 use super::problem::{Fault, Problem, Role};
 use super::walk::{Next, Walk};
-use super::{Loading, Step};
+use super::{Loading, Note, Step};
 use crate::survey::{Failure, Verdict};
 
 /// Where QEMU's emulators look first for what a program asks for (`interp_prefix`, `-L`): by QEMU's own build, and by
@@ -34,7 +35,7 @@ pub(super) enum Emulated {
 impl Walk<'_> {
     /// `None`: `entry` is not known as the handler of an architecture's programs, so that no probe went through it.
     pub(super) fn emulated(
-        &self,
+        &mut self,
         entry: &Entry,
         step: &mut Step,
         opened: &mut Opened,
@@ -60,7 +61,12 @@ impl Walk<'_> {
     }
 
     /// An ELF file that no entry takes.
-    pub(super) fn by_machine(&self, ident: Ident, step: &mut Step, opened: &mut Opened) -> Next {
+    pub(super) fn by_machine(
+        &mut self,
+        ident: Ident,
+        step: &mut Step,
+        opened: &mut Opened,
+    ) -> Next {
         if let Some((arch, level)) = self.native(step).filter(|_| is_native_program(&step.head)) {
             let problem = self.load(arch, LoadedBy::Kernel, level, step, opened);
             return problem.map_or(Next::Ends(None), |problem| Next::Loader(Box::new(problem)));
@@ -83,8 +89,8 @@ impl Walk<'_> {
             Verdict::Fails(failure @ (Failure::NoHandler | Failure::SwitchedOff { .. })) => {
                 Next::Ends(Some(Fault::Foreign(arch, failure.clone())))
             }
-            // a handler out of sight: that of the host of a user namespace
             Verdict::Works { .. } if entry.is_none() && !standing.is_native() => {
+                step.unseen = true;
                 complaint.map_or(Next::Ends(None), |problem| Next::Loader(Box::new(problem)))
             }
             Verdict::Fails(failure) if entry.is_none() => {
@@ -122,7 +128,7 @@ impl Walk<'_> {
 
     /// What whoever loads it has to say of it, and of its loader.
     fn load(
-        &self,
+        &mut self,
         arch: &'static Arch,
         by: LoadedBy,
         level: u8,
@@ -153,8 +159,15 @@ impl Walk<'_> {
         if let Some(doomed) = image.doom(length, page_size()) {
             return problem(Fault::Doomed(doomed, by));
         }
-        let lacks = (image.level > level).then_some(Fault::Level(arch, image.level, level));
-        lacks.and_then(problem)
+        if image.level <= level {
+            return None;
+        }
+        // nobody else looks at what a program states: the rest is tried and may succeed
+        if wanted.is_some_and(|loader| Libc::of(loader) == Libc::Glibc) {
+            return problem(Fault::Level(arch, image.level, level));
+        }
+        self.notes.push(Note::Level(image.level, level));
+        None
     }
 
     /// The loader, open. QEMU looks in its sysroots before it takes the path as it is.

@@ -37,7 +37,7 @@ pub(super) struct Walk<'a> {
     /// Whether the file at hand is one that an entry has pinned.
     pinned: bool,
     steps: Vec<Step>,
-    notes: Vec<Note>,
+    pub(super) notes: Vec<Note>,
 }
 
 impl<'a> Walk<'a> {
@@ -109,6 +109,7 @@ impl<'a> Walk<'a> {
             content,
             head,
             handlers,
+            unseen: false,
             loading: None,
         };
         let (next, complaint) = match step.handlers.taker.clone() {

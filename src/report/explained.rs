@@ -70,7 +70,7 @@ pub struct ExplainedStep {
     pub argument: Option<String>,
     /// Who takes it: `kernel`, `handler` or `nobody`.
     pub taken_by: &'static str,
-    /// The entry that takes it.
+    /// The entry that takes it; `null` for a handler too that is out of sight, that of the host of a user namespace.
     pub handler: Option<Matching>,
     /// Entries that would, were there not a newer one.
     pub shadowed: Vec<Matching>,
@@ -163,6 +163,7 @@ impl ExplainedStep {
             argument: line.and_then(|line| line.argument.as_deref()).map(text),
             taken_by: match (&step.handlers.taker, line, loading) {
                 (Some(_), ..) => "handler",
+                _ if step.unseen => "handler",
                 (None, Some(_), _) => "kernel",
                 (None, _, Some(loading)) if loading.native => "kernel",
                 _ => "nobody",

@@ -55,10 +55,11 @@ fn write_step(out: &mut dyn Write, step: &ExplainedStep) -> io::Result<()> {
             &format!("{interpreter}{}", argument.unwrap_or_default()),
         )?;
     }
-    let taken = step
-        .handler
-        .as_ref()
-        .map_or_else(|| step.taken_by.to_owned(), matching);
+    let taken = match (&step.handler, step.taken_by) {
+        (Some(entry), _) => matching(entry),
+        (None, "handler") => "a handler out of sight, the host's".to_owned(),
+        (None, other) => other.to_owned(),
+    };
     fact(out, "taken by", &taken)?;
     for (entries, why) in [(&step.shadowed, "older"), (&step.disabled, "switched off")] {
         for entry in entries {
