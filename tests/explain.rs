@@ -13,7 +13,6 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use binfmt_magic::arch::Arch;
 use elf::{ET_CORE, ET_REL, Program};
@@ -248,7 +247,7 @@ fn truncated_programs_are_told_from_whole_ones() {
     for length in [1, 3, 4, 20, 51, 63, 64, 100] {
         let path = lab.make(&format!("cut{length}"), &whole[..length]);
         let output = lab.ends(&length.to_string(), &path, Fails(Errno::ENOEXEC));
-        if length >= 20 {
+        if length >= 4 {
             output.ends_saying(&["truncated"]);
         }
     }
@@ -379,11 +378,11 @@ fn remedies_are_commands_that_help() {
     lab.ends("chmod", &path, Runs);
 }
 
+/// A call that blocks is ended by the harness, with a status of its own.
 #[test]
 fn what_is_no_file_is_refused_at_once() {
     let lab = Lab::new();
     let path = |name: &str| lab.path(name);
-    let started = Instant::now();
     mkfifo(&path("pipe"), Mode::from_bits_truncate(0o755)).unwrap();
     let _socket = UnixListener::bind(path("socket")).unwrap();
     fs::set_permissions(path("socket"), PermissionsExt::from_mode(0o755)).unwrap();
@@ -415,10 +414,6 @@ fn what_is_no_file_is_refused_at_once() {
         .ends_saying(&["device"]);
     let long = "a".repeat(300);
     lab.ends("a long name", &path(&long), Fails(Errno::ENAMETOOLONG));
-    assert!(
-        started.elapsed() < Duration::from_secs(30),
-        "something blocked"
-    );
 }
 
 #[test]

@@ -34,13 +34,20 @@ fn read_shebang(bytes: &[u8]) {
 
 fn read_elf(bytes: &[u8]) {
     if let Some(ident) = Ident::read(bytes) {
-        let _ = (ident.arch(), ident.kind_name(), ident.machine_name(), ident.os_abi_name());
+        let _ = (
+            ident.arch(),
+            ident.kind_name(),
+            ident.machine_name(),
+            ident.os_abi_name(),
+        );
     }
     for arch in ARCHES.iter().filter_map(|name| Arch::by_qemu(name)) {
         for by in [LoadedBy::Kernel, LoadedBy::Emulator] {
             match Image::read(&mut Cursor::new(bytes), arch, by) {
                 Ok(image) => {
-                    let _ = image.doom(bytes.len() as u64, 4096).map(|doomed| doomed.to_string());
+                    let _ = image
+                        .doom(bytes.len() as u64, 4096)
+                        .map(|doomed| doomed.to_string());
                     assert!((1..=4).contains(&image.level));
                     let path = image.loader.unwrap_or_default();
                     assert!(path.as_os_str().len() < 4096);

@@ -191,3 +191,56 @@ fn read_at(file: &mut (impl Read + Seek), offset: u64, length: u64) -> Option<Ve
     file.take(length).read_to_end(&mut bytes).ok()?;
     (bytes.len() as u64 == length).then_some(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use binfmt_magic::arch::ARCHES;
+    use binfmt_magic::probe;
+
+    use super::*;
+
+    const BOTH: [LoadedBy; 2] = [LoadedBy::Kernel, LoadedBy::Emulator];
+
+    #[test]
+    fn every_probe_is_a_static_program_of_its_row() {
+        for arch in &ARCHES {
+            let file = probe::elf(arch);
+            let ident = Ident::read(&file).unwrap();
+            assert_eq!(ident.arch().map(|arch| arch.qemu), Some(arch.qemu));
+            assert!(ident.is_program(), "{}", arch.qemu);
+            for by in BOTH {
+                let image = Image::read(&mut Cursor::new(&file), arch, by).unwrap();
+                assert_eq!((&image.loader, image.level), (&None, 1), "{}", arch.qemu);
+                assert!(!image.is_position_independent(), "{}", arch.qemu);
+                assert_eq!(image.doom(file.len() as u64, 4096), None, "{}", arch.qemu);
+            }
+        }
+    }
+
+    #[test]
+    fn a_probe_that_is_cut_is_truncated_wherever_that_is() {
+        for arch in &ARCHES {
+            let file = probe::elf(arch);
+            let header = arch.header().len();
+            for length in 0..file.len() {
+                for by in BOTH {
+                    let image = Image::read(&mut Cursor::new(&file[..length]), arch, by);
+                    let row = format!("{} at {length}", arch.qemu);
+                    match image {
+                        Err(malformed) if length < header => {
+                            assert_eq!(malformed, Malformed::Header, "{row}");
+                        }
+                        Err(malformed) => assert_eq!(malformed, Malformed::Headers, "{row}"),
+                        Ok(image) => {
+                            let (needs, has) = (file.len() as u64, length as u64);
+                            let doomed = image.doom(has, 4096);
+                            assert_eq!(doomed, Some(Doomed::Truncated { needs, has }), "{row}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

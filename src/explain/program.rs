@@ -19,6 +19,8 @@ use crate::survey::{Failure, Verdict};
 /// Where QEMU's emulators look first for what a program asks for (`interp_prefix`, `-L`): by QEMU's own build, and by
 /// Debian's since 2025.
 const SYSROOTS: [&str; 2] = ["/usr/gnemul/qemu-", "/etc/qemu-binfmt/"];
+/// How many bytes tell kind and machine.
+const DECISIVE: usize = 20;
 /// Where pages have another size, the kernel says so.
 const USUAL_PAGE: u64 = 4096;
 
@@ -71,6 +73,10 @@ impl Walk<'_> {
             let problem = self.load(arch, LoadedBy::Kernel, level, step, opened);
             return problem.map_or(Next::Ends(None), |problem| Next::Loader(Box::new(problem)));
         }
+        if step.head.len() < DECISIVE {
+            let fault = Fault::Malformed(Malformed::Header, LoadedBy::Kernel);
+            return Next::Ends(Some(fault));
+        }
         if !ident.is_program() {
             return Next::Ends(Some(Fault::NotAProgram(ident.kind_name())));
         }
@@ -86,14 +92,13 @@ impl Walk<'_> {
         let complaint = self.load(arch, LoadedBy::Emulator, level, step, opened);
         let entry = standing.handler.as_ref().map(|entry| entry.name.clone());
         match &standing.verdict {
-            Verdict::Fails(failure @ (Failure::NoHandler | Failure::SwitchedOff { .. })) => {
-                Next::Ends(Some(Fault::Foreign(arch, failure.clone())))
-            }
             Verdict::Works { .. } if entry.is_none() && !standing.is_native() => {
                 step.unseen = true;
                 complaint.map_or(Next::Ends(None), |problem| Next::Loader(Box::new(problem)))
             }
-            Verdict::Fails(failure) if entry.is_none() => {
+            Verdict::Fails(failure)
+                if entry.is_none() || matches!(failure, Failure::SwitchedOff { .. }) =>
+            {
                 Next::Ends(Some(Fault::Foreign(arch, failure.clone())))
             }
             _ => Next::Ends(Some(Fault::NotTaken(arch, entry))),
