@@ -78,6 +78,8 @@ pub struct Step {
     pub handlers: Handlers,
     /// Whether a handler takes it that is out of sight: that of the host of a user namespace.
     pub unseen: bool,
+    /// Whether the probes have shown that handler to work; `None` where they do not go through it.
+    pub works: Option<bool>,
     /// Of a program, by whomever it would be loaded: how.
     pub loading: Option<Loading>,
 }

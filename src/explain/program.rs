@@ -93,7 +93,7 @@ impl Walk<'_> {
         let entry = standing.handler.as_ref().map(|entry| entry.name.clone());
         match &standing.verdict {
             Verdict::Works { .. } if entry.is_none() && !standing.is_native() => {
-                step.unseen = true;
+                (step.unseen, step.works) = (true, Some(true));
                 complaint.map_or(Next::Ends(None), |problem| Next::Loader(Box::new(problem)))
             }
             Verdict::Fails(failure)

@@ -110,6 +110,7 @@ impl<'a> Walk<'a> {
             head,
             handlers,
             unseen: false,
+            works: None,
             loading: None,
         };
         let (next, complaint) = match step.handlers.taker.clone() {
@@ -138,8 +139,14 @@ impl<'a> Walk<'a> {
         let onward = || next(interpreter.clone(), role.clone());
         match self.emulated(entry, step, opened) {
             None => (onward(), None),
-            Some(Emulated::Fails(fault)) => (Next::Ends(Some(fault)), None),
-            Some(Emulated::Works(complaint)) => (Next::Ends(None), complaint),
+            Some(Emulated::Fails(fault)) => {
+                step.works = Some(false);
+                (Next::Ends(Some(fault)), None)
+            }
+            Some(Emulated::Works(complaint)) => {
+                step.works = Some(true);
+                (Next::Ends(None), complaint)
+            }
             Some(Emulated::NotPinned(complaint)) => {
                 self.notes.push(Note::NotPinned(entry.name.clone()));
                 (onward(), complaint)

@@ -72,6 +72,8 @@ pub struct ExplainedStep {
     pub taken_by: &'static str,
     /// The entry that takes it; `null` for a handler too that is out of sight, that of the host of a user namespace.
     pub handler: Option<Matching>,
+    /// Whether programs run through it, as the probes have shown; `null` where they do not go through it.
+    pub handler_works: Option<bool>,
     /// Entries that would, were there not a newer one.
     pub shadowed: Vec<Matching>,
     /// Entries that would, were they switched on.
@@ -169,6 +171,7 @@ impl ExplainedStep {
                 _ => "nobody",
             },
             handler: step.handlers.taker.as_ref().map(Matching::from),
+            handler_works: step.works,
             shadowed: step.handlers.shadowed.iter().map(Matching::from).collect(),
             disabled: step.handlers.disabled.iter().map(Matching::from).collect(),
             bytes: verbose.then(|| bytes(step, arch)),

@@ -60,7 +60,12 @@ fn write_step(out: &mut dyn Write, step: &ExplainedStep) -> io::Result<()> {
         (None, "handler") => "a handler out of sight, the host's".to_owned(),
         (None, other) => other.to_owned(),
     };
-    fact(out, "taken by", &taken)?;
+    let works = match step.handler_works {
+        Some(true) => ", which works",
+        Some(false) => ", which does not work",
+        None => "",
+    };
+    fact(out, "taken by", &format!("{taken}{works}"))?;
     for (entries, why) in [(&step.shadowed, "older"), (&step.disabled, "switched off")] {
         for entry in entries {
             fact(out, "not by", &format!("{}: {why}", matching(entry)))?;

@@ -1,7 +1,7 @@
 //! The start of an ELF file, by which everybody decides what it is.
 
 use binfmt_magic::arch::{ARCHES, Arch, Class, Endian};
-use goblin::elf::header::{ET_CORE, ET_DYN, ET_EXEC, ET_REL};
+use goblin::elf::header::{EM_NONE, ET_CORE, ET_DYN, ET_EXEC, ET_REL, machine_to_str};
 
 /// What the start of an ELF file says of the rest. Numbers are as they stand there, whatever they mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,9 +95,51 @@ impl Ident {
     /// The machine's name in the gABI, or its number.
     #[must_use]
     pub fn machine_name(&self) -> String {
-        match goblin::elf::header::machine_to_str(self.machine) {
-            "UNKNOWN" | "UNKNOWN_EM" | "NONE" => format!("number {}", self.machine),
-            name => name.to_owned(),
+        let swapped = || machine_name(self.machine.swap_bytes());
+        match (machine_name(self.machine), self.machine) {
+            (Some(name), _) => name.to_owned(),
+            (None, number) => match swapped() {
+                Some(name) => format!("number {number}, which is {name} in the other byte order"),
+                None => format!("number {number}"),
+            },
+        }
+    }
+}
+
+fn machine_name(machine: u16) -> Option<&'static str> {
+    let name = machine_to_str(machine);
+    let is_known = name != "EM_UNKNOWN" && machine != EM_NONE;
+    is_known.then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_are_named_as_well_as_may_be() {
+        for (class, data, machine, arch, name) in [
+            (2, 1, [0x3e, 0], Some("x86_64"), "X86_64"),
+            (2, 2, [0, 0xb7], Some("aarch64_be"), "AARCH64"),
+            (2, 1, [0xf7, 0], None, "BPF"),
+            (
+                2,
+                1,
+                [0, 0x3e],
+                None,
+                "number 15872, which is X86_64 in the other byte order",
+            ),
+            (2, 1, [0xfe, 0xfe], None, "number 65278"),
+            (2, 1, [0, 0], None, "number 0"),
+            (1, 1, [0x3e, 0], None, "X86_64"),
+        ] {
+            let mut head = b"\x7fELF".to_vec();
+            head.extend([class, data]);
+            head.resize(18, 0);
+            head.extend(machine);
+            let ident = Ident::read(&head).unwrap();
+            let found = ident.arch().map(|arch| arch.qemu);
+            assert_eq!((found, ident.machine_name().as_str()), (arch, name));
         }
     }
 }
