@@ -55,6 +55,9 @@ pub struct Cli {
     /// Also take over from, or remove, handlers that are not QEMU's
     #[arg(long)]
     pub force: bool,
+    /// Leave handlers that work as they are, even if their emulator is another than that to be installed
+    #[arg(long, conflicts_with = "reset")]
+    pub keep: bool,
     /// Honour setuid bits of foreign programs (flag C) [default: yes]
     #[arg(
         long,

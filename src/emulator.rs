@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,11 +22,11 @@ use goblin::elf::{Elf, ProgramHeader};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::runner::{BOUND, NOT_STARTED};
+use crate::runner::{NotStarted, Other};
 use crate::wording::{cause, errno_of};
 
 /// How much of the file is read: the headers of every emulator are in its first page.
-const HEAD: u64 = 4096;
+pub(crate) const HEAD: u64 = 4096;
 /// How long an emulator may take to print its version.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -113,23 +113,71 @@ impl fmt::Display for EmulatorError {
 
 impl std::error::Error for EmulatorError {}
 
-/// Looks at the file without running it: an executable, static, complete ELF program of this host.
+/// Opens the file after a look at it without running it: an executable, static, complete ELF program of this host.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-pub fn inspect(path: &Path) -> Result<(), EmulatorError> {
+pub fn open(path: &Path) -> Result<File, EmulatorError> {
     look(path).map_err(|unfit| EmulatorError {
         path: path.to_owned(),
         unfit,
     })
 }
 
-/// Runs `path --version` and returns QEMU's version: `10.0.13`.
+/// Runs the emulator at `path` and returns QEMU's version.
 ///
 /// # Errors
-/// Those of [`Asked::version`] and [`Asked::answer`].
-pub fn version(path: &Path) -> Result<String, EmulatorError> {
-    Asked::version(path)?.answer()
+/// When it cannot be opened, and those of [`Asked::version`] and [`Asked::answer`].
+pub fn version(path: &Path) -> Result<Version, EmulatorError> {
+    let file = File::open(path).map_err(|error| refused(path, error))?;
+    Asked::version(path, &file)?.answer()
+}
+
+fn refused(path: &Path, error: io::Error) -> EmulatorError {
+    EmulatorError {
+        path: path.to_owned(),
+        unfit: Unfit::Refused(error),
+    }
+}
+
+/// What an emulator says it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Version {
+    /// QEMU's: `10.0.13`.
+    pub number: String,
+    /// Whoever built it adds: `Debian 1:10.0.13+ds-0+deb13u1`.
+    pub package: Option<String>,
+}
+
+impl Version {
+    /// `qemu-aarch64 version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)`
+    fn parse(text: &str) -> Option<Self> {
+        let (_, after) = text.lines().next()?.split_once(" version ")?;
+        let (number, rest) = after.split_once(' ').unwrap_or((after, ""));
+        let package = rest
+            .trim()
+            .strip_prefix('(')
+            .and_then(|rest| rest.strip_suffix(')'));
+        number
+            .starts_with(|c: char| c.is_ascii_digit())
+            .then(|| Self {
+                number: number.to_owned(),
+                package: package.map(str::to_owned),
+            })
+    }
+
+    /// The parts of the number, to tell older from newer. What is no number counts as nought.
+    #[must_use]
+    pub fn order(&self) -> Vec<u32> {
+        let parts = self.number.split(['.', '-', '+', '~']);
+        parts.map(|part| part.parse().unwrap_or(0)).collect()
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.number)
+    }
 }
 
 /// An emulator that was started to print its version. Several can be under way at once.
@@ -141,23 +189,20 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Starts `path --version`.
+    /// Starts `file` with `--version`; `path` is how messages call it.
     ///
     /// # Errors
-    /// [`Unfit::Refused`] when the system does not start it.
-    pub fn version(path: &Path) -> Result<Self, EmulatorError> {
-        let mut command = Command::new("/proc/self/exe");
-        command.arg(BOUND).arg(std::process::id().to_string());
-        command
-            .arg(path)
-            .arg("--version")
-            .env_clear()
-            .stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let child = command.spawn().map_err(|error| EmulatorError {
-            path: path.to_owned(),
-            unfit: Unfit::Refused(error),
-        })?;
+    /// [`Unfit::Refused`] when no process can be started.
+    pub fn version(path: &Path, file: &File) -> Result<Self, EmulatorError> {
+        let start = || {
+            let mut command = Other::Stdin("--version").command();
+            command.stdin(file.try_clone()?);
+            command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+        };
+        let child = start().map_err(|error| refused(path, error))?;
         let (path, deadline) = (path.to_owned(), Instant::now() + LIMIT);
         Ok(Self {
             path,
@@ -166,14 +211,14 @@ impl Asked {
         })
     }
 
-    /// Waits for what it prints: `10.0.13`.
+    /// Waits for what it prints.
     ///
     /// # Errors
     /// [`Unfit::Broken`] when it does not end by itself and well, or says nothing of a version.
-    pub fn answer(mut self) -> Result<String, EmulatorError> {
+    pub fn answer(mut self) -> Result<Version, EmulatorError> {
         let text = self.text();
         let version = text.and_then(|text| {
-            let version = parse_version(&text).map(str::to_owned);
+            let version = Version::parse(&text);
             version.ok_or_else(|| Unfit::Broken("it prints no version".to_owned()))
         });
         version.map_err(|unfit| EmulatorError {
@@ -183,12 +228,16 @@ impl Asked {
     }
 
     fn text(&mut self) -> Result<String, Unfit> {
-        let stdout = self.child.stdout.take().ok_or(Unfit::NotAFile)?;
+        let pipes = (self.child.stdout.take(), self.child.stderr.take());
+        let (Some(stdout), Some(stderr)) = pipes else {
+            return Err(Unfit::Broken("it was asked before".to_owned()));
+        };
         let text = read_until(stdout, self.deadline).map_err(Unfit::Refused)?;
+        let complaint = read_until(stderr, self.deadline).map_err(Unfit::Refused)?;
         loop {
             match self.child.try_wait().map_err(Unfit::Refused)? {
                 Some(status) if status.success() => return Ok(text),
-                Some(status) => return Err(why_not(&text, status)),
+                Some(status) => return Err(why_not(&complaint, status)),
                 None if Instant::now() >= self.deadline => {
                     return Err(Unfit::Broken("--version does not end".to_owned()));
                 }
@@ -208,27 +257,27 @@ impl Drop for Asked {
 }
 
 /// What kept it from printing its version: it could not be started, or it failed.
-fn why_not(text: &str, status: ExitStatus) -> Unfit {
-    let refused = text
-        .strip_prefix(NOT_STARTED)
-        .and_then(|errno| errno.trim().parse().ok());
-    match refused {
-        Some(errno) => Unfit::Refused(io::Error::from_raw_os_error(errno)),
+fn why_not(complaint: &str, status: ExitStatus) -> Unfit {
+    if let Some(errno) = NotStarted::read(complaint) {
+        return Unfit::Refused(errno.into());
+    }
+    match complaint.lines().next_back() {
+        Some(last) => Unfit::Broken(format!("--version ends with {status}, saying: {last}")),
         None => Unfit::Broken(format!("--version ends with {status}")),
     }
 }
 
 /// Reads to the end, or to the deadline, or as much as a version can be.
-fn read_until(mut stdout: ChildStdout, deadline: Instant) -> io::Result<String> {
+fn read_until(mut pipe: impl Read + AsFd, deadline: Instant) -> io::Result<String> {
     let mut text = Vec::new();
     let mut chunk = [0; 1024];
     while text.len() < 4 * chunk.len() {
         let left = deadline.saturating_duration_since(Instant::now());
         let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        if poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)], left)? == 0 {
+        if poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], left)? == 0 {
             break;
         }
-        match stdout.read(&mut chunk)? {
+        match pipe.read(&mut chunk)? {
             0 => break,
             length => text.extend(&chunk[..length]),
         }
@@ -236,16 +285,7 @@ fn read_until(mut stdout: ChildStdout, deadline: Instant) -> io::Result<String> 
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// `qemu-aarch64 version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)` → `10.0.13`
-fn parse_version(text: &str) -> Option<&str> {
-    let (_, after) = text.lines().next()?.split_once(" version ")?;
-    let version = after.split(' ').next()?;
-    version
-        .starts_with(|c: char| c.is_ascii_digit())
-        .then_some(version)
-}
-
-fn look(path: &Path) -> Result<(), Unfit> {
+fn look(path: &Path) -> Result<File, Unfit> {
     let metadata = path.metadata().map_err(|e| match e.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Unfit::Missing,
         _ => Unfit::Refused(e),
@@ -258,10 +298,10 @@ fn look(path: &Path) -> Result<(), Unfit> {
     }
     let mut head = Vec::new();
     let file = File::open(path).map_err(Unfit::Refused)?;
-    file.take(HEAD)
-        .read_to_end(&mut head)
-        .map_err(Unfit::Refused)?;
-    check_head(&head, metadata.len())
+    let mut start = (&file).take(HEAD);
+    start.read_to_end(&mut head).map_err(Unfit::Refused)?;
+    check_head(&head, metadata.len())?;
+    Ok(file)
 }
 
 /// `head` is the start of a file of `length` bytes.
@@ -299,7 +339,7 @@ fn check_head(head: &[u8], length: u64) -> Result<(), Unfit> {
 }
 
 /// The program headers, if `head` reaches that far.
-fn segments(head: &[u8]) -> Option<Vec<ProgramHeader>> {
+pub(crate) fn segments(head: &[u8]) -> Option<Vec<ProgramHeader>> {
     let header = Elf::parse_header(head).ok()?;
     let (container, size) = if header.e_ident[4] == Class::Elf64 as u8 {
         (Container::Big, header64::SIZEOF_EHDR)

@@ -15,6 +15,7 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::platform::Selection;
 use binfmt_magic::rule::Flags;
 
+use crate::emulator::Version;
 use crate::survey::Survey;
 use crate::table::Table;
 use crate::trial;
@@ -39,6 +40,8 @@ pub struct Order {
     pub reset: bool,
     /// Take over from a translator that is not QEMU's and works.
     pub force: bool,
+    /// Leave handlers that work as they are.
+    pub keep: bool,
 }
 
 /// How one platform came to be in place.
@@ -64,12 +67,21 @@ pub enum Outcome {
     /// Registered, and a program has run.
     Installed {
         /// QEMU's version.
-        version: String,
+        version: Version,
+        /// The emulator that was pinned before, if that was another one.
+        former: Option<Former>,
         /// Processor time of one start, in microseconds.
         micros: u64,
         /// Entries that it took the place of.
         replaced: Vec<OsString>,
     },
+}
+
+/// The emulator that a handler had before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Former {
+    /// Its version, if it said one.
+    pub version: Option<Version>,
 }
 
 /// What became of one architecture.

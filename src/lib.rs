@@ -4,9 +4,9 @@
 //! From the bottom up, each module using only those before it:
 //!
 //! - the kernel: [`wording`], [`namespace`], [`anchor`], [`table`], [`mount`], [`runner`];
-//! - the emulators' files: [`emulator`];
-//! - policy, which returns values and prints nothing: [`survey`], [`trial`], [`install`], [`uninstall`], [`list`],
-//!   [`export`], [`explain`];
+//! - the emulators' files: [`emulator`], [`identity`];
+//! - policy, which returns values and prints nothing: [`survey`], [`status`], [`trial`], [`install`], [`uninstall`],
+//!   [`list`], [`export`], [`explain`];
 //! - the edge: [`report`] (the public JSON), [`text`], [`cli`], [`streams`], [`session`] and [`run`](mod@run). Only
 //!   the last two print, and only the last knows exit codes.
 
@@ -15,6 +15,7 @@ pub mod cli;
 pub mod emulator;
 pub mod explain;
 pub mod export;
+pub mod identity;
 pub mod install;
 pub mod list;
 pub mod mount;
@@ -23,6 +24,7 @@ pub mod report;
 pub mod run;
 pub mod runner;
 pub mod session;
+pub mod status;
 pub mod streams;
 pub mod survey;
 pub mod table;

@@ -49,8 +49,8 @@ pub fn list(survey: &Survey, dir: &Path, prefix: &str) -> Vec<Listed> {
                     Verdict::Works { .. } => None,
                 },
             },
-            _ => match emulator::inspect(&dir.join(arch.interpreter_name(prefix))) {
-                Ok(()) => Available::Emulator,
+            _ => match emulator::open(&dir.join(arch.interpreter_name(prefix))) {
+                Ok(_) => Available::Emulator,
                 Err(error) => Available::No(error),
             },
         };

@@ -8,7 +8,9 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 use serde::Serialize;
 
+use crate::identity::Place;
 use crate::list::{Available, Listed};
+use crate::status::{Emulator, Examined};
 use crate::survey::{Failure, Standing, Survey, Verdict};
 
 mod explained;
@@ -70,10 +72,53 @@ pub struct PlatformHealth {
     pub flags: Option<String>,
     /// That entry's interpreter.
     pub interpreter: Option<String>,
-    /// Whether a program sees the `argv[0]` that its caller chose.
+    /// Whether a program sees the `argv[0]` that its caller chose: what flag P amounts to.
     pub argv0: Option<bool>,
+    /// Whether a setuid program gets its owner's privilege: what flag C amounts to. `null` where that is not to be seen.
+    pub setuid: Option<bool>,
     /// Processor time of one start, in microseconds.
     pub start_us: Option<u64>,
+    /// The file that the kernel runs programs through. `null` where it is the kernel itself, or `unseen` says why not.
+    pub emulator: Option<EmulatorFile>,
+    /// Why that file is not to be seen.
+    pub unseen: Option<String>,
+    /// Enabled entries that would take its programs, were `entry` not newer; the newest first.
+    pub shadowed: Vec<String>,
+}
+
+/// The very file that runs programs, which may long have gone from its path.
+#[derive(Debug, Serialize)]
+pub struct EmulatorFile {
+    /// QEMU's version, asked of that file.
+    pub version: Option<String>,
+    /// What its builder adds to that.
+    pub package: Option<String>,
+    /// Why it says no version.
+    pub mute: Option<String>,
+    /// GNU build id, in hexadecimal digits.
+    pub build_id: Option<String>,
+    /// SHA-256, in hexadecimal digits.
+    pub sha256: Option<String>,
+    /// Bytes.
+    pub size: u64,
+    /// Its path, as its own mount namespace knew it.
+    pub path: String,
+    /// What has become of that path.
+    pub place: PlaceName,
+}
+
+/// [`Place`], in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlaceName {
+    /// The file is there.
+    Present,
+    /// It has been deleted.
+    Deleted,
+    /// Another file is there.
+    Replaced,
+    /// It is, or was, in a container or another mount namespace.
+    Elsewhere,
 }
 
 /// An entry that is no platform's handler.
@@ -127,38 +172,23 @@ fn platforms(standing: &Standing) -> Vec<String> {
 }
 
 impl Health {
-    /// The health of `arches`, or of whatever is native or has a handler.
+    /// The health of the platforms that were `examined`; `others`: with the entries that belong to none.
     #[must_use]
-    pub fn new(survey: &Survey, arches: Option<&[&Arch]>) -> Self {
-        let asked = |s: &&Standing| match arches {
-            Some(arches) => arches.iter().any(|arch| arch.qemu == s.arch.qemu),
-            None => s.is_known() && !(s.is_native() && s.arch.platforms().is_empty()),
-        };
+    pub fn new(survey: &Survey, examined: &[Examined<'_>], others: bool) -> Self {
         let Status {
             supported,
             emulators,
         } = Status::from(survey);
         let used = |entry: &Entry| {
-            survey
-                .standings
-                .iter()
-                .any(|s| s.handler.as_ref().is_some_and(|h| h.name == entry.name))
+            let mut handlers = survey.standings.iter().filter_map(|s| s.handler.as_ref());
+            handlers.any(|handler| handler.name == entry.name)
         };
-        let others = survey
-            .entries
-            .iter()
-            .filter(|e| arches.is_none() && !used(e))
-            .map(Other::from);
-        let platforms = survey
-            .standings
-            .iter()
-            .filter(asked)
-            .map(PlatformHealth::from);
+        let entries = survey.entries.iter().filter(|e| others && !used(e));
         Self {
             supported,
             emulators,
-            platforms: platforms.collect(),
-            others: others.collect(),
+            platforms: examined.iter().map(PlatformHealth::from).collect(),
+            others: entries.map(Other::from).collect(),
         }
     }
 
@@ -170,8 +200,9 @@ impl Health {
     }
 }
 
-impl From<&Standing> for PlatformHealth {
-    fn from(standing: &Standing) -> Self {
+impl From<&Examined<'_>> for PlatformHealth {
+    fn from(examined: &Examined<'_>) -> Self {
+        let standing = examined.standing;
         let handler = standing.handler.as_ref();
         let (state, failure, argv0, start_us) = match &standing.verdict {
             Verdict::Works { argv0, micros, .. } => {
@@ -201,7 +232,50 @@ impl From<&Standing> for PlatformHealth {
             flags: handler.map(|h| format!("{}{}", h.flags, h.unknown_flags)),
             interpreter: handler.and_then(interpreter),
             argv0,
+            setuid: standing.setuid,
             start_us,
+            emulator: examined
+                .emulator
+                .as_ref()
+                .and_then(|emulator| Some(emulator.as_ref().ok()?.into())),
+            unseen: examined
+                .emulator
+                .as_ref()
+                .and_then(|emulator| emulator.as_ref().err().cloned()),
+            shadowed: examined
+                .shadowed
+                .iter()
+                .map(|entry| entry.name.to_string_lossy().into_owned())
+                .collect(),
+        }
+    }
+}
+
+impl From<&Emulator> for EmulatorFile {
+    fn from(emulator: &Emulator) -> Self {
+        let identity = &emulator.identity;
+        let version = emulator
+            .version
+            .as_ref()
+            .and_then(|version| version.as_ref().ok());
+        let mute = emulator
+            .version
+            .as_ref()
+            .map(|version| version.as_ref().err().map(ToString::to_string));
+        Self {
+            version: version.map(ToString::to_string),
+            package: version.and_then(|version| version.package.clone()),
+            mute: mute.unwrap_or_else(|| Some("it is not QEMU's".to_owned())),
+            build_id: identity.build_id.clone(),
+            sha256: emulator.sha256.clone(),
+            size: identity.size,
+            path: identity.path.to_string_lossy().into_owned(),
+            place: match identity.place {
+                Place::Present => PlaceName::Present,
+                Place::Deleted => PlaceName::Deleted,
+                Place::Replaced => PlaceName::Replaced,
+                Place::Elsewhere => PlaceName::Elsewhere,
+            },
         }
     }
 }

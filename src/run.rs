@@ -13,7 +13,6 @@ use crate::emulator;
 use crate::runner;
 use crate::session::{Session, Wrong};
 use crate::streams::Streams;
-use crate::wording::errno_of;
 
 /// Everything asked for is in place.
 const DONE: u8 = 0;
@@ -28,9 +27,10 @@ pub fn run(args: Vec<OsString>, environment: &Environment, streams: &mut Streams
         let served = runner::serve(&args[2..], &mut *streams.out);
         return report(served.map(|()| None), "", streams);
     }
-    if args.get(1).is_some_and(|arg| arg == runner::BOUND) {
-        let errno = errno_of(&runner::become_bound(&args[2..])) as i32;
-        let _ = writeln!(streams.out, "{}{errno}", runner::NOT_STARTED);
+    if args.get(1).is_some_and(|arg| arg == runner::BECOME) {
+        let Err(not_started) = runner::become_other(&args[2..]);
+        // as it is: who reads it is no terminal
+        let _ = write!(streams.err, "{not_started}");
         return NOT_DONE;
     }
     let cli = match Cli::try_parse_from(accept_single_dash(args)) {

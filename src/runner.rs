@@ -1,36 +1,44 @@
-//! Running probes through the kernel, all at once, and saying what came of each.
+//! Running probes through the kernel, all at once, and saying what came of each and which file the kernel ran.
 //!
 //! The work is done by this same program, started again with a hidden first argument ([`VERB`]): that process takes a
-//! mount namespace and an empty root directory for itself, writes the probes there and starts them. Because the root
-//! is empty, a probe that runs proves its interpreter pinned (flag F); where no such root is to be had, the entry's
-//! flags must do. Because everything happens in that process's own namespaces, nothing is left behind, however it ends.
+//! mount namespace for itself, writes the probes into an empty directory there, and starts each with that as its root.
+//! Because the root is empty, a probe that runs proves its interpreter pinned (flag F); where no such root is to be had,
+//! the entry's flags must do. Because everything happens in that process's own namespaces, nothing is left behind,
+//! however it ends.
+//!
+//! Each probe is held by `ptrace(2)` between `execve` and its first instruction. Then `/proc/PID/exe` is the very file
+//! that the kernel runs for it: of a handler, the pinned interpreter, whoever registered it and whatever has become of
+//! its path.
 //!
 //! Which answer a probe must give is [`binfmt_magic::probe`]'s; what the answer means for a platform is
 //! [`crate::survey`]'s.
 
 use std::ffi::OsStr;
-use std::fs::Metadata;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use binfmt_magic::arch::Arch;
 
+mod answer;
+mod become_other;
 mod root;
 mod serve;
 
-pub use serve::{become_bound, serve};
+use answer::{Answer, Shown};
+pub(crate) use become_other::Other;
+pub use become_other::{NotStarted, become_other};
+pub use serve::serve;
 
 /// First argument of the process that runs probes. Not part of the command line.
 pub const VERB: &str = "--run-probes";
 
-/// First argument of a process that becomes another program, and ends with the process whose number comes second.
-/// Not part of the command line either.
-pub const BOUND: &str = "--bound-to";
-
-/// What such a process prints before the errno, if it cannot become the program.
-pub const NOT_STARTED: &str = "\0errno ";
+/// First argument of a process that becomes another program, and ends with its parent. Not part of the command line
+/// either.
+pub const BECOME: &str = "--become";
 
 /// What the names of entries begin with that take [`mark`]ed probes only.
 pub const TRIAL: &str = "binfmt-trial-";
@@ -46,8 +54,20 @@ pub fn is_trial(name: &OsStr) -> bool {
 pub struct Job {
     /// The architecture.
     pub arch: &'static Arch,
-    /// Whether the probe is [`mark`]ed, so that only a trial entry takes it.
-    pub marked: bool,
+    /// In which form.
+    pub form: Form,
+}
+
+/// In which form a probe is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As it is.
+    Plain,
+    /// [`mark`]ed, so that only a trial entry takes it.
+    Marked,
+    /// Setuid, and ended before its first instruction: whether it has its owner's privilege shows whether the handler
+    /// honours credentials (flag C).
+    Setuid,
 }
 
 /// What came of starting one probe.
@@ -61,94 +81,33 @@ pub enum Outcome {
     TimedOut,
     /// The kernel did not start it: an errno of `execve(2)`.
     Refused(i32),
+    /// Of [`Form::Setuid`]: whether it had its owner's privilege; `None` where no file can be given to another owner, or
+    /// the kernel ignores the bit of a process that is held.
+    Setuid(Option<bool>),
 }
 
 /// The outcome of one [`Job`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Run {
     /// What came of it.
     pub outcome: Outcome,
     /// Processor time of one start, in microseconds.
     pub micros: u64,
-    /// The file that the kernel ran: of a handler, its pinned interpreter. `None` where that was not to be seen.
-    pub interpreter: Option<FileId>,
+    /// The file that the kernel ran for it.
+    pub ran: Ran,
     /// What the emulator complained of on stderr; the last few kilobytes.
     pub complaint: String,
 }
 
-/// Which file this is, as far as its inode tells. Copies of one file on different file systems, such as the layers of
-/// two containers from one image, have size and time in common.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileId {
-    size: u64,
-    modified: i64,
-}
-
-impl From<&Metadata> for FileId {
-    fn from(metadata: &Metadata) -> Self {
-        Self {
-            size: metadata.size(),
-            modified: metadata.mtime(),
-        }
-    }
-}
-
-impl Run {
-    fn refused(errno: i32) -> Self {
-        let (outcome, complaint) = (Outcome::Refused(errno), String::new());
-        Self {
-            outcome,
-            micros: 0,
-            interpreter: None,
-            complaint,
-        }
-    }
-
-    /// Six fields, each ended by a NUL: kind, its number, time, size and time of the interpreter, complaint.
-    fn to_fields(&self) -> String {
-        let (kind, number) = match self.outcome {
-            Outcome::Exited(status) => ("exited", status),
-            Outcome::Killed(signal) => ("killed", signal),
-            Outcome::TimedOut => ("timed out", 0),
-            Outcome::Refused(errno) => ("refused", errno),
-        };
-        let file = self
-            .interpreter
-            .map(|file| format!("{}\0{}", file.size, file.modified));
-        let file = file.unwrap_or_else(|| "\0".to_owned());
-        let complaint = self.complaint.replace('\0', " ");
-        format!("{kind}\0{number}\0{}\0{file}\0{complaint}\0", self.micros)
-    }
-
-    fn parse_all(answer: &str) -> Option<Vec<Self>> {
-        let fields: Vec<&str> = answer.split_terminator('\0').collect();
-        fields.chunks(6).map(Self::parse).collect()
-    }
-
-    fn parse(fields: &[&str]) -> Option<Self> {
-        let [kind, number, micros, size, modified, complaint] = fields else {
-            return None;
-        };
-        let number = number.parse().ok()?;
-        let outcome = match *kind {
-            "exited" => Outcome::Exited(number),
-            "killed" => Outcome::Killed(number),
-            "timed out" => Outcome::TimedOut,
-            "refused" => Outcome::Refused(number),
-            _ => return None,
-        };
-        let interpreter = match (size.parse(), modified.parse()) {
-            (Ok(size), Ok(modified)) => Some(FileId { size, modified }),
-            _ => None,
-        };
-        let (micros, complaint) = (micros.parse().ok()?, (*complaint).to_owned());
-        Some(Self {
-            outcome,
-            micros,
-            interpreter,
-            complaint,
-        })
-    }
+/// The file that the kernel ran for a probe.
+#[derive(Debug, Clone)]
+pub enum Ran {
+    /// The probe itself, so no handler's; or nothing at all.
+    Itself,
+    /// An interpreter. Open, so that it can be read, started and compared even if it has no path any more.
+    Interpreter(Arc<File>),
+    /// It could not be seen; why.
+    Unseen(String),
 }
 
 /// Marks a probe, or the magic that is to match nothing but marked probes, in the padding of `e_ident` (gABI, figure
@@ -169,22 +128,84 @@ pub fn run(jobs: &[Job]) -> Result<Vec<Run>> {
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
-    let words = jobs
-        .iter()
-        .map(|job| format!("{}{}", if job.marked { "+" } else { "" }, job.arch.qemu));
-    let output = Command::new("/proc/self/exe")
-        .arg(VERB)
-        .args(words)
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot start /proc/self/exe to run the probes; are /proc and /dev/null there?")?;
-    if !output.status.success() {
-        let reason = String::from_utf8_lossy(&output.stderr);
-        bail!("cannot run the probes: {}", reason.trim_end());
+    let mut server = Server::start(jobs)?;
+    let answers: Option<Vec<Answer>> = jobs.iter().map(|_| server.answer()).collect();
+    let Some(answers) = answers else {
+        bail!("cannot run the probes: {}", server.excuse());
+    };
+    Ok(answers
+        .into_iter()
+        .map(|answer| server.run_of(answer))
+        .collect())
+}
+
+/// The process that runs probes. Once it has answered it keeps open what it has found, until it is dropped.
+struct Server {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Server {
+    fn start(jobs: &[Job]) -> Result<Self> {
+        let mut child = Command::new("/proc/self/exe")
+            .arg(VERB)
+            .args(jobs.iter().map(answer::word))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start /proc/self/exe to run the probes; is /proc mounted?")?;
+        let stdout = child.stdout.take().context("a pipe that was asked for")?;
+        let answers = BufReader::new(stdout);
+        Ok(Self { child, answers })
     }
-    let answer = String::from_utf8_lossy(&output.stdout);
-    let runs = Run::parse_all(&answer).filter(|runs| runs.len() == jobs.len());
-    runs.context("cannot read what the probes answered")
+
+    fn answer(&mut self) -> Option<Answer> {
+        let mut fields = [const { String::new() }; answer::FIELDS];
+        for field in &mut fields {
+            let mut bytes = Vec::new();
+            self.answers.read_until(0, &mut bytes).ok()?;
+            (bytes.pop() == Some(0)).then_some(())?;
+            *field = String::from_utf8_lossy(&bytes).into_owned();
+        }
+        Answer::parse(&fields)
+    }
+
+    /// Why it gave no answer.
+    fn excuse(&mut self) -> String {
+        let mut reason = String::new();
+        let stderr = self.child.stderr.as_mut();
+        let read = stderr.and_then(|stderr| stderr.read_to_string(&mut reason).ok());
+        match read {
+            Some(1..) => reason.trim_end().to_owned(),
+            _ => "their process ended, or made no sense".to_owned(),
+        }
+    }
+
+    fn run_of(&self, answer: Answer) -> Run {
+        let ran = match answer.ran {
+            Shown::Itself => Ran::Itself,
+            Shown::Unseen(why) => Ran::Unseen(why),
+            Shown::Open(fd) => match File::open(format!("/proc/{}/fd/{fd}", self.child.id())) {
+                Ok(file) => Ran::Interpreter(Arc::new(file)),
+                Err(error) => Ran::Unseen(crate::wording::cause(&error)),
+            },
+        };
+        Run {
+            outcome: answer.outcome,
+            micros: answer.micros,
+            ran,
+            complaint: answer.complaint,
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // whatever it started ends with it; fails only for one that has been waited for
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 #[cfg(test)]
@@ -192,29 +213,6 @@ mod tests {
     use binfmt_magic::probe;
 
     use super::*;
-
-    #[test]
-    fn answers_survive_the_way_between_the_processes() {
-        let run = |outcome, complaint: &str| Run {
-            outcome,
-            micros: 4100,
-            interpreter: complaint.is_empty().then_some(FileId {
-                size: 9,
-                modified: -1,
-            }),
-            complaint: complaint.to_owned(),
-        };
-        let runs = [
-            run(Outcome::Exited(81), ""),
-            run(Outcome::Killed(11), "two\nlines"),
-            run(Outcome::TimedOut, "ünïcode"),
-            run(Outcome::Refused(8), ""),
-        ];
-        let answer: String = runs.iter().map(Run::to_fields).collect();
-        assert_eq!(Run::parse_all(&answer).unwrap(), runs);
-        assert_eq!(Run::parse_all(&answer[..answer.len() - 3]), None);
-        assert_eq!(Run::parse_all("exited\0many\0\x31\0\0"), None);
-    }
 
     #[test]
     fn the_mark_is_no_magic_of_any_architecture() {

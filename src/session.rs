@@ -16,6 +16,7 @@ use crate::export::export;
 use crate::list::list;
 use crate::mount::{self, MountPoint};
 use crate::report::{Architecture, Health, Status, write_json};
+use crate::status::examine;
 use crate::streams::Streams;
 use crate::survey::{Survey, Verdict};
 use crate::text;
@@ -119,9 +120,13 @@ impl<'a> Session<'a> {
         if let Some(list) = self.uninstall.take() {
             self.uninstall(&list, streams)?;
         }
-        let survey = match self.install.take() {
-            Some(selection) => self.install(selection, streams)?,
-            None => Survey::take(mount::for_looking(&self.at)?.as_ref())?,
+        let installed = match self.install.take() {
+            Some(selection) => Some(self.install(selection, streams)?),
+            None => None,
+        };
+        let survey = match installed {
+            Some(survey) if !self.shows_health() => survey,
+            _ => self.survey()?,
         };
         if let Some(dir) = &self.cli.export {
             self.export(&survey, dir, streams);
@@ -135,6 +140,18 @@ impl<'a> Session<'a> {
             0 => last,
             more => format!("{last} (and {more} more, above)"),
         }))
+    }
+
+    fn survey(&self) -> Result<Survey> {
+        let table = mount::for_looking(&self.at)?;
+        if self.shows_health() {
+            return Survey::take_closely(table.as_ref());
+        }
+        Survey::take(table.as_ref())
+    }
+
+    fn shows_health(&self) -> bool {
+        !self.cli.list && (self.cli.status.is_some() || self.cli.format == Some(Format::Text))
     }
 
     fn uninstall(&mut self, list: &str, streams: &mut Streams) -> Result<()> {
@@ -229,8 +246,7 @@ impl<'a> Session<'a> {
                 _ => text::write_list(streams.out, &listed, streams.colour),
             };
         }
-        let asked = self.cli.status.is_some();
-        if !asked && self.cli.format != Some(Format::Text) {
+        if !self.shows_health() {
             return write_json(streams.out, &Status::from(survey));
         }
         let known = ARCHES
@@ -240,8 +256,10 @@ impl<'a> Session<'a> {
             .status
             .as_ref()
             .map(|selection| selection.arches(known));
-        let health = Health::new(survey, arches.as_deref());
-        if asked {
+        let json = self.cli.format == Some(Format::Json);
+        let examined = examine(survey, arches.as_deref(), json);
+        let health = Health::new(survey, &examined, arches.is_none());
+        if self.cli.status.is_some() {
             self.judge(&health);
             if let Some(selection) = self.status.clone() {
                 self.check_levels(&selection, survey);

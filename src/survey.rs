@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs::File;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -14,7 +15,7 @@ use binfmt_magic::probe::{self, Reading};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use crate::runner::{self, FileId, Job, Outcome, Run, is_trial, mark};
+use crate::runner::{self, Form, Job, Outcome, Ran, Run, is_trial, mark};
 use crate::table::Table;
 
 /// What one architecture's probe showed.
@@ -62,8 +63,11 @@ pub struct Standing {
     pub arch: &'static Arch,
     /// The entry that takes its programs: of all that match and are switched on the newest; if none is, one that is off.
     pub handler: Option<Entry>,
-    /// The file that the kernel ran, if that was to be seen: of a handler, its pinned interpreter.
-    pub interpreter: Option<FileId>,
+    /// The file that the kernel ran: of a handler, its pinned interpreter.
+    pub ran: Ran,
+    /// Whether the handler gives setuid programs their owner's privilege (flag C at work), if that was looked at and
+    /// to be seen.
+    pub setuid: Option<bool>,
     /// What the probe showed.
     pub verdict: Verdict,
 }
@@ -85,52 +89,15 @@ impl Survey {
     /// # Errors
     /// When the table cannot be read or probes cannot be run at all.
     pub fn take(table: Option<&Table>) -> Result<Self> {
-        let mut entries = table.map(Table::entries).transpose()?.unwrap_or_default();
-        entries.retain(|entry| !is_trial(&entry.name));
-        let enabled = table.map_or(Ok(true), Table::enabled)?;
-        let handler_of = |arch: &Arch| {
-            let header = arch.header();
-            let mut takers = entries
-                .iter()
-                .filter(|e| e.takes(&header, OsStr::new(arch.qemu)));
-            takers.next().filter(|_| enabled)
-        };
-        let worth =
-            |arch: &&Arch| table.is_none() || may_be_native(arch) || handler_of(arch).is_some();
-        let arches = ARCHES.iter().filter(worth);
-        let jobs: Vec<Job> = arches
-            .map(|arch| Job {
-                arch,
-                marked: false,
-            })
-            .collect();
-        let mut runs = jobs.iter().zip(runner::run(&jobs)?).peekable();
-        let standings = ARCHES.iter().map(|arch| {
-            let handler = handler_of(arch);
-            let run = runs.next_if(|(job, _)| job.arch.qemu == arch.qemu);
-            let interpreter = run.as_ref().and_then(|(_, run)| run.interpreter);
-            let verdict = run.map_or(Verdict::Fails(Failure::NoHandler), |(_, run)| {
-                Verdict::of(arch, handler.map(|entry| entry.flags.fix_binary), run)
-            });
-            let dormant = || entries.iter().find(|entry| takes(entry, arch));
-            let (handler, verdict) = match (handler.or_else(dormant), verdict) {
-                (Some(entry), Verdict::Fails(Failure::NoHandler)) => {
-                    let table = table.filter(|_| !enabled);
-                    let table = table.map(|table| table.path().join("status"));
-                    (Some(entry), Verdict::Fails(Failure::SwitchedOff { table }))
-                }
-                (_, verdict) => (handler, verdict),
-            };
-            let handler = handler.cloned();
-            Standing {
-                arch,
-                handler,
-                interpreter,
-                verdict,
-            }
-        });
-        let standings = standings.collect();
-        Ok(Self { entries, standings })
+        Sight::of(table)?.survey(false)
+    }
+
+    /// The same, and starts each handler once more to see what it does with credentials.
+    ///
+    /// # Errors
+    /// Those of [`Survey::take`].
+    pub fn take_closely(table: Option<&Table>) -> Result<Self> {
+        Sight::of(table)?.survey(true)
     }
 
     /// The standing of `arch`.
@@ -141,6 +108,103 @@ impl Survey {
     pub fn of(&self, arch: &Arch) -> &Standing {
         let found = self.standings.iter().find(|s| s.arch.qemu == arch.qemu);
         found.expect("a survey covers every architecture")
+    }
+}
+
+/// What the table shows before anything has run.
+struct Sight<'a> {
+    table: Option<&'a Table>,
+    entries: Vec<Entry>,
+    enabled: bool,
+}
+
+impl<'a> Sight<'a> {
+    fn of(table: Option<&'a Table>) -> Result<Self> {
+        let mut entries = table.map(Table::entries).transpose()?.unwrap_or_default();
+        entries.retain(|entry| !is_trial(&entry.name));
+        let enabled = table.map_or(Ok(true), Table::enabled)?;
+        Ok(Self {
+            table,
+            entries,
+            enabled,
+        })
+    }
+
+    fn handler_of(&self, arch: &Arch) -> Option<&Entry> {
+        let header = arch.header();
+        let mut entries = self.entries.iter().filter(|_| self.enabled);
+        entries.find(|entry| entry.takes(&header, OsStr::new(arch.qemu)))
+    }
+
+    fn survey(self, closely: bool) -> Result<Survey> {
+        let worth = |arch: &&Arch| {
+            self.table.is_none() || may_be_native(arch) || self.handler_of(arch).is_some()
+        };
+        let arches: Vec<&'static Arch> = ARCHES.iter().filter(worth).collect();
+        let job = |form| move |arch: &&'static Arch| Job { arch, form };
+        let mut jobs: Vec<Job> = arches.iter().map(job(Form::Plain)).collect();
+        if closely {
+            jobs.extend(arches.iter().map(job(Form::Setuid)));
+        }
+        let mut runs = runner::run(&jobs)?;
+        let privileged = privileges(&jobs, &runs);
+        runs.truncate(arches.len());
+        let mut runs = arches.iter().zip(runs).peekable();
+        let standings = ARCHES.iter().map(|arch| {
+            let run = runs.next_if(|(ran, _)| ran.qemu == arch.qemu);
+            let setuid = privileged.iter().find(|(of, _)| of.qemu == arch.qemu);
+            let setuid = setuid.map(|(_, privileged)| *privileged);
+            self.standing(arch, run.map(|(_, run)| run), setuid)
+        });
+        let standings = standings.collect();
+        Ok(Survey {
+            standings,
+            entries: self.entries,
+        })
+    }
+
+    fn standing(&self, arch: &'static Arch, run: Option<Run>, setuid: Option<bool>) -> Standing {
+        let handler = self.handler_of(arch);
+        let pinned = handler.map(|entry| entry.flags.fix_binary);
+        let no_handler = Verdict::Fails(Failure::NoHandler);
+        let verdict = run
+            .as_ref()
+            .map_or(no_handler, |run| Verdict::of(arch, pinned, run));
+        let dormant = || self.entries.iter().find(|entry| takes(entry, arch));
+        let (handler, verdict) = match (handler.or_else(dormant), verdict) {
+            (Some(entry), Verdict::Fails(Failure::NoHandler)) => {
+                let table = self.table.filter(|_| !self.enabled);
+                let table = table.map(|table| table.path().join("status"));
+                (Some(entry), Verdict::Fails(Failure::SwitchedOff { table }))
+            }
+            (_, verdict) => (handler, verdict),
+        };
+        Standing {
+            arch,
+            handler: handler.cloned(),
+            ran: run.map_or(Ran::Itself, |run| run.ran),
+            setuid: setuid.filter(|_| handler.is_some()),
+            verdict,
+        }
+    }
+}
+
+/// Which architectures' setuid programs had their owner's privilege. Nothing can be said where not even the host's own
+/// have it: a process that is held by one without privilege, or that may get no new ones.
+fn privileges(jobs: &[Job], runs: &[Run]) -> Vec<(&'static Arch, bool)> {
+    let seen = jobs
+        .iter()
+        .zip(runs)
+        .filter_map(|(job, run)| match run.outcome {
+            Outcome::Setuid(Some(privileged)) => Some((job.arch, privileged)),
+            _ => None,
+        });
+    let seen: Vec<_> = seen.collect();
+    let own = |(arch, privileged): &(&Arch, bool)| may_be_native(arch) && *privileged;
+    if seen.iter().any(own) {
+        seen
+    } else {
+        Vec::new()
     }
 }
 
@@ -157,10 +221,20 @@ impl Standing {
         self.works() || self.handler.is_some()
     }
 
-    /// Whether the kernel runs them without a handler, as far as handlers are in sight.
+    /// Whether the kernel runs them without a handler, in sight or not.
     #[must_use]
     pub fn is_native(&self) -> bool {
-        self.works() && self.handler.is_none() && may_be_native(self.arch)
+        let through_nothing = !matches!(self.ran, Ran::Interpreter(_));
+        self.works() && self.handler.is_none() && through_nothing && may_be_native(self.arch)
+    }
+
+    /// The file that its programs run through, if one was seen.
+    #[must_use]
+    pub fn interpreter(&self) -> Option<&File> {
+        match &self.ran {
+            Ran::Interpreter(file) => Some(file),
+            _ => None,
+        }
     }
 }
 
@@ -192,11 +266,12 @@ pub fn native_among(entries: &[Entry]) -> Result<Vec<&'static Arch>> {
     let arches = ARCHES
         .iter()
         .filter(|arch| may_be_native(arch) && !taken(arch));
-    let jobs: Vec<Job> = arches.map(|arch| Job { arch, marked: true }).collect();
+    let form = Form::Marked;
+    let jobs: Vec<Job> = arches.map(|arch| Job { arch, form }).collect();
     let runs = runner::run(&jobs)?;
     let verdicts = jobs
         .iter()
-        .zip(runs)
+        .zip(&runs)
         .map(|(job, run)| (job.arch, Verdict::of(job.arch, None, run)));
     let ran = verdicts.filter(|(_, verdict)| matches!(verdict, Verdict::Works { .. }));
     Ok(ran.map(|(arch, _)| arch).collect())
@@ -205,8 +280,8 @@ pub fn native_among(entries: &[Entry]) -> Result<Vec<&'static Arch>> {
 impl Verdict {
     /// What `run` of the probe of `arch` shows. `pinned`: whether its handler has flag F, if it has a handler.
     #[must_use]
-    pub fn of(arch: &Arch, pinned: Option<bool>, run: Run) -> Self {
-        let (complaint, micros) = (run.complaint, run.micros);
+    pub fn of(arch: &Arch, pinned: Option<bool>, run: &Run) -> Self {
+        let (complaint, micros) = (run.complaint.clone(), run.micros);
         let reading = match run.outcome {
             Outcome::Exited(status) => probe::read(arch, status),
             _ => Reading::Wrong,
@@ -235,7 +310,7 @@ impl Failure {
         match outcome {
             Outcome::Exited(status) => Self::WrongAnswer(status, complaint),
             Outcome::Killed(signal) => Self::Killed(signal, complaint),
-            Outcome::TimedOut => Self::TimedOut(complaint),
+            Outcome::TimedOut | Outcome::Setuid(_) => Self::TimedOut(complaint),
             Outcome::Refused(errno) => match (Errno::from_raw(errno), pinned) {
                 (Errno::ENOEXEC, None) => Self::NoHandler,
                 (Errno::ENOENT, Some(false)) => Self::NotPinned,

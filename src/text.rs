@@ -1,19 +1,23 @@
 //! For people: the facts of [`crate::report`] in aligned columns, colour for the state where the reader is a terminal;
 //! and the line that stderr gets for each platform.
 
+use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::io::{self, Write};
 
 use binfmt_magic::arch::Arch;
 
+use crate::emulator::Version;
 use crate::install;
-use crate::report::{Architecture, Health, State};
+use crate::report::Architecture;
 use crate::uninstall::{self, Removal};
 use crate::wording::{printable, shown};
 
 mod explained;
+mod health;
 
 pub use explained::write_explained;
+pub use health::write_health;
 
 /// `uninstalling: aarch64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.
 #[must_use]
@@ -71,17 +75,48 @@ fn describe(arch: &Arch, outcome: &install::Outcome) -> String {
         Outcome::Installed {
             version,
             micros,
+            former,
             replaced,
         } => {
-            let start = milliseconds(*micros);
-            let replaced = match replaced[..] {
-                [] => String::new(),
-                _ => format!(", replaced {}", join(replaced)),
+            let name = format!("qemu-{}", arch.interpreter);
+            let what = match former {
+                Some(former) => change(&name, former.version.as_ref(), version),
+                None => format!("{name} {version}"),
             };
-            format!(
-                "OK (qemu-{} {version}, {start}{replaced})",
-                arch.interpreter
-            )
+            let start = milliseconds(*micros);
+            let others: Vec<OsString> = replaced
+                .iter()
+                .filter(|other| former.is_none() || **other != *name)
+                .cloned()
+                .collect();
+            let replaced = match others[..] {
+                [] => String::new(),
+                _ => format!(", replaced {}", join(&others)),
+            };
+            format!("OK ({what}, {start}{replaced})")
+        }
+    }
+}
+
+/// `upgraded qemu-aarch64 7.2.19 → 10.0.13`
+fn change(name: &str, former: Option<&Version>, version: &Version) -> String {
+    let Some(former) = former else {
+        return format!("{name} {version} in place of another emulator");
+    };
+    match former.order().cmp(&version.order()) {
+        Ordering::Less => format!("upgraded {name} {former} → {version}"),
+        Ordering::Greater => format!("downgraded {name} {former} → {version}"),
+        Ordering::Equal => {
+            let package = |version: &Version| {
+                let package = version.package.as_ref();
+                package.map_or_else(|| version.to_string(), |package| printable(package))
+            };
+            let (former, version) = (package(former), package(version));
+            if former == version {
+                format!("{name} {version}, another build")
+            } else {
+                format!("rebuilt {name} {former} → {version}")
+            }
         }
     }
 }
@@ -89,64 +124,6 @@ fn describe(arch: &Arch, outcome: &install::Outcome) -> String {
 fn join(names: &[OsString]) -> String {
     let names: Vec<String> = names.iter().map(|name| shown(name)).collect();
     names.join(", ")
-}
-
-/// Writes the table of `--status`.
-///
-/// # Errors
-/// Those of `out`.
-pub fn write_health(out: &mut dyn Write, health: &Health, colour: bool) -> io::Result<()> {
-    let mut rows = vec![row([
-        "PLATFORM",
-        "STATE",
-        "ENTRY",
-        "FLAGS",
-        "ARGV0",
-        "START",
-        "INTERPRETER",
-    ])];
-    for p in &health.platforms {
-        let state = match p.state {
-            State::Native => "native",
-            State::Works => "works",
-            State::Broken => "broken",
-            State::Missing => "missing",
-        };
-        let argv0 = match p.argv0 {
-            Some(true) => "kept",
-            Some(false) => "replaced",
-            None => "-",
-        };
-        let start = p.start_us.map_or_else(|| "-".to_owned(), milliseconds);
-        let (entry, flags) = (
-            p.entry.as_deref().unwrap_or("-"),
-            p.flags.as_deref().unwrap_or("-"),
-        );
-        let last = p
-            .reason
-            .as_deref()
-            .or(p.interpreter.as_deref())
-            .unwrap_or("-");
-        rows.push(row([&p.platform, state, entry, flags, argv0, &start, last]));
-    }
-    write_columns(out, &rows, colour)?;
-    if !health.others.is_empty() {
-        writeln!(out, "\nother entries:")?;
-        let others = health.others.iter().map(|other| {
-            let state = match (other.enabled, other.unknown.is_empty()) {
-                (_, false) => "not understood",
-                (true, true) => "enabled",
-                (false, true) => "disabled",
-            };
-            row([
-                &other.entry,
-                state,
-                other.interpreter.as_deref().unwrap_or("-"),
-            ])
-        });
-        write_columns(out, &others.collect::<Vec<_>>(), false)?;
-    }
-    Ok(())
 }
 
 /// Writes the table of `--list`.

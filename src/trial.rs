@@ -11,7 +11,7 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::{Matcher, Rule};
 
-use crate::runner::{self, Job, TRIAL, is_trial, mark};
+use crate::runner::{self, Form, Job, TRIAL, is_trial, mark};
 use crate::survey::Verdict;
 use crate::table::Table;
 
@@ -27,7 +27,10 @@ pub fn run(table: &Table, candidates: &[(&'static Arch, &Rule)]) -> Result<Vec<R
     let registered: Vec<_> = trials.iter().map(|trial| table.register(trial)).collect();
     let jobs: Vec<Job> = candidates
         .iter()
-        .map(|&(arch, _)| Job { arch, marked: true })
+        .map(|&(arch, _)| Job {
+            arch,
+            form: Form::Marked,
+        })
         .collect();
     let runs = runner::run(&jobs);
     for trial in &trials {
@@ -39,7 +42,7 @@ pub fn run(table: &Table, candidates: &[(&'static Arch, &Rule)]) -> Result<Vec<R
         .zip(&jobs)
         .map(|((registered, run), job)| {
             registered?;
-            Ok(Verdict::of(job.arch, Some(true), run))
+            Ok(Verdict::of(job.arch, Some(true), &run))
         });
     Ok(verdicts.collect())
 }

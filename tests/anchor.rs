@@ -419,6 +419,37 @@ fn a_user_without_privilege_sees_what_runs() {
     assert!(!is_mounted());
 }
 
+/// Only the host's root has another user to give a program to.
+#[test]
+fn what_credentials_amount_to_is_seen() {
+    let Some(machine) = Machine::take() else {
+        return;
+    };
+    let namespace = Namespace::new();
+    namespace.binfmt(&["--install", "arm64"]).ok();
+    namespace
+        .binfmt(&["--install", "riscv64", "--credentials", "no"])
+        .ok();
+    let status = namespace.binfmt(&["--status", "--format", "json"]).ok();
+    let json = status.json();
+    let setuid = |platform: &str| {
+        let platforms = json["platforms"].as_array().unwrap();
+        let found = platforms.iter().find(|p| p["platform"] == platform);
+        found.unwrap()["setuid"].as_bool()
+    };
+    assert_eq!(setuid("linux/arm64"), Some(true), "{status}");
+    assert_eq!(setuid("linux/riscv64"), Some(false), "{status}");
+    let held = namespace.sh(&format!(
+        "setpriv --no-new-privs -- {BINFMT} --status arm64 --format json"
+    ));
+    assert!(
+        held.ok().stdout.contains("\"setuid\": null"),
+        "not to be seen"
+    );
+    namespace.binfmt(&["--uninstall", "all"]).ok();
+    machine.is_clean();
+}
+
 #[test]
 fn a_user_without_privilege_changes_nothing_and_is_told_so() {
     let Some(machine) = Machine::take() else {

@@ -158,6 +158,11 @@ fn credentials_are_the_users_choice() {
     let sudo = format!("run --rm --platform linux/arm64 --user 65534 {image} sudo -n true");
     let asks = machine.docker(&sudo);
     assert!(asks.stderr.contains("password is required"), "{asks}");
+    let setuid = || {
+        let status = machine.privileged("--status arm64 --format json").ok();
+        status.json()["platforms"][0]["setuid"].as_bool()
+    };
+    assert_eq!(setuid(), Some(true), "as it is seen");
     machine
         .privileged("--install arm64 --credentials no")
         .ok()
@@ -167,6 +172,7 @@ fn credentials_are_the_users_choice() {
         unprivileged.stderr.contains("effective uid is not 0"),
         "{unprivileged}"
     );
+    assert_eq!(setuid(), Some(false), "as it is seen");
 }
 
 /// The image that was built here for another machine, by its own tool under emulation.

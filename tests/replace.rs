@@ -100,7 +100,9 @@ fn an_old_emulator_gives_way_to_a_new_one() {
         .says(&format!("installing: arm64 OK (qemu-aarch64 {old}, "));
     host.binfmt(&["--install", "arm64,arm,riscv64,s390x"])
         .ok()
-        .says(&format!("installing: arm64 OK (qemu-aarch64 {new}, "));
+        .says(&format!(
+            "installing: arm64 OK (upgraded qemu-aarch64 {old} → {new}, "
+        ));
     let direct = Host::new();
     direct
         .binfmt(&["--install", "arm64,arm,riscv64,s390x"])
@@ -222,7 +224,8 @@ fn no_program_fails_while_its_handler_is_replaced() {
     let ran: u32 = output.stdout.trim().parse().unwrap();
     assert!(ran > 20, "only {ran} programs ran");
     let said = std::fs::read_to_string(folder.join("said")).unwrap();
-    assert_eq!(said.matches("replaced qemu-aarch64)").count(), 6, "{said}");
+    assert_eq!(said.matches("upgraded qemu-aarch64").count(), 3, "{said}");
+    assert_eq!(said.matches("downgraded qemu-aarch64").count(), 3, "{said}");
 }
 
 /// A translator that works and is not called QEMU.
@@ -384,10 +387,92 @@ fn an_emulator_that_changed_at_its_path_is_replaced() {
         &emulators().join("qemu-aarch64"),
         &folder.join("qemu-aarch64"),
     );
-    install().says(&format!("OK (qemu-aarch64 {}", version(&emulators())));
+    let (old, new) = (version(&old_emulators()), version(&emulators()));
+    install().says(&format!("OK (upgraded qemu-aarch64 {old} → {new}, "));
     install().says("already installed");
     assert_eq!(host.entries(), ["qemu-aarch64"]);
     host.runs_arm64();
+}
+
+#[test]
+fn another_file_of_the_same_bytes_is_the_same_emulator() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    let (emulator, copy) = (
+        emulators().join("qemu-aarch64"),
+        host.scratch().join("copy"),
+    );
+    host.copy(&emulator, &copy);
+    // another file at the path that is registered, as in another container from one image
+    let install = format!(
+        "mount --bind '{}' '{}'; QEMU_BINARY_PATH='{}' '{}' --install arm64",
+        copy.display(),
+        emulator.display(),
+        emulators().display(),
+        harness::BINFMT,
+    );
+    let with_copy = || {
+        host.program("unshare")
+            .args(["--mount", "sh", "-ec", &install])
+            .run()
+    };
+    let table = host.table();
+    with_copy()
+        .ok()
+        .says("arm64 already installed (qemu-aarch64)");
+    assert_eq!(host.table(), table);
+
+    let last = std::fs::metadata(&copy).unwrap().len() - 1;
+    let file = std::fs::OpenOptions::new().write(true).open(&copy).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"!", last).unwrap();
+    drop(file);
+    with_copy().ok().says(", another build, ");
+    with_copy()
+        .ok()
+        .says("arm64 already installed (qemu-aarch64)");
+}
+
+#[test]
+fn what_is_to_be_kept_is_left_as_it_is() {
+    let host = Host::new();
+    let old = host.call(&["--install", "arm64"]);
+    old.emulators(&old_emulators()).run().ok();
+    let table = host.table();
+    host.binfmt(&["--install", "arm64,riscv64", "--keep"])
+        .ok()
+        .says("arm64 already installed (qemu-aarch64, kept: it has another emulator)")
+        .says("riscv64 OK (qemu-riscv64");
+    host.binfmt(&["--uninstall", "riscv64"]).ok();
+    assert_eq!(host.table(), table);
+    host.binfmt(&["--reset", "--keep"]).ends(2);
+}
+
+#[test]
+fn a_program_runs_across_an_upgrade() {
+    let host = Host::new();
+    let install = host.call(&["--install", "arm64"]);
+    install.emulators(&old_emulators()).run().ok();
+    let (folder, busybox) = (host.folder("run", &[]), program("arm64"));
+    let script = format!(
+        "cd '{}'; mkfifo in out; '{}' sh -c 'echo before; read -r line; echo $line $(uname -m)' <in >out & \
+         exec 3>in 4<out; read -r said <&4; echo $said; readlink /proc/$!/exe; '{}' --install arm64 2>&1 >/dev/null; \
+         readlink /proc/$!/exe; echo after >&3; cat <&4; wait $!",
+        folder.display(),
+        busybox.display(),
+        harness::BINFMT,
+    );
+    let command = host.sh(&format!(
+        "export QEMU_BINARY_PATH='{}'; {script}",
+        emulators().display()
+    ));
+    let output = command.ok().stdout;
+    let lines: Vec<&str> = output.lines().collect();
+    let [before, ran, upgraded, runs, after] = lines[..] else {
+        panic!("{output}");
+    };
+    assert_eq!((before, after), ("before", "after aarch64"), "{output}");
+    assert!(upgraded.contains("upgraded qemu-aarch64"), "{output}");
+    assert_eq!(ran, runs, "{output}");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! What is to be done about one architecture, from how it stands.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use binfmt_magic::arch::{ARCHES, Arch};
@@ -9,7 +11,9 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 
 use super::{Order, Outcome};
-use crate::runner::FileId;
+use crate::emulator::Version;
+use crate::identity;
+use crate::runner::Ran;
 use crate::survey::{Standing, Survey, takes};
 use crate::wording::shown;
 
@@ -21,11 +25,13 @@ pub(super) struct Pending {
     pub(super) current: Option<Entry>,
     /// Whether `current` works, so that it must not be disturbed.
     pub(super) works: bool,
-    /// Whether `current` has another file pinned than the one that is at its path now.
-    pub(super) stale: bool,
+    /// The emulator that `current` has pinned, if that is not the one that is to be installed.
+    pub(super) former: Option<Arc<File>>,
     /// Entries that go once this one works: QEMU's for the same programs, and whatever holds the name.
     pub(super) obsolete: Vec<OsString>,
-    pub(super) version: String,
+    /// What each of the two emulators says of itself, once asked.
+    pub(super) version: Version,
+    pub(super) former_version: Option<Version>,
 }
 
 impl Pending {
@@ -86,14 +92,22 @@ pub(super) fn decide(
         if !entry.is_qemu() && !order.force {
             return Ok(Decision::Leave(Outcome::LeftTo { entry: entry_name }));
         }
-        if is_it(entry, &rule) && !is_stale(standing, &rule) {
+        let former = former(standing, &rule);
+        if is_it(entry, &rule) && former.is_none() {
             return Ok(Decision::Leave(Outcome::AlreadyInstalled {
                 entry: entry_name,
                 kept: None,
             }));
         }
-        if entry.is_qemu() && !present && !order.reset {
-            let kept = Some(format!("{} does not exist", rule.interpreter.display()));
+        let kept = match () {
+            () if order.keep && former.is_some() => Some("it has another emulator".to_owned()),
+            () if order.keep => Some("it is made otherwise".to_owned()),
+            () if entry.is_qemu() && !present && !order.reset => {
+                Some(format!("{} does not exist", rule.interpreter.display()))
+            }
+            () => None,
+        };
+        if kept.is_some() {
             return Ok(Decision::Leave(Outcome::AlreadyInstalled {
                 entry: entry_name,
                 kept,
@@ -108,15 +122,16 @@ pub(super) fn decide(
         check_name(survey, arch, &rule.name)?;
     }
     let (current, works) = (handler.cloned(), standing.works());
-    let stale = is_stale(standing, &rule);
+    let former = former(standing, &rule);
     Ok(Decision::Register(Box::new(Pending {
         arch,
         rule,
         current,
         works,
-        stale,
+        former,
         obsolete,
-        version: String::new(),
+        version: Version::default(),
+        former_version: None,
     })))
 }
 
@@ -146,13 +161,15 @@ pub(super) fn is_it(entry: &Entry, rule: &Rule) -> bool {
     entry.name == rule.name && entry.is_made_by(rule)
 }
 
-/// Whether the kernel has another file pinned than the one that is now at the interpreter's path.
-fn is_stale(standing: &Standing, rule: &Rule) -> bool {
-    let there = rule
-        .interpreter
-        .metadata()
-        .map(|metadata| FileId::from(&metadata));
-    matches!((standing.interpreter, there), (Some(pinned), Ok(there)) if pinned != there)
+/// The emulator that the kernel has pinned, if it is not byte for byte the one at the interpreter's path. Where one of
+/// them is not to be had, there is nothing to compare.
+fn former(standing: &Standing, rule: &Rule) -> Option<Arc<File>> {
+    let Ran::Interpreter(pinned) = &standing.ran else {
+        return None;
+    };
+    let there = File::open(&rule.interpreter).ok()?;
+    let same = identity::is_same(pinned, &there).ok()?;
+    (!same).then(|| pinned.clone())
 }
 
 /// QEMU's entries for the programs of `arch` and of no other architecture, and the holder of `name`.

@@ -9,8 +9,8 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 
 use super::decide::{Decision, Pending, decide, is_it, is_stand_in};
-use super::{Item, Order, Outcome};
-use crate::emulator::{self, Asked};
+use super::{Former, Item, Order, Outcome};
+use crate::emulator::{self, Asked, EmulatorError};
 use crate::survey::{Survey, Verdict, native_among, takes};
 use crate::table::Table;
 use crate::trial;
@@ -64,18 +64,20 @@ impl Round {
     }
 
     /// Looks at every emulator and starts it, all at once: a file that does not even print its version is refused
-    /// before the table is touched.
+    /// before the table is touched. What it is to take the place of is asked too.
     pub(super) fn check_emulators(&mut self) {
-        let start = |p: &Pending| emulator::inspect(&p.rule.interpreter);
-        let start = |p: &Pending| start(p).and_then(|()| Asked::version(&p.rule.interpreter));
-        let mut asked: Vec<_> = self.pending.iter().map(start).collect();
+        let mut asked: Vec<_> = self.pending.iter().map(ask).collect();
         asked.reverse();
-        self.sift(|pending| match asked.pop()?.and_then(Asked::answer) {
-            Ok(version) => {
-                pending.version = version;
-                None
+        self.sift(|pending| {
+            let (new, former) = asked.pop()?;
+            pending.former_version = former.and_then(|former| former.answer().ok());
+            match new.and_then(Asked::answer) {
+                Ok(version) => {
+                    pending.version = version;
+                    None
+                }
+                Err(error) => Some(Err(error.into())),
             }
-            Err(error) => Some(Err(error.into())),
         });
     }
 
@@ -104,7 +106,7 @@ impl Round {
                 Err(error) => return Some(Err(error)),
             }
             let current = pending.current.as_ref()?;
-            let same = is_it(current, &pending.rule) && !pending.stale;
+            let same = is_it(current, &pending.rule) && pending.former.is_none();
             same.then(|| {
                 Ok(Outcome::AlreadyInstalled {
                     entry: current.name.clone(),
@@ -183,6 +185,9 @@ impl Round {
                     changed |= !pending.obsolete.is_empty();
                     replace(table, pending).map(|()| Outcome::Installed {
                         version: pending.version.clone(),
+                        former: pending.former.as_ref().map(|_| Former {
+                            version: pending.former_version.clone(),
+                        }),
                         micros: *micros,
                         replaced: pending.obsolete.clone(),
                     })
@@ -250,6 +255,14 @@ fn leftovers(survey: &Survey, arch: &Arch, outcome: &Outcome) -> Vec<OsString> {
     let stand_in = |other: &&Entry| is_stand_in(&other.name, entry) && takes(other, arch);
     let stand_ins = survey.entries.iter().filter(stand_in);
     stand_ins.map(|other| other.name.clone()).collect()
+}
+
+/// Asks the new emulator for its version, and the one that is pinned now.
+fn ask(pending: &Pending) -> (Result<Asked, EmulatorError>, Option<Asked>) {
+    let path = &pending.rule.interpreter;
+    let new = emulator::open(path).and_then(|file| Asked::version(path, &file));
+    let former = pending.former.as_ref();
+    (new, former.and_then(|file| Asked::version(path, file).ok()))
 }
 
 fn register(table: &Table, pending: &Pending) -> Result<()> {

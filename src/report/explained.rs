@@ -62,7 +62,7 @@ pub struct ExplainedStep {
     pub linkage: Option<&'static str>,
     /// Of a dynamic program, the loader that it asks for.
     pub loader: Option<String>,
-    /// Where that loader is, as `binfmt` sees it; `null` if it is not there, or fit for nothing.
+    /// Where that loader is, as `binfmt` sees it; `null` if it is not there.
     pub loader_found: Option<String>,
     /// Of a script, its interpreter.
     pub interpreter: Option<String>,

@@ -1,10 +1,9 @@
 //! The programs of the probes, in an empty root directory with nothing in it but themselves.
 
-use std::env;
 use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -15,14 +14,30 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::chroot;
 
-use super::{Job, mark};
+use super::{Form, Job, mark};
+
+/// Whom the programs of [`Form::Setuid`] belong to: `nobody`, so that their privilege is none.
+pub(super) const OWNER: u32 = 65534;
 
 /// The probes of some jobs, ready to be started.
 pub(super) struct Programs {
-    /// In the order of the jobs, as this process sees them now.
-    pub(super) paths: Vec<PathBuf>,
-    /// What some of the paths lead to.
-    files: Vec<File>,
+    /// In the order of the jobs.
+    pub(super) all: Vec<Program>,
+    /// The root directory to start them in.
+    pub(super) root: PathBuf,
+}
+
+/// One of them.
+pub(super) struct Program {
+    pub(super) job: Job,
+    /// Below the root directory.
+    pub(super) path: PathBuf,
+    /// Device and inode.
+    pub(super) id: (u64, u64),
+    /// Whether it belongs to [`OWNER`] and has the setuid bit.
+    pub(super) given_away: bool,
+    /// What the path leads to, if that is memory.
+    _memory: Option<File>,
 }
 
 impl Programs {
@@ -35,8 +50,8 @@ impl Programs {
     }
 }
 
-/// A tmpfs that nobody else sees becomes the root. It is laid over a directory that is there for certain, since
-/// `binfmt_misc` is mounted below it, and that nothing here needs: not over `/proc` itself, which leads to the probes in
+/// A tmpfs that nobody else sees. It is laid over a directory that is there for certain, since `binfmt_misc` is mounted
+/// below it, and that nothing here needs: not over `/proc` itself, which leads to this program, and to the probes in
 /// memory, should one of these steps be refused.
 fn in_empty_root(jobs: &[Job]) -> Result<Programs> {
     let (proc, root) = (Path::new("/proc"), Path::new("/proc/sys"));
@@ -44,50 +59,63 @@ fn in_empty_root(jobs: &[Job]) -> Result<Programs> {
     if unshare(CloneFlags::CLONE_NEWNS).is_err() {
         own_user_namespace()?;
     }
+    // the probes will do so with another directory: whether that is allowed shows here
+    chroot("/")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(nothing, proc, nothing, private, nothing)?;
-    let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(
         Some("probes"),
         root,
         Some("tmpfs"),
-        quiet,
+        MsFlags::MS_NODEV,
         Some("size=16m,mode=755"),
     )?;
-    let names = jobs.iter().map(|job| {
-        let name = format!("{}{}", job.arch.qemu, if job.marked { "+" } else { "" });
+    let programs = jobs.iter().map(|job| {
+        let name = super::answer::word(job);
         let path = root.join(&name);
         fs::write(&path, program(job))?;
-        fs::set_permissions(&path, Permissions::from_mode(0o755))?;
-        Ok(Path::new("/").join(name))
+        let given_away = job.form == Form::Setuid && chown(&path, Some(OWNER), None).is_ok();
+        let mode = if given_away { 0o4755 } else { 0o755 };
+        fs::set_permissions(&path, Permissions::from_mode(mode))?;
+        let metadata = fs::metadata(&path)?;
+        Ok(Program {
+            job: *job,
+            path: Path::new("/").join(name),
+            id: (metadata.dev(), metadata.ino()),
+            given_away,
+            _memory: None,
+        })
     });
-    let paths = names.collect::<Result<_>>()?;
-    chroot(root)?;
-    env::set_current_dir("/")?;
     Ok(Programs {
-        paths,
-        files: Vec::new(),
+        all: programs.collect::<Result<_>>()?,
+        root: root.to_owned(),
     })
 }
 
-/// The paths lead through this process, since an emulator that is handed one looks it up for itself.
+/// Their processes inherit the memory, since an emulator that is handed a path looks it up for itself; and other
+/// processes may be out of bounds for them.
 fn in_memory(jobs: &[Job]) -> Result<Programs> {
-    let mut programs = Programs {
-        paths: Vec::new(),
-        files: Vec::new(),
-    };
-    for job in jobs {
+    let programs = jobs.iter().map(|job| {
         // asked for where vm.memfd_noexec is set, unknown before Linux 6.3
         let executable = MFdFlags::from_bits_retain(MFD_EXEC);
-        let memory = memfd_create(job.arch.qemu, MFdFlags::MFD_CLOEXEC | executable)
-            .or_else(|_| memfd_create(job.arch.qemu, MFdFlags::MFD_CLOEXEC));
+        let memory = memfd_create(job.arch.qemu, executable)
+            .or_else(|_| memfd_create(job.arch.qemu, MFdFlags::empty()));
         let mut file = File::from(memory.context("no memory for the probes")?);
         file.write_all(&program(job))?;
-        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-        programs.paths.push(path.into());
-        programs.files.push(file);
-    }
-    Ok(programs)
+        let metadata = file.metadata()?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        Ok(Program {
+            job: *job,
+            path: path.into(),
+            id: (metadata.dev(), metadata.ino()),
+            given_away: false,
+            _memory: Some(file),
+        })
+    });
+    Ok(Programs {
+        all: programs.collect::<Result<_>>()?,
+        root: PathBuf::from("/"),
+    })
 }
 
 /// Enters a user namespace in which this user is root, and a mount namespace of it.
@@ -103,7 +131,7 @@ fn own_user_namespace() -> Result<()> {
 
 fn program(job: &Job) -> Vec<u8> {
     let mut file = probe::elf(job.arch);
-    if job.marked {
+    if job.form == Form::Marked {
         mark(&mut file);
     }
     file

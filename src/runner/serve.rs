@@ -1,31 +1,33 @@
-//! The process that starts probes and waits for them.
+//! The process that starts probes, holds each at its start to look at it, and waits for them.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Stdio};
-use std::thread;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Write, stdin};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{ChildStderr, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use binfmt_magic::arch::Arch;
-use binfmt_magic::probe;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl, openat};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
+use nix::sys::ptrace;
 use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
+use procfs::process::Process;
 
-use super::root::Programs;
-use super::{FileId, Job, Outcome, Run};
-use crate::wording::{cause, errno_of};
+use super::answer::{Answer, Shown, parse_word};
+use super::become_other::{NotStarted, Other};
+use super::root::{OWNER, Program, Programs};
+use super::{Form, Job, Outcome};
+use crate::wording::cause;
 
 /// How long a probe may take. Starting an emulator takes milliseconds, seconds on a machine under heavy load.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -33,105 +35,107 @@ const LIMIT: Duration = Duration::from_secs(20);
 const TRIES: u32 = 2;
 
 /// The other side of [`run`](super::run): what the process does that was started with [`VERB`](super::VERB). `words`
-/// follow the verb.
+/// follow the verb. It stays until its standard input ends, since the answer names files that it has open.
 ///
 /// # Errors
 /// When the probes cannot be written or started, or the answer cannot be written.
 pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
     let jobs = words
         .iter()
-        .map(|word| parse_job(word))
+        .map(|word| parse_word(word))
         .collect::<Result<Vec<Job>>>()?;
     // told so, it ends its probes before itself
     prctl::set_pdeathsig(Signal::SIGTERM)?;
-    // a probe outlives this process only if that is killed; then this bounds it. A refusal means a tighter limit already
     let seconds = LIMIT.as_secs();
+    // a refusal means a tighter limit already
     let _ = setrlimit(Resource::RLIMIT_CPU, seconds, seconds);
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
 
-    let supplies = Supplies::open()?;
     let programs = Programs::write(&jobs)?;
-    let mut runs = start_all(&programs.paths, &supplies)?;
+    let all: Vec<&Program> = programs.all.iter().collect();
+    let mut runs = start_all(&programs.root, &all)?;
     for _ in 1..TRIES {
-        let crashed = |run: &&mut Run| matches!(run.outcome, Outcome::Killed(_));
-        let (crashed, again): (Vec<&mut Run>, Vec<PathBuf>) = runs
+        let crashed = |run: &&mut Finished| matches!(run.outcome, Outcome::Killed(_));
+        let (crashed, again): (Vec<&mut Finished>, Vec<&Program>) = runs
             .iter_mut()
-            .zip(&programs.paths)
+            .zip(&all)
             .filter(|(run, _)| crashed(run))
-            .map(|(run, path)| (run, path.clone()))
             .unzip();
-        for (first, second) in crashed.into_iter().zip(start_all(&again, &supplies)?) {
+        for (first, second) in crashed.into_iter().zip(start_all(&programs.root, &again)?) {
             *first = second;
         }
     }
     for run in &runs {
-        answer.write_all(run.to_fields().as_bytes())?;
+        answer.write_all(run.answer().to_fields().as_bytes())?;
     }
-    Ok(answer.flush()?)
-}
-
-/// What the process does that was started with [`BOUND`](super::BOUND): becomes the program that `words` name, after the
-/// caller's process number. Returns why not.
-#[must_use]
-pub fn become_bound(words: &[OsString]) -> io::Error {
-    let [caller, program, arguments @ ..] = words else {
-        return io::ErrorKind::InvalidInput.into();
-    };
-    if let Err(errno) = prctl::set_pdeathsig(Signal::SIGKILL) {
-        return errno.into();
-    }
-    if *caller != *nix::unistd::getppid().to_string() {
-        return io::ErrorKind::BrokenPipe.into();
-    }
-    Command::new(program).args(arguments).exec()
-}
-
-fn parse_job(word: &OsStr) -> Result<Job> {
-    let word = word.to_str().context("not a probe's name")?;
-    let (marked, name) = word
-        .strip_prefix('+')
-        .map_or((false, word), |name| (true, name));
-    let arch = Arch::by_qemu(name).with_context(|| format!("no probe {name}"))?;
-    Ok(Job { arch, marked })
+    answer.flush()?;
+    Ok(io::copy(&mut stdin(), &mut io::sink()).map(drop)?)
 }
 
 /// A probe that was started.
-struct Running {
-    child: Child,
-    interpreter: Option<FileId>,
+struct Running<'a> {
+    program: &'a Program,
+    pid: Pid,
     stderr: ChildStderr,
     complaint: Vec<u8>,
+    /// Processor time that it had used when it was held, in microseconds: not the emulator's.
+    before: u64,
+    ran: Ran,
+    ended: bool,
 }
 
-impl Drop for Running {
+impl Drop for Running<'_> {
     fn drop(&mut self) {
-        // fails only for one that has ended and been waited for
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if self.ended {
+            return;
+        }
+        // fails only for one that has ended
+        let _ = kill(self.pid, Signal::SIGKILL);
+        while let Ok(WaitStatus::Stopped(..)) = waitpid(self.pid, None) {}
     }
 }
 
-/// What probes are started with, opened while it can still be reached.
-struct Supplies {
-    null: File,
-    proc: File,
-    /// This program.
-    own: FileId,
+/// A probe that has ended.
+struct Finished {
+    outcome: Outcome,
+    micros: u64,
+    ran: Ran,
+    complaint: String,
 }
 
-impl Supplies {
-    fn open() -> Result<Self> {
-        Ok(Self {
-            null: File::open("/dev/null").context("cannot open /dev/null")?,
-            proc: File::open("/proc").context("cannot open /proc")?,
-            own: FileId::from(
-                &fs::metadata("/proc/self/exe").context("cannot see /proc/self/exe")?,
-            ),
-        })
+/// The file that the kernel ran.
+enum Ran {
+    Itself,
+    Interpreter(File),
+    Unseen(String),
+}
+
+impl Finished {
+    fn without_start(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            micros: 0,
+            ran: Ran::Itself,
+            complaint: String::new(),
+        }
+    }
+
+    fn answer(&self) -> Answer {
+        let ran = match &self.ran {
+            Ran::Itself => Shown::Itself,
+            Ran::Interpreter(file) => Shown::Open(file.as_raw_fd()),
+            Ran::Unseen(why) => Shown::Unseen(why.clone()),
+        };
+        Answer {
+            outcome: self.outcome,
+            micros: self.micros,
+            ran,
+            complaint: self.complaint.clone(),
+        }
     }
 }
 
-fn start_all(programs: &[PathBuf], supplies: &Supplies) -> Result<Vec<Run>> {
+fn start_all(root: &Path, programs: &[&Program]) -> Result<Vec<Finished>> {
     // the ends of children, and of the caller, are read from a descriptor, so that one poll waits for all of them
     let mut ends = SigSet::empty();
     ends.add(Signal::SIGCHLD);
@@ -140,79 +144,53 @@ fn start_all(programs: &[PathBuf], supplies: &Supplies) -> Result<Vec<Run>> {
     let ends = SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
 
     let deadline = Instant::now() + LIMIT;
-    let mut runs = vec![None; programs.len()];
-    let mut running: Vec<Option<Running>> = Vec::with_capacity(programs.len());
-    for (program, run) in programs.iter().zip(&mut runs) {
-        let started = start(program, supplies);
-        if let Err(error) = &started {
-            *run = Some(Run::refused(exec_errno(error)?));
-        }
-        running.push(started.ok());
+    let mut finished: Vec<Option<Finished>> = Vec::with_capacity(programs.len());
+    let mut running = Vec::with_capacity(programs.len());
+    for program in programs {
+        // the kernel takes no setuid bit where there is nobody to give the file to
+        let in_vain = program.job.form == Form::Setuid && !program.given_away;
+        finished.push(in_vain.then(|| Finished::without_start(Outcome::Setuid(None))));
+        running.push(if in_vain {
+            None
+        } else {
+            Some(start(root, program)?)
+        });
     }
     while running.iter().any(Option::is_some) {
         let left = deadline.saturating_duration_since(Instant::now());
         wait_for_news(&ends, &mut running, left)?;
-        for (slot, run) in running.iter_mut().zip(&mut runs) {
+        for (slot, finished) in running.iter_mut().zip(&mut finished) {
             let Some(probe) = slot else { continue };
-            *run = reap(probe, left.is_zero())?;
-            if run.is_some() {
+            *finished = attend(probe, left.is_zero())?;
+            if finished.is_some() {
                 *slot = None;
             }
         }
     }
-    Ok(runs.into_iter().flatten().collect())
+    Ok(finished.into_iter().flatten().collect())
 }
 
-/// The errno of a refused `execve(2)`; a refused fork says nothing about a handler and ends the whole run.
-fn exec_errno(error: &io::Error) -> Result<i32> {
-    match errno_of(error) {
-        Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::EIO => {
-            bail!("cannot start a probe: {}", cause(error))
-        }
-        errno => Ok(errno as i32),
-    }
-}
-
-fn start(program: &Path, supplies: &Supplies) -> io::Result<Running> {
-    let mut child = Command::new(program)
-        .arg0(OsStr::from_bytes(&[probe::ARGV0]))
-        .env_clear()
-        .stdin(supplies.null.try_clone()?)
-        .stdout(supplies.null.try_clone()?)
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    let interpreter = executable_of(&child, supplies);
+fn start<'a>(root: &Path, program: &'a Program) -> Result<Running<'a>> {
+    let mut command = Other::Probe(root, &program.path).command();
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut child = child.map_err(|e| anyhow::anyhow!("cannot start a probe: {}", cause(&e)))?;
     Ok(Running {
-        child,
-        interpreter,
-        stderr,
+        program,
+        pid: Pid::from_raw(i32::try_from(child.id())?),
+        stderr: child.stderr.take().context("a pipe that was asked for")?,
         complaint: Vec::new(),
+        before: 0,
+        ran: Ran::Unseen("ptrace(2) is refused, see kernel.yama.ptrace_scope".to_owned()),
+        ended: false,
     })
 }
 
-/// The file that the kernel runs for this child: for a handler's program, the pinned interpreter.
-///
-/// `spawn` returns once `execve` is past its point of no return, an instant before the child has its new memory, so it
-/// may be this program still; then it is looked at again. An emulator takes milliseconds until the probe ends; whoever is
-/// slower than that does not get to know.
-fn executable_of(child: &Child, supplies: &Supplies) -> Option<FileId> {
-    const LOOKS: u32 = 1000;
-    let exe = format!("{}/exe", child.id());
-    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    for _ in 0..LOOKS {
-        let file = File::from(openat(&supplies.proc, exe.as_str(), flags, Mode::empty()).ok()?);
-        let file = FileId::from(&file.metadata().ok()?);
-        if file != supplies.own {
-            return Some(file);
-        }
-        thread::yield_now();
-    }
-    None
-}
-
-/// Waits until a child has ended or has something to say, and takes down what it says.
-fn wait_for_news(ends: &SignalFd, running: &mut [Option<Running>], left: Duration) -> Result<()> {
+/// Waits until a child has stopped or ended or has something to say, and takes down what it says.
+fn wait_for_news(
+    ends: &SignalFd,
+    running: &mut [Option<Running<'_>>],
+    left: Duration,
+) -> Result<()> {
     let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
     let talking = running.iter().flatten().map(|probe| &probe.stderr);
     let mut news = vec![PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
@@ -243,7 +221,7 @@ fn wait_for_news(ends: &SignalFd, running: &mut [Option<Running>], left: Duratio
 }
 
 /// Takes down some of what the emulator says, of which the end counts. False if there was nothing to be heard.
-fn listen(probe: &mut Running) -> bool {
+fn listen(probe: &mut Running<'_>) -> bool {
     const KEPT: usize = 4096;
     let mut chunk = [0; KEPT];
     let length = probe.stderr.read(&mut chunk).unwrap_or(0);
@@ -253,33 +231,91 @@ fn listen(probe: &mut Running) -> bool {
     length > 0
 }
 
-/// The run of a child that has ended, or that ends now because its time is up.
-fn reap(probe: &mut Running, time_is_up: bool) -> Result<Option<Run>> {
-    let before = child_time()?;
-    let outcome = match probe.child.try_wait()? {
-        Some(status) => match (status.code(), status.signal()) {
-            (Some(code), _) => Outcome::Exited(code),
-            (None, signal) => Outcome::Killed(signal.unwrap_or_default()),
-        },
-        None if time_is_up => {
-            probe.child.kill()?;
-            probe.child.wait()?;
-            Outcome::TimedOut
-        }
-        None => return Ok(None),
-    };
-    let micros = child_time()?.saturating_sub(before);
+/// Looks at a child that is held, and lets it go; returns what came of one that has ended, or that ends now because
+/// its time is up.
+fn attend(probe: &mut Running<'_>, time_is_up: bool) -> Result<Option<Finished>> {
+    loop {
+        let before = child_time()?;
+        let outcome = match waitpid(probe.pid, Some(WaitPidFlag::WNOHANG))? {
+            WaitStatus::Stopped(pid, Signal::SIGTRAP) => {
+                probe.before = time_of(pid);
+                probe.ran = executable_of(pid, probe.program);
+                if probe.program.job.form == Form::Setuid {
+                    Outcome::Setuid(Some(has_owners_privilege(pid)))
+                } else {
+                    ptrace::detach(pid, None)?;
+                    continue;
+                }
+            }
+            // a signal on its way, before it was held
+            WaitStatus::Stopped(pid, signal) => {
+                ptrace::cont(pid, signal)?;
+                continue;
+            }
+            WaitStatus::Exited(_, status) => Outcome::Exited(status),
+            WaitStatus::Signaled(_, signal, _) => Outcome::Killed(signal as i32),
+            _ if time_is_up => Outcome::TimedOut,
+            _ => return Ok(None),
+        };
+        probe.ended = matches!(outcome, Outcome::Exited(_) | Outcome::Killed(_));
+        let micros = child_time()?.saturating_sub(before);
+        return finish(probe, outcome, micros).map(Some);
+    }
+}
+
+fn finish(probe: &mut Running<'_>, outcome: Outcome, micros: u64) -> Result<Finished> {
     // what is still in the pipe; whoever else holds its other end is not waited for
     if fcntl(probe.stderr.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok() {
         while listen(probe) {}
     }
-    let complaint = String::from_utf8_lossy(&probe.complaint).trim().to_owned();
-    Ok(Some(Run {
+    let said = String::from_utf8_lossy(&probe.complaint);
+    if let Some(errno) = NotStarted::read(&said) {
+        return Ok(Finished::without_start(Outcome::Refused(refusal(errno)?)));
+    }
+    Ok(Finished {
         outcome,
-        micros,
-        interpreter: probe.interpreter,
-        complaint,
-    }))
+        micros: micros.saturating_sub(probe.before),
+        ran: std::mem::replace(&mut probe.ran, Ran::Itself),
+        complaint: said.trim().to_owned(),
+    })
+}
+
+/// The errno of a refused `execve(2)`, unless it says nothing about a handler: then the whole run has failed.
+fn refusal(errno: Errno) -> Result<i32> {
+    match errno {
+        Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::EIO => {
+            bail!("cannot start a probe: {} ({errno:?})", errno.desc())
+        }
+        errno => Ok(errno as i32),
+    }
+}
+
+/// The file that the kernel runs for this process, which is held: for a handler's program, the interpreter.
+fn executable_of(pid: Pid, program: &Program) -> Ran {
+    let look = || {
+        let file = File::open(format!("/proc/{pid}/exe"))?;
+        let metadata = file.metadata()?;
+        io::Result::Ok((file, (metadata.dev(), metadata.ino())))
+    };
+    match look() {
+        Ok((_, id)) if id == program.id => Ran::Itself,
+        Ok((file, _)) => Ran::Interpreter(file),
+        Err(error) => Ran::Unseen(format!("/proc/PID/exe: {}", cause(&error))),
+    }
+}
+
+fn has_owners_privilege(pid: Pid) -> bool {
+    let status = Process::new(pid.as_raw()).and_then(|process| process.status());
+    status.is_ok_and(|status| status.euid == OWNER)
+}
+
+/// Processor time that a process has used, in microseconds.
+fn time_of(pid: Pid) -> u64 {
+    let time = clock_getcpuclockid(pid).and_then(clock_gettime);
+    time.map_or(0, |time| {
+        let micros = time.tv_sec() * 1_000_000 + time.tv_nsec() / 1000;
+        u64::try_from(micros).unwrap_or(0)
+    })
 }
 
 /// Processor time of all children that were waited for, in microseconds; the difference is the last one's.

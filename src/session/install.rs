@@ -28,6 +28,7 @@ impl Session<'_> {
             flags: self.flags,
             reset: self.cli.reset,
             force: self.cli.force,
+            keep: self.cli.keep,
         };
         if order.reset && !self.has_emulators() {
             bail!(

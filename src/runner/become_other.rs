@@ -1,0 +1,121 @@
+//! What a process of ours that was just started does before it becomes another program: it ties its life to its
+//! parent's and, for a probe, lets itself be held at the start.
+//!
+//! The standard library can do neither between `fork` and `exec` without `unsafe`, so this program is started again
+//! with a hidden first argument ([`BECOME`](super::BECOME)) and does it to itself.
+
+use std::convert::Infallible;
+use std::env;
+use std::ffi::{CString, OsStr, OsString};
+use std::fmt;
+use std::io::{self, stdin};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use binfmt_magic::probe;
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::ptrace;
+use nix::sys::signal::Signal;
+use nix::unistd::{chroot, fexecve, getppid};
+
+use super::BECOME;
+
+/// What it becomes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Other<'a> {
+    /// The program that is open as its standard input, with this argument. Needs no path, so that a file that has been
+    /// deleted, or is in somebody else's mount namespace, can be started.
+    Stdin(&'a str),
+    /// This probe, held at its start, in this root directory.
+    Probe(&'a Path, &'a Path),
+}
+
+impl Other<'_> {
+    const STDIN: &'static str = "stdin";
+    const PROBE: &'static str = "probe";
+
+    /// A process that becomes it. It ends with the calling thread.
+    pub(crate) fn command(self) -> Command {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg(BECOME).arg(std::process::id().to_string());
+        match self {
+            Self::Stdin(argument) => command.args([Self::STDIN, argument]),
+            Self::Probe(root, program) => command.arg(Self::PROBE).arg(root).arg(program),
+        };
+        command.env_clear().stdin(Stdio::null());
+        command
+    }
+}
+
+/// Why a process could not become what it was to become. Its text on stderr tells the parent, who [reads](Self::read) it.
+#[derive(Debug)]
+pub struct NotStarted(Errno);
+
+impl NotStarted {
+    /// What no program says.
+    const PREFIX: &'static str = "\0errno ";
+
+    /// What a process says that has ended; `None` if it became the other program.
+    pub(crate) fn read(stderr: &str) -> Option<Errno> {
+        let errno = stderr.trim().strip_prefix(Self::PREFIX)?;
+        errno.parse().ok().map(Errno::from_raw)
+    }
+}
+
+impl fmt::Display for NotStarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", Self::PREFIX, self.0 as i32)
+    }
+}
+
+impl From<io::Error> for NotStarted {
+    fn from(error: io::Error) -> Self {
+        Self(crate::wording::errno_of(&error))
+    }
+}
+
+impl From<Errno> for NotStarted {
+    fn from(errno: Errno) -> Self {
+        Self(errno)
+    }
+}
+
+/// What the process does that was started with [`BECOME`](super::BECOME); `words` follow the verb.
+///
+/// # Errors
+/// Why it did not become the other program.
+pub fn become_other(words: &[OsString]) -> Result<Infallible, NotStarted> {
+    let [parent, kind, arguments @ ..] = words else {
+        return Err(Errno::EINVAL.into());
+    };
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // it may have ended before this was asked for
+    if *parent != *getppid().to_string() {
+        return Err(Errno::ESRCH.into());
+    }
+    match (kind.to_str(), arguments) {
+        (Some(Other::STDIN), [argument]) => become_stdin(argument),
+        (Some(Other::PROBE), [root, program]) => become_probe(Path::new(root), program),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+fn become_stdin(argument: &OsStr) -> Result<Infallible, NotStarted> {
+    let name = CString::from(c"qemu");
+    let argument = CString::new(argument.as_bytes()).map_err(|_| Errno::EINVAL)?;
+    Ok(fexecve(stdin(), &[name, argument], &[] as &[CString])?)
+}
+
+fn become_probe(root: &Path, program: &OsStr) -> Result<Infallible, NotStarted> {
+    if root != Path::new("/") {
+        chroot(root)?;
+        env::set_current_dir("/")?;
+    }
+    // Where it is refused, the probe runs unheld and nobody sees which file the kernel runs for it.
+    let _ = ptrace::traceme();
+    let argv0 = OsString::from_vec(vec![probe::ARGV0]);
+    Err(Command::new(program).arg0(argv0).env_clear().exec().into())
+}

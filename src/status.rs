@@ -1,0 +1,130 @@
+//! The health of every platform: does it run, and which emulator is it that runs it?
+//!
+//! Adds to a [`Survey`] what the files behind the handlers are. Each emulator is asked for its version by starting the
+//! very file that the kernel has pinned, all at the same time.
+
+use std::fs::File;
+use std::thread;
+
+use binfmt_magic::arch::Arch;
+use binfmt_magic::entry::Entry;
+
+use crate::emulator::{Asked, EmulatorError, Version};
+use crate::identity::{self, Identity};
+use crate::runner::Ran;
+use crate::survey::{Standing, Survey, takes};
+use crate::wording::cause;
+
+/// One platform, looked at closely.
+#[derive(Debug)]
+pub struct Examined<'a> {
+    /// How it stands.
+    pub standing: &'a Standing,
+    /// What its programs run through, if it is not the kernel itself; or why that is not to be seen.
+    pub emulator: Option<Result<Emulator, String>>,
+    /// Enabled entries that would take its programs, were there not a newer one.
+    pub shadowed: Vec<&'a Entry>,
+}
+
+/// The file that the kernel runs programs through.
+#[derive(Debug)]
+pub struct Emulator {
+    /// Which file.
+    pub identity: Identity,
+    /// Which QEMU; `None` if it does not look like one, and so was not started.
+    pub version: Option<Result<Version, EmulatorError>>,
+    /// SHA-256 in hexadecimal digits, where it was asked for.
+    pub sha256: Option<String>,
+}
+
+/// Looks closely at `arches`, or at whatever is native or has a handler. `digest`: read each emulator whole.
+#[must_use]
+pub fn examine<'a>(
+    survey: &'a Survey,
+    arches: Option<&[&Arch]>,
+    digest: bool,
+) -> Vec<Examined<'a>> {
+    let asked = |standing: &&Standing| match arches {
+        Some(arches) => arches.iter().any(|arch| arch.qemu == standing.arch.qemu),
+        None => {
+            standing.is_known() && !(standing.is_native() && standing.arch.platforms().is_empty())
+        }
+    };
+    let standings: Vec<&Standing> = survey.standings.iter().filter(asked).collect();
+    let emulators = examine_all(&standings, digest);
+    let examined = standings.into_iter().zip(emulators);
+    let examined = examined.map(|(standing, emulator)| Examined {
+        standing,
+        emulator,
+        shadowed: shadowed(survey, standing),
+    });
+    examined.collect()
+}
+
+fn shadowed<'a>(survey: &'a Survey, standing: &Standing) -> Vec<&'a Entry> {
+    let Some(handler) = &standing.handler else {
+        return Vec::new();
+    };
+    let entries = survey.entries.iter();
+    let older = entries
+        .skip_while(|entry| entry.name != handler.name)
+        .skip(1);
+    older
+        .filter(|entry| entry.enabled && takes(entry, standing.arch))
+        .collect()
+}
+
+/// An emulator that has been asked for its version and has not answered yet.
+struct Asking<'a> {
+    file: &'a File,
+    identity: Identity,
+    asked: Option<Result<Asked, EmulatorError>>,
+}
+
+fn examine_all(standings: &[&Standing], digest: bool) -> Vec<Option<Result<Emulator, String>>> {
+    let asking: Vec<_> = standings
+        .iter()
+        .map(|standing| match &standing.ran {
+            Ran::Itself => None,
+            Ran::Unseen(why) => Some(Err(why.clone())),
+            Ran::Interpreter(file) => Some(Asking::ask(file)),
+        })
+        .collect();
+    // made while they start
+    let digests = thread::scope(|scope| {
+        let threads = asking.iter().map(|asking| {
+            let file = asking.as_ref()?.as_ref().ok()?.file;
+            digest.then(|| scope.spawn(|| identity::sha256(file).ok()))
+        });
+        let threads: Vec<_> = threads.collect();
+        let digest = |thread: Option<thread::ScopedJoinHandle<'_, _>>| thread?.join().ok()?;
+        threads.into_iter().map(digest).collect::<Vec<_>>()
+    });
+    let asked = asking.into_iter().zip(digests);
+    asked
+        .map(|(asking, sha256)| asking.map(|asking| asking.map(|asking| asking.answer(sha256))))
+        .collect()
+}
+
+impl<'a> Asking<'a> {
+    fn ask(file: &'a File) -> Result<Self, String> {
+        let identity = Identity::of(file).map_err(|error| cause(&error))?;
+        // what runs programs of other systems need not take --version for a question
+        let name = identity.path.file_name().unwrap_or_default();
+        let is_qemu = name.to_string_lossy().contains("qemu");
+        let asked = is_qemu.then(|| Asked::version(&identity.path, file));
+        Ok(Self {
+            file,
+            identity,
+            asked,
+        })
+    }
+
+    fn answer(self, sha256: Option<String>) -> Emulator {
+        Emulator {
+            identity: self.identity,
+            version: self.asked.map(|asked| asked.and_then(Asked::answer)),
+            sha256,
+        }
+    }
+}
