@@ -42,7 +42,14 @@ lint: need-test ## formatting, clippy, rustdoc, shellcheck: all without a warnin
 	shellcheck .ci/run $$(find . \( -path ./target -o -path ./build \) -prune -o -name '*.sh' -print)
 
 bench: build emulators ## time and memory beside another binary of the same command line: make bench RIVAL=path
-	QEMU_BINARY_PATH=build/emulators cargo run --release --quiet --package binfmt-bench -- $(BINFMT) $(RIVAL)
+	QEMU_BINARY_PATH=build/emulators cargo run --release --quiet --package binfmt-bench -- tool $(BINFMT) $(RIVAL)
+
+bench-image: need-run image ## the image's calls and parts beside another: make bench-image RIVAL_IMAGE=name
+	@$(FETCH) --package busybox-static --keep '*bin/busybox' build/floor
+	docker build --quiet --tag binfmt-bench-floor --file bench/floor.Dockerfile build/floor
+	docker build --quiet --tag binfmt-bench-shape --file bench/shape.Dockerfile --build-arg IMAGE=$(or $(IMAGE),binfmt) bench
+	cargo run --release --quiet --package binfmt-bench -- image --floor binfmt-bench-floor \
+	  $(or $(IMAGE),binfmt) $(or $(RIVAL_IMAGE),binfmt-bench-shape)
 
 build: need-run ## the release binary, target/release/binfmt
 	cargo build --release
@@ -65,6 +72,7 @@ DESTDIR :=
 BINDIR := $(PREFIX)/bin
 EMULATORS := $(PREFIX)/lib/binfmt
 UNITDIR := $(PREFIX)/lib/systemd/system
+UNITS := binfmt.service binfmt-health.service binfmt-health.timer binfmt-repair.service
 TARGETS := aarch64 arm riscv64 ppc64 ppc64le s390x i386 x86_64 mips64el mips64 loongarch64
 
 install: build emulators ## the tool, emulators and systemd units below PREFIX, for packaging below DESTDIR
@@ -72,13 +80,11 @@ install: build emulators ## the tool, emulators and systemd units below PREFIX, 
 	install -d $(DESTDIR)$(EMULATORS) $(DESTDIR)$(UNITDIR)
 	install $(or $(TARGETS:%=build/emulators/qemu-%),$(wildcard build/emulators/qemu-*)) $(DESTDIR)$(EMULATORS)
 	install -m 644 build/emulators/copyright $(DESTDIR)$(EMULATORS)
-	for unit in deploy/systemd/*.in; do \
-	  sed 's|@BIN@|$(BINDIR)|; s|@EMULATORS@|$(EMULATORS)|' $$unit >$(DESTDIR)$(UNITDIR)/$$(basename $$unit .in); done
-	install -m 644 deploy/systemd/*.timer $(DESTDIR)$(UNITDIR)
+	for unit in $(UNITS); do \
+	  sed 's|@BIN@|$(BINDIR)|; s|@EMULATORS@|$(EMULATORS)|' deploy/systemd/$$unit.in >$(DESTDIR)$(UNITDIR)/$$unit; done
 
 uninstall: ## what install put there
-	cd $(DESTDIR)$(UNITDIR) && rm -f binfmt.service binfmt-health.service binfmt-repair.service binfmt-health.timer
-	rm -f $(DESTDIR)$(BINDIR)/binfmt
+	rm -f $(DESTDIR)$(BINDIR)/binfmt $(UNITS:%=$(DESTDIR)$(UNITDIR)/%)
 	rm -rf $(DESTDIR)$(EMULATORS)
 
 clean: ## remove everything that was built or fetched
@@ -114,4 +120,5 @@ need-run:
 need-test:
 	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare c++
 
-.PHONY: help run test fuzz lint bench build image test-image emulators clean test-material always need-run need-test
+.PHONY: help run test fuzz lint bench bench-image build image test-image emulators install uninstall clean test-material always \
+  need-run need-test

@@ -24,6 +24,8 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::rule::{Flags, Matcher, Rule};
 use serde_json::Value;
 
+pub(crate) mod turn;
+
 /// The binary under test: the one that `BINFMT_TEST_BINARY` names when the tests are compiled, or Cargo's.
 pub(crate) const BINFMT: &str = match option_env!("BINFMT_TEST_BINARY") {
     Some(named) => named,
