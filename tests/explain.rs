@@ -639,7 +639,8 @@ fn handlers_of_every_kind_are_told() {
         "for e in first second; do echo 1 >{MOUNT_POINT}/$e; done; echo 0 >{MOUNT_POINT}/status"
     ))
     .ok();
-    lab.ends("the table off", &path, Fails(Errno::ENOEXEC));
+    let output = lab.ends("the table off", &path, Fails(Errno::ENOEXEC));
+    output.ends_saying(&["echo 1", "status"]);
     host.sh(&format!("echo 1 >{MOUNT_POINT}/status")).ok();
     let long = [
         &b":long:M:56:"[..],
@@ -752,6 +753,14 @@ fn the_shell_of_an_unpacked_image_is_explained() {
     let start = ["--root", root.to_str().unwrap()];
     lab.explain(Path::new("/start"), &start).ok();
     lab.explain(Path::new("start"), &start).ok();
+    // commands that are to help name files of that root, not those of the same path here
+    let script = root.join("usr/bin/crlf");
+    lab.host.executable(&script, b"#!/bin/sh\r\n");
+    let output = lab.explain(Path::new("/bin/crlf"), &start).ends(1);
+    output.ends_saying(&[&format!("sed -i 's/\\r$//' {}", script.display())]);
+    fs::set_permissions(&script, PermissionsExt::from_mode(0o644)).unwrap();
+    let output = lab.explain(Path::new("/bin/crlf"), &start).ends(1);
+    output.ends_saying(&[&format!("chmod +x {}", script.display())]);
     fs::remove_file(root.join("usr/lib/ld-linux-aarch64.so.1")).unwrap();
     below(&[])
         .ends(1)

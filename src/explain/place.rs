@@ -152,6 +152,13 @@ impl Place {
         }
     }
 
+    /// Where `path` leads, as this process sees it, if it leads anywhere.
+    #[must_use]
+    pub fn real(&self, path: &Path) -> Option<PathBuf> {
+        let found = self.look_up(path, OFlag::empty()).ok()?;
+        fs::read_link(name_of(&found)).ok()
+    }
+
     /// Opens `path`, in the kernel's order of checks.
     ///
     /// # Errors
@@ -165,8 +172,7 @@ impl Place {
                 errno => Unopened::Refused(errno),
             })?;
         let found = File::from(found);
-        // a descriptor of O_PATH is opened for real by way of its name in /proc
-        let name = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
+        let name = name_of(&found);
         check_kind(&found)?;
         if purpose == Purpose::Execute {
             check_executable(&found, &name)?;
@@ -211,6 +217,11 @@ impl Place {
             Unopened::Dangling(target.into())
         })
     }
+}
+
+/// The name in `/proc` of a descriptor, by which one of `O_PATH` is opened for real.
+fn name_of(descriptor: &impl AsRawFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
 }
 
 fn check_kind(found: &File) -> Result<(), Unopened> {

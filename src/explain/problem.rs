@@ -23,8 +23,8 @@ mod remedy;
 pub enum Role {
     /// It is the one that was asked for.
     Program,
-    /// The `#!` line of this file asks for it.
-    Interpreter(PathBuf),
+    /// The `#!` line of this file asks for it; the same file as this process reaches it.
+    Interpreter(PathBuf, PathBuf),
     /// It is the interpreter of this entry.
     Handler(OsString),
     /// A program of this architecture asks for it, which the kernel or an emulator loads.
@@ -50,8 +50,8 @@ pub enum Fault {
     Foreign(&'static Arch, Failure),
     /// It is a program of this architecture, but by its header not one that the entry takes.
     NotTaken(&'static Arch, Option<OsString>),
-    /// An entry that would take it is off: its name.
-    Disabled(OsString),
+    /// An entry that would take it is off: its name, and the file of the table that switches it on.
+    Disabled(OsString, OsString),
     /// Its headers are refused.
     Malformed(Malformed, LoadedBy),
     /// It is started, and ends at once.
@@ -109,13 +109,13 @@ impl fmt::Display for Problem {
         let path = shown(self.path.as_os_str());
         match &self.role {
             Role::Program => f.write_str("it ")?,
-            Role::Interpreter(_) if ends_in_return(&self.path) => {
+            Role::Interpreter(..) if ends_in_return(&self.path) => {
                 write!(
                     f,
                     "its #! line ends in a carriage return, and so names {path}, which "
                 )?;
             }
-            Role::Interpreter(script) => {
+            Role::Interpreter(script, _) => {
                 write!(
                     f,
                     "the interpreter that {} names, {path}, ",
@@ -185,7 +185,7 @@ impl fmt::Display for Fault {
                     arch.oci
                 )
             }
-            Self::Disabled(entry) => write!(
+            Self::Disabled(entry, _) => write!(
                 f,
                 "would be taken by {}, which is switched off",
                 shown(entry)

@@ -77,7 +77,7 @@ impl<'a> Walk<'a> {
                 }
             };
             if rewrites > REWRITES {
-                return Some(self.problem(&path, &role, Fault::TooDeep(file.to_owned())));
+                return Some(self.problem(&path, &role, Fault::TooDeep(self.reach(file))));
             }
             let (step, next, complaint) = self.step(&path, &role, opened);
             later = later.or(complaint);
@@ -159,7 +159,8 @@ impl<'a> Walk<'a> {
             Content::Script(Ok(line)) => {
                 let line = line.clone();
                 self.note(&line, &step.path);
-                Next::Goes(line.interpreter, Role::Interpreter(step.path.clone()))
+                let script = (step.path.clone(), self.reach(&step.path));
+                Next::Goes(line.interpreter, Role::Interpreter(script.0, script.1))
             }
             Content::Elf(ident) => {
                 let ident = *ident;
@@ -191,16 +192,22 @@ impl<'a> Walk<'a> {
     pub(super) fn problem(&self, path: &Path, role: &Role, fault: Fault) -> Problem {
         Problem {
             path: path.to_owned(),
-            outside: match self.here.root {
-                Some(_) => self.outside(path),
-                None => path.to_owned(),
-            },
+            outside: self.reach(path),
             role: role.clone(),
             fault,
         }
     }
 
-    /// `path` as this process reaches it.
+    /// `path` for a command of this process's user: the links of another root directory lead elsewhere from here.
+    fn reach(&self, path: &Path) -> PathBuf {
+        if self.here.root.is_none() || self.pinned {
+            return path.to_owned();
+        }
+        let real = self.place.real(path);
+        real.unwrap_or_else(|| self.outside(path))
+    }
+
+    /// `path` as this process reaches it, if no symbolic link is in the way.
     fn outside(&self, path: &Path) -> PathBuf {
         if self.pinned {
             Place::here().outside(path)
@@ -212,8 +219,15 @@ impl<'a> Walk<'a> {
 
 /// An entry that is off comes before what the file is.
 fn untaken(step: &Step, fault: Fault) -> Next {
-    let disabled = step.handlers.disabled.first();
-    let disabled = disabled.map(|entry| Fault::Disabled(entry.name.clone()));
+    let disabled = step.handlers.disabled.first().map(|entry| {
+        // one that is on by itself is off with the whole table
+        let switch = if entry.enabled {
+            "status".into()
+        } else {
+            entry.name.clone()
+        };
+        Fault::Disabled(entry.name.clone(), switch)
+    });
     Next::Ends(Some(disabled.unwrap_or(fault)))
 }
 

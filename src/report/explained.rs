@@ -148,7 +148,7 @@ impl ExplainedStep {
             real: step.real.as_ref().map(|real| text(real.as_os_str())),
             because: match step.role {
                 Role::Handler(_) => "handler",
-                Role::Interpreter(_) => "#!",
+                Role::Interpreter(..) => "#!",
                 Role::Program | Role::Loader(..) => "file",
             },
             is: what(step),

@@ -19,7 +19,6 @@ impl Problem {
             Fault::TooDeep(first) => {
                 format!("name {file} itself in the first line of {}", quoted(first))
             }
-
             Fault::Shebang(_) => {
                 format!("put an interpreter there: sed -i '1s|.*|#!/bin/sh|' {file}")
             }
@@ -34,7 +33,7 @@ impl Problem {
             Fault::NotTaken(..) => {
                 format!("compare byte by byte: binfmt --explain {file} --verbose")
             }
-            Fault::Disabled(name) => {
+            Fault::Disabled(_, name) => {
                 format!(
                     "switch it on: echo 1 > {}",
                     quoted(&Path::new(mount::DEFAULT).join(name))
@@ -54,13 +53,13 @@ impl Problem {
             (Unopened::Missing | Unopened::Dangling(_), Role::Program) => {
                 format!("check the path: namei -l {file}")
             }
-            (Unopened::Missing, Role::Interpreter(script)) if ends_in_return(&self.path) => {
+            (Unopened::Missing, Role::Interpreter(_, script)) if ends_in_return(&self.path) => {
                 format!(
                     "remove the carriage returns: sed -i 's/\\r$//' {}",
                     quoted(script)
                 )
             }
-            (Unopened::Missing | Unopened::Dangling(_), Role::Interpreter(script)) => {
+            (Unopened::Missing | Unopened::Dangling(_), Role::Interpreter(_, script)) => {
                 format!(
                     "install it, or name another in the first line of {}",
                     quoted(script)
