@@ -3,7 +3,7 @@
 //!
 //! From the bottom up, each module using only those before it:
 //!
-//! - the kernel: [`wording`], [`namespace`], [`anchor`], [`table`], [`mount`], [`runner`];
+//! - the kernel: [`wording`], [`namespace`], [`process`], [`anchor`], [`table`], [`mount`], [`runner`];
 //! - the emulators' files: [`emulator`], [`identity`];
 //! - policy, which returns values and prints nothing: [`survey`], [`status`], [`trial`], [`install`], [`uninstall`],
 //!   [`list`], [`export`], [`explain`];
@@ -20,6 +20,7 @@ pub mod install;
 pub mod list;
 pub mod mount;
 pub mod namespace;
+pub mod process;
 pub mod report;
 pub mod run;
 pub mod runner;

@@ -59,7 +59,7 @@ END
 build() {
   export RUSTC_BOOTSTRAP=1
   export RUSTFLAGS="-C linker=$musl-gcc -C link-self-contained=no -C target-feature=+crt-static \
--C relocation-model=static -C panic=abort -L native=$unwind"
+-C relocation-model=static -C panic=abort -Zlocation-detail=none -L native=$unwind"
   cargo build --release --locked --bin binfmt --target "$target" \
     -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size
   install -D "target/$target/release/binfmt" "$1"

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::gettid;
+use nix::unistd::{Pid, gettid};
 use procfs::process::{MountInfo, Process};
 
 use super::SOURCE;
 use crate::namespace;
+use crate::process::bounding_capabilities;
 use crate::table::Table;
 
 /// What holds the table's superblock, and with it the handlers, once this process is gone.
@@ -59,9 +60,7 @@ pub(super) fn keeper_of(table: &Table) -> Keeper {
 fn may_mount() -> bool {
     /// `include/uapi/linux/capability.h`
     const CAP_SYS_ADMIN: u32 = 21;
-    let status = Process::myself().and_then(|process| process.status());
-    let bounds = status.ok().and_then(|status| status.capbnd);
-    bounds.is_none_or(|bounds| bounds & 1 << CAP_SYS_ADMIN != 0)
+    bounding_capabilities(Pid::this()).is_none_or(|bounds| bounds & 1 << CAP_SYS_ADMIN != 0)
 }
 
 /// Seconds by which a start may be off that is put together from three clocks in whole seconds.

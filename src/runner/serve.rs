@@ -21,12 +21,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
-use procfs::process::Process;
 
 use super::answer::{Answer, Shown, parse_word};
 use super::become_other::{NotStarted, Other};
 use super::root::{OWNER, Program, Programs};
 use super::{Form, Job, Outcome};
+use crate::process::effective_user;
 use crate::wording::cause;
 
 /// How long a probe may take. Starting an emulator takes milliseconds, seconds on a machine under heavy load.
@@ -241,7 +241,7 @@ fn attend(probe: &mut Running<'_>, time_is_up: bool) -> Result<Option<Finished>>
                 probe.before = time_of(pid);
                 probe.ran = executable_of(pid, probe.program);
                 if probe.program.job.form == Form::Setuid {
-                    Outcome::Setuid(Some(has_owners_privilege(pid)))
+                    Outcome::Setuid(Some(effective_user(pid) == Some(OWNER)))
                 } else {
                     ptrace::detach(pid, None)?;
                     continue;
@@ -302,11 +302,6 @@ fn executable_of(pid: Pid, program: &Program) -> Ran {
         Ok((file, _)) => Ran::Interpreter(file),
         Err(error) => Ran::Unseen(format!("/proc/PID/exe: {}", cause(&error))),
     }
-}
-
-fn has_owners_privilege(pid: Pid) -> bool {
-    let status = Process::new(pid.as_raw()).and_then(|process| process.status());
-    status.is_ok_and(|status| status.euid == OWNER)
 }
 
 /// Processor time that a process has used, in microseconds.
