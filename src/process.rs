@@ -1,0 +1,44 @@
+//! Two facts of `/proc/PID/status`, see `proc_pid_status(5)`. Read here line by line: a parser of all its lines takes more
+//! room in the program than everything else about `/proc`.
+
+use std::fs;
+
+use nix::unistd::Pid;
+
+/// The effective user of a process. `None` where that is not to be seen.
+#[must_use]
+pub fn effective_user(process: Pid) -> Option<u32> {
+    let ids = value(process, "Uid:")?;
+    ids.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// The capabilities that a process, and what it starts, can ever have, one bit each.
+#[must_use]
+pub fn bounding_capabilities(process: Pid) -> Option<u64> {
+    u64::from_str_radix(value(process, "CapBnd:")?.trim(), 16).ok()
+}
+
+fn value(process: Pid, key: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(key));
+    value.map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_its_users() {
+        let user = effective_user(Pid::this());
+        assert_eq!(user, Some(nix::unistd::geteuid().as_raw()));
+        assert!(bounding_capabilities(Pid::this()).is_some());
+    }
+
+    #[test]
+    fn of_what_is_not_there_nothing_is_known() {
+        let nobody = Pid::from_raw(i32::MAX);
+        assert_eq!(effective_user(nobody), None);
+        assert_eq!(bounding_capabilities(nobody), None);
+    }
+}
