@@ -87,7 +87,7 @@ impl FromStr for Platform {
             fault,
             closest,
         };
-        let lower = item.to_lowercase();
+        let lower = item.to_ascii_lowercase();
         let parts: Vec<&str> = lower.split('/').collect();
         let (name, variant) = match parts[..] {
             ["linux", name, variant] => (name, Some(variant)),

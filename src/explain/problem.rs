@@ -132,7 +132,7 @@ impl fmt::Display for Problem {
         self.fault.fmt(f)?;
         match (self.errno(), &self.fault) {
             (_, Fault::Foreign(_, Failure::Refused(_))) => Ok(()),
-            (Some(errno), _) => write!(f, " ({errno:?}: {})", errno.desc().to_lowercase()),
+            (Some(errno), _) => write!(f, " ({errno:?}: {})", errno.desc().to_ascii_lowercase()),
             (None, Fault::Doomed(_, LoadedBy::Kernel)) => {
                 f.write_str("; it is started, and ended by a signal at once")
             }
