@@ -11,10 +11,13 @@ BUSYBOX := $(FETCH) --package busybox-static --keep '*bin/busybox'
 # Debian architectures whose static busybox the demonstration, and on top of that the tests, run.
 DEMO := arm64 armhf riscv64 s390x ppc64el
 TRIXIE := $(DEMO) armel i386 amd64
+# Seconds of fuzzing, by hand and among the tests.
+SECONDS_LONG := 600
+SECONDS_SHORT := 10
 BOOKWORM := mips64el
 
 # The tests that call the tool as a user does.
-COMMAND_LINE_TESTS = $(filter-out tests/docker.rs,$(shell grep -l '^mod harness' tests/*.rs))
+COMMAND_LINE_TESTS = $(filter-out tests/docker.rs tests/systemd.rs,$(shell grep -l '^mod harness' tests/*.rs))
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12 | sed 's/^/make /'
@@ -26,9 +29,14 @@ run: need-run ## build, fetch emulators, install five architectures, run a progr
 test: need-test ## everything: lint, unit tests, the tool against the real kernel and real emulators
 	@$(MAKE) -j$(JOBS) lint emulators test-material
 	cargo test --workspace
+	fuzz/run.sh explain $(SECONDS_SHORT)
+
+fuzz: need-test ## look for files that upset the readers of --explain, for ten minutes
+	fuzz/run.sh explain $(SECONDS_LONG)
 
 lint: need-test ## formatting, clippy, rustdoc, shellcheck: all without a warning
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --quiet
 	shellcheck .ci/run $$(find . \( -path ./target -o -path ./build \) -prune -o -name '*.sh' -print)
@@ -83,7 +91,8 @@ clean: ## remove everything that was built or fetched
 	rm -rf build target
 
 # What the tests need besides emulators: foreign programs, an older QEMU to upgrade from, Debian's registrations.
-test-material: $(TRIXIE:%=build/programs/%) $(BOOKWORM:%=build/programs/%) build/emulators-7.2 build/binfmt.d
+test-material: $(TRIXIE:%=build/programs/%) $(BOOKWORM:%=build/programs/%) build/emulators-7.2 build/binfmt.d \
+  build/programs/arm64-dynamic build/programs/arm64-dynamic-libc
 
 $(TRIXIE:%=build/programs/%): always
 	@$(BUSYBOX) --arch $(@F) $@
@@ -94,6 +103,14 @@ $(BOOKWORM:%=build/programs/%): always
 build/emulators-7.2: always
 	@$(FETCH) --release bookworm --package qemu-user-static --targets aarch64,arm,riscv64,s390x $@
 
+# A shell that needs a loader, and that loader.
+build/programs/arm64-dynamic: always
+	@$(FETCH) --package dash --arch arm64 --keep '*bin/dash' $@
+
+build/programs/arm64-dynamic-libc: always
+	@$(FETCH) --package libc6 --arch arm64 --keep '*/aarch64-linux-gnu/ld-linux-aarch64.so.1' \
+	  --keep '*/aarch64-linux-gnu/libc.so.6' $@
+
 build/binfmt.d: always
 	@$(FETCH) --keep 'usr/share/qemu/binfmt.d/*.conf' $@
 
@@ -101,7 +118,7 @@ need-run:
 	@qemu/need.sh cargo unshare
 
 need-test:
-	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare
+	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare c++
 
-.PHONY: help run test lint bench bench-image build image test-image emulators install uninstall clean test-material always \
+.PHONY: help run test fuzz lint bench bench-image build image test-image emulators install uninstall clean test-material always \
   need-run need-test

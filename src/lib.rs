@@ -6,13 +6,14 @@
 //! - the kernel: [`wording`], [`namespace`], [`anchor`], [`table`], [`mount`], [`runner`];
 //! - the emulators' files: [`emulator`], [`identity`];
 //! - policy, which returns values and prints nothing: [`survey`], [`status`], [`trial`], [`install`], [`uninstall`],
-//!   [`list`], [`export`];
+//!   [`list`], [`export`], [`explain`];
 //! - the edge: [`report`] (the public JSON), [`text`], [`cli`], [`streams`], [`session`] and [`run`](mod@run). Only
 //!   the last two print, and only the last knows exit codes.
 
 pub mod anchor;
 pub mod cli;
 pub mod emulator;
+pub mod explain;
 pub mod export;
 pub mod identity;
 pub mod install;

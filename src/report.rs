@@ -13,6 +13,10 @@ use crate::list::{Available, Listed};
 use crate::status::{Emulator, Examined};
 use crate::survey::{Failure, Standing, Survey, Verdict};
 
+mod explained;
+
+pub use explained::{Byte, Explained, ExplainedStep, Matching};
+
 /// What `binfmt` prints without arguments.
 #[derive(Debug, Serialize)]
 pub struct Status {

@@ -23,6 +23,7 @@ use crate::text;
 use crate::uninstall::{Removal, uninstall};
 use crate::wording::cause;
 
+mod explain;
 mod install;
 
 /// Why a command line that parses is not carried out.
@@ -234,6 +235,9 @@ impl<'a> Session<'a> {
     }
 
     fn show(&mut self, survey: &Survey, streams: &mut Streams) -> io::Result<()> {
+        if let Some(file) = &self.cli.explain {
+            return self.explain(file, survey, streams);
+        }
         if self.cli.list {
             let listed = list(survey, &self.emulators, &self.prefix);
             let listed: Vec<Architecture> = listed.iter().map(Architecture::from).collect();

@@ -13,8 +13,10 @@ use crate::report::Architecture;
 use crate::uninstall::{self, Removal};
 use crate::wording::{printable, shown};
 
+mod explained;
 mod health;
 
+pub use explained::write_explained;
 pub use health::write_health;
 
 /// `uninstalling: aarch64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.
