@@ -31,6 +31,9 @@ pub struct Cli {
     /// Show whether each registered platform (or each of LIST) runs; exit 1 if one does not
     #[arg(long, value_name = "LIST")]
     pub status: Option<Option<String>>,
+    /// Show whether each handler (or each of LIST) is what an install would make now; exit 1 if one is not
+    #[arg(long, value_name = "LIST", conflicts_with_all = ["list", "status"])]
+    pub verify: Option<Option<String>>,
     /// Write what works into DIR as files that systemd-binfmt registers at every boot (/etc/binfmt.d)
     #[arg(long, value_name = "DIR")]
     pub export: Option<PathBuf>,
@@ -40,7 +43,7 @@ pub struct Cli {
     /// Mount point; in a user namespace, naming one asks to mount it there [default: the kernel's own]
     #[arg(long, value_name = "DIR")]
     pub mount: Option<PathBuf>,
-    /// Form of the output [default: text for --list and --status, else json]
+    /// Form of the output [default: text for --list, --status and --verify, else json]
     #[arg(long, value_name = "json|text", hide_possible_values = true)]
     pub format: Option<Format>,
     /// Also take over from, or remove, handlers that are not QEMU's
@@ -82,7 +85,7 @@ impl Cli {
     #[must_use]
     pub fn asks_otherwise(&self) -> bool {
         let shows = self.list || self.status.is_some() || self.version;
-        shows || !self.uninstall.is_empty() || self.export.is_some()
+        shows || self.verify.is_some() || !self.uninstall.is_empty() || self.export.is_some()
     }
 }
 

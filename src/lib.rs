@@ -5,8 +5,8 @@
 //!
 //! - the kernel: [`wording`], [`namespace`], [`anchor`], [`table`], [`mount`], [`runner`];
 //! - the emulators' files: [`emulator`], [`identity`];
-//! - policy, which returns values and prints nothing: [`survey`], [`status`], [`trial`], [`install`], [`uninstall`],
-//!   [`list`], [`export`];
+//! - policy, which returns values and prints nothing: [`survey`], [`status`], [`trial`], [`rehearsal`], [`install`],
+//!   [`uninstall`], [`verify`], [`list`], [`export`];
 //! - the edge: [`report`] (the public JSON), [`text`], [`cli`], [`streams`], [`session`] and [`run`](mod@run). Only
 //!   the last two print, and only the last knows exit codes.
 
@@ -19,6 +19,7 @@ pub mod install;
 pub mod list;
 pub mod mount;
 pub mod namespace;
+pub mod rehearsal;
 pub mod report;
 pub mod run;
 pub mod runner;
@@ -30,4 +31,5 @@ pub mod table;
 pub mod text;
 pub mod trial;
 pub mod uninstall;
+pub mod verify;
 pub mod wording;

@@ -13,6 +13,10 @@ use crate::list::{Available, Listed};
 use crate::status::{Emulator, Examined};
 use crate::survey::{Failure, Standing, Survey, Verdict};
 
+mod verify;
+
+pub use verify::{Checked, FindingReport, Verification};
+
 /// What `binfmt` prints without arguments.
 #[derive(Debug, Serialize)]
 pub struct Status {

@@ -246,7 +246,7 @@ pub fn takes(entry: &Entry, arch: &Arch) -> bool {
 }
 
 /// Whether a kernel for this host may run `arch` natively.
-fn may_be_native(arch: &Arch) -> bool {
+pub(crate) fn may_be_native(arch: &Arch) -> bool {
     Arch::of_host().is_none_or(|host| host.qemu == arch.qemu || host.compat.contains(&arch.qemu))
 }
 

@@ -14,8 +14,10 @@ use crate::uninstall::{self, Removal};
 use crate::wording::{printable, shown};
 
 mod health;
+mod verify;
 
 pub use health::write_health;
+pub use verify::write_verification;
 
 /// `uninstalling: aarch64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.
 #[must_use]
@@ -181,8 +183,8 @@ fn state_colour(state: &str) -> Option<u8> {
     const GREEN: u8 = 32;
     const YELLOW: u8 = 33;
     match state {
-        "native" | "works" | "registered" => Some(GREEN),
-        "broken" => Some(RED),
+        "native" | "works" | "registered" | "in order" => Some(GREEN),
+        "broken" | "drift" => Some(RED),
         "missing" => Some(YELLOW),
         _ => None,
     }
