@@ -32,7 +32,7 @@ pub struct Cli {
     #[arg(long, value_name = "LIST")]
     pub status: Option<Option<String>>,
     /// Show whether each handler (or each of LIST) is what an install would make now; exit 1 if one is not
-    #[arg(long, value_name = "LIST", conflicts_with_all = ["list", "status"])]
+    #[arg(long, value_name = "LIST", conflicts_with_all = ["list", "status", "export"])]
     pub verify: Option<Option<String>>,
     /// Write what works into DIR as files that systemd-binfmt registers at every boot (/etc/binfmt.d)
     #[arg(long, value_name = "DIR")]

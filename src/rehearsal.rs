@@ -99,6 +99,6 @@ fn candidate(words: &[OsString]) -> Result<(&'static Arch, Rule)> {
         bail!("a rule without its architecture");
     };
     let arch = qemu.to_str().and_then(Arch::by_qemu);
-    let arch = arch.with_context(|| format!("no architecture {}", qemu.display()))?;
+    let arch = arch.with_context(|| format!("no architecture {}", qemu.to_string_lossy()))?;
     Ok((arch, Rule::decode(OsStr::as_bytes(line))?))
 }
