@@ -34,6 +34,9 @@ pub struct Cli {
     /// Show whether each handler (or each of LIST) is what an install would make now; exit 1 if one is not
     #[arg(long, value_name = "LIST", conflicts_with_all = ["list", "status", "export"])]
     pub verify: Option<Option<String>>,
+    /// With --verify: also run programs of the root file system DIR, with its own shell
+    #[arg(long, value_name = "DIR", requires = "verify")]
+    pub deep: Vec<PathBuf>,
     /// Write what works into DIR as files that systemd-binfmt registers at every boot (/etc/binfmt.d)
     #[arg(long, value_name = "DIR")]
     pub export: Option<PathBuf>,

@@ -4,14 +4,16 @@
 //! From the bottom up, each module using only those before it:
 //!
 //! - the kernel: [`wording`], [`namespace`], [`anchor`], [`table`], [`mount`], [`runner`];
-//! - the emulators' files: [`emulator`], [`identity`];
+//! - the emulators' files, and what they say: [`emulator`], [`identity`], [`complaint`];
 //! - policy, which returns values and prints nothing: [`survey`], [`status`], [`trial`], [`rehearsal`], [`install`],
-//!   [`uninstall`], [`verify`], [`list`], [`export`];
+//!   [`uninstall`], [`verify`], [`deep`], [`list`], [`export`];
 //! - the edge: [`report`] (the public JSON), [`text`], [`cli`], [`streams`], [`session`] and [`run`](mod@run). Only
 //!   the last two print, and only the last knows exit codes.
 
 pub mod anchor;
 pub mod cli;
+pub mod complaint;
+pub mod deep;
 pub mod emulator;
 pub mod export;
 pub mod identity;

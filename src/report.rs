@@ -15,7 +15,7 @@ use crate::survey::{Failure, Standing, Survey, Verdict};
 
 mod verify;
 
-pub use verify::{Checked, FindingReport, Verification};
+pub use verify::{CheckReport, Checked, DeepReport, FindingReport, Verification};
 
 /// What `binfmt` prints without arguments.
 #[derive(Debug, Serialize)]

@@ -24,6 +24,7 @@ use anyhow::{Context, Result, bail};
 use binfmt_magic::arch::Arch;
 
 mod answer;
+mod apart;
 mod become_other;
 mod root;
 mod serve;

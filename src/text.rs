@@ -183,9 +183,9 @@ fn state_colour(state: &str) -> Option<u8> {
     const GREEN: u8 = 32;
     const YELLOW: u8 = 33;
     match state {
-        "native" | "works" | "registered" | "in order" => Some(GREEN),
-        "broken" | "drift" => Some(RED),
-        "missing" => Some(YELLOW),
+        "native" | "works" | "registered" | "in order" | "passed" => Some(GREEN),
+        "broken" | "drift" | "failed" => Some(RED),
+        "missing" | "not tried" => Some(YELLOW),
         _ => None,
     }
 }

@@ -207,7 +207,13 @@ impl Audit {
             let drifts = differences(&pending, survey.of(arch), former, new);
             let entry = pending.current.as_ref().map(|entry| entry.name.as_os_str());
             let (unfit, unready) = (unfit.remove(arch.qemu), unready.remove(arch.qemu));
-            let mut mend = Mend::Install { arch, force: false };
+            let outer = match &survey.of(arch).verdict {
+                Verdict::Fails(failure) => failure.outer_remedy(arch),
+                Verdict::Works { .. } => None,
+            };
+            // where nothing runs for a reason of the host's, a rehearsal shows no more than that
+            let unready = unready.filter(|_| outer.is_none());
+            let mut mend = outer.map_or(Mend::Install { arch, force: false }, Mend::Advice);
             if let Some(why) = &unready {
                 mend = Mend::Advice(format!(
                     "{} does not run programs: {why}; put another build there",

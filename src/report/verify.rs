@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::name;
+use crate::deep::{Examined, Tried};
 use crate::verify::{Audit, Finding, InOrder, Mend};
 use crate::wording::shown;
 
@@ -17,6 +18,30 @@ pub struct Verification {
     pub checked: Vec<Checked>,
     /// The one command that mends what a command can mend.
     pub mend: Option<String>,
+    /// What came of the root file systems of `--deep`.
+    pub deep: Vec<DeepReport>,
+}
+
+/// One root file system.
+#[derive(Debug, Serialize)]
+pub struct DeepReport {
+    /// Its directory.
+    pub root: String,
+    /// The platform that its shell is for.
+    pub platform: String,
+    /// Each thing that was to be tried.
+    pub checks: Vec<CheckReport>,
+}
+
+/// One thing that was to be tried.
+#[derive(Debug, Serialize)]
+pub struct CheckReport {
+    /// Its name.
+    pub check: &'static str,
+    /// `passed`, `failed` or `not_tried`.
+    pub state: &'static str,
+    /// Why it has not passed.
+    pub reason: Option<String>,
 }
 
 /// One difference.
@@ -48,12 +73,44 @@ pub struct Checked {
 impl Verification {
     /// What `audit` came to; `mend` is the command.
     #[must_use]
-    pub fn new(audit: &Audit, mend: Option<String>) -> Self {
+    pub fn new(audit: &Audit, mend: Option<String>, deep: &[Examined]) -> Self {
         Self {
             in_order: audit.findings.is_empty(),
             findings: audit.findings.iter().map(FindingReport::from).collect(),
             checked: audit.in_order.iter().map(Checked::from).collect(),
             mend,
+            deep: deep.iter().map(DeepReport::from).collect(),
+        }
+    }
+}
+
+impl DeepReport {
+    /// Those that have failed.
+    pub fn failing(&self) -> impl Iterator<Item = &CheckReport> {
+        self.checks.iter().filter(|check| check.state == FAILED)
+    }
+}
+
+const FAILED: &str = "failed";
+
+impl From<&Examined> for DeepReport {
+    fn from(examined: &Examined) -> Self {
+        let checks = examined.checks.iter().map(|(check, tried)| {
+            let (state, reason) = match tried {
+                Tried::Passed => ("passed", None),
+                Tried::Failed(what) => (FAILED, Some(what.clone())),
+                Tried::Not(why) => ("not_tried", Some(why.clone())),
+            };
+            CheckReport {
+                check,
+                state,
+                reason,
+            }
+        });
+        Self {
+            root: examined.root.to_string_lossy().into_owned(),
+            platform: name(examined.arch),
+            checks: checks.collect(),
         }
     }
 }

@@ -1,14 +1,17 @@
 //! The part of a session that audits: look, compare, tell.
 
+use std::ffi::OsStr;
 use std::io;
 
 use anyhow::{Context, Result};
 use binfmt_magic::arch::{ARCHES, Arch};
+use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::Selection;
 
 use super::{Session, describe_unknown};
 use crate::anchor;
-use crate::cli::{Anchor, Environment, Format, YesNo};
+use crate::cli::{Anchor, Cli, Environment, Format, YesNo};
+use crate::deep::{self, Examined};
 use crate::install::Order;
 use crate::mount::{self, Keeper};
 use crate::report::{Verification, write_json};
@@ -28,7 +31,9 @@ impl Session<'_> {
         let audit = self.audit(&table)?;
         drop(lock);
         let mend = verify::command(&audit.findings, &entries, &self.words);
-        let verification = Verification::new(&audit, mend);
+        let deep = self.look_deeper(&entries);
+        let verification = Verification::new(&audit, mend, &deep);
+        self.judge_deep(&verification);
         self.judge_audit(&verification);
         let shown = self.show_audit(&verification, streams);
         streams.finish(shown)
@@ -60,6 +65,41 @@ impl Session<'_> {
         Ok(audit)
     }
 
+    /// Runs programs of the root file systems that were given.
+    fn look_deeper(&mut self, entries: &[Entry]) -> Vec<Examined> {
+        let mut all = Vec::new();
+        for root in &self.cli.deep {
+            let credentials = |arch: &Arch| {
+                let header = arch.header();
+                let mut handlers = entries
+                    .iter()
+                    .filter(|e| e.takes(&header, OsStr::new("sh")));
+                handlers
+                    .next()
+                    .is_none_or(|handler| handler.flags.credentials)
+            };
+            match deep::examine(root, credentials) {
+                Ok(examined) => all.push(examined),
+                Err(error) => self.missing.push(error.to_string()),
+            }
+        }
+        all
+    }
+
+    fn judge_deep(&mut self, verification: &Verification) {
+        for deep in &verification.deep {
+            let failing: Vec<&str> = deep.failing().map(|check| check.check).collect();
+            if !failing.is_empty() {
+                self.missing.push(format!(
+                    "programs of {} in {} fail at {}; use a newer QEMU, or another build of it",
+                    deep.platform,
+                    deep.root,
+                    failing.join(", ")
+                ));
+            }
+        }
+    }
+
     /// What an install with this command line would be.
     fn order(&self) -> Order {
         Order {
@@ -81,7 +121,7 @@ impl Session<'_> {
         }
         let installed = survey.standings.iter().find(|standing| {
             let handler = standing.handler.as_ref();
-            standing.works() && handler.is_some_and(binfmt_magic::entry::Entry::is_qemu)
+            standing.works() && handler.is_some_and(Entry::is_qemu)
         });
         installed.map(|standing| standing.arch)
     }
@@ -130,7 +170,7 @@ fn about_table(drift: Drift, mend: Mend) -> Finding {
 }
 
 /// What a command that mends repeats of this command line.
-pub(super) fn words(cli: &crate::cli::Cli, environment: &Environment) -> Words {
+pub(super) fn words(cli: &Cli, environment: &Environment) -> Words {
     let mut words = Words {
         mount: cli.mount.clone(),
         ..Words::default()

@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 
 use super::{row, write_columns};
-use crate::report::{Checked, FindingReport, Verification};
+use crate::report::{Checked, DeepReport, FindingReport, Verification};
+use crate::wording::printable;
 
 /// Writes a line per platform that is in order, and one per finding.
 ///
@@ -17,7 +18,21 @@ pub fn write_verification(
     let mut rows = vec![row(["PLATFORM", "STATE", "ENTRY", "FINDING"])];
     rows.extend(verification.checked.iter().map(checked));
     rows.extend(verification.findings.iter().map(finding));
-    write_columns(out, &rows, colour)
+    write_columns(out, &rows, colour)?;
+    for deep in &verification.deep {
+        writeln!(out, "\nprograms of {}:", printable(&deep.root))?;
+        let rows: Vec<_> = checks(deep).collect();
+        write_columns(out, &rows, colour)?;
+    }
+    Ok(())
+}
+
+fn checks(deep: &DeepReport) -> impl Iterator<Item = Vec<String>> + '_ {
+    deep.checks.iter().map(|check| {
+        let state = check.state.replace('_', " ");
+        let reason = check.reason.as_deref().unwrap_or("-");
+        row([&deep.platform, &state, check.check, reason])
+    })
 }
 
 fn checked(checked: &Checked) -> Vec<String> {
