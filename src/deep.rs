@@ -18,6 +18,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 
+use crate::complaint;
 use crate::emulator::{HEAD, read_until, segments};
 use crate::runner::{NotStarted, Other};
 use crate::wording::cause;
@@ -39,6 +40,9 @@ struct Check {
     /// What it prints if all is well.
     expected: &'static str,
 }
+
+/// What the start of a dynamically linked shell shows: its loader maps libraries.
+const LOADING: &str = "dynamic loading";
 
 const fn check(name: &'static str, script: &'static str, expected: &'static str) -> Check {
     Check {
@@ -93,12 +97,12 @@ const CHECKS: &[Check] = &[
     },
     // coreutils' sort makes a thread for half of more than 131072 lines (SUBTHREAD_LINES_HEURISTIC in its sort.c)
     Check {
-        programs: &["sort", "seq"],
+        programs: &["sort", "seq", "tail"],
         ..check(
             "threads",
             "case $(sort --version 2>/dev/null) in *coreutils*) ;; *) echo 'untried: its sort is not coreutils'\\'''; exit ;; esac
-             seq 200000 -1 1 | sort -n --parallel=2 -S 50M | { read -r first; echo $first; while read -r last; do :; done; echo $last; }",
-            "1\n200000",
+             seq 200000 -1 1 | sort -n --parallel=2 -S 50M | tail -n 1",
+            "200000",
         )
     },
     Check {
@@ -226,12 +230,20 @@ pub fn examine(root: &Path, credentials: impl Fn(&Arch) -> bool) -> Result<Exami
         };
         checks.push((check.name, tried));
     }
-    let loading = match (&checks[..], is_dynamic) {
-        (_, false) => Tried::Not("its /bin/sh is static".to_owned()),
-        ([(_, started), ..], true) => started.clone(),
-        ([], true) => Tried::Not("nothing was started".to_owned()),
+    let starts = matches!(checks.first(), Some((_, Tried::Passed)));
+    if !starts {
+        let not = || Tried::Not("its shell does not start".to_owned());
+        checks
+            .iter_mut()
+            .skip(1)
+            .for_each(|(_, tried)| *tried = not());
+    }
+    let loading = match (starts, is_dynamic) {
+        (false, _) => Tried::Not("its shell does not start".to_owned()),
+        (true, true) => Tried::Passed,
+        (true, false) => Tried::Not("its shell is static".to_owned()),
     };
-    checks.insert(1, ("dynamic loading", loading));
+    checks.insert(1, (LOADING, loading));
     Ok(Examined {
         root: root.to_owned(),
         arch,
@@ -274,8 +286,9 @@ impl Running {
     fn answer(mut self, check: &Check) -> io::Result<Tried> {
         let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
         let said = stdout.map_or(Ok(String::new()), |pipe| read_until(pipe, self.deadline))?;
-        let complaint = stderr.map_or(Ok(String::new()), |pipe| read_until(pipe, self.deadline))?;
-        if let Some(errno) = NotStarted::read(&complaint) {
+        let said_otherwise =
+            stderr.map_or(Ok(String::new()), |pipe| read_until(pipe, self.deadline))?;
+        if let Some(errno) = NotStarted::read(&said_otherwise) {
             return not_started(errno);
         }
         let said = said.trim_end();
@@ -285,14 +298,13 @@ impl Running {
         if let Some(why) = said.strip_prefix(UNTRIED) {
             return Ok(Tried::Not(why.to_owned()));
         }
-        let mut what = format!("printed {said:?}, not {:?}", check.expected);
+        let mut what = vec![format!("printed {said:?}, not {:?}", check.expected)];
         if Instant::now() >= self.deadline {
-            what += ", and did not end";
+            what.push("did not end".to_owned());
         }
-        if let Some(line) = crate::complaint::telling(complaint.trim_end()) {
-            what += &format!("; said: {line}");
-        }
-        Ok(Tried::Failed(what))
+        let line = complaint::telling(said_otherwise.trim_end());
+        what.extend(line.map(|line| format!("said: {line}")));
+        Ok(Tried::Failed(what.join("; ")))
     }
 }
 

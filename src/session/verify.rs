@@ -89,13 +89,17 @@ impl Session<'_> {
     fn judge_deep(&mut self, verification: &Verification) {
         for deep in &verification.deep {
             let failing: Vec<&str> = deep.failing().map(|check| check.check).collect();
-            if !failing.is_empty() {
-                self.missing.push(format!(
-                    "programs of {} in {} fail at {}; use a newer QEMU, or another build of it",
-                    deep.platform,
-                    deep.root,
+            let (platform, root) = (&deep.platform, &deep.root);
+            let arch = platform.trim_start_matches("linux/");
+            match failing[..] {
+                [] => {}
+                ["start"] => self.missing.push(format!(
+                    "programs of {platform} in {root} do not start; see what is wrong: binfmt --status {arch}"
+                )),
+                _ => self.missing.push(format!(
+                    "programs of {platform} in {root} fail at {}; use a newer QEMU, or another build of it",
                     failing.join(", ")
-                ));
+                )),
             }
         }
     }
