@@ -4,24 +4,24 @@
 //! ([`crate::rehearsal`]) where the table in effect must not be touched. Owns the comparison, and the one command that
 //! mends what differs. Reads and runs, changes nothing. Whether programs run at all is [`crate::status`]'s question.
 
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 
 use anyhow::Result;
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::{Platform, Selection};
-use binfmt_magic::rule::{Flags, Matcher, Rule};
+use binfmt_magic::rule::Rule;
 
-use crate::emulator::{self, Asked, EmulatorError, Unfit, Version};
-use crate::install::{Decision, Order, Outcome, Pending, Refusal, ask, is_stand_in, plan};
-use crate::rehearsal::{Rehearsed, rehearse};
+use crate::emulator::{self, EmulatorError, Unfit};
+use crate::install::{Decision, Order, Outcome, Refusal, is_stand_in, plan};
 use crate::runner::is_trial;
-use crate::survey::{Failure, Standing, Survey, Verdict, may_be_native, takes};
+use crate::survey::{Standing, Survey, may_be_native, takes};
 
+mod compare;
 mod drift;
 mod mend;
 
+use compare::{Compared, compare, outer_remedy};
 pub use drift::Drift;
 pub use mend::{Mend, Words, command};
 
@@ -97,7 +97,9 @@ pub fn verify(
             Err(refusal) => audit.refuse(survey.of(arch), &refusal),
         }
     }
-    audit.compare(survey, pending);
+    for compared in compare(survey, pending) {
+        audit.differ(survey.of(compared.arch), compared);
+    }
     for entry in entries {
         audit.look_at(entry, survey, &arches);
     }
@@ -152,7 +154,10 @@ impl Audit {
             Outcome::LeftTo { entry } => (Some(entry), true),
             Outcome::AlreadyInstalled { entry, .. } => match emulator::open(&rule.interpreter) {
                 Ok(_) => (Some(entry), false),
-                Err(error) => return self.unfit(arch, Some(&entry), error),
+                Err(error) => {
+                    let mend = unfit(&error);
+                    return self.find(Some(arch), Some(&entry), Drift::Unfit(error), mend);
+                }
             },
             Outcome::Native { .. } | Outcome::Installed { .. } => (None, false),
         };
@@ -161,15 +166,6 @@ impl Audit {
             entry,
             left_to,
         });
-    }
-
-    fn unfit(&mut self, arch: &'static Arch, entry: Option<&OsStr>, error: EmulatorError) {
-        let path = error.path.to_string_lossy();
-        let mend = match error.unfit {
-            Unfit::NotExecutable => Mend::Shell(format!("chmod +x {}", mend::quoted(&path))),
-            _ => Mend::Advice(error.to_string()),
-        };
-        self.find(Some(arch), entry, Drift::Unfit(error), mend);
     }
 
     /// What an install would not do without being told to.
@@ -188,58 +184,36 @@ impl Audit {
     }
 
     /// What an install would make anew.
-    fn compare(&mut self, survey: &Survey, mut pending: Vec<Pending>) {
-        let asked: Vec<_> = pending.iter().map(ask).collect();
-        let mut versions: HashMap<&str, (Option<Version>, Option<Version>)> = HashMap::new();
-        let mut unfit: HashMap<&str, EmulatorError> = HashMap::new();
-        for (pending, (new, former)) in pending.iter().zip(asked) {
-            let former = former.and_then(|former| former.answer().ok());
-            let new = new.and_then(Asked::answer);
-            let new = new
-                .map_err(|error| unfit.insert(pending.arch.qemu, error))
-                .ok();
-            versions.insert(pending.arch.qemu, (former, new));
+    fn differ(&mut self, standing: &Standing, compared: Compared) {
+        let Compared {
+            arch,
+            entry,
+            drifts,
+            obstacle,
+        } = compared;
+        if drifts.is_empty() {
+            let left_to = false;
+            self.in_order.push(InOrder {
+                arch,
+                entry,
+                left_to,
+            });
+            return;
         }
-        let mut unready = self::rehearsed(&mut pending, &unfit, &versions);
-        for pending in pending {
-            let arch = pending.arch;
-            let (former, new) = versions.remove(arch.qemu).unwrap_or_default();
-            let drifts = differences(&pending, survey.of(arch), former, new);
-            let entry = pending.current.as_ref().map(|entry| entry.name.as_os_str());
-            let (unfit, unready) = (unfit.remove(arch.qemu), unready.remove(arch.qemu));
-            let outer = match &survey.of(arch).verdict {
-                Verdict::Fails(failure) => failure.outer_remedy(arch),
-                Verdict::Works { .. } => None,
-            };
-            // where nothing runs for a reason of the host's, a rehearsal shows no more than that
-            let unready = unready.filter(|_| outer.is_none());
-            let mut mend = outer.map_or(Mend::Install { arch, force: false }, Mend::Advice);
-            if let Some(why) = &unready {
-                mend = Mend::Advice(format!(
-                    "{} does not run programs: {why}; put another build there",
-                    pending.rule.interpreter.display()
-                ));
-            }
-            if let Some(error) = &unfit {
-                mend = Mend::Advice(error.to_string());
-            }
-            if drifts.is_empty() {
-                let (entry, left_to) = (entry.map(OsStr::to_owned), false);
-                self.in_order.push(InOrder {
-                    arch,
-                    entry,
-                    left_to,
-                });
-                continue;
-            }
-            for drift in drifts {
-                self.find(Some(arch), entry, drift, mend.clone());
-            }
-            if let Some(error) = unfit {
-                self.unfit(arch, entry, error);
-            } else if let Some(why) = unready {
-                self.find(Some(arch), entry, Drift::Unready(why), mend);
-            }
+        let first = obstacle
+            .as_ref()
+            .map(|obstacle| in_spite_of(arch, obstacle));
+        let outer = || outer_remedy(standing).map(Mend::Advice);
+        let mend = match &first {
+            // once that is done, an install does the rest
+            None | Some(Mend::Shell(_)) => outer().unwrap_or(Mend::Install { arch, force: false }),
+            Some(advice) => advice.clone(),
+        };
+        for drift in drifts {
+            self.find(Some(arch), entry.as_deref(), drift, mend.clone());
+        }
+        if let (Some(obstacle), Some(first)) = (obstacle, first) {
+            self.find(Some(arch), entry.as_deref(), obstacle, first);
         }
     }
 
@@ -327,123 +301,27 @@ impl Audit {
     }
 }
 
+/// What to do about what keeps an install from mending.
+fn in_spite_of(arch: &'static Arch, obstacle: &Drift) -> Mend {
+    match obstacle {
+        Drift::Unfit(error) => unfit(error),
+        Drift::Unready(path, why) => Mend::Advice(format!(
+            "{} does not run programs: {why}; put another build there",
+            path.display()
+        )),
+        _ => Mend::Install { arch, force: false },
+    }
+}
+
+fn unfit(error: &EmulatorError) -> Mend {
+    let path = error.path.to_string_lossy();
+    match error.unfit {
+        Unfit::NotExecutable => Mend::Shell(format!("chmod +x {}", mend::quoted(&path))),
+        _ => Mend::Advice(error.to_string()),
+    }
+}
+
 fn is_named_after(name: &OsStr, arch: &Arch) -> bool {
     let platform = name.to_str().and_then(|name| name.parse::<Platform>().ok());
     platform.is_some_and(|platform| platform.arch.qemu == arch.qemu)
-}
-
-/// Rehearses what is to be registered, decides flag P by what is seen, and returns what does not run.
-fn rehearsed(
-    pending: &mut [Pending],
-    unfit: &HashMap<&str, EmulatorError>,
-    versions: &HashMap<&str, (Option<Version>, Option<Version>)>,
-) -> HashMap<&'static str, String> {
-    let mut fit: Vec<&mut Pending> = pending
-        .iter_mut()
-        .filter(|pending| !unfit.contains_key(pending.arch.qemu))
-        .collect();
-    let candidates: Vec<_> = fit
-        .iter()
-        .map(|pending| (pending.arch, pending.rule.clone()))
-        .collect();
-    let mut unready = HashMap::new();
-    let Some(answers) = rehearse(&candidates) else {
-        for pending in fit {
-            let new = versions
-                .get(pending.arch.qemu)
-                .and_then(|(_, new)| new.as_ref());
-            pending.rule.flags.preserve_argv0 &= new.is_none_or(knows_argv0);
-        }
-        return unready;
-    };
-    for (pending, answer) in fit.iter_mut().zip(answers) {
-        match answer {
-            Rehearsed::Runs { argv0 } => pending.rule.flags.preserve_argv0 &= argv0,
-            Rehearsed::Fails(why) => {
-                unready.insert(pending.arch.qemu, why);
-            }
-        }
-    }
-    unready
-}
-
-/// Where nothing can be rehearsed: since 6.0 QEMU looks at `AT_FLAGS_PRESERVE_ARGV0` (`main` in `linux-user/main.c`).
-fn knows_argv0(version: &Version) -> bool {
-    version.order() >= vec![6]
-}
-
-/// How the handler that is there differs from the one to be registered.
-fn differences(
-    pending: &Pending,
-    standing: &Standing,
-    former: Option<Version>,
-    new: Option<Version>,
-) -> Vec<Drift> {
-    let Some(current) = &pending.current else {
-        return vec![Drift::Missing];
-    };
-    let failure = match &standing.verdict {
-        Verdict::Fails(failure) => Some(failure.clone()),
-        Verdict::Works { .. } => None,
-    };
-    if !current.is_qemu() {
-        return failure.map(Drift::Broken).into_iter().collect();
-    }
-    let mut drifts = shape(current, &pending.rule, pending.arch);
-    if pending.former.is_some() {
-        drifts.push(Drift::Emulator(former, new));
-    }
-    let unpinned = !current.flags.fix_binary;
-    match failure {
-        Some(Failure::SwitchedOff { .. }) => drifts.push(Drift::SwitchedOff),
-        Some(Failure::NotPinned) if unpinned => {}
-        Some(failure) => drifts.push(Drift::Broken(failure)),
-        None => {}
-    }
-    drifts
-}
-
-/// How the entry as the kernel prints it differs from `rule`.
-fn shape(entry: &Entry, rule: &Rule, arch: &Arch) -> Vec<Drift> {
-    let mut drifts = Vec::new();
-    if entry.name != rule.name {
-        let other = ARCHES
-            .iter()
-            .find(|other| entry.name == *other.entry_name(""));
-        let other = other.filter(|other| other.qemu != arch.qemu && !takes(entry, other));
-        drifts.push(Drift::Name(rule.name.clone(), other.map(|other| other.oci)));
-    }
-    match (&entry.matcher, &rule.matcher) {
-        (have, want) if have.as_ref() == Some(want) => {}
-        (
-            Some(Matcher::Magic {
-                offset: 0,
-                magic: have,
-                ..
-            }),
-            Matcher::Magic { magic: want, .. },
-        ) if have == want => drifts.push(Drift::Mask),
-        (have, _) => drifts.push(Drift::Magic(have.clone())),
-    }
-    let (have, want) = (entry.flags, rule.flags.as_kept());
-    if have != want {
-        drifts.push(Drift::Flags(without(want, have), without(have, want)));
-    }
-    if !entry.unknown_flags.is_empty() {
-        drifts.push(Drift::UnknownFlags(entry.unknown_flags.clone()));
-    }
-    if entry.interpreter.as_ref() != Some(&rule.interpreter) {
-        drifts.push(Drift::Path(rule.interpreter.clone()));
-    }
-    drifts
-}
-
-/// The flags of the one that the other does not have.
-fn without(one: Flags, other: Flags) -> Flags {
-    Flags {
-        preserve_argv0: one.preserve_argv0 && !other.preserve_argv0,
-        open_binary: one.open_binary && !other.open_binary,
-        credentials: one.credentials && !other.credentials,
-        fix_binary: one.fix_binary && !other.fix_binary,
-    }
 }

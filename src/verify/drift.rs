@@ -39,8 +39,8 @@ pub enum Drift {
     Emulator(Option<Version>, Option<Version>),
     /// There is no emulator to be installed, or it is not fit for it.
     Unfit(EmulatorError),
-    /// The emulator to be installed does not run programs; why.
-    Unready(String),
+    /// The emulator to be installed, at this path, does not run programs; why.
+    Unready(PathBuf, String),
     /// The kernel runs these programs by itself, and the entry keeps it from doing so.
     TakesNative,
     /// It has no effect: this newer entry takes all its programs.
@@ -73,7 +73,7 @@ impl Drift {
             Self::Flags(..) | Self::UnknownFlags(_) => "flags",
             Self::Path(_) => "path",
             Self::Emulator(..) => "emulator",
-            Self::Unfit(_) | Self::Unready(_) => "unfit",
+            Self::Unfit(_) | Self::Unready(..) => "unfit",
             Self::TakesNative => "takes_native",
             Self::Shadowed(_) => "shadowed",
             Self::Preceded(_) => "preceded",
@@ -117,8 +117,12 @@ impl fmt::Display for Drift {
             }
             Self::Emulator(pinned, wanted) => write_emulators(f, pinned.as_ref(), wanted.as_ref()),
             Self::Unfit(error) => error.fmt(f),
-            Self::Unready(why) => {
-                write!(f, "the emulator to be installed does not run programs: {why}")
+            Self::Unready(path, why) => {
+                let path = path.display();
+                write!(
+                    f,
+                    "{path}, which is to be installed, does not run programs: {why}"
+                )
             }
             Self::TakesNative => f.write_str("the kernel runs these programs by itself"),
             Self::Shadowed(by) => {
