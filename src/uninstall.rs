@@ -183,3 +183,43 @@ fn is_named(name: &OsStr, item: &str) -> bool {
     let before = name.as_bytes().strip_suffix(item.as_bytes());
     before.is_some_and(|before| before.is_empty() || before.ends_with(b"-"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, qemu: &str) -> Entry {
+        let magic = binfmt_magic::arch::Arch::by_qemu(qemu).unwrap().magic();
+        let magic: String = magic
+            .as_slice()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        let text = format!("enabled\ninterpreter /qemu-x\nflags: F\noffset 0\nmagic {magic}\n");
+        Entry::parse(OsStr::new(name), text.as_bytes())
+    }
+
+    #[test]
+    fn an_item_means_one_entry() {
+        let entries = [
+            entry("qemu-arm", "aarch64"),
+            entry("qemu-arm.next", "arm"),
+            entry("old", "s390x"),
+            entry("qemu-old", "s390x"),
+            entry("a, b[c]", "riscv64"),
+            entry("-minus", "riscv64"),
+            entry("last", "riscv64"),
+        ];
+        for (name, item) in [
+            ("qemu-arm", "[q]emu-arm"),
+            ("qemu-arm.next", "qemu-arm.next"),
+            ("old", "[o]ld"),
+            ("qemu-old", "qemu-old"),
+            ("a, b[c]", "[a]??b?c?"),
+            ("-minus", "?minus"),
+            ("last", "last"),
+        ] {
+            assert_eq!(item_for(&entries, OsStr::new(name)), item);
+        }
+    }
+}

@@ -177,6 +177,15 @@ fn flag_p_is_judged_by_what_a_program_sees() {
 }
 
 #[test]
+fn where_nothing_can_be_rehearsed_the_version_tells() {
+    let host = Host::new();
+    let path = emulators().join("qemu-aarch64");
+    host.register("qemu-aarch64", "aarch64", &path, "OCF");
+    host.sh("echo 0 >/proc/sys/user/max_user_namespaces").ok();
+    finds(&host, "qemu-aarch64", &["flags"]);
+}
+
+#[test]
 fn magic_and_mask() {
     let host = Host::new();
     host.register_rule(&with_matcher("aarch64", |_, mask| mask[7] = 0xff));

@@ -120,7 +120,7 @@ impl Session<'_> {
     /// One of the architectures whose handlers may end with this container, where that can be told from here.
     fn may_end(&self, survey: &Survey) -> Option<&'static Arch> {
         let declined = self.cli.anchor == Anchor::Never;
-        if declined || mount::holder(&self.at)? != Keeper::NobodyElse || anchor::is_set() {
+        if declined || mount::holder(&self.at)? != Keeper::NobodyElse || anchor::seen()? {
             return None;
         }
         let installed = survey.standings.iter().find(|standing| {
