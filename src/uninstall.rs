@@ -186,15 +186,16 @@ fn is_named(name: &OsStr, item: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use binfmt_magic::arch::Arch;
+
     use super::*;
 
     fn entry(name: &str, qemu: &str) -> Entry {
-        let magic = binfmt_magic::arch::Arch::by_qemu(qemu).unwrap().magic();
-        let magic: String = magic
+        let magic = Arch::by_qemu(qemu).unwrap().magic();
+        let magic = magic
             .as_slice()
             .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         let text = format!("enabled\ninterpreter /qemu-x\nflags: F\noffset 0\nmagic {magic}\n");
         Entry::parse(OsStr::new(name), text.as_bytes())
     }

@@ -23,6 +23,7 @@ mod mend;
 
 use compare::{Compared, compare, outer_remedy};
 pub use drift::Drift;
+pub(crate) use mend::quoted;
 pub use mend::{Mend, Words, command};
 
 /// One thing that is not as an install would make it.
@@ -316,7 +317,7 @@ fn in_spite_of(arch: &'static Arch, obstacle: &Drift) -> Mend {
 fn unfit(error: &EmulatorError) -> Mend {
     let path = error.path.to_string_lossy();
     match error.unfit {
-        Unfit::NotExecutable => Mend::Shell(format!("chmod +x {}", mend::quoted(&path))),
+        Unfit::NotExecutable => Mend::Shell(format!("chmod +x {}", quoted(&path))),
         _ => Mend::Advice(error.to_string()),
     }
 }

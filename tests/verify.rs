@@ -466,6 +466,28 @@ fn only_what_was_asked_for_is_judged() {
 }
 
 #[test]
+fn the_command_repeats_what_the_answer_depends_on() {
+    let host = Host::new();
+    let folder = host.folder("some emulators", &[("qemu-aarch64", emulators())]);
+    host.sh(&format!(
+        "cd '{}'; mv qemu-aarch64 my-qemu-aarch64",
+        folder.display()
+    ))
+    .ok();
+    let call = || {
+        let args = ["--verify", "arm64", "--credentials=no", "--mount"];
+        let call = host.call(&args).args([MOUNT_POINT]).emulators(&folder);
+        call.env("QEMU_BINARY_PREFIX", "my-")
+            .env("QEMU_PRESERVE_ARGV0", "0")
+            .run()
+    };
+    run_mend(&host, &call().ends(1));
+    call().ok();
+    let entry = host.entry("my-qemu-aarch64").expect("an entry");
+    assert!(entry.contains("\nflags: F\n"), "{entry}");
+}
+
+#[test]
 fn all_drifts_at_once_take_one_command() {
     let host = Host::new();
     let old = |qemu: &str| old_emulators().join(format!("qemu-{qemu}"));

@@ -2,7 +2,7 @@
 //! parent's and, for a probe, lets itself be held at the start.
 //!
 //! The standard library can do neither between `fork` and `exec` without `unsafe`, so this program is started again
-//! with a hidden first argument ([`BECOME`](super::BECOME)) and does it to itself.
+//! with a hidden first argument ([`BECOME`]) and does it to itself.
 
 use std::convert::Infallible;
 use std::env;
@@ -57,7 +57,7 @@ impl Other<'_> {
     }
 }
 
-/// Why a process could not become what it was to become. Its text on stderr tells the parent, who [reads](Self::read) it.
+/// Why a process could not become what it was to become. Its text on stderr tells the parent, who reads it.
 #[derive(Debug)]
 pub struct NotStarted(Errno);
 
@@ -90,7 +90,7 @@ impl From<Errno> for NotStarted {
     }
 }
 
-/// What the process does that was started with [`BECOME`](super::BECOME); `words` follow the verb.
+/// What the process does that was started with [`BECOME`]; `words` follow the verb.
 ///
 /// # Errors
 /// Why it did not become the other program.

@@ -43,7 +43,8 @@ impl Session<'_> {
         let mut audit = Audit::default();
         let path = table.path();
         if !table.enabled()? {
-            let line = format!("echo 1 > {}", path.join("status").display());
+            let status = path.join("status");
+            let line = format!("echo 1 > {}", verify::quoted(&status.to_string_lossy()));
             audit
                 .findings
                 .push(about_table(Drift::TableOff, Mend::Shell(line)));

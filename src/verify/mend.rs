@@ -98,7 +98,7 @@ fn binfmt(removed: &[String], installed: &[&str], force: bool, words: &Words) ->
 }
 
 /// As a shell takes it for one word.
-pub(super) fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./,:+%@=".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();
