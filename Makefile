@@ -11,10 +11,13 @@ BUSYBOX := $(FETCH) --package busybox-static --keep '*bin/busybox'
 # Debian architectures whose static busybox the demonstration, and on top of that the tests, run.
 DEMO := arm64 armhf riscv64 s390x ppc64el
 TRIXIE := $(DEMO) armel i386 amd64
+# Seconds of fuzzing, by hand and among the tests.
+SECONDS_LONG := 600
+SECONDS_SHORT := 10
 BOOKWORM := mips64el
 
 # The tests that call the tool as a user does.
-COMMAND_LINE_TESTS = $(filter-out tests/docker.rs,$(shell grep -l '^mod harness' tests/*.rs))
+COMMAND_LINE_TESTS = $(filter-out tests/docker.rs tests/systemd.rs,$(shell grep -l '^mod harness' tests/*.rs))
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12 | sed 's/^/make /'
@@ -26,15 +29,27 @@ run: need-run ## build, fetch emulators, install five architectures, run a progr
 test: need-test ## everything: lint, unit tests, the tool against the real kernel and real emulators
 	@$(MAKE) -j$(JOBS) lint emulators test-material
 	cargo test --workspace
+	fuzz/run.sh explain $(SECONDS_SHORT)
+
+fuzz: need-test ## look for files that upset the readers of --explain, for ten minutes
+	fuzz/run.sh explain $(SECONDS_LONG)
 
 lint: need-test ## formatting, clippy, rustdoc, shellcheck: all without a warning
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --quiet
 	shellcheck .ci/run $$(find . \( -path ./target -o -path ./build \) -prune -o -name '*.sh' -print)
 
 bench: build emulators ## time and memory beside another binary of the same command line: make bench RIVAL=path
-	QEMU_BINARY_PATH=build/emulators cargo run --release --quiet --package binfmt-bench -- $(BINFMT) $(RIVAL)
+	QEMU_BINARY_PATH=build/emulators cargo run --release --quiet --package binfmt-bench -- tool $(BINFMT) $(RIVAL)
+
+bench-image: need-run image ## the image's calls and parts beside another: make bench-image RIVAL_IMAGE=name
+	@$(FETCH) --package busybox-static --keep '*bin/busybox' build/floor
+	docker build --quiet --tag binfmt-bench-floor --file bench/floor.Dockerfile build/floor
+	docker build --quiet --tag binfmt-bench-shape --file bench/shape.Dockerfile --build-arg IMAGE=$(or $(IMAGE),binfmt) bench
+	cargo run --release --quiet --package binfmt-bench -- image --floor binfmt-bench-floor \
+	  $(or $(IMAGE),binfmt) $(or $(RIVAL_IMAGE),binfmt-bench-shape)
 
 build: need-run ## the release binary, target/release/binfmt
 	cargo build --release
@@ -57,6 +72,7 @@ DESTDIR :=
 BINDIR := $(PREFIX)/bin
 EMULATORS := $(PREFIX)/lib/binfmt
 UNITDIR := $(PREFIX)/lib/systemd/system
+UNITS := binfmt.service binfmt-health.service binfmt-health.timer binfmt-repair.service
 TARGETS := aarch64 arm riscv64 ppc64 ppc64le s390x i386 x86_64 mips64el mips64 loongarch64
 
 install: build emulators ## the tool, emulators and systemd units below PREFIX, for packaging below DESTDIR
@@ -64,20 +80,19 @@ install: build emulators ## the tool, emulators and systemd units below PREFIX, 
 	install -d $(DESTDIR)$(EMULATORS) $(DESTDIR)$(UNITDIR)
 	install $(or $(TARGETS:%=build/emulators/qemu-%),$(wildcard build/emulators/qemu-*)) $(DESTDIR)$(EMULATORS)
 	install -m 644 build/emulators/copyright $(DESTDIR)$(EMULATORS)
-	for unit in deploy/systemd/*.in; do \
-	  sed 's|@BIN@|$(BINDIR)|; s|@EMULATORS@|$(EMULATORS)|' $$unit >$(DESTDIR)$(UNITDIR)/$$(basename $$unit .in); done
-	install -m 644 deploy/systemd/*.timer $(DESTDIR)$(UNITDIR)
+	for unit in $(UNITS); do \
+	  sed 's|@BIN@|$(BINDIR)|; s|@EMULATORS@|$(EMULATORS)|' deploy/systemd/$$unit.in >$(DESTDIR)$(UNITDIR)/$$unit; done
 
 uninstall: ## what install put there
-	cd $(DESTDIR)$(UNITDIR) && rm -f binfmt.service binfmt-health.service binfmt-repair.service binfmt-health.timer
-	rm -f $(DESTDIR)$(BINDIR)/binfmt
+	rm -f $(DESTDIR)$(BINDIR)/binfmt $(UNITS:%=$(DESTDIR)$(UNITDIR)/%)
 	rm -rf $(DESTDIR)$(EMULATORS)
 
 clean: ## remove everything that was built or fetched
 	rm -rf build target
 
 # What the tests need besides emulators: foreign programs, an older QEMU to upgrade from, Debian's registrations.
-test-material: $(TRIXIE:%=build/programs/%) $(BOOKWORM:%=build/programs/%) build/emulators-7.2 build/binfmt.d
+test-material: $(TRIXIE:%=build/programs/%) $(BOOKWORM:%=build/programs/%) build/emulators-7.2 build/binfmt.d \
+  build/programs/arm64-dynamic build/programs/arm64-dynamic-libc
 
 $(TRIXIE:%=build/programs/%): always
 	@$(BUSYBOX) --arch $(@F) $@
@@ -88,6 +103,14 @@ $(BOOKWORM:%=build/programs/%): always
 build/emulators-7.2: always
 	@$(FETCH) --release bookworm --package qemu-user-static --targets aarch64,arm,riscv64,s390x $@
 
+# A shell that needs a loader, and that loader.
+build/programs/arm64-dynamic: always
+	@$(FETCH) --package dash --arch arm64 --keep '*bin/dash' $@
+
+build/programs/arm64-dynamic-libc: always
+	@$(FETCH) --package libc6 --arch arm64 --keep '*/aarch64-linux-gnu/ld-linux-aarch64.so.1' \
+	  --keep '*/aarch64-linux-gnu/libc.so.6' $@
+
 build/binfmt.d: always
 	@$(FETCH) --keep 'usr/share/qemu/binfmt.d/*.conf' $@
 
@@ -95,6 +118,7 @@ need-run:
 	@qemu/need.sh cargo unshare
 
 need-test:
-	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare
+	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare c++
 
-.PHONY: help run test lint bench build image test-image emulators clean test-material always need-run need-test
+.PHONY: help run test fuzz lint bench bench-image build image test-image emulators install uninstall clean test-material always \
+  need-run need-test

@@ -7,7 +7,7 @@
 # machine's apt already uses.
 #
 # The folder ends up with the files, the package's `copyright`, and SHA256SUMS: what `sha256sum --check` reads,
-# with the package and its version in comments. The folder is made beside its final place and renamed, and
+# with the package, its version and its sources in comments. The folder is made beside its final place and renamed, and
 # SHA256SUMS is the last file written: what has it is complete.
 set -euo pipefail
 
@@ -78,7 +78,7 @@ request() { # what SHA256SUMS says about the call that made it, apart from the v
 
 in_place() { # does the folder hold what this call asks for, undamaged?
   [[ -f $folder/SHA256SUMS ]] || return 1
-  [[ $(grep '^# ' "$folder/SHA256SUMS" | grep -v '^# version: ') == "$(request)" ]] || return 1
+  [[ $(grep '^# ' "$folder/SHA256SUMS" | grep -vE '^# (version|source): ') == "$(request)" ]] || return 1
   # Half a gigabyte: a few files for each core.
   (cd "$folder" && grep -v '^# ' SHA256SUMS | xargs -d '\n' -n 4 -P "$(nproc)" \
     sh -c 'printf "%s\n" "$@" | sha256sum --check --quiet --strict' sh) >/dev/null 2>&1
@@ -151,12 +151,20 @@ unpack() { # fills $stage from the package: what was asked for, flat, regular fi
   # Second names for the same emulator (qemu-arm64), which nothing here uses.
   find "$stage" -type l -delete
   version=$(dpkg-deb --field "${deb[0]}" Version)
+  sources=$(sources "${deb[0]}")
+}
+
+sources() { # sources FILE: the source packages of what is in it, as NAME=VERSION; statically linked libraries' too
+  # shellcheck disable=SC2016  # dpkg's variables
+  dpkg-deb --show --showformat='# source: ${source:Package}=${source:Version}\n' "$1"
+  dpkg-deb --field "$1" Built-Using Static-Built-Using | sed 's/^[A-Za-z-]*: //' | tr ',' '\n' |
+    sed -nE 's/^ *([^ ]+) \(= ([^)]+)\).*/# source: \1=\2/p' | sort -u
 }
 
 seal() { # writes SHA256SUMS, last
   local sums
   sums=$(cd "$stage" && sha256sum -- *)
-  printf '# version: %s\n%s\n%s\n' "$version" "$(request | sed '$d')" "$sums" >"$stage/SHA256SUMS"
+  printf '# version: %s\n%s\n%s\n%s\n' "$version" "$(request | sed '$d')" "$sources" "$sums" >"$stage/SHA256SUMS"
   echo '# complete' >>"$stage/SHA256SUMS"
 }
 

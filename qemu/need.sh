@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the machine has what the Makefile's targets call.
 #
-#   need.sh COMMAND...    cargo, cargo-fmt, cargo-clippy, shellcheck, unshare
+#   need.sh COMMAND...    cargo, cargo-fmt, cargo-clippy, shellcheck, unshare, c++
 #
 # As root on Debian, what is missing is installed with apt; otherwise it is named, and the exit status is 1.
 # For cargo, Rust must be as new as Cargo.toml's rust-version, and a linker and the certificates that downloading
@@ -41,6 +41,7 @@ package_of() { # package_of COMMAND: the Debian packages that bring it
     cargo-fmt) echo "rustfmt$flavour" ;;
     cargo-clippy) echo "rust$flavour-clippy" ;;
     cc) echo gcc libc6-dev ;;
+    c++) echo g++ ;;
     certificates) echo ca-certificates ;;
     unshare) echo util-linux ;;
     *) echo "$1" ;;

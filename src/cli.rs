@@ -40,13 +40,22 @@ pub struct Cli {
     /// Write what works into DIR as files that systemd-binfmt registers at every boot (/etc/binfmt.d)
     #[arg(long, value_name = "DIR")]
     pub export: Option<PathBuf>,
+    /// Show why FILE runs here, or does not; exit 1 if it does not
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "status"])]
+    pub explain: Option<PathBuf>,
+    /// With --explain: FILE is one below DIR, an image's root directory
+    #[arg(long, value_name = "DIR", requires = "explain")]
+    pub root: Option<PathBuf>,
+    /// With --explain: compare with the handler's magic byte by byte
+    #[arg(long, requires = "explain")]
+    pub verbose: bool,
     /// Show the versions of binfmt and of its QEMU
     #[arg(long)]
     pub version: bool,
     /// Mount point; in a user namespace, naming one asks to mount it there [default: the kernel's own]
     #[arg(long, value_name = "DIR")]
     pub mount: Option<PathBuf>,
-    /// Form of the output [default: text for --list, --status and --verify, else json]
+    /// Form of the output [default: text for --list, --status, --verify and --explain, else json]
     #[arg(long, value_name = "json|text", hide_possible_values = true)]
     pub format: Option<Format>,
     /// Also take over from, or remove, handlers that are not QEMU's
@@ -88,7 +97,8 @@ impl Cli {
     #[must_use]
     pub fn asks_otherwise(&self) -> bool {
         let shows = self.list || self.status.is_some() || self.version;
-        shows || self.verify.is_some() || !self.uninstall.is_empty() || self.export.is_some()
+        let files = self.export.is_some() || self.explain.is_some();
+        shows || self.verify.is_some() || !self.uninstall.is_empty() || files
     }
 }
 

@@ -24,6 +24,7 @@ use crate::uninstall::{Removal, uninstall};
 use crate::verify::Words;
 use crate::wording::cause;
 
+mod explain;
 mod install;
 mod verify;
 
@@ -249,6 +250,9 @@ impl<'a> Session<'a> {
     }
 
     fn show(&mut self, survey: &Survey, streams: &mut Streams) -> io::Result<()> {
+        if let Some(file) = &self.cli.explain {
+            return self.explain(file, survey, streams);
+        }
         if self.cli.list {
             let listed = list(survey, &self.emulators, &self.prefix);
             let listed: Vec<Architecture> = listed.iter().map(Architecture::from).collect();

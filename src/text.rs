@@ -13,9 +13,11 @@ use crate::report::Architecture;
 use crate::uninstall::{self, Removal};
 use crate::wording::{printable, shown};
 
+mod explained;
 mod health;
 mod verify;
 
+pub use explained::write_explained;
 pub use health::write_health;
 pub use verify::write_verification;
 

@@ -7,14 +7,14 @@
 
 mod harness;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::fs::{self, OpenOptions};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use harness::turn::{self, Turn, cannot_run, is_mounted};
 use harness::{BINFMT, Host, MOUNT_POINT, Output, emulators, program};
 use nix::fcntl::{Flock, FlockArg};
 
@@ -30,7 +30,7 @@ fn handlers_outlive_the_namespace_that_mounted_them() {
     namespace.binfmt(&["--install", "arm64"]).ok();
     namespace.ends();
     machine.runs("arm64");
-    assert_eq!(machine.anchors(), 1);
+    assert_eq!(turn::anchors(), 1);
     let elsewhere = Namespace::new().binfmt(&["--status"]).ok();
     assert!(elsewhere.stdout.contains("qemu-aarch64"), "{elsewhere}");
     assert!(!is_mounted(), "looking left a mount on the host");
@@ -47,7 +47,7 @@ fn the_last_uninstall_leaves_no_trace() {
     Namespace::new().binfmt(&["--uninstall", "riscv64"]).ok();
     thread::sleep(TEARDOWN);
     machine.runs("arm64");
-    assert_eq!(machine.anchors(), 1, "an entry is left, and so the anchor");
+    assert_eq!(turn::anchors(), 1, "an entry is left, and so the anchor");
     Namespace::new()
         .binfmt(&["--uninstall", "arm64"])
         .ok()
@@ -63,10 +63,10 @@ fn other_uprobe_definitions_are_left_alone() {
     let busybox = program("amd64");
     let _other = OtherUprobe::define(&machine, &busybox);
     Namespace::new().binfmt(&["--install", "arm64"]).ok();
-    assert!(machine.uprobes().contains(OtherUprobe::EVENT));
+    assert!(turn::uprobes().contains(OtherUprobe::EVENT));
     Namespace::new().binfmt(&["--uninstall", "arm64"]).ok();
-    assert!(machine.uprobes().contains(OtherUprobe::EVENT));
-    assert_eq!(machine.anchors(), 0);
+    assert!(turn::uprobes().contains(OtherUprobe::EVENT));
+    assert_eq!(turn::anchors(), 0);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn an_anchored_table_is_joined_not_anchored_again() {
     Namespace::new()
         .binfmt(&["--install", "riscv64", "--anchor", "never"])
         .ok();
-    assert_eq!(machine.anchors(), 1);
+    assert_eq!(turn::anchors(), 1);
     thread::sleep(TEARDOWN);
     machine.runs("arm64");
     machine.runs("riscv64");
@@ -149,7 +149,7 @@ fn without_an_anchor_an_install_says_that_the_handlers_will_end() {
         ]);
         assert!(!named.stderr.contains("panicked"), "{case}: {named}");
         machine.runs("arm64");
-        assert_eq!(machine.anchors(), 0, "{case}");
+        assert_eq!(turn::anchors(), 0, "{case}");
         namespace.ends();
         machine.stops_running("arm64");
     }
@@ -169,7 +169,7 @@ fn an_audit_that_sees_no_holder_names_the_install_that_sets_the_anchor() {
         .ends(1)
         .ends_saying(&["1 finding; mend: ", "binfmt --install arm64"]);
     namespace.binfmt(&["--verify", "--anchor", "never"]).ok();
-    assert_eq!(machine.anchors(), 0, "an audit sets nothing");
+    assert_eq!(turn::anchors(), 0, "an audit sets nothing");
     namespace.binfmt(&["--install", "arm64"]).ok();
     namespace.binfmt(&["--verify"]).ok();
     namespace.binfmt(&["--uninstall", "all"]).ok();
@@ -206,7 +206,7 @@ fn a_failed_install_leaves_neither_mount_nor_anchor() {
         let failed = place.host.call(&["--install", "arm64"]).emulators(nowhere);
         failed.run().ends(1);
         assert!(!is_mounted(), "{place:?}");
-        assert_eq!(machine.anchors(), 0, "{place:?}");
+        assert_eq!(turn::anchors(), 0, "{place:?}");
     }
     machine.is_clean();
 }
@@ -219,7 +219,7 @@ fn on_the_host_itself_the_mount_stays_until_the_last_uninstall() {
     let host = Namespace::host();
     host.binfmt(&["--install", "arm64,riscv64"]).ok();
     assert!(is_mounted());
-    assert_eq!(machine.anchors(), 0, "the host's mount is enough");
+    assert_eq!(turn::anchors(), 0, "the host's mount is enough");
     machine.runs("arm64");
     let namespace = Namespace::new();
     namespace
@@ -227,7 +227,7 @@ fn on_the_host_itself_the_mount_stays_until_the_last_uninstall() {
         .ok()
         .says("arm64 already installed")
         .says("arm OK");
-    assert_eq!(machine.anchors(), 0, "the host's mount is enough");
+    assert_eq!(turn::anchors(), 0, "the host's mount is enough");
     namespace.ends();
     machine.runs("armhf");
     host.binfmt(&["--uninstall", "arm64"]).ok();
@@ -273,7 +273,7 @@ fn a_container_without_the_hosts_processes_is_anchored_too() {
     container.binfmt(&["--install", "arm64"]).ok();
     container.ends();
     machine.runs("arm64");
-    assert_eq!(machine.anchors(), 1);
+    assert_eq!(turn::anchors(), 1);
     Namespace::container("")
         .binfmt(&["--uninstall", "arm64"])
         .ok();
@@ -333,7 +333,7 @@ fn a_container_with_the_hosts_processes_mounts_on_the_host() {
     // else PID 1 has privileges that this process has not, and is out of reach
     if fs::read_link("/proc/1/ns/mnt").is_ok() {
         assert!(is_mounted());
-        assert_eq!(machine.anchors(), 0);
+        assert_eq!(turn::anchors(), 0);
     }
     let container = Namespace::with(&[], &root);
     container.binfmt(&["--uninstall", "arm64"]).ok();
@@ -368,7 +368,7 @@ fn through_a_bind_mount_the_hosts_table_is_used() {
     container.ends();
     assert!(is_mounted(), "the host's mount is the host's");
     assert_eq!(host.host.entries(), [""; 0]);
-    assert_eq!(machine.anchors(), 0);
+    assert_eq!(turn::anchors(), 0);
 }
 
 /// Both wait for the table's lock; whoever gets it first, what the install reports is so afterwards.
@@ -439,6 +439,37 @@ fn a_user_without_privilege_sees_what_runs() {
     user.binfmt("--status arm64").ok();
     machine.runs("arm64");
     assert!(!is_mounted());
+}
+
+/// Only the host's root has another user to give a program to.
+#[test]
+fn what_credentials_amount_to_is_seen() {
+    let Some(machine) = Machine::take() else {
+        return;
+    };
+    let namespace = Namespace::new();
+    namespace.binfmt(&["--install", "arm64"]).ok();
+    namespace
+        .binfmt(&["--install", "riscv64", "--credentials", "no"])
+        .ok();
+    let status = namespace.binfmt(&["--status", "--format", "json"]).ok();
+    let json = status.json();
+    let setuid = |platform: &str| {
+        let platforms = json["platforms"].as_array().unwrap();
+        let found = platforms.iter().find(|p| p["platform"] == platform);
+        found.unwrap()["setuid"].as_bool()
+    };
+    assert_eq!(setuid("linux/arm64"), Some(true), "{status}");
+    assert_eq!(setuid("linux/riscv64"), Some(false), "{status}");
+    let held = namespace.sh(&format!(
+        "setpriv --no-new-privs -- {BINFMT} --status arm64 --format json"
+    ));
+    assert!(
+        held.ok().stdout.contains("\"setuid\": null"),
+        "not to be seen"
+    );
+    namespace.binfmt(&["--uninstall", "all"]).ok();
+    machine.is_clean();
 }
 
 #[test]
@@ -514,24 +545,17 @@ fn an_automount_that_does_not_come_up_is_named() {
     namespace.binfmt(&[]).ok();
 }
 
-/// The machine's own table and tracefs, for one test at a time: found empty, left empty, however the test ends.
+/// The machine's own table and tracefs, for one test at a time.
 #[derive(Debug)]
 struct Machine {
     host: Host,
-    _turn: Flock<File>,
+    _turn: Turn,
 }
 
 impl Machine {
-    /// Waits for its turn. `None`, with the reason on stderr: the tier cannot run here. Where `CI` is set that is a
-    /// failure.
+    /// Waits for its turn. `None`, with the reason on stderr: the tier cannot run here.
     fn take() -> Option<Self> {
-        // a folder that is there on every machine, so that the tests of several checkouts take turns too
-        let turn = File::open("/sys/kernel").expect("sysfs");
-        let turn = Flock::lock(turn, FlockArg::LockExclusive).expect("a lock on /sys/kernel");
-        if let Some(reason) = UNFIT.as_ref() {
-            cannot_run(reason);
-            return None;
-        }
+        let turn = Turn::take(|| UNFIT.clone())?;
         Some(Self {
             host: Host::with(&[], ""),
             _turn: turn,
@@ -540,19 +564,9 @@ impl Machine {
 
     /// Runs shell commands in a mount namespace that ends with them. `$uprobes` is tracefs' list of definitions.
     fn sh(&self, script: &str) -> Output {
-        let script = in_private(script);
-        let call = self.host.program("unshare");
-        call.args(["--mount", "sh", "-e", "-c", &script]).run()
-    }
-
-    fn uprobes(&self) -> String {
-        self.sh("cat $uprobes").ok().stdout
-    }
-
-    fn anchors(&self) -> usize {
-        let uprobes = self.uprobes();
-        let ours = uprobes.lines().filter(|line| line.starts_with("p:binfmt/"));
-        ours.count()
+        let private = turn::private(script);
+        let call = self.host.program(private.get_program());
+        call.args(private.get_args()).run()
     }
 
     #[track_caller]
@@ -581,52 +595,12 @@ impl Machine {
     #[track_caller]
     fn is_clean(&self) {
         assert!(!is_mounted(), "a mount is left");
-        assert_eq!(self.anchors(), 0, "an anchor is left");
-        assert_eq!(entries(), "", "entries are left");
-        assert!(!is_held(), "something holds the superblock");
+        assert_eq!(turn::anchors(), 0, "an anchor is left");
+        assert_eq!(turn::entries(), [""; 0], "entries are left");
+        assert!(!turn::is_held(), "something holds the superblock");
         let scratch = fs::read_dir(self.host.scratch()).expect("a folder");
         assert_eq!(scratch.count(), 0, "a file is left");
     }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        // by hand: the tool is what may have failed
-        self.sh(&format!(
-            "grep -q '^p:binfmt/anchor ' $uprobes && echo '-:binfmt/anchor' >>$uprobes || :
-             mountpoint -q {MOUNT_POINT} || mount -t binfmt_misc none {MOUNT_POINT}
-             cd {MOUNT_POINT}; for entry in *; do
-               case $entry in register | status) ;; *) echo -1 >\"$entry\" ;; esac
-             done"
-        ));
-        while is_mounted() {
-            let unmounted = self.host.sh(&format!("umount --lazy {MOUNT_POINT}"));
-            assert!(unmounted.status == 0 || thread::panicking(), "{unmounted}");
-            if unmounted.status != 0 {
-                break;
-            }
-        }
-    }
-}
-
-/// Says so, past the capture of a test's output. Where `CI` is set, the test fails.
-fn cannot_run(reason: &str) {
-    let test = thread::current();
-    let test = test.name().unwrap_or_default();
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "{test} cannot run: {reason}"
-    );
-    let _ = writeln!(std::io::stderr(), "{test} DID NOT RUN: {reason}");
-}
-
-/// Shell commands that see tracefs, as `$uprobes`, wherever the machine has it.
-fn in_private(script: &str) -> String {
-    format!(
-        "mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing
-         uprobes=/sys/kernel/tracing/uprobe_events
-         {script}"
-    )
 }
 
 /// Why the tier cannot run on this machine, found out before the first test.
@@ -634,97 +608,17 @@ static UNFIT: LazyLock<Option<String>> = LazyLock::new(unfit);
 
 fn unfit() -> Option<String> {
     let link = |name: &str| fs::read_link(format!("/proc/{name}")).unwrap_or_default();
-    if !nix::unistd::geteuid().is_root() {
-        return Some("it needs root".into());
-    }
-    // the identities of mounts are the machine's; /proc/1/ns may be out of reach even for root
-    let mounts = |process: &str| fs::read_to_string(format!("/proc/{process}/mountinfo")).ok();
     let initial = [
         link("self/ns/user") == Path::new("user:[4026531837]"),
         link("self/ns/pid") == Path::new("pid:[4026531836]"),
-        mounts("self") == mounts("1"),
     ];
     if initial.contains(&false) {
         return Some("it needs the machine itself, not a container".into());
     }
-    if !private_sh("mount -t binfmt_misc none /mnt") {
-        return Some("it needs a kernel with binfmt_misc; modprobe binfmt_misc".into());
-    }
-    let entries = entries();
-    if !entries.is_empty() {
-        let entries: Vec<&str> = entries.lines().collect();
-        let entries = entries.join(", ");
-        return Some(format!(
-            "it needs an empty table, and this machine's has {entries}; uninstall them"
-        ));
-    }
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    if mounts.contains(&format!(" {MOUNT_POINT} ")) {
-        return Some(format!(
-            "it needs a machine that mounts nothing at {MOUNT_POINT}"
-        ));
-    }
-    if is_held() {
-        return Some(
-            "some mount namespace, process or anchor holds the machine's table; end it".into(),
-        );
-    }
-    let uprobes = private_sh("test -e $uprobes");
-    (!uprobes).then(|| "it needs tracefs with uprobe_events (CONFIG_UPROBE_EVENTS)".into())
-}
-
-/// Whether the machine itself has the table mounted.
-fn is_mounted() -> bool {
-    let mounts = fs::read_to_string("/proc/1/mountinfo").expect("proc");
-    mounts.contains(" - binfmt_misc ")
-}
-
-/// The names of the machine's entries, one a line.
-fn entries() -> String {
-    let script = format!(
-        "mountpoint -q {MOUNT_POINT} || mount -t binfmt_misc none {MOUNT_POINT}
-         ls {MOUNT_POINT} | grep -vxE 'register|status' || :"
-    );
-    let listed = unshare(&script).output().expect("unshare");
-    assert!(listed.status.success(), "no table to look at: {listed:?}");
-    String::from_utf8_lossy(&listed.stdout).into_owned()
-}
-
-/// Whether the superblock, once nobody looks, is kept by something. An entry that is still there when it is mounted
-/// again tells; no field of the file system does.
-fn is_held() -> bool {
-    let entry = format!("{MOUNT_POINT}/binfmt-test-held");
-    let mount = format!("mount -t binfmt_misc none {MOUNT_POINT}");
-    let line = ":binfmt-test-held:E::binfmt-test-held::/bin/true:";
-    let patience = Instant::now() + Duration::from_secs(3);
-    loop {
-        assert!(
-            private_sh(&format!("{mount}; echo '{line}' >{MOUNT_POINT}/register")),
-            "no entry to be made"
-        );
-        thread::sleep(Duration::from_millis(20));
-        let is_gone = private_sh(&format!("{mount}; ! test -e {entry}"));
-        assert!(
-            private_sh(&format!("{mount}; ! test -e {entry} || echo -1 >{entry}")),
-            "no entry to be removed"
-        );
-        if is_gone || Instant::now() > patience {
-            return !is_gone;
-        }
-    }
-}
-
-fn private_sh(script: &str) -> bool {
-    let status = unshare(&in_private(script)).status();
-    status.expect("unshare").success()
-}
-
-fn unshare(script: &str) -> Command {
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "sh", "-e", "-c", script])
-        .stdin(Stdio::null());
-    command
+    turn::unfit().or_else(turn::held).or_else(|| {
+        let uprobes = turn::succeeds("test -e $uprobes");
+        (!uprobes).then(|| "it needs tracefs with uprobe_events (CONFIG_UPROBE_EVENTS)".into())
+    })
 }
 
 /// A place to call the tool from: a mount namespace of the machine, a container, or the machine itself.

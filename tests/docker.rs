@@ -7,6 +7,8 @@
 mod harness;
 #[path = "docker/machine.rs"]
 mod machine;
+#[path = "docker/snippets.rs"]
+mod snippets;
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use goblin::elf::Elf;
 use harness::{MOUNT_POINT, Output, arch, old_emulators};
-use machine::{IMAGE, Machine, OURS, build, built, root, run, userland};
+use machine::{IMAGE, Machine, OURS, build, root, run, userland};
 
 /// The options by which a container gets at the table that the host has mounted.
 const BOUND: &str = "-v /proc/sys/fs/binfmt_misc:/binfmt_misc";
@@ -61,9 +63,34 @@ fn every_program_of_the_image_is_static_and_comes_with_its_licence() {
     }
     let doc = |name: &str| fs::read_to_string(files.join("usr/share/doc").join(name)).unwrap();
     assert!(doc("qemu-user/copyright").contains("GNU General Public License"));
-    assert!(doc("qemu-user/SOURCE").contains("apt-get source qemu="));
     assert!(doc("binfmt/LICENSE").contains("MIT License"));
     assert!(!files.join("tmp").exists());
+
+    // what is linked in: each library with its licence and its exact source, each crate of the lock file's that counts
+    let source = doc("qemu-user/SOURCE");
+    for library in ["qemu", "glibc", "glib2.0", "zlib"] {
+        let offered = format!("apt-get source {library}=");
+        assert!(source.contains(&offered), "{source}");
+    }
+    assert!(doc("qemu-user/linked/glibc").contains("Lesser"));
+    let crates = doc("binfmt/linked/crates");
+    for name in ["clap", "fast-glob", "nix", "serde_json", "hashbrown"] {
+        let text = format!("\n==== {name}-");
+        let shared = format!(" {name}-");
+        assert!(crates.contains(&format!("\n{name}-")), "{name} is missing");
+        assert!(
+            crates.contains(&text) || crates.contains(&shared),
+            "{name} has no text"
+        );
+    }
+    for library in ["rust", "musl", "gcc"] {
+        let text = doc(&format!("binfmt/linked/{library}"));
+        assert!(text.contains("Copyright"), "{library}");
+    }
+    for text in ["GPL-2", "LGPL-2.1"] {
+        let common = files.join("usr/share/common-licenses").join(text);
+        assert!(common.exists(), "{text}");
+    }
 }
 
 #[test]
@@ -148,6 +175,7 @@ fn a_foreign_image_is_built() {
     build(&image, &options, &root().join("tests/docker"));
 }
 
+/// With the file's credentials, the emulator has them too, and it does what its user's environment says.
 #[test]
 fn credentials_are_the_users_choice() {
     let Some(machine) = Machine::take() else {
@@ -155,9 +183,19 @@ fn credentials_are_the_users_choice() {
     };
     machine.privileged("--install arm64").ok();
     let image = userland("arm64");
-    let sudo = format!("run --rm --platform linux/arm64 --user 65534 {image} sudo -n true");
+    let user = format!("run --rm --platform linux/arm64 --user 65534 {image}");
+    let sudo = format!("{user} sudo -n true");
+    let written = format!("{user} env QEMU_LOG=page QEMU_LOG_FILENAME=/etc/of-root sudo -n true");
     let asks = machine.docker(&sudo);
     assert!(asks.stderr.contains("password is required"), "{asks}");
+    let setuid = || {
+        let status = machine.privileged("--status arm64 --format json").ok();
+        status.json()["platforms"][0]["setuid"].as_bool()
+    };
+    assert_eq!(setuid(), Some(true), "as it is seen");
+    let asks = machine.docker(&written);
+    assert!(asks.stderr.contains("password is required"), "{asks}");
+
     machine
         .privileged("--install arm64 --credentials no")
         .ok()
@@ -167,6 +205,10 @@ fn credentials_are_the_users_choice() {
         unprivileged.stderr.contains("effective uid is not 0"),
         "{unprivileged}"
     );
+    assert_eq!(setuid(), Some(false), "as it is seen");
+    let refused = machine.docker(&written);
+    let log = "Error opening logfile /etc/of-root: Permission denied";
+    assert!(refused.stderr.contains(log), "{refused}");
 }
 
 /// The image that was built here for another machine, by its own tool under emulation.
@@ -299,31 +341,35 @@ fn where_the_host_has_it_mounted_a_bind_mount_is_enough() {
     }
 }
 
-/// docker/setup-qemu-action, with `reset` and `cache-image`: its calls in their order, what it reads, and its rule for
-/// errors: a status other than 0 fails the workflow if there is anything on stderr, with the last line of that.
 #[test]
 fn setup_qemu_action_gets_what_it_expects() {
     let Some(machine) = Machine::take() else {
         return;
     };
+    supports_all(&action(&machine, IMAGE, "all").ok());
+    let failed = machine.privileged("--install arm64,linux/nonsense").ends(1);
+    failed.ends_saying(&["nonsense"]);
+}
+
+/// docker/setup-qemu-action, with `reset` and `cache-image`: its calls in their order, and the last one's output, which
+/// it reads. Its rule for errors: a status other than 0 fails the workflow if there is anything on stderr, with the last
+/// line of that.
+fn action(machine: &Machine, image: &str, platforms: &str) -> Output {
     let archive = machine.host.scratch().join("image.tar");
-    let archive = archive.to_str().unwrap();
+    let archive = archive.display();
     for words in [
         "version",
         "info",
-        &format!("save -o {archive} {IMAGE}"),
+        &format!("save -o {archive} {image}"),
         &format!("load -i {archive}"),
-        &format!("image inspect {IMAGE}"),
-        &format!("run --rm --privileged {IMAGE} --version"),
-        &format!("run --rm --privileged {IMAGE} --uninstall qemu-*"),
-        &format!("run --rm --privileged {IMAGE} --install all"),
+        &format!("image inspect {image}"),
+        &format!("run --rm --privileged {image} --version"),
+        &format!("run --rm --privileged {image} --uninstall qemu-*"),
+        &format!("run --rm --privileged {image} --install {platforms}"),
     ] {
         machine.docker(words).ok();
     }
-    let status = machine.docker(&format!("run --rm --privileged {IMAGE}"));
-    supports_all(&status.ok());
-    let failed = machine.privileged("--install arm64,linux/nonsense").ends(1);
-    failed.ends_saying(&["nonsense"]);
+    machine.docker(&format!("run --rm --privileged {image}"))
 }
 
 /// The init container of buildx's kubernetes driver: `--install all`, privileged; it must end with 0 every time the pod
@@ -337,29 +383,6 @@ fn an_init_container_may_run_again() {
         machine.privileged("--install all").ok();
         machine.runs("arm64");
     }
-}
-
-#[test]
-fn compose_installs_and_ends() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
-    let plugin = built("docker-compose");
-    run(Command::new(root().join("qemu/fetch.sh"))
-        .args(["--package", "docker-compose", "--keep"])
-        .arg("usr/libexec/docker/cli-plugins/docker-compose")
-        .arg(&plugin));
-    let file = root().join("tests/docker/compose.yaml");
-    let compose = |args: &[&str]| {
-        let call = machine.host.program(plugin.join("docker-compose"));
-        let call = call.args(["--project-name", "binfmt-test-compose", "--file"]);
-        call.args([&file]).args(args).run()
-    };
-    let up = compose(&["up", "--exit-code-from", "binfmt"]).ok();
-    machine.runs("arm64");
-    assert!(up.stdout.contains("\"supported\""), "{up}");
-    compose(&["up", "--exit-code-from", "binfmt"]).ok();
-    compose(&["down"]).ok();
 }
 
 /// multiarch/qemu-user-static's one command. What was there of QEMU's goes, what is not QEMU's stays.

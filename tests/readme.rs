@@ -1,5 +1,6 @@
 //! Tier: documents. What the README says, against what the binary does.
 
+use std::path::Path;
 use std::process::Command;
 
 use binfmt_magic::arch::ARCHES;
@@ -68,8 +69,36 @@ fn the_architecture_table_is_that_of_the_program() {
 #[test]
 fn the_make_targets_exist() {
     let makefile = include_str!("../Makefile");
-    for target in ["run", "test", "bench", "help"] {
+    for target in ["run", "test", "image", "bench", "bench-image", "help"] {
         assert!(README.contains(&format!("make {target}")), "{target}");
         assert!(makefile.contains(&format!("\n{target}:")), "{target}");
+    }
+}
+
+#[test]
+fn the_files_it_links_to_exist() {
+    let links = README.split("](").skip(1);
+    let links = links.filter_map(|rest| rest.split(')').next());
+    for link in links.filter(|link| !link.starts_with('#') && !link.contains("://")) {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(link);
+        assert!(file.exists(), "{link}");
+    }
+}
+
+#[test]
+fn the_tests_it_names_exist() {
+    let tests = concat!(
+        include_str!("docker.rs"),
+        include_str!("docker/snippets.rs")
+    );
+    let head = [
+        "to do what",
+        "options of `docker run`",
+        "test in `tests/docker.rs`",
+    ];
+    for row in table(&head) {
+        for name in code(&row[2]) {
+            assert!(tests.contains(&format!("fn {name}()")), "{name}");
+        }
     }
 }

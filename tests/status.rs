@@ -86,6 +86,8 @@ fn its_json_begins_with_the_incumbents_keys_and_says_how_each_platform_runs() {
     assert!(arm64["start_us"].as_u64().unwrap() > 0, "{arm64}");
     let mut arm64 = arm64.clone();
     arm64["start_us"] = json!(1);
+    let emulator = arm64["emulator"].take();
+    assert_eq!(emulator["version"], json!(harness::version(&emulators())));
     assert_eq!(
         arm64,
         json!({
@@ -98,7 +100,11 @@ fn its_json_begins_with_the_incumbents_keys_and_says_how_each_platform_runs() {
             "flags": "POCF",
             "interpreter": emulators().join("qemu-aarch64"),
             "argv0": true,
+            "setuid": null,
             "start_us": 1,
+            "emulator": null,
+            "unseen": null,
+            "shadowed": [],
         })
     );
     let own = platform(&json["platforms"], host_platform());
@@ -122,7 +128,10 @@ fn its_text_is_aligned() {
         "ENTRY",
         "FLAGS",
         "ARGV0",
+        "SETUID",
         "START",
+        "QEMU",
+        "BUILD",
         "INTERPRETER",
     ];
     let starts = columns.map(|column| {
@@ -149,7 +158,9 @@ fn its_text_is_aligned() {
         ["works", "qemu-aarch64", "POCF", "kept"],
         "{arm64}"
     );
-    assert_eq!(words[6..], ["ms", interpreter.to_str().unwrap()], "{arm64}");
+    let version = harness::version(&emulators());
+    assert_eq!(words[7..9], ["ms", &version], "{arm64}");
+    assert_eq!(words[10..], [interpreter.to_str().unwrap()], "{arm64}");
 }
 
 #[test]

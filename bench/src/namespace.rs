@@ -1,5 +1,6 @@
-//! A table of handlers of the bench's own: user and mount namespaces with a private `binfmt_misc` (Linux 6.7).
+//! The table of handlers that a bench works with: one of its own, or the machine's.
 //!
+//! Its own is in user and mount namespaces with a private `binfmt_misc` (Linux 6.7).
 //! One namespace serves the whole run. Emptying its table is the same for a tool as starting in a new namespace, and
 //! takes the cost of making one out of the measurement.
 
@@ -7,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getgid, getuid};
 
@@ -24,14 +25,40 @@ pub(crate) fn enter() -> Result<()> {
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
     fs::write("/proc/self/gid_map", format!("0 {group} 1"))?;
-    mount(
-        Some("binfmt_misc"),
-        TABLE,
-        Some("binfmt_misc"),
-        MsFlags::empty(),
-        None::<&str>,
-    )
-    .context("this kernel has no private binfmt_misc; Linux 6.7 and newer have")
+    mount_here().context("this kernel has no private binfmt_misc; Linux 6.7 and newer have")
+}
+
+fn mount_here() -> nix::Result<()> {
+    let kind = Some("binfmt_misc");
+    mount(kind, TABLE, kind, MsFlags::empty(), None::<&str>)
+}
+
+/// The machine's table, mounted where it belongs until this is dropped; one that was there stays.
+#[derive(Debug)]
+pub(crate) struct Mounted {
+    by_us: bool,
+}
+
+impl Mounted {
+    /// Mounts it, unless it is.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn on_the_machine() -> Result<Self> {
+        let by_us = !Path::new(TABLE).join("status").exists();
+        if by_us {
+            mount_here().with_context(|| format!("cannot mount binfmt_misc on {TABLE}"))?;
+        }
+        Ok(Self { by_us })
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if self.by_us {
+            let _ = umount(TABLE);
+        }
+    }
 }
 
 /// Removes every entry.

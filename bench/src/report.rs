@@ -1,4 +1,4 @@
-//! The table that the bench prints: medians, and the ratio of the first tool to the second. Nothing else prints.
+//! The tables that the bench prints: medians, and the ratio of the first to the second. Nothing else prints.
 
 use std::io::{Write, stderr, stdout};
 
@@ -79,24 +79,29 @@ impl Report {
     /// # Errors
     /// Standard output cannot be written.
     pub(crate) fn print(&self) -> Result<()> {
-        let columns = self.rows.first().map_or(0, Vec::len);
-        let width = |column: usize| {
-            self.rows
-                .iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        for row in &self.rows {
-            let cells = row.iter().zip(&widths).skip(1);
-            let cells: Vec<String> = cells
-                .map(|(cell, &width)| format!("  {cell:>width$}"))
-                .collect();
-            say(&format!("{:<1$}{2}", row[0], widths[0], cells.concat()))?;
-        }
-        Ok(())
+        print_table(&self.rows)
     }
+}
+
+/// Prints rows of equally many cells, aligned.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub(crate) fn print_table(rows: &[Vec<String>]) -> Result<()> {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for row in rows {
+        let cells = row.iter().zip(&widths).skip(1);
+        let cells: Vec<String> = cells
+            .map(|(cell, &width)| format!("  {cell:>width$}"))
+            .collect();
+        say(&format!("{:<1$}{2}", row[0], widths[0], cells.concat()))?;
+    }
+    Ok(())
 }
 
 /// Prints a line.
@@ -114,7 +119,7 @@ pub(crate) fn complain(line: &str) {
 
 /// Exact for all that a bench can see: 2^53 microseconds are 285 years.
 #[allow(clippy::cast_precision_loss)]
-fn thousandth(number: u64) -> f64 {
+pub(crate) fn thousandth(number: u64) -> f64 {
     number as f64 / 1000.0
 }
 
@@ -123,8 +128,21 @@ fn megabytes(kib: u64) -> f64 {
     thousandth(kib) * 1.024
 }
 
+/// A median and, in brackets, the range of the middle half: `412 (398-431)`.
+pub(crate) fn spread(values: &[f64]) -> String {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (low, high) = (sorted.len() / 4, sorted.len() * 3 / 4);
+    match (sorted.get(low), sorted.get(high)) {
+        (Some(low), Some(high)) => {
+            format!("{:.0} ({low:.0}-{high:.0})", median(sorted.iter().copied()))
+        }
+        _ => "-".to_owned(),
+    }
+}
+
 /// The middle one, or the mean of the two in the middle; of nothing, no number.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     match values.as_slice() {
@@ -149,6 +167,12 @@ mod tests {
             assert!((found - expected).abs() < 1e-9, "{values:?}: {found}");
         }
         assert!(median(std::iter::empty()).is_nan());
+    }
+
+    #[test]
+    fn spread_is_the_middle_half() {
+        assert_eq!(spread(&[9.0, 1.0, 2.0, 3.0, 4.0]), "3 (2-4)");
+        assert_eq!(spread(&[]), "-");
     }
 
     #[test]

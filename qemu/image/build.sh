@@ -4,6 +4,7 @@
 # From the environment, so that `make image NAME=VALUE` reaches it, and each may be left out:
 #   PLATFORM       linux/amd64 or linux/arm64, which machine the image is for (the engine's). An image for another
 #                  machine than the engine's is called binfmt:arm64, not binfmt
+#   IMAGE          what the image is called (binfmt)
 #   TARGETS, DEBIAN, QEMU_RELEASE    see the Dockerfile
 #
 # The layers are cached, the fetched emulators with them; `docker builder prune` makes the next call fetch again.
@@ -46,19 +47,34 @@ qemu_version() {
   rm -r "$folder"
 }
 
-files() { # the files of the image
+unpack() { # the image's files, into $image
   local container
   container=$(docker create --platform "$platform" "$tag")
-  docker export "$container" | tar -t | grep -v '/$' | grep -vE "$of_the_engine" | sort
+  docker export "$container" | tar -x -C "$image" --no-same-owner
   docker rm "$container" >/dev/null
+}
+
+files() {
+  (cd "$image" && find . ! -type d -printf '%P\n' | grep -vE "$of_the_engine")
 }
 
 expected_files() {
   local target targets=${TARGETS:-$(default TARGETS)} own=x86_64
   [[ $platform != linux/arm64 ]] || own=aarch64
   printf 'usr/bin/binfmt\nusr/share/doc/binfmt/LICENSE\n'
+  printf 'usr/share/doc/binfmt/linked/%s\n' crates gcc musl rust
   printf 'usr/share/doc/qemu-user/%s\n' copyright SHA256SUMS SOURCE
+  libraries | sed 's|^|usr/share/doc/qemu-user/linked/|'
+  common_licences
   for target in ${targets//,/ }; do [[ $target == "$own" ]] || echo "usr/bin/qemu-$target"; done
+}
+
+libraries() { # those linked into the emulators, by the source packages that the image says they are from
+  sed -n 's/^ *apt-get source \([^=]*\)=.*/\1/p' "$image/usr/share/doc/qemu-user/SOURCE" | grep -vx qemu
+}
+
+common_licences() { # the full texts that the licences in the image refer to
+  grep -rohE 'usr/share/common-licenses/[A-Za-z0-9.-]*[A-Za-z0-9]' "$image/usr/share/doc" | sort -u
 }
 
 label() { # label NAME
@@ -67,7 +83,8 @@ label() { # label NAME
 
 check() {
   local difference
-  difference=$(diff <(expected_files | sort) <(files)) ||
+  unpack
+  difference=$(diff <(expected_files | sort) <(files | sort)) ||
     fail "the files of $tag are not those that belong there: ${difference//$'\n'/ }" 'see the Dockerfile'
   [[ $(label org.qemu.version) == "$qemu" && $(label org.opencontainers.image.version) == "$version" ]] ||
     fail "the labels of $tag are not those of this build" 'see the Dockerfile'
@@ -79,8 +96,11 @@ of_the_engine='^(\.dockerenv|dev/console|etc/(hostname|hosts|mtab|resolv\.conf))
 
 own=$(own_platform)
 platform=${PLATFORM:-$own}
-tag=binfmt
-[[ $platform == "$own" ]] || tag=binfmt:${platform#linux/}
+tag=${IMAGE:-binfmt}
+[[ -n ${IMAGE:-} || $platform == "$own" ]] || tag=binfmt:${platform#linux/}
+
+image=$(mktemp -d)
+trap 'rm -r "$image"' EXIT
 
 qemu/image/base.sh "${DEBIAN:-$(default DEBIAN)}"
 qemu=$(qemu_version)

@@ -45,10 +45,23 @@ pub(super) fn keeper_of(table: &Table) -> Keeper {
             Keeper::NobodyElse
         };
     }
+    if !may_mount() {
+        return Keeper::Other;
+    }
     match container_start() {
         Some(start) if predates(table, start - ROUNDING) => Keeper::Other,
         _ => Keeper::NobodyElse,
     }
+}
+
+/// Whether any process of this container may have mounted it. What it is given with its first process, whoever made the
+/// container has mounted; young it may be all the same, where that made an automount happen.
+fn may_mount() -> bool {
+    /// `include/uapi/linux/capability.h`
+    const CAP_SYS_ADMIN: u32 = 21;
+    let status = Process::myself().and_then(|process| process.status());
+    let bounds = status.ok().and_then(|status| status.capbnd);
+    bounds.is_none_or(|bounds| bounds & 1 << CAP_SYS_ADMIN != 0)
 }
 
 /// Seconds by which a start may be off that is put together from three clocks in whole seconds.

@@ -9,8 +9,7 @@ use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
 use std::io::{self, stdin};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -19,7 +18,7 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
-use nix::unistd::{chroot, fexecve, getppid};
+use nix::unistd::{chroot, execve, fexecve, getppid};
 
 use super::BECOME;
 use super::apart;
@@ -57,7 +56,7 @@ impl Other<'_> {
     }
 }
 
-/// Why a process could not become what it was to become. Its text on stderr tells the parent, who reads it.
+/// Why a process could not become what it was to become. Its text on stderr tells the parent.
 #[derive(Debug)]
 pub struct NotStarted(Errno);
 
@@ -125,6 +124,8 @@ fn become_probe(root: &Path, program: &OsStr) -> Result<Infallible, NotStarted> 
     }
     // Where it is refused, the probe runs unheld and nobody sees which file the kernel runs for it.
     let _ = ptrace::traceme();
-    let argv0 = OsString::from_vec(vec![probe::ARGV0]);
-    Err(Command::new(program).arg0(argv0).env_clear().exec().into())
+    // not by way of execvp(3), which has a shell try what the kernel refuses
+    let program = CString::new(program.as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let argv0 = CString::new([probe::ARGV0]).map_err(|_| Errno::EINVAL)?;
+    Ok(execve(&program, &[argv0], &[] as &[CString])?)
 }

@@ -92,17 +92,18 @@ fn in_empty_root(jobs: &[Job]) -> Result<Programs> {
     })
 }
 
-/// The paths lead through this process, since an emulator that is handed one looks it up for itself.
+/// Their processes inherit the memory, since an emulator that is handed a path looks it up for itself; and other
+/// processes may be out of bounds for them.
 fn in_memory(jobs: &[Job]) -> Result<Programs> {
     let programs = jobs.iter().map(|job| {
         // asked for where vm.memfd_noexec is set, unknown before Linux 6.3
         let executable = MFdFlags::from_bits_retain(MFD_EXEC);
-        let memory = memfd_create(job.arch.qemu, MFdFlags::MFD_CLOEXEC | executable)
-            .or_else(|_| memfd_create(job.arch.qemu, MFdFlags::MFD_CLOEXEC));
+        let memory = memfd_create(job.arch.qemu, executable)
+            .or_else(|_| memfd_create(job.arch.qemu, MFdFlags::empty()));
         let mut file = File::from(memory.context("no memory for the probes")?);
         file.write_all(&program(job))?;
         let metadata = file.metadata()?;
-        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         Ok(Program {
             job: *job,
             path: path.into(),

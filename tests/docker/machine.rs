@@ -1,19 +1,17 @@
 //! The machine and its Docker engine, for one test at a time: found with an empty table, left with one.
 //!
-//! What containers do to the table they do to the machine's, of which there is one. So these tests take turns, with
-//! each other and with those of `tests/anchor.rs`, by a lock on a folder that every checkout sees.
+//! What containers do to the table they do to the machine's, of which there is one. So these tests take turns.
 
-use std::fs::{self, File};
-use std::io::Write as _;
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
-
-use crate::harness::{Host, MOUNT_POINT, Output};
+use crate::harness::turn::{self, Turn};
+use crate::harness::{Host, Output};
 
 /// The image under test.
 pub(crate) const IMAGE: &str = "binfmt";
@@ -24,43 +22,27 @@ pub(crate) const OURS: &str = "binfmt-test-";
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) host: Host,
-    _turn: Flock<File>,
+    _turn: Turn,
 }
 
 impl Machine {
-    /// Waits for its turn. `None`, with the reason on stderr: the tier cannot run here. Where `CI` is set that is a
-    /// failure.
+    /// Waits for its turn. `None`, with the reason on stderr: the tier cannot run here.
     pub(crate) fn take() -> Option<Self> {
         Self::take_unless(unfit)
     }
 
     /// The same, where nothing but the containers of the test keeps the table alive.
     pub(crate) fn take_unheld() -> Option<Self> {
-        Self::take_unless(|| {
-            let held = "some mount namespace, process or anchor holds the machine's table; end it";
-            unfit().or_else(|| is_held().then(|| held.into()))
-        })
+        Self::take_unless(|| unfit().or_else(turn::held))
     }
 
     fn take_unless(unfit: impl Fn() -> Option<String>) -> Option<Self> {
-        let turn = File::open("/sys/kernel").expect("sysfs");
-        let turn = Flock::lock(turn, FlockArg::LockExclusive).expect("a lock on /sys/kernel");
-        let Some(reason) = unfit() else {
-            image();
-            return Some(Self {
-                host: Host::with(&[], ""),
-                _turn: turn,
-            });
-        };
-        let test = thread::current();
-        let test = test.name().unwrap_or_default();
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "{test} cannot run: {reason}"
-        );
-        // past the capture of a test's output, so that it is seen
-        let _ = writeln!(std::io::stderr(), "{test} DID NOT RUN: {reason}");
-        None
+        let turn = Turn::take(unfit)?;
+        image();
+        Some(Self {
+            host: Host::with(&[], ""),
+            _turn: turn,
+        })
     }
 
     /// `docker` with these words.
@@ -113,28 +95,6 @@ impl Machine {
         }
     }
 
-    /// The names of the machine's entries, sorted.
-    pub(crate) fn entries(&self) -> Vec<String> {
-        let entries = self.in_private(&entries_script());
-        entries.lines().map(str::to_owned).collect()
-    }
-
-    pub(crate) fn anchors(&self) -> usize {
-        let uprobes = self.in_private("cat $uprobes");
-        let ours = uprobes.lines().filter(|line| line.starts_with("p:binfmt/"));
-        ours.count()
-    }
-
-    pub(crate) fn has_mount(&self) -> bool {
-        let found = self.host.sh("grep -q ' - binfmt_misc ' /proc/1/mountinfo");
-        found.status == 0
-    }
-
-    fn in_private(&self, script: &str) -> String {
-        let call = self.host.program("unshare");
-        call.args(in_private(script)).run().ok().stdout
-    }
-
     /// No entry, no mount, no anchor.
     #[track_caller]
     pub(crate) fn is_clean(&self) {
@@ -144,25 +104,31 @@ impl Machine {
     }
 }
 
+#[allow(
+    clippy::unused_self,
+    reason = "only who has the machine to itself can make sense of the answers"
+)]
+impl Machine {
+    /// The names of the machine's entries, sorted.
+    pub(crate) fn entries(&self) -> Vec<String> {
+        turn::entries()
+    }
+
+    pub(crate) fn anchors(&self) -> usize {
+        turn::anchors()
+    }
+
+    pub(crate) fn has_mount(&self) -> bool {
+        turn::is_mounted()
+    }
+}
+
 impl Drop for Machine {
     fn drop(&mut self) {
         // containers and images whose names say that they are the tests'; the layers stay cached
         self.host.sh(&format!(
             "docker ps --all --quiet --filter name={OURS} | xargs -r docker rm --force
              docker images --quiet '{OURS}*' | xargs -r docker rmi --force"
-        ));
-        // by hand: the tool is what may have failed
-        let emptied = in_private(&format!(
-            "grep -q '^p:binfmt/anchor ' $uprobes && echo '-:binfmt/anchor' >>$uprobes || :
-             mountpoint -q {MOUNT_POINT} || mount -t binfmt_misc none {MOUNT_POINT}
-             cd {MOUNT_POINT}; for entry in *; do
-               case $entry in register | status) ;; *) echo -1 >\"$entry\" ;; esac
-             done"
-        ));
-        let emptied = self.host.program("unshare").args(emptied).run();
-        assert!(emptied.status == 0 || thread::panicking(), "{emptied}");
-        self.host.sh(&format!(
-            "while mountpoint -q {MOUNT_POINT}; do umount --lazy {MOUNT_POINT}; done"
         ));
     }
 }
@@ -217,67 +183,9 @@ pub(crate) fn run(command: &mut Command) {
 
 /// Why the tier cannot run on this machine.
 fn unfit() -> Option<String> {
-    if !nix::unistd::geteuid().is_root() {
-        return Some("it needs root".into());
-    }
     let engine = Command::new("docker").args(["version"]).output();
     if !engine.is_ok_and(|output| output.status.success()) {
         return Some("it needs a Docker engine, and none answers".into());
     }
-    let mounts = |process: &str| fs::read_to_string(format!("/proc/{process}/mountinfo")).ok();
-    if mounts("self") != mounts("1") {
-        return Some("it needs the machine itself, not a container".into());
-    }
-    if mounts("self").is_none_or(|mounts| mounts.contains(&format!(" {MOUNT_POINT} "))) {
-        return Some(format!(
-            "it needs a machine that mounts nothing at {MOUNT_POINT}"
-        ));
-    }
-    let entries = printed(&entries_script());
-    (!entries.is_empty()).then(|| {
-        let entries: Vec<&str> = entries.lines().collect();
-        let entries = entries.join(", ");
-        format!("it needs an empty table, and this machine's has {entries}; uninstall them")
-    })
-}
-
-/// Shell commands that print the names of the machine's entries.
-fn entries_script() -> String {
-    format!(
-        "mountpoint -q {MOUNT_POINT} || mount -t binfmt_misc none {MOUNT_POINT}
-         ls {MOUNT_POINT} | grep -vxE 'register|status' || :"
-    )
-}
-
-/// Whether the superblock, once nobody looks, is kept by something: whether an entry outlives the mount it was made in.
-fn is_held() -> bool {
-    let mount = format!("mount -t binfmt_misc none {MOUNT_POINT}; cd {MOUNT_POINT}");
-    let line = ":binfmt-test-held:E::binfmt-test-held::/bin/true:";
-    printed(&format!("{mount}; echo '{line}' >register"));
-    // the kernel takes a moment to take a table down
-    thread::sleep(Duration::from_millis(500));
-    let left = printed(&format!(
-        "{mount}; ! test -e binfmt-test-held || {{ echo -1 >binfmt-test-held; echo held; }}"
-    ));
-    !left.is_empty()
-}
-
-/// What shell commands print in a mount namespace that ends with them.
-fn printed(script: &str) -> String {
-    let mut command = Command::new("unshare");
-    command.args(in_private(script)).stdin(Stdio::null());
-    let output = command.output().expect("unshare");
-    assert!(output.status.success(), "{script}: {output:?}");
-    String::from_utf8(output.stdout).expect("text")
-}
-
-/// Arguments of `unshare`: shell commands in a mount namespace that ends with them, with tracefs' list of uprobe
-/// definitions as `$uprobes`.
-fn in_private(script: &str) -> [String; 5] {
-    let script = format!(
-        "mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing
-         uprobes=/sys/kernel/tracing/uprobe_events
-         {script}"
-    );
-    ["--mount", "sh", "-e", "-c", &script].map(str::to_owned)
+    turn::unfit()
 }

@@ -17,11 +17,14 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use binfmt_magic::arch::Arch;
 use binfmt_magic::rule::{Flags, Matcher, Rule};
 use serde_json::Value;
+
+pub(crate) mod turn;
 
 /// The binary under test: the one that `BINFMT_TEST_BINARY` names when the tests are compiled, or Cargo's.
 pub(crate) const BINFMT: &str = match option_env!("BINFMT_TEST_BINARY") {
@@ -420,14 +423,37 @@ impl Call<'_> {
             .take()
             .map(|mut stdin| stdin.write_all(&self.input));
         let output = child.wait_with_output().expect("the output of a command");
+        let is_binfmt = self.program == BINFMT;
         let mut shown = vec![self.program];
         shown.extend(self.args);
-        Output {
+        let output = Output {
             command: shown.join(OsStr::new(" ")),
             status: code(output.status),
             stdout: text(output.stdout),
             stderr: text(output.stderr),
+        };
+        if is_binfmt && output.stdout.starts_with(['{', '[']) {
+            assert_documented(&output);
         }
+        output
+    }
+}
+
+/// Whatever the tool prints as JSON is as the schema says.
+fn assert_documented(output: &Output) {
+    static SCHEMA: LazyLock<(boon::Schemas, boon::SchemaIndex)> = LazyLock::new(|| {
+        let schema = include_str!("../../src/report.schema.json");
+        let schema = serde_json::from_str(schema).expect("a schema that is JSON");
+        let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+        let added = compiler.add_resource("report.schema.json", schema);
+        added.expect("a schema that can be located");
+        let index = compiler.compile("report.schema.json", &mut schemas);
+        let index = index.expect("a schema that is valid");
+        (schemas, index)
+    });
+    let (schemas, index) = &*SCHEMA;
+    if let Err(error) = schemas.validate(&output.json(), *index) {
+        panic!("not as documented: {error:#}\n{output}");
     }
 }
 

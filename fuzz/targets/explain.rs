@@ -1,0 +1,70 @@
+//! The readers of files that anybody may have made: no bytes make them panic, overflow, or hold more than they may.
+
+#![no_main]
+
+use std::ffi::OsStr;
+use std::io::Cursor;
+use std::path::Path;
+
+use binfmt::explain::elf::{Ident, Image, LoadedBy};
+use binfmt::explain::handler::{Handlers, compare};
+use binfmt::explain::{format, shebang};
+use binfmt_magic::arch::Arch;
+use binfmt_magic::entry::Entry;
+use libfuzzer_sys::fuzz_target;
+
+/// One row of each class and byte order; the first has micro-architecture levels.
+const ARCHES: [&str; 4] = ["x86_64", "i386", "s390x", "mips"];
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = format::recognize(bytes).name;
+    read_shebang(bytes);
+    read_elf(bytes);
+    read_entry(bytes);
+});
+
+fn read_shebang(bytes: &[u8]) {
+    let Some(Ok(line)) = shebang::read(bytes) else {
+        return;
+    };
+    let name = line.interpreter.as_os_str().as_encoded_bytes();
+    assert!(!name.is_empty() && name.len() < binfmt::explain::WINDOW);
+    assert!(!name.iter().any(|byte| b" \t\n\0".contains(byte)));
+}
+
+fn read_elf(bytes: &[u8]) {
+    if let Some(ident) = Ident::read(bytes) {
+        let _ = (
+            ident.arch(),
+            ident.kind_name(),
+            ident.machine_name(),
+            ident.os_abi_name(),
+        );
+    }
+    for arch in ARCHES.iter().filter_map(|name| Arch::by_qemu(name)) {
+        for by in [LoadedBy::Kernel, LoadedBy::Emulator] {
+            match Image::read(&mut Cursor::new(bytes), arch, by) {
+                Ok(image) => {
+                    let _ = image
+                        .doom(bytes.len() as u64, 4096)
+                        .map(|doomed| doomed.to_string());
+                    assert!((1..=4).contains(&image.level));
+                    let path = image.loader.unwrap_or_default();
+                    assert!(path.as_os_str().len() < 4096);
+                }
+                Err(malformed) => assert!(!malformed.to_string().is_empty()),
+            }
+        }
+    }
+}
+
+/// The bytes as what a kernel prints of an entry, and as the file that it may take.
+fn read_entry(bytes: &[u8]) {
+    let entry = Entry::parse(OsStr::new("entry"), bytes);
+    if let Some(matcher) = &entry.matcher {
+        let equal = compare(matcher, bytes).iter().all(|byte| byte.is_equal());
+        let takes = matcher.matches(bytes, OsStr::new("file"));
+        assert!(equal || !takes, "a match is a match of every byte");
+    }
+    let _ = Handlers::of(&[entry], true, Path::new("file"), bytes);
+}

@@ -1,0 +1,66 @@
+#!/bin/bash
+# Gathers the licences of what is linked into the tool: licences.sh ARCH FOLDER, after `toolchain.sh build ARCH`
+#
+#   FOLDER/crates             the crates, those of Rust's standard library too, and each licence text once
+#   FOLDER/rust, musl, gcc    Debian's word on the standard library, the C library, and the start-up code
+#
+# A crate's licence is what is in its published source. Where that has no text, and the licence is MIT, the text is
+# ours with the crate's authors. Anything else must be looked at: it fails.
+set -euo pipefail
+shopt -s nocaseglob nullglob
+arch=$1 folder=$2
+work=$(mktemp -d)
+registry=${CARGO_HOME:-$HOME/.cargo}/registry/src
+
+case $arch in
+  amd64) target=x86_64-unknown-linux-musl ;;
+  arm64) target=aarch64-unknown-linux-musl ;;
+  *) printf 'licences.sh: no image is built for %s; amd64 and arm64 are\n' "$arch" >&2; exit 1 ;;
+esac
+
+linked() { # linked MANIFEST: the crates from the registry that end up in the program, as NAME-VERSION LICENCE
+  # the standard library's own manifests use what is not stable yet
+  RUSTC_BOOTSTRAP=1 cargo tree --quiet --locked --manifest-path "$1" --target "$target" \
+    --edges normal,no-proc-macro --prefix none --format '{p} {l}' |
+    sed -nE '/\(\//d; s/ \(\*\)$//; s/^([^ ]+) v/\1-/p'
+}
+
+mit() { # mit CRATE: the text for a crate that brings none
+  sed -nE 's/^authors = \[(.*)\]$/Copyright (c) \1/p; /^authors = \[$/,/^\]/{s/^ +(.*),$/Copyright (c) \1/p}' \
+    "$1/Cargo.toml" | tr -d '"' | grep . || echo "Copyright (c) the authors of ${1##*/}"
+  echo
+  sed -n '/^Permission/,$p' LICENSE
+}
+
+texts() { # texts NAME-VERSION LICENCE: its licence files, each filed under its hash, with the crate's name
+  local crates=("$registry"/*/"$1") files text
+  files=("${crates[0]}"/{licen[cs]e,copying,notice,unlicense}*)
+  if ((${#files[@]} == 0)); then
+    [[ $2 == MIT ]] || { printf 'licences.sh: %s (%s) has no licence text; find it\n' "$1" "$2" >&2; exit 1; }
+    mit "${crates[0]}" >"$work/mit"
+    files=("$work/mit")
+  fi
+  for text in "${files[@]}"; do
+    local filed
+    filed=$work/$(sha256sum <"$text" | cut -c 1-16)
+    cp "$text" "$filed.text"
+    echo "$1" >>"$filed.crates"
+  done
+}
+
+mkdir -p "$folder"
+{ linked Cargo.toml; linked /usr/src/rustc-*/library/std/Cargo.toml; } | sort -u >"$work/linked"
+while read -r crate licence; do texts "$crate" "$licence"; done <"$work/linked"
+{
+  printf 'The program binfmt has these crates linked in, each under the licence beside it. Their texts follow.\n\n'
+  cat "$work/linked"
+  for text in "$work"/*.text; do
+    printf '\n==== %s\n\n' "$(sort -u "${text%.text}.crates" | paste -sd ' ')"
+    cat "$text"
+  done
+} >"$folder/crates"
+
+gcc=(/usr/share/doc/gcc-*-base)
+cp /usr/share/doc/rust-src/copyright "$folder/rust"
+cp /usr/share/doc/musl-dev/copyright "$folder/musl"
+cp "${gcc[0]}/copyright" "$folder/gcc"

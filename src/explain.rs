@@ -1,0 +1,166 @@
+//! Explaining: why a file runs here, or does not.
+//!
+//! Follows the kernel from file to file: the handlers of `binfmt_misc` are asked first, then `#!`, then ELF, and for the
+//! interpreter that comes of it all begins again. Each step is the kernel's own decision, taken from the same bytes; whether a
+//! handler works is not decided here but seen, by the probes of [`crate::survey`]. The file itself is not executed.
+//!
+//! Rests on `exec_binprm` and `search_binary_handler` in Linux's `fs/exec.c`, `fs/binfmt_misc.c` (which puts itself at
+//! the head of the list), `fs/binfmt_script.c` and `fs/binfmt_elf.c`.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use binfmt_magic::arch::Arch;
+
+use crate::survey::Survey;
+use crate::wording::shown;
+use elf::Ident;
+use format::Format;
+use handler::Handlers;
+use place::Place;
+use problem::{Problem, Role};
+use shebang::{Shebang, Unusable};
+use walk::Walk;
+
+pub mod elf;
+pub mod format;
+pub mod handler;
+pub mod libc;
+pub mod place;
+pub mod problem;
+pub mod shebang;
+
+mod program;
+mod walk;
+
+/// How much of a file's beginning the kernel decides by (`BINPRM_BUF_SIZE`).
+pub const WINDOW: usize = 256;
+/// What an explanation rests on besides the file.
+#[derive(Debug)]
+pub struct Here<'a> {
+    /// What runs here.
+    pub survey: &'a Survey,
+    /// Whether the table as a whole is on.
+    pub enabled: bool,
+    /// The root directory that the file would run in, unless it is this process's own.
+    pub root: Option<&'a Path>,
+}
+
+/// Why a file runs, or does not.
+#[derive(Debug)]
+pub struct Explanation {
+    /// The file that was asked for.
+    pub file: PathBuf,
+    /// The files that the kernel comes to, that one first.
+    pub steps: Vec<Step>,
+    /// What keeps it from running. `None`: it runs.
+    pub problem: Option<Problem>,
+    /// What is worth knowing besides.
+    pub notes: Vec<Note>,
+}
+
+/// One file on the way.
+#[derive(Debug)]
+pub struct Step {
+    /// Where it is, in its root directory.
+    pub path: PathBuf,
+    /// Where symbolic links led to, if they did, as this process sees it.
+    pub real: Option<PathBuf>,
+    /// Why it is looked at.
+    pub role: Role,
+    /// What it holds.
+    pub content: Content,
+    /// Its first bytes, as many as the kernel looks at.
+    pub head: Vec<u8>,
+    /// The entries that match it.
+    pub handlers: Handlers,
+    /// Whether a handler takes it that is out of sight: that of the host of a user namespace.
+    pub unseen: bool,
+    /// Whether the probes have shown that handler to work; `None` where they do not go through it.
+    pub works: Option<bool>,
+    /// Of a program, by whomever it would be loaded: how.
+    pub loading: Option<Loading>,
+}
+
+/// What a file holds.
+#[derive(Debug)]
+pub enum Content {
+    /// An ELF file.
+    Elf(Ident),
+    /// A script, and its first line.
+    Script(Result<Shebang, Unusable>),
+    /// Something else.
+    Other(&'static Format),
+}
+
+/// How a program is loaded.
+#[derive(Debug)]
+pub struct Loading {
+    /// Its architecture.
+    pub arch: &'static Arch,
+    /// Whether the kernel does it without a handler.
+    pub native: bool,
+    /// Whether it is position-independent.
+    pub position_independent: bool,
+    /// The loader that it asks for.
+    pub loader: Option<PathBuf>,
+    /// Where that is, as this process sees it.
+    pub found: Option<PathBuf>,
+}
+
+/// Something worth knowing that keeps nothing from running as such.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// The script hands `env` several words as one name.
+    EnvWords(PathBuf),
+    /// The argument of the script's interpreter ends in a carriage return.
+    ArgumentReturn(PathBuf),
+    /// The interpreter is looked for from the directory that the caller is in.
+    Relative(PathBuf),
+    /// The handler's interpreter is looked up where the program runs, so that containers do not find it.
+    NotPinned(OsString),
+    /// The program states to need this level of its architecture, and the other is what runs here.
+    Level(u8, u8),
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EnvWords(script) => write!(
+                f,
+                "env gets all that follows it in the #! line of {} as one name; env -S splits it",
+                shown(script.as_os_str())
+            ),
+            Self::ArgumentReturn(script) => write!(
+                f,
+                "the argument in the #! line of {} ends in a carriage return, which its interpreter may not take",
+                shown(script.as_os_str())
+            ),
+            Self::Relative(path) => write!(
+                f,
+                "{} is looked for from the directory of whoever starts the script",
+                shown(path.as_os_str())
+            ),
+            Self::Level(needs, has) => write!(
+                f,
+                "it says that it needs level v{needs}, and level v{has} is what runs here: it may end by SIGILL"
+            ),
+            Self::NotPinned(entry) => write!(
+                f,
+                "{} is not pinned (no flag F): containers do not find its interpreter",
+                shown(entry)
+            ),
+        }
+    }
+}
+
+/// Explains `file`, a path in the root directory of `here`.
+///
+/// # Errors
+/// When that root directory cannot be opened.
+pub fn explain(file: &Path, here: &Here) -> io::Result<Explanation> {
+    let place = here.root.map_or_else(|| Ok(Place::here()), Place::below)?;
+    Ok(Walk::new(here, place).explain(file))
+}

@@ -1,0 +1,276 @@
+//! The root directory that a program would run in, and opening a file there as `execve(2)` opens it.
+//!
+//! Owns every access to the files that are explained: each is looked at through a descriptor that can neither read nor
+//! block (`O_PATH`), and only a regular file is then opened for reading, once. What they hold is for others to say.
+//!
+//! Rests on `do_open_execat` and `may_open` in Linux's `fs/exec.c` and `fs/namei.c`, and on `openat2(2)`, by which no
+//! symbolic link leads out of a root directory that is not this process's own.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat};
+use nix::sys::stat::Mode;
+use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::unistd::{AccessFlags, faccessat};
+
+use crate::wording::{errno_of, shown};
+
+mod writer;
+
+/// How much of a file's beginning tells what it is; the kernel's own decision rests on less, see [`super::WINDOW`].
+const HEAD: u64 = 512;
+
+/// A root directory.
+#[derive(Debug)]
+pub struct Place {
+    /// If it is another than this process's: open, and where it is.
+    root: Option<(OwnedFd, PathBuf)>,
+}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The kernel is to start it, or map it as a loader.
+    Execute,
+    /// An emulator reads it.
+    Read,
+}
+
+/// A regular file, open.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its first bytes.
+    pub head: Vec<u8>,
+    /// How many bytes it had when it was opened.
+    pub length: u64,
+    /// Where it really is, if symbolic links lead to it: as this process sees it, not as the root directory does.
+    pub real: PathBuf,
+    file: File,
+}
+
+/// Why a file is not opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unopened {
+    /// There is none.
+    Missing,
+    /// There is a symbolic link, and nothing where it leads.
+    Dangling(PathBuf),
+    /// It is no regular file: its kind.
+    NoFile(&'static str),
+    /// Nobody has execute permission.
+    NotExecutable,
+    /// Its file system is mounted noexec.
+    NoExec,
+    /// This user has no permission.
+    Denied,
+    /// It may be executed, but not read by this user, so that nothing can be said of it.
+    Unreadable,
+    /// It is open for writing, by this process if that is known: number and name.
+    BeingWritten(String),
+    /// The system says something else.
+    Refused(Errno),
+}
+
+impl Unopened {
+    /// What `execve(2)` fails with. `None`: that is not known.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Missing | Self::Dangling(_) => Some(Errno::ENOENT),
+            Self::NoFile(_) | Self::NotExecutable | Self::NoExec | Self::Denied => {
+                Some(Errno::EACCES)
+            }
+            Self::BeingWritten(_) => Some(Errno::ETXTBSY),
+            Self::Refused(errno) => Some(*errno),
+            Self::Unreadable => None,
+        }
+    }
+}
+
+impl fmt::Display for Unopened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("does not exist"),
+            Self::Dangling(target) => {
+                write!(
+                    f,
+                    "is a symbolic link to {}, which does not exist",
+                    shown(target.as_os_str())
+                )
+            }
+            Self::NoFile(kind) => write!(f, "is {kind}, not a file"),
+            Self::NotExecutable => f.write_str("is not executable: its mode has no x"),
+            Self::NoExec => f.write_str("is on a file system that is mounted noexec"),
+            Self::Denied => f.write_str("may not be executed by this user"),
+            Self::Unreadable => {
+                f.write_str("cannot be read by this user, so nothing can be said of it")
+            }
+            Self::BeingWritten(writer) => write!(f, "is open for writing, by {writer}"),
+            Self::Refused(Errno::ENOTDIR) => {
+                f.write_str("leads through something that is no directory")
+            }
+            Self::Refused(Errno::ELOOP) => f.write_str("is a circle of symbolic links"),
+            Self::Refused(errno) => write!(f, "cannot be opened: {}", errno.desc()),
+        }
+    }
+}
+
+impl Place {
+    /// This process's own root directory.
+    #[must_use]
+    pub fn here() -> Self {
+        Self { root: None }
+    }
+
+    /// The root directory of an unpacked image, or of a chroot.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn below(dir: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = open(dir, flags, Mode::empty())?;
+        let path = dir.canonicalize()?;
+        Ok(Self {
+            root: Some((root, path)),
+        })
+    }
+
+    /// `path`, absolute, as this process reaches it if no symbolic link is in the way.
+    #[must_use]
+    pub fn outside(&self, path: &Path) -> PathBuf {
+        let inside = path.strip_prefix("/").unwrap_or(path);
+        match &self.root {
+            Some((_, root)) => root.join(inside),
+            None => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+        }
+    }
+
+    /// Where `path` leads, as this process sees it, if it leads anywhere.
+    #[must_use]
+    pub fn real(&self, path: &Path) -> Option<PathBuf> {
+        let found = self.look_up(path, OFlag::empty()).ok()?;
+        fs::read_link(name_of(&found)).ok()
+    }
+
+    /// Opens `path`, in the kernel's order of checks.
+    ///
+    /// # Errors
+    /// The first of them that fails.
+    pub fn open(&self, path: &Path, purpose: Purpose) -> Result<Opened, Unopened> {
+        let found = self
+            .look_up(path, OFlag::empty())
+            .map_err(|errno| match errno {
+                Errno::ENOENT => self.missing(path),
+                Errno::EACCES => Unopened::Denied,
+                errno => Unopened::Refused(errno),
+            })?;
+        let found = File::from(found);
+        let name = name_of(&found);
+        check_kind(&found)?;
+        if purpose == Purpose::Execute {
+            check_executable(&found, &name)?;
+        }
+        let mut options = OpenOptions::new();
+        let file = options
+            .read(true)
+            .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
+        let file = file.open(&name).map_err(|error| match errno_of(&error) {
+            Errno::EACCES => Unopened::Unreadable,
+            errno => Unopened::Refused(errno),
+        })?;
+        let refused = |error: io::Error| Unopened::Refused(errno_of(&error));
+        if purpose == Purpose::Execute {
+            let writer = writer::of(&file.metadata().map_err(refused)?);
+            writer.map_or(Ok(()), |writer| Err(Unopened::BeingWritten(writer)))?;
+        }
+        Opened::new(
+            file,
+            fs::read_link(&name).unwrap_or_else(|_| path.to_owned()),
+        )
+        .map_err(refused)
+    }
+
+    fn look_up(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+        let flags = flags | OFlag::O_PATH | OFlag::O_CLOEXEC;
+        match &self.root {
+            None => open(path, flags, Mode::empty()),
+            Some((root, _)) => {
+                let how = OpenHow::new()
+                    .flags(flags)
+                    .resolve(ResolveFlag::RESOLVE_IN_ROOT);
+                openat2(root.as_fd(), path, how)
+            }
+        }
+    }
+
+    fn missing(&self, path: &Path) -> Unopened {
+        let link = self.look_up(path, OFlag::O_NOFOLLOW);
+        let target: Option<OsString> = link.ok().and_then(|link| readlinkat(&link, "").ok());
+        target.map_or(Unopened::Missing, |target| {
+            Unopened::Dangling(target.into())
+        })
+    }
+}
+
+/// The name in `/proc` of a descriptor, by which one of `O_PATH` is opened for real.
+fn name_of(descriptor: &impl AsRawFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
+}
+
+fn check_kind(found: &File) -> Result<(), Unopened> {
+    let metadata = found
+        .metadata()
+        .map_err(|error| Unopened::Refused(errno_of(&error)))?;
+    let kind = metadata.file_type();
+    let name = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a named pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(Unopened::NoFile(name))
+}
+
+/// The kernel's own answer, which knows of access lists and mount options; then which of the two it was.
+fn check_executable(found: &File, name: &Path) -> Result<(), Unopened> {
+    if faccessat(AT_FDCWD, name, AccessFlags::X_OK, AtFlags::AT_EACCESS).is_ok() {
+        return Ok(());
+    }
+    let noexec = fstatvfs(found).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC));
+    let has_x = found
+        .metadata()
+        .is_ok_and(|metadata| metadata.mode() & 0o111 != 0);
+    Err(match (noexec, has_x) {
+        (true, _) => Unopened::NoExec,
+        (false, false) => Unopened::NotExecutable,
+        (false, true) => Unopened::Denied,
+    })
+}
+
+impl Opened {
+    fn new(mut file: File, real: PathBuf) -> io::Result<Self> {
+        let mut head = Vec::new();
+        file.by_ref().take(HEAD).read_to_end(&mut head)?;
+        file.rewind()?;
+        let length = file.metadata()?.len();
+        Ok(Self {
+            head,
+            length,
+            real,
+            file,
+        })
+    }
+
+    /// The file itself.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+}

@@ -1,0 +1,217 @@
+//! What keeps a file from running: the sentence that says so, the errno that its caller meets, and the remedy.
+//!
+//! Finding it is [`crate::explain`]'s. Rests on `execve(2)`; which errno belongs to what was tried on Linux 6.18.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use binfmt_magic::arch::Arch;
+use nix::errno::Errno;
+
+use super::elf::{Doomed, LoadedBy, Malformed};
+use super::format::Format;
+use super::place::Unopened;
+use super::shebang::Unusable;
+use crate::survey::Failure;
+use crate::wording::shown;
+
+mod remedy;
+
+/// Why a file is looked at.
+#[derive(Debug, Clone)]
+pub enum Role {
+    /// It is the one that was asked for.
+    Program,
+    /// The `#!` line of this file asks for it; the same file as this process reaches it.
+    Interpreter(PathBuf, PathBuf),
+    /// It is the interpreter of this entry.
+    Handler(OsString),
+    /// A program of this architecture asks for it, which the kernel or an emulator loads.
+    Loader(&'static Arch, LoadedBy),
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// It cannot be opened as the kernel would.
+    Unopened(Unopened),
+    /// The kernel has gone from interpreter to interpreter often enough, since this file.
+    TooDeep(PathBuf),
+    /// Its `#!` line cannot be used.
+    Shebang(Unusable),
+    /// It is something else.
+    Format(&'static Format),
+    /// It is an ELF file, but no program: which kind.
+    NotAProgram(&'static str),
+    /// It is a program of a machine that QEMU's user emulation does not know: its name.
+    Machine(String),
+    /// It is a program of this architecture, and those do not run.
+    Foreign(&'static Arch, Failure),
+    /// It is a program of this architecture, but by its header not one that the entry takes.
+    NotTaken(&'static Arch, Option<OsString>),
+    /// An entry that would take it is off: its name, and the file of the table that switches it on.
+    Disabled(OsString, OsString),
+    /// Its headers are refused.
+    Malformed(Malformed, LoadedBy),
+    /// It is started, and ends at once.
+    Doomed(Doomed, LoadedBy),
+    /// It is to be a loader, and is none: what it is instead, and the errno.
+    NoLoader(String, Errno),
+    /// It states to need a higher micro-architecture level than there is.
+    Level(&'static Arch, u8, u8),
+}
+
+/// A fault, where it was found.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// The file, as its root directory knows it.
+    pub path: PathBuf,
+    /// The file, as this process would reach it.
+    pub outside: PathBuf,
+    /// Why it was looked at.
+    pub role: Role,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+impl Problem {
+    /// What `execve(2)` fails with. `None`: it does not fail, and the program ends all the same; or nobody knows.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        if matches!(self.role, Role::Loader(_, LoadedBy::Emulator)) {
+            return None;
+        }
+        match &self.fault {
+            Fault::Unopened(unopened) => unopened.errno(),
+            Fault::TooDeep(_) => Some(Errno::ELOOP),
+            Fault::Shebang(unusable) => Some(unusable.errno()),
+            Fault::Malformed(malformed, LoadedBy::Kernel) => Some(malformed.errno()),
+            Fault::NoLoader(_, errno) => Some(*errno),
+            Fault::Foreign(_, failure) => errno_of(failure),
+            Fault::Malformed(_, LoadedBy::Emulator) | Fault::Doomed(..) | Fault::Level(..) => None,
+            _ => Some(Errno::ENOEXEC),
+        }
+    }
+
+    /// Whether it is for the emulator to say, in whose hands the program is by then.
+    fn is_emulators(&self) -> bool {
+        matches!(self.role, Role::Loader(_, LoadedBy::Emulator))
+            || matches!(
+                self.fault,
+                Fault::Malformed(_, LoadedBy::Emulator) | Fault::Doomed(_, LoadedBy::Emulator)
+            )
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = shown(self.path.as_os_str());
+        match &self.role {
+            Role::Program => f.write_str("it ")?,
+            Role::Interpreter(..) if ends_in_return(&self.path) => {
+                write!(
+                    f,
+                    "its #! line ends in a carriage return, and so names {path}, which "
+                )?;
+            }
+            Role::Interpreter(script, _) => {
+                write!(
+                    f,
+                    "the interpreter that {} names, {path}, ",
+                    shown(script.as_os_str())
+                )?;
+            }
+            Role::Handler(entry) => write!(
+                f,
+                "the interpreter of its handler {}, {path}, ",
+                shown(entry)
+            )?,
+            Role::Loader(..) => write!(f, "its loader {path} ")?,
+        }
+        self.fault.fmt(f)?;
+        match (self.errno(), &self.fault) {
+            (_, Fault::Foreign(_, Failure::Refused(_))) => Ok(()),
+            (Some(errno), _) => write!(f, " ({errno:?}: {})", errno.desc().to_lowercase()),
+            (None, Fault::Doomed(_, LoadedBy::Kernel)) => {
+                f.write_str("; it is started, and ended by a signal at once")
+            }
+            (None, _) if self.is_emulators() => {
+                f.write_str("; its emulator is started, and ends at once")
+            }
+            (None, _) => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unopened(unopened) => unopened.fmt(f),
+            Self::TooDeep(_) => f.write_str("is one interpreter too many: the kernel follows five"),
+            Self::Shebang(unusable) => write!(f, "is a script, but {unusable}"),
+            Self::Format(format) => write!(f, "is {}", format.name),
+            Self::NotAProgram(kind) => write!(f, "is an ELF file, but no program: {kind}"),
+            Self::Machine(name) => {
+                write!(
+                    f,
+                    "is a program for another machine ({name}), and QEMU has no user emulator for it"
+                )
+            }
+            Self::Foreign(arch, Failure::NoHandler) => {
+                write!(
+                    f,
+                    "is a program for linux/{}, and there is no handler for those here",
+                    arch.oci
+                )
+            }
+            Self::Foreign(arch, failure) => {
+                write!(
+                    f,
+                    "is a program for linux/{}, and those do not run here: {failure}",
+                    arch.oci
+                )
+            }
+            Self::NotTaken(arch, Some(entry)) => write!(
+                f,
+                "is a program for linux/{}, but not one that their handler {} takes",
+                arch.oci,
+                shown(entry)
+            ),
+            Self::NotTaken(arch, None) => {
+                write!(
+                    f,
+                    "is a program for linux/{}, but its header is not what this kernel takes",
+                    arch.oci
+                )
+            }
+            Self::Disabled(entry, _) => write!(
+                f,
+                "would be taken by {}, which is switched off",
+                shown(entry)
+            ),
+            Self::Malformed(malformed, _) => malformed.fmt(f),
+            Self::Doomed(doomed, _) => doomed.fmt(f),
+            Self::NoLoader(what, _) => f.write_str(what),
+            Self::Level(arch, needs, has) => write!(
+                f,
+                "says that it needs level v{needs} of linux/{}, and level v{has} is what runs here",
+                arch.oci
+            ),
+        }
+    }
+}
+
+/// What the kernel says to the caller while programs of an architecture fail so.
+fn errno_of(failure: &Failure) -> Option<Errno> {
+    match failure {
+        Failure::NoHandler | Failure::SwitchedOff { .. } => Some(Errno::ENOEXEC),
+        Failure::NotPinned => Some(Errno::ENOENT),
+        Failure::Refused(errno) => Some(*errno),
+        _ => None,
+    }
+}
+
+fn ends_in_return(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(b"\r")
+}

@@ -1,0 +1,164 @@
+//! The `#!` line, read as the kernel reads it. Pure.
+//!
+//! Following it to the interpreter is [`crate::explain`]'s. Rests on `load_script` in Linux's `fs/binfmt_script.c`;
+//! what it does with each odd line was tried on 6.18.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+use super::WINDOW;
+
+/// What a `#!` line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shebang {
+    /// The interpreter, as it stands there.
+    pub interpreter: PathBuf,
+    /// All that follows it, as one argument.
+    pub argument: Option<OsString>,
+}
+
+/// Why the kernel cannot use a `#!` line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unusable {
+    /// Nothing but blanks stand on it.
+    Blank,
+    /// The file ends right after it, and the kernel takes the current directory for the interpreter.
+    Nameless,
+    /// The interpreter's name does not end within what the kernel reads.
+    Cut,
+}
+
+impl Unusable {
+    /// What `execve(2)` fails with.
+    #[must_use]
+    pub fn errno(self) -> Errno {
+        match self {
+            Self::Blank | Self::Cut => Errno::ENOEXEC,
+            Self::Nameless => Errno::EACCES,
+        }
+    }
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blank | Self::Nameless => f.write_str("its #! line names no interpreter"),
+            Self::Cut => write!(
+                f,
+                "its #! line is too long: the interpreter's name must end within the file's first {WINDOW} bytes"
+            ),
+        }
+    }
+}
+
+/// Reads the line at the start of a file that begins with `head`. `None`: there is no `#!`.
+///
+/// # Errors
+/// [`Unusable`], where the kernel refuses the file.
+#[must_use]
+pub fn read(head: &[u8]) -> Option<Result<Shebang, Unusable>> {
+    let mut buffer = [0; WINDOW];
+    let length = head.len().min(WINDOW);
+    buffer[..length].copy_from_slice(&head[..length]);
+    buffer.starts_with(b"#!").then(|| parse(&buffer))
+}
+
+fn parse(buffer: &[u8; WINDOW]) -> Result<Shebang, Unusable> {
+    let end = end_of_line(buffer).ok_or(Unusable::Cut)?;
+    // the byte at `end` is looked at too, as in next_non_spacetab and next_terminator
+    let mut name = 2..=end;
+    let start = name.find(|at| !is_blank(buffer[*at]));
+    let start = start.filter(|start| *start != end).ok_or(Unusable::Blank)?;
+    let stop = (start..=end).find(|at| is_blank(buffer[*at]) || buffer[*at] == 0);
+    let argument = stop.filter(|stop| buffer[*stop] != 0).and_then(|stop| {
+        let start = (stop..=end).find(|at| !is_blank(buffer[*at]))?;
+        Some(OsString::from_vec(text(&buffer[start..end])))
+    });
+    let interpreter = text(&buffer[start..stop.unwrap_or(end)]);
+    if interpreter.is_empty() {
+        return Err(Unusable::Nameless);
+    }
+    Ok(Shebang {
+        interpreter: OsString::from_vec(interpreter).into(),
+        argument,
+    })
+}
+
+/// Where the line ends, without the blanks at its end. An argument may be cut, an interpreter's name may not.
+fn end_of_line(buffer: &[u8; WINDOW]) -> Option<usize> {
+    let stop = buffer.iter().position(|byte| matches!(byte, b'\n' | 0));
+    let mut end = if let Some(newline) = stop.filter(|at| buffer[*at] == b'\n') {
+        newline
+    } else {
+        let start = (2..WINDOW).find(|at| !is_blank(buffer[*at]))?;
+        (start..WINDOW).find(|at| is_blank(buffer[*at]) || buffer[*at] == 0)?;
+        WINDOW - 1
+    };
+    while is_blank(buffer[end - 1]) {
+        end -= 1;
+    }
+    Some(end)
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// Up to the first NUL, where C's strings end.
+fn text(bytes: &[u8]) -> Vec<u8> {
+    let end = bytes.iter().position(|byte| *byte == 0);
+    bytes[..end.unwrap_or(bytes.len())].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(interpreter: &str, argument: Option<&str>) -> Shebang {
+        Shebang {
+            interpreter: interpreter.into(),
+            argument: argument.map(OsString::from),
+        }
+    }
+
+    #[test]
+    fn lines_are_read_as_the_kernel_reads_them() {
+        let slashes = |count| format!("#!{}bin/true", "/".repeat(count));
+        let long = |count, rest: &str| (slashes(count) + rest).into_bytes();
+        let path = |count| format!("{}bin/true", "/".repeat(count));
+        #[rustfmt::skip]
+        let rows: [(&[u8], _); 17] = [
+            (b"", None),
+            (b"echo", None),
+            (b" #!/bin/sh\n", None),
+            (b"#!/bin/sh\n", Some(Ok(line("/bin/sh", None)))),
+            (b"#!/bin/sh", Some(Ok(line("/bin/sh", None)))),
+            (b"#! \t/bin/sh \t -e  -x \t\nrest", Some(Ok(line("/bin/sh", Some("-e  -x"))))),
+            (b"#!/bin/sh\r\n", Some(Ok(line("/bin/sh\r", None)))),
+            (b"#!/bin/sh\0x\n", Some(Ok(line("/bin/sh", None)))),
+            (b"#!/bin/sh a\0x\n", Some(Ok(line("/bin/sh", Some("a"))))),
+            (b"#!\n", Some(Err(Unusable::Blank))),
+            (b"#! \t \n", Some(Err(Unusable::Blank))),
+            (b"#!", Some(Err(Unusable::Nameless))),
+            (b"#!   ", Some(Err(Unusable::Nameless))),
+            (b"#!\0/bin/sh\n", Some(Err(Unusable::Nameless))),
+            (&long(245, "\n"), Some(Ok(line(&path(245), None)))),
+            (&long(246, "\n"), Some(Err(Unusable::Cut))),
+            (&[b"#!".as_slice(), &[b' '; 254], b"/bin/sh\n"].concat(), Some(Err(Unusable::Cut))),
+        ];
+        for (head, expected) in rows {
+            assert_eq!(read(head), expected, "{}", head.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn an_argument_may_be_cut() {
+        let head = [b"#!/bin/sh ".as_slice(), &[b'a'; 500]].concat();
+        let argument = "a".repeat(WINDOW - 1 - 10);
+        assert_eq!(read(&head), Some(Ok(line("/bin/sh", Some(&argument)))));
+    }
+}

@@ -1,0 +1,62 @@
+//! The part of a session that explains a file.
+
+use std::io;
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+
+use super::Session;
+use crate::cli::Format;
+use crate::explain::{Explanation, Here, explain};
+use crate::mount;
+use crate::report::{Explained, write_json};
+use crate::streams::Streams;
+use crate::survey::Survey;
+use crate::table::Table;
+use crate::text;
+use crate::wording::{cause, shown};
+
+impl Session<'_> {
+    pub(super) fn explain(
+        &mut self,
+        file: &Path,
+        survey: &Survey,
+        streams: &mut Streams,
+    ) -> io::Result<()> {
+        let explanation = match self.explanation(file, survey) {
+            Ok(explanation) => explanation,
+            Err(error) => {
+                self.missing.push(format!("{error:#}"));
+                return Ok(());
+            }
+        };
+        if let Some(problem) = &explanation.problem {
+            let (file, remedy) = (shown(file.as_os_str()), problem.remedy());
+            self.missing
+                .push(format!("{file} does not run: {problem}; {remedy}"));
+        }
+        let explained = Explained::new(&explanation, self.cli.root.as_deref(), self.cli.verbose);
+        match self.cli.format {
+            Some(Format::Json) => write_json(streams.out, &explained),
+            _ => text::write_explained(streams.out, &explained, streams.colour),
+        }
+    }
+
+    fn explanation(&self, file: &Path, survey: &Survey) -> Result<Explanation> {
+        let table = mount::for_looking(&self.at)?;
+        let enabled = table.as_ref().map_or(Ok(true), Table::enabled)?;
+        let root = self.cli.root.as_deref();
+        let here = Here {
+            survey,
+            enabled,
+            root,
+        };
+        explain(file, &here).map_err(|error| {
+            let root = shown(root.unwrap_or(file).as_os_str());
+            anyhow!(
+                "cannot open the root directory {root}: {}; name another with --root",
+                cause(&error)
+            )
+        })
+    }
+}

@@ -1,0 +1,178 @@
+//! A test's turn at the machine's own table, of which there is one: found empty, left empty, however the test ends.
+//!
+//! Everything is done by hand and in mount namespaces that end with it: the tool is what may have failed, and a mount
+//! that stayed would keep the table.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::MOUNT_POINT;
+
+/// The right to change the machine's own table.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _lock: Flock<File>,
+}
+
+impl Turn {
+    /// Waits for it. `None`, when there is a reason not to: the tier cannot run here, see [`cannot_run`].
+    pub(crate) fn take(unfit: impl FnOnce() -> Option<String>) -> Option<Self> {
+        // a folder that is there on every machine, so that the tests of several checkouts take turns too
+        let lock = File::open("/sys/kernel").expect("sysfs");
+        let lock = Flock::lock(lock, FlockArg::LockExclusive).expect("a lock on /sys/kernel");
+        if let Some(reason) = unfit() {
+            cannot_run(&reason);
+            return None;
+        }
+        Some(Self { _lock: lock })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut emptied = private(&format!(
+            "grep -q '^p:binfmt/anchor ' $uprobes && echo '-:binfmt/anchor' >>$uprobes || :
+             mountpoint -q {MOUNT_POINT} || mount -t binfmt_misc none {MOUNT_POINT}
+             cd {MOUNT_POINT}; for entry in *; do
+               case $entry in register | status) ;; *) echo -1 >\"$entry\" ;; esac
+             done"
+        ));
+        let emptied = emptied.output().expect("unshare");
+        assert!(
+            emptied.status.success() || thread::panicking(),
+            "{emptied:?}"
+        );
+        while is_mounted() {
+            let unmounted = Command::new("umount")
+                .args(["--lazy", MOUNT_POINT])
+                .output();
+            if !unmounted.is_ok_and(|output| output.status.success()) {
+                assert!(thread::panicking(), "{MOUNT_POINT} cannot be unmounted");
+                break;
+            }
+        }
+    }
+}
+
+/// Says so, past the capture of a test's output. Where `CI` is set, the test fails.
+pub(crate) fn cannot_run(reason: &str) {
+    let test = thread::current();
+    let test = test.name().unwrap_or_default();
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "{test} cannot run: {reason}"
+    );
+    let _ = writeln!(std::io::stderr(), "{test} DID NOT RUN: {reason}");
+}
+
+/// Why tests must leave the machine's table alone, as far as its mounts and entries tell.
+pub(crate) fn unfit() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("it needs root".into());
+    }
+    // the identities of mounts are the machine's; /proc/1/ns may be out of reach even for root
+    let mounts = |process: &str| fs::read_to_string(format!("/proc/{process}/mountinfo")).ok();
+    if mounts("self") != mounts("1") {
+        return Some("it needs the machine itself, not a container".into());
+    }
+    if mounts("self").is_none_or(|mounts| mounts.contains(&format!(" {MOUNT_POINT} "))) {
+        return Some(format!(
+            "it needs a machine that mounts nothing at {MOUNT_POINT}"
+        ));
+    }
+    if !succeeds("mount -t binfmt_misc none /mnt") {
+        return Some("it needs a kernel with binfmt_misc; modprobe binfmt_misc".into());
+    }
+    let entries = entries();
+    (!entries.is_empty()).then(|| {
+        let entries = entries.join(", ");
+        format!("it needs an empty table, and this machine's has {entries}; uninstall them")
+    })
+}
+
+/// Why tests about what keeps the table cannot tell: something else does.
+pub(crate) fn held() -> Option<String> {
+    let held = "some mount namespace, process or anchor holds the machine's table; end it";
+    is_held().then(|| held.into())
+}
+
+/// Whether the superblock, once nobody looks, is kept by something. An entry that is still there when it is mounted
+/// again tells; no field of the file system does.
+pub(crate) fn is_held() -> bool {
+    let entry = format!("{MOUNT_POINT}/binfmt-test-held");
+    let mount = format!("mount -t binfmt_misc none {MOUNT_POINT}");
+    let line = ":binfmt-test-held:E::binfmt-test-held::/bin/true:";
+    // the kernel takes a moment to take a table down
+    let patience = Instant::now() + Duration::from_secs(3);
+    loop {
+        assert!(
+            succeeds(&format!("{mount}; echo '{line}' >{MOUNT_POINT}/register")),
+            "no entry to be made"
+        );
+        thread::sleep(Duration::from_millis(20));
+        let is_gone = succeeds(&format!("{mount}; ! test -e {entry}"));
+        assert!(
+            succeeds(&format!("{mount}; ! test -e {entry} || echo -1 >{entry}")),
+            "no entry to be removed"
+        );
+        if is_gone || Instant::now() > patience {
+            return !is_gone;
+        }
+    }
+}
+
+/// Whether the machine itself has the table mounted.
+pub(crate) fn is_mounted() -> bool {
+    let mounts = fs::read_to_string("/proc/1/mountinfo").expect("proc");
+    mounts.contains(" - binfmt_misc ")
+}
+
+/// The names of the machine's entries, sorted.
+pub(crate) fn entries() -> Vec<String> {
+    let mut listed = private(&format!(
+        "mountpoint -q {MOUNT_POINT} || mount -t binfmt_misc none {MOUNT_POINT}
+         ls {MOUNT_POINT} | grep -vxE 'register|status' || :"
+    ));
+    let listed = listed.output().expect("unshare");
+    assert!(listed.status.success(), "no table to look at: {listed:?}");
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    listed.lines().map(str::to_owned).collect()
+}
+
+/// Tracefs' list of uprobe definitions.
+pub(crate) fn uprobes() -> String {
+    let listed = private("cat $uprobes").output().expect("unshare");
+    assert!(listed.status.success(), "no uprobes: {listed:?}");
+    String::from_utf8_lossy(&listed.stdout).into_owned()
+}
+
+/// How many anchors there are.
+pub(crate) fn anchors() -> usize {
+    let uprobes = uprobes();
+    let ours = uprobes.lines().filter(|line| line.starts_with("p:binfmt/"));
+    ours.count()
+}
+
+/// Whether these shell commands succeed, as [`private`] runs them.
+pub(crate) fn succeeds(script: &str) -> bool {
+    private(script).status().expect("unshare").success()
+}
+
+/// Shell commands in a mount namespace that ends with them, with tracefs' list of uprobe definitions as `$uprobes`,
+/// wherever the machine has it.
+pub(crate) fn private(script: &str) -> Command {
+    let script = format!(
+        "mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing
+         uprobes=/sys/kernel/tracing/uprobe_events
+         {script}"
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-e", "-c", &script]);
+    command.stdin(Stdio::null());
+    command
+}
