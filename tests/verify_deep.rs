@@ -82,6 +82,14 @@ fn a_root_file_system_of_busybox_passes_what_it_has_programs_for() {
     }
     let root = busybox_root(&host, "amd64");
     deep(&host, &root).ok();
+    host.sh(&format!("cd '{}'; rmdir dev proc tmp", root.display()))
+        .ok();
+    let checks = checks(&deep(&host, &root).ok());
+    let state = |name: &str| &checks.iter().find(|(check, _)| check == name).unwrap().1;
+    assert_eq!(
+        (state("pipes").as_str(), state("scripts").as_str()),
+        ("passed", "not_tried")
+    );
 }
 
 #[test]

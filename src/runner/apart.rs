@@ -6,11 +6,16 @@
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::stdin;
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::chroot;
 
@@ -24,7 +29,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// shell's status.
 pub(super) fn enter(root: &Path, script: &OsStr) -> Result<Infallible, NotStarted> {
     if unshare(CloneFlags::CLONE_NEWNS).is_err() {
-        own_user_namespace().map_err(|_| nix::errno::Errno::EPERM)?;
+        own_user_namespace().map_err(|_| Errno::EPERM)?;
     }
     unshare(CloneFlags::CLONE_NEWPID)?;
     let nothing = None::<&str>;
@@ -33,12 +38,28 @@ pub(super) fn enter(root: &Path, script: &OsStr) -> Result<Infallible, NotStarte
     let mut init = Command::new("/proc/self/exe");
     // its parent is in another PID namespace, which shows as 0
     init.args([BECOME, "0", Other::INIT]).arg(root).arg(script);
-    end_as(init.status()?)
+    let mut init = init.stdin(Stdio::piped()).spawn()?;
+    // open for as long as this process lives
+    let _lifeline = init.stdin.take();
+    end_as(init.wait()?)
+}
+
+/// Whether the process that took the namespaces has ended. Only now does its end also end this one; it may have come
+/// before, and who its parent is cannot be seen from another PID namespace.
+fn is_orphan() -> Result<bool, Errno> {
+    let stdin = stdin();
+    let mut lifeline = [PollFd::new(stdin.as_fd(), PollFlags::empty())];
+    poll(&mut lifeline, PollTimeout::ZERO)?;
+    let events = lifeline[0].revents();
+    Ok(events.is_some_and(|events| events.contains(PollFlags::POLLHUP)))
 }
 
 /// As the first process of the namespaces: mounts what programs expect, as far as there are directories for it, and
 /// runs the shell.
 pub(super) fn run_shell(root: &Path, script: &OsStr) -> Result<Infallible, NotStarted> {
+    if is_orphan()? {
+        return Err(Errno::ESRCH.into());
+    }
     let nothing = None::<&str>;
     let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
     let flags = MsFlags::empty();
@@ -53,10 +74,12 @@ pub(super) fn run_shell(root: &Path, script: &OsStr) -> Result<Infallible, NotSt
     );
     let size = Some("size=64m,mode=1777");
     let _ = mount(Some("tmpfs"), &root.join("tmp"), Some("tmpfs"), flags, size);
+    // the root file system need not have one
+    let no_input = File::open("/dev/null")?;
     chroot(root)?;
     std::env::set_current_dir("/")?;
     let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(script).env_clear();
+    shell.arg("-c").arg(script).stdin(no_input).env_clear();
     end_as(shell.env("PATH", PATH).env("LC_ALL", "C").status()?)
 }
 
