@@ -68,9 +68,13 @@ pub fn set(file: &Path) -> Result<(), AnchorError> {
 /// Whether there is an anchor on this host. `false` too where tracefs is out of reach.
 #[must_use]
 pub fn is_set() -> bool {
-    open()
-        .and_then(|mut events| defined(&mut events))
-        .unwrap_or(false)
+    seen().unwrap_or(false)
+}
+
+/// Whether there is an anchor on this host, `None` where tracefs is out of reach.
+#[must_use]
+pub fn seen() -> Option<bool> {
+    open().and_then(|mut events| defined(&mut events)).ok()
 }
 
 /// Deletes the anchor, if there is one.

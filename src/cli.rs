@@ -31,6 +31,12 @@ pub struct Cli {
     /// Show whether each registered platform (or each of LIST) runs; exit 1 if one does not
     #[arg(long, value_name = "LIST")]
     pub status: Option<Option<String>>,
+    /// Show whether each handler (or each of LIST) is what an install would make now; exit 1 if one is not
+    #[arg(long, value_name = "LIST", conflicts_with_all = ["list", "status", "export"])]
+    pub verify: Option<Option<String>>,
+    /// With --verify: also run programs of the root file system DIR, with its own shell
+    #[arg(long, value_name = "DIR", requires = "verify")]
+    pub deep: Vec<PathBuf>,
     /// Write what works into DIR as files that systemd-binfmt registers at every boot (/etc/binfmt.d)
     #[arg(long, value_name = "DIR")]
     pub export: Option<PathBuf>,
@@ -49,7 +55,7 @@ pub struct Cli {
     /// Mount point; in a user namespace, naming one asks to mount it there [default: the kernel's own]
     #[arg(long, value_name = "DIR")]
     pub mount: Option<PathBuf>,
-    /// Form of the output [default: text for --list, --status and --explain, else json]
+    /// Form of the output [default: text for --list, --status, --verify and --explain, else json]
     #[arg(long, value_name = "json|text", hide_possible_values = true)]
     pub format: Option<Format>,
     /// Also take over from, or remove, handlers that are not QEMU's
@@ -92,7 +98,7 @@ impl Cli {
     pub fn asks_otherwise(&self) -> bool {
         let shows = self.list || self.status.is_some() || self.version;
         let files = self.export.is_some() || self.explain.is_some();
-        shows || !self.uninstall.is_empty() || files
+        shows || self.verify.is_some() || !self.uninstall.is_empty() || files
     }
 }
 

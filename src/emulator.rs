@@ -268,7 +268,7 @@ fn why_not(complaint: &str, status: ExitStatus) -> Unfit {
 }
 
 /// Reads to the end, or to the deadline, or as much as a version can be.
-fn read_until(mut pipe: impl Read + AsFd, deadline: Instant) -> io::Result<String> {
+pub(crate) fn read_until(mut pipe: impl Read + AsFd, deadline: Instant) -> io::Result<String> {
     let mut text = Vec::new();
     let mut chunk = [0; 1024];
     while text.len() < 4 * chunk.len() {

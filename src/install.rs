@@ -23,10 +23,12 @@ use crate::trial;
 mod decide;
 mod round;
 
+pub(crate) use decide::{Decision, Pending, Refusal, is_stand_in, plan};
 use round::Round;
+pub(crate) use round::ask;
 
 /// What to install, and how.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Order {
     /// Which architectures.
     pub selection: Selection,

@@ -4,14 +4,16 @@
 //! From the bottom up, each module using only those before it:
 //!
 //! - the kernel: [`wording`], [`namespace`], [`process`], [`anchor`], [`table`], [`mount`], [`runner`];
-//! - the emulators' files: [`emulator`], [`identity`];
-//! - policy, which returns values and prints nothing: [`survey`], [`status`], [`trial`], [`install`], [`uninstall`],
-//!   [`list`], [`export`], [`explain`];
+//! - the emulators' files, and what they say: [`emulator`], [`identity`], [`complaint`];
+//! - policy, which returns values and prints nothing: [`survey`], [`status`], [`trial`], [`rehearsal`], [`install`],
+//!   [`uninstall`], [`verify`], [`deep`], [`list`], [`export`], [`explain`];
 //! - the edge: [`report`] (the public JSON), [`text`], [`cli`], [`streams`], [`session`] and [`run`](mod@run). Only
 //!   the last two print, and only the last knows exit codes.
 
 pub mod anchor;
 pub mod cli;
+pub mod complaint;
+pub mod deep;
 pub mod emulator;
 pub mod explain;
 pub mod export;
@@ -21,6 +23,7 @@ pub mod list;
 pub mod mount;
 pub mod namespace;
 pub mod process;
+pub mod rehearsal;
 pub mod report;
 pub mod run;
 pub mod runner;
@@ -32,4 +35,5 @@ pub mod table;
 pub mod text;
 pub mod trial;
 pub mod uninstall;
+pub mod verify;
 pub mod wording;

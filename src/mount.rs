@@ -145,8 +145,14 @@ pub fn for_uninstalling(at: &MountPoint) -> Result<Option<Table>, MountError> {
     }
 }
 
+/// What holds the table that is mounted at `at`; `None` where none is, so that nothing can be told.
+#[must_use]
+pub fn holder(at: &MountPoint) -> Option<Keeper> {
+    existing(&at.dir).ok()?.as_ref().map(keeper_of)
+}
+
 /// The table through a mount that nobody else sees and that goes when it is closed.
-fn in_passing() -> Result<Table, MountError> {
+pub(crate) fn in_passing() -> Result<Table, MountError> {
     let dir = Path::new(DEFAULT);
     let opened = namespace::with_private_mounts(Path::new("/proc"), || {
         mount_at(dir)?;

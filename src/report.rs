@@ -14,8 +14,10 @@ use crate::status::{Emulator, Examined};
 use crate::survey::{Failure, Standing, Survey, Verdict};
 
 mod explained;
+mod verify;
 
 pub use explained::{Byte, Explained, ExplainedStep, Matching};
+pub use verify::{CheckReport, Checked, DeepReport, FindingReport, Verification};
 
 /// What `binfmt` prints without arguments.
 #[derive(Debug, Serialize)]

@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 
 use crate::cli::{Cli, Environment, accept_single_dash};
 use crate::emulator;
+use crate::rehearsal;
 use crate::runner;
 use crate::session::{Session, Wrong};
 use crate::streams::Streams;
@@ -32,6 +33,10 @@ pub fn run(args: Vec<OsString>, environment: &Environment, streams: &mut Streams
         // as it is: who reads it is no terminal
         let _ = write!(streams.err, "{not_started}");
         return NOT_DONE;
+    }
+    if args.get(1).is_some_and(|arg| arg == rehearsal::VERB) {
+        let performed = rehearsal::perform(&args[2..], &mut *streams.out);
+        return report(performed.map(|()| None), "", streams);
     }
     let cli = match Cli::try_parse_from(accept_single_dash(args)) {
         Ok(cli) => cli,

@@ -24,6 +24,7 @@ use anyhow::{Context, Result, bail};
 use binfmt_magic::arch::Arch;
 
 mod answer;
+mod apart;
 mod become_other;
 mod root;
 mod serve;
@@ -31,6 +32,7 @@ mod serve;
 use answer::{Answer, Shown};
 pub(crate) use become_other::Other;
 pub use become_other::{NotStarted, become_other};
+pub(crate) use root::own_user_namespace;
 pub use serve::serve;
 
 /// First argument of the process that runs probes. Not part of the command line.

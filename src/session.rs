@@ -21,10 +21,12 @@ use crate::streams::Streams;
 use crate::survey::{Survey, Verdict};
 use crate::text;
 use crate::uninstall::{Removal, uninstall};
+use crate::verify::Words;
 use crate::wording::cause;
 
 mod explain;
 mod install;
+mod verify;
 
 /// Why a command line that parses is not carried out.
 #[derive(Debug)]
@@ -46,6 +48,10 @@ pub struct Session<'a> {
     install: Option<Selection>,
     uninstall: Option<String>,
     status: Option<Selection>,
+    /// What `--verify` names.
+    listed: Option<Selection>,
+    /// What a command that mends repeats.
+    words: Words,
     /// What is not in place.
     missing: Vec<String>,
 }
@@ -74,6 +80,7 @@ impl<'a> Session<'a> {
             )));
         }
         let status = cli.status.as_ref().and_then(Option::as_ref);
+        let listed = cli.verify.as_ref().and_then(Option::as_ref);
         let default = || PathBuf::from(mount::DEFAULT);
         Ok(Self {
             cli,
@@ -95,6 +102,8 @@ impl<'a> Session<'a> {
             install,
             uninstall,
             status: status.map(|list| selection(list)).transpose()?,
+            listed: listed.map(|list| selection(list)).transpose()?,
+            words: verify::words(cli, environment),
             missing: Vec::new(),
         })
     }
@@ -124,6 +133,10 @@ impl<'a> Session<'a> {
             Some(selection) => Some(self.install(selection, streams)?),
             None => None,
         };
+        if self.cli.verify.is_some() {
+            self.verify(streams)?;
+            return Ok(self.last_line());
+        }
         let survey = match installed {
             Some(survey) if !self.shows_health() => survey,
             _ => self.survey()?,
@@ -133,13 +146,15 @@ impl<'a> Session<'a> {
         }
         let shown = self.show(&survey, streams);
         streams.finish(shown)?;
-        let Some(last) = self.missing.pop() else {
-            return Ok(None);
-        };
-        Ok(Some(match self.missing.len() {
+        Ok(self.last_line())
+    }
+
+    fn last_line(&mut self) -> Option<String> {
+        let last = self.missing.pop()?;
+        Some(match self.missing.len() {
             0 => last,
             more => format!("{last} (and {more} more, above)"),
-        }))
+        })
     }
 
     fn survey(&self) -> Result<Survey> {

@@ -9,12 +9,13 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use binfmt_magic::arch::{ARCHES, Arch};
+use binfmt_magic::arch::{ARCHES, Arch, Class};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::probe::{self, Reading};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
+use crate::complaint::{self, Cause, Limits};
 use crate::runner::{self, Form, Job, Outcome, Ran, Run, is_trial, mark};
 use crate::table::Table;
 
@@ -246,7 +247,7 @@ pub fn takes(entry: &Entry, arch: &Arch) -> bool {
 }
 
 /// Whether a kernel for this host may run `arch` natively.
-fn may_be_native(arch: &Arch) -> bool {
+pub(crate) fn may_be_native(arch: &Arch) -> bool {
     Arch::of_host().is_none_or(|host| host.qemu == arch.qemu || host.compat.contains(&arch.qemu))
 }
 
@@ -322,6 +323,9 @@ impl Failure {
     /// What to do about it.
     #[must_use]
     pub fn remedy(&self, arch: &Arch) -> String {
+        if let Some(remedy) = self.outer_remedy(arch) {
+            return remedy;
+        }
         match self {
             Self::SwitchedOff {
                 table: Some(status),
@@ -331,6 +335,27 @@ impl Failure {
             Self::NoHandler => format!("install it: binfmt --install {}", arch.oci),
             _ => format!("install it again: binfmt --install {}", arch.oci),
         }
+    }
+}
+
+impl Failure {
+    /// What to do where the emulator's complaint shows that installing again is of no use.
+    #[must_use]
+    pub fn outer_remedy(&self, arch: &Arch) -> Option<String> {
+        let limits = Limits::of_this_process();
+        let cause = match self {
+            // out of time, or of the processor time that a probe may use
+            Self::TimedOut(_) | Self::Killed(..)
+                if arch.class == Class::Elf32 && limits.deny_32_bit() =>
+            {
+                Some(Cause::AddressSpace)
+            }
+            Self::Killed(_, said) | Self::WrongAnswer(_, said) | Self::TimedOut(said) => {
+                complaint::recognise(said)
+            }
+            _ => None,
+        };
+        cause?.remedy(&limits)
     }
 }
 
@@ -377,8 +402,8 @@ impl fmt::Display for Failure {
                 complaint
             }
         };
-        match complaint.lines().next_back() {
-            Some(last) => write!(f, "; the emulator said: {last}"),
+        match complaint::telling(complaint) {
+            Some(line) => write!(f, "; the emulator said: {line}"),
             None => Ok(()),
         }
     }

@@ -15,9 +15,11 @@ use crate::wording::{printable, shown};
 
 mod explained;
 mod health;
+mod verify;
 
 pub use explained::write_explained;
 pub use health::write_health;
+pub use verify::write_verification;
 
 /// `uninstalling: aarch64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.
 #[must_use]
@@ -183,9 +185,9 @@ fn state_colour(state: &str) -> Option<u8> {
     const GREEN: u8 = 32;
     const YELLOW: u8 = 33;
     match state {
-        "native" | "works" | "registered" => Some(GREEN),
-        "broken" => Some(RED),
-        "missing" => Some(YELLOW),
+        "native" | "works" | "registered" | "in order" | "passed" => Some(GREEN),
+        "broken" | "drift" | "failed" => Some(RED),
+        "missing" | "not tried" => Some(YELLOW),
         _ => None,
     }
 }

@@ -80,38 +80,66 @@ pub fn uninstall_others(table: &Table, keep: impl Fn(&Entry) -> bool) -> Result<
 }
 
 fn remove_item(table: &Table, entries: &[Entry], item: &str, force: bool) -> Vec<Removal> {
-    let ours = |entry: &&Entry| entry.is_qemu() || force;
-    if item.eq_ignore_ascii_case("all") {
-        return entries
-            .iter()
-            .filter(ours)
-            .map(|entry| remove_entry(table, entry))
-            .collect();
-    }
-    if item.contains(['*', '?', '[']) {
-        let fits = |entry: &&Entry| fast_glob::glob_match(item.as_bytes(), entry.name.as_bytes());
-        return entries
-            .iter()
-            .filter(fits)
-            .filter(ours)
+    let meant = meant(entries, item, force);
+    if item.eq_ignore_ascii_case("all") || is_pattern(item) {
+        return meant
+            .into_iter()
             .map(|entry| remove_entry(table, entry))
             .collect();
     }
     let arch = item.parse::<Platform>().ok().map(|platform| platform.arch);
-    let named = |entry: &Entry| is_named(&entry.name, item);
-    if arch.is_none() && entries.iter().any(|e| named(e) && !ours(&e)) {
+    let kept = |entry: &Entry| is_named(&entry.name, item) && !entry.is_qemu() && !force;
+    if arch.is_none() && entries.iter().any(kept) {
         return vec![Removal {
             label: item.into(),
             result: Err(Refusal::NotQemu),
         }];
     }
-    let fits = |entry: &&Entry| is_meant(entry, item);
     let label = OsString::from(arch.map_or(item, |arch| arch.qemu));
-    vec![remove_all(
-        table,
-        label,
-        entries.iter().filter(ours).filter(fits),
-    )]
+    vec![remove_all(table, label, meant.into_iter())]
+}
+
+/// The entries that an item of the list means: without `force` only QEMU's.
+fn meant<'a>(entries: &'a [Entry], item: &str, force: bool) -> Vec<&'a Entry> {
+    let fits = |entry: &&Entry| {
+        if item.eq_ignore_ascii_case("all") {
+            return true;
+        }
+        if is_pattern(item) {
+            return fast_glob::glob_match(item.as_bytes(), entry.name.as_bytes());
+        }
+        is_meant(entry, item)
+    };
+    let ours = entries.iter().filter(|entry| entry.is_qemu() || force);
+    ours.filter(fits).collect()
+}
+
+fn is_pattern(item: &str) -> bool {
+    item.contains(['*', '?', '['])
+}
+
+/// An item of a list that means the entry of this name, and no other of `entries`.
+///
+/// A plain name may be another architecture's, or the end of another entry's name. Then it is made a pattern, which has
+/// to fit a name as a whole; in it, what a list or a pattern would take for something else stands as `?`.
+#[must_use]
+pub fn item_for(entries: &[Entry], name: &OsStr) -> String {
+    let plain = name.to_string_lossy().into_owned();
+    let only = |item: &String| {
+        let is_one = platform::items(item).eq([item.as_str()]) && !item.starts_with(['-', '!']);
+        let meant = meant(entries, item, true);
+        is_one && meant.iter().all(|entry| entry.name == name) && !meant.is_empty()
+    };
+    let mut chars = name.to_str().unwrap_or_default().chars();
+    let first = chars.next().filter(char::is_ascii_alphanumeric);
+    let first = first.map_or_else(|| "?".to_owned(), |c| format!("[{c}]"));
+    let ordinary = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let rest = chars.map(|c| if ordinary(c) { c } else { '?' });
+    let pattern = format!("{first}{}", rest.collect::<String>());
+    [plain.clone(), pattern]
+        .into_iter()
+        .find(only)
+        .unwrap_or(plain)
 }
 
 fn remove_entry(table: &Table, entry: &Entry) -> Removal {
@@ -154,4 +182,45 @@ fn is_meant(entry: &Entry, item: &str) -> bool {
 fn is_named(name: &OsStr, item: &str) -> bool {
     let before = name.as_bytes().strip_suffix(item.as_bytes());
     before.is_some_and(|before| before.is_empty() || before.ends_with(b"-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use binfmt_magic::arch::Arch;
+
+    use super::*;
+
+    fn entry(name: &str, qemu: &str) -> Entry {
+        let magic = Arch::by_qemu(qemu).unwrap().magic();
+        let magic = magic
+            .as_slice()
+            .iter()
+            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let text = format!("enabled\ninterpreter /qemu-x\nflags: F\noffset 0\nmagic {magic}\n");
+        Entry::parse(OsStr::new(name), text.as_bytes())
+    }
+
+    #[test]
+    fn an_item_means_one_entry() {
+        let entries = [
+            entry("qemu-arm", "aarch64"),
+            entry("qemu-arm.next", "arm"),
+            entry("old", "s390x"),
+            entry("qemu-old", "s390x"),
+            entry("a, b[c]", "riscv64"),
+            entry("-minus", "riscv64"),
+            entry("last", "riscv64"),
+        ];
+        for (name, item) in [
+            ("qemu-arm", "[q]emu-arm"),
+            ("qemu-arm.next", "qemu-arm.next"),
+            ("old", "[o]ld"),
+            ("qemu-old", "qemu-old"),
+            ("a, b[c]", "[a]??b?c?"),
+            ("-minus", "?minus"),
+            ("last", "last"),
+        ] {
+            assert_eq!(item_for(&entries, OsStr::new(name)), item);
+        }
+    }
 }

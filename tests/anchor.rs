@@ -156,6 +156,28 @@ fn without_an_anchor_an_install_says_that_the_handlers_will_end() {
 }
 
 #[test]
+fn an_audit_that_sees_no_holder_names_the_install_that_sets_the_anchor() {
+    let Some(machine) = Machine::take() else {
+        return;
+    };
+    let namespace = Namespace::new();
+    namespace
+        .binfmt(&["--install", "arm64", "--anchor", "never"])
+        .ends(1);
+    namespace
+        .binfmt(&["--verify"])
+        .ends(1)
+        .ends_saying(&["1 finding; mend: ", "binfmt --install arm64"]);
+    namespace.binfmt(&["--verify", "--anchor", "never"]).ok();
+    assert_eq!(turn::anchors(), 0, "an audit sets nothing");
+    namespace.binfmt(&["--install", "arm64"]).ok();
+    namespace.binfmt(&["--verify"]).ok();
+    namespace.binfmt(&["--uninstall", "all"]).ok();
+    namespace.ends();
+    machine.is_clean();
+}
+
+#[test]
 fn a_holder_that_is_not_the_host_does_not_count_as_a_keeper() {
     let Some(machine) = Machine::take() else {
         return;

@@ -1,6 +1,8 @@
-//! What is to be done about one architecture, from how it stands.
+//! What is to be done about each architecture, from how it stands. Changes nothing: an install does it, and
+//! [`crate::verify`] tells what an install would do.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -14,21 +16,21 @@ use super::{Order, Outcome};
 use crate::emulator::Version;
 use crate::identity;
 use crate::runner::Ran;
-use crate::survey::{Standing, Survey, takes};
+use crate::survey::{Standing, Survey, Verdict, native_among, takes};
 use crate::wording::shown;
 
 /// An architecture that is to be registered.
-pub(super) struct Pending {
-    pub(super) arch: &'static Arch,
-    pub(super) rule: Rule,
+pub(crate) struct Pending {
+    pub(crate) arch: &'static Arch,
+    pub(crate) rule: Rule,
     /// The handler that was found.
-    pub(super) current: Option<Entry>,
+    pub(crate) current: Option<Entry>,
     /// Whether `current` works, so that it must not be disturbed.
     pub(super) works: bool,
     /// The emulator that `current` has pinned, if that is not the one that is to be installed.
-    pub(super) former: Option<Arc<File>>,
+    pub(crate) former: Option<Arc<File>>,
     /// Entries that go once this one works: QEMU's for the same programs, and whatever holds the name.
-    pub(super) obsolete: Vec<OsString>,
+    pub(crate) obsolete: Vec<OsString>,
     /// What each of the two emulators says of itself, once asked.
     pub(super) version: Version,
     pub(super) former_version: Option<Version>,
@@ -49,34 +51,105 @@ impl Pending {
 const STAND_IN: &str = ".next";
 
 /// Whether `name` is that of a stand-in for the entry `of`.
-pub(super) fn is_stand_in(name: &OsStr, of: &OsStr) -> bool {
+pub(crate) fn is_stand_in(name: &OsStr, of: &OsStr) -> bool {
     let suffix = name.as_bytes().strip_prefix(of.as_bytes());
     suffix.is_some_and(|s| s.starts_with(STAND_IN.as_bytes()))
 }
 
-pub(super) enum Decision {
+pub(crate) enum Decision {
     Leave(Outcome),
     Register(Box<Pending>),
     /// One of `all` that there is nothing to say about.
     Skip,
 }
 
-pub(super) fn decide(
+/// Why nothing can be registered for an architecture without being told to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The kernel would run it, but this entry takes its programs and does not run them.
+    Spoilt(OsString),
+    /// The name is held by an entry that is not QEMU's.
+    NameOfOther(OsString),
+    /// The name is held by what this architecture runs through.
+    NameInUse(OsString, &'static str),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spoilt(entry) => {
+                let name = shown(entry);
+                write!(
+                    f,
+                    "native, but {name} takes its programs and does not run them; binfmt --uninstall {name}"
+                )
+            }
+            Self::NameOfOther(name) => {
+                let name = shown(name);
+                write!(
+                    f,
+                    "the name {name} is held by an entry that is not QEMU's; --force replaces it"
+                )
+            }
+            Self::NameInUse(name, oci) => {
+                let name = shown(name);
+                write!(
+                    f,
+                    "the name {name} is held by what {oci} runs through; --force replaces it"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// What became of thinking about one architecture.
+pub(crate) type Planned = (&'static Arch, Result<Decision, Refusal>);
+
+/// What `order` comes to, architecture by architecture.
+///
+/// # Errors
+/// When probes cannot be run, or this program is not on the host that it believes to be on.
+pub(crate) fn plan(order: &Order, survey: &Survey) -> Result<Vec<Planned>> {
+    let native = native_among(&survey.entries)?;
+    check_host(&native)?;
+    let wanted = ARCHES.iter().filter(|arch| order.selection.wants(arch));
+    let planned = wanted.map(|arch| {
+        let is_native = native.iter().any(|n| n.qemu == arch.qemu);
+        (arch, decide(order, survey, arch, is_native))
+    });
+    Ok(planned.collect())
+}
+
+/// What is registered for a host that this program only believes to be on would take that host's own programs.
+fn check_host(native: &[&Arch]) -> Result<()> {
+    let Some(host) = Arch::of_host() else {
+        return Ok(());
+    };
+    if native.iter().any(|arch| arch.qemu == host.qemu) {
+        return Ok(());
+    }
+    bail!(
+        "this binfmt is built for {0}, and the kernel does not run {0} by itself; use the build, or the image, for the \
+         host's own architecture",
+        host.oci
+    )
+}
+
+fn decide(
     order: &Order,
     survey: &Survey,
     arch: &'static Arch,
     is_native: bool,
-) -> Result<Decision> {
+) -> Result<Decision, Refusal> {
     let standing = survey.of(arch);
     let named = order.selection.by_name(arch).is_some();
     let is_host = Arch::of_host().is_some_and(|host| host.qemu == arch.qemu);
     let handler = standing.handler.as_ref();
     if is_host || is_native || standing.is_native() {
         if let Some(entry) = handler.filter(|_| named && !standing.works()) {
-            let name = shown(&entry.name);
-            bail!(
-                "native, but {name} takes its programs and does not run them; binfmt --uninstall {name}"
-            );
+            return Err(Refusal::Spoilt(entry.name.clone()));
         }
         let shadowed_by = handler.map(|entry| entry.name.clone());
         return Ok(if named {
@@ -85,7 +158,7 @@ pub(super) fn decide(
             Decision::Skip
         });
     }
-    let rule = Rule::for_arch(arch, &order.prefix, &order.emulators, order.flags);
+    let mut rule = Rule::for_arch(arch, &order.prefix, &order.emulators, order.flags);
     let present = rule.interpreter.exists();
     if let Some(entry) = handler.filter(|_| standing.works()) {
         let entry_name = entry.name.clone();
@@ -93,6 +166,9 @@ pub(super) fn decide(
             return Ok(Decision::Leave(Outcome::LeftTo { entry: entry_name }));
         }
         let former = former(standing, &rule);
+        if former.is_none() && loses_argv0(standing) {
+            rule.flags.preserve_argv0 = false;
+        }
         if is_it(entry, &rule) && former.is_none() {
             return Ok(Decision::Leave(Outcome::AlreadyInstalled {
                 entry: entry_name,
@@ -136,25 +212,31 @@ pub(super) fn decide(
 }
 
 /// Whoever holds `name` must be one of QEMU's, and not what another architecture runs through.
-fn check_name(survey: &Survey, arch: &Arch, name: &OsStr) -> Result<()> {
+fn check_name(survey: &Survey, arch: &Arch, name: &OsStr) -> Result<(), Refusal> {
     let Some(holder) = survey.entries.iter().find(|entry| entry.name == name) else {
         return Ok(());
     };
-    let name = shown(name);
     if !holder.is_qemu() {
-        bail!("the name {name} is held by an entry that is not QEMU's; --force replaces it");
+        return Err(Refusal::NameOfOther(name.to_owned()));
     }
     let needs_it = |s: &&Standing| {
         let handler = s.handler.as_ref().map(|entry| &entry.name);
         s.arch.qemu != arch.qemu && s.works() && handler == Some(&holder.name)
     };
     if let Some(other) = survey.standings.iter().find(needs_it) {
-        bail!(
-            "the name {name} is held by what {} runs through; --force replaces it",
-            other.arch.oci
-        );
+        return Err(Refusal::NameInUse(name.to_owned(), other.arch.oci));
     }
     Ok(())
+}
+
+/// Whether flag P is set, and yet the emulator that is pinned does not keep `argv[0]`: then the flag only adds an
+/// argument.
+fn loses_argv0(standing: &Standing) -> bool {
+    let has_flag = standing
+        .handler
+        .as_ref()
+        .is_some_and(|h| h.flags.preserve_argv0);
+    has_flag && matches!(standing.verdict, Verdict::Works { argv0: false, .. })
 }
 
 pub(super) fn is_it(entry: &Entry, rule: &Rule) -> bool {

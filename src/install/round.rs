@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 
-use super::decide::{Decision, Pending, decide, is_it, is_stand_in};
+use super::decide::{Decision, Pending, is_it, is_stand_in, plan};
 use super::{Former, Item, Order, Outcome};
 use crate::emulator::{self, Asked, EmulatorError};
-use crate::survey::{Survey, Verdict, native_among, takes};
+use crate::survey::{Survey, Verdict, takes};
 use crate::table::Table;
 use crate::trial;
 use crate::wording::shown;
@@ -31,19 +31,15 @@ impl Round {
             pending: Vec::new(),
             leftovers: Vec::new(),
         };
-        let selection = &order.selection;
-        let native = native_among(&survey.entries)?;
-        check_host(&native)?;
-        for arch in ARCHES.iter().filter(|arch| selection.wants(arch)) {
-            let is_native = native.iter().any(|n| n.qemu == arch.qemu);
-            match decide(order, survey, arch, is_native) {
+        for (arch, decision) in plan(order, survey)? {
+            match decision {
                 Ok(Decision::Leave(outcome)) => {
                     round.leftovers.extend(leftovers(survey, arch, &outcome));
                     round.settled(arch, Ok(outcome));
                 }
                 Ok(Decision::Register(pending)) => round.pending.push(*pending),
                 Ok(Decision::Skip) => {}
-                Err(error) => round.settled(arch, Err(error)),
+                Err(refusal) => round.settled(arch, Err(refusal.into())),
             }
         }
         Ok(round)
@@ -232,21 +228,6 @@ impl Round {
     }
 }
 
-/// What is registered for a host that this program only believes to be on would take that host's own programs.
-fn check_host(native: &[&Arch]) -> Result<()> {
-    let Some(host) = Arch::of_host() else {
-        return Ok(());
-    };
-    if native.iter().any(|arch| arch.qemu == host.qemu) {
-        return Ok(());
-    }
-    bail!(
-        "this binfmt is built for {0}, and the kernel does not run {0} by itself; use the build, or the image, for the \
-         host's own architecture",
-        host.oci
-    )
-}
-
 /// The stand-ins beside the entry that is to stay.
 fn leftovers(survey: &Survey, arch: &Arch, outcome: &Outcome) -> Vec<OsString> {
     let Outcome::AlreadyInstalled { entry, kept: None } = outcome else {
@@ -258,7 +239,7 @@ fn leftovers(survey: &Survey, arch: &Arch, outcome: &Outcome) -> Vec<OsString> {
 }
 
 /// Asks the new emulator for its version, and the one that is pinned now.
-fn ask(pending: &Pending) -> (Result<Asked, EmulatorError>, Option<Asked>) {
+pub(crate) fn ask(pending: &Pending) -> (Result<Asked, EmulatorError>, Option<Asked>) {
     let path = &pending.rule.interpreter;
     let new = emulator::open(path).and_then(|file| Asked::version(path, &file));
     let former = pending.former.as_ref();

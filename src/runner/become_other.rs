@@ -21,6 +21,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{chroot, execve, fexecve, getppid};
 
 use super::BECOME;
+use super::apart;
 
 /// What it becomes.
 #[derive(Debug, Clone, Copy)]
@@ -30,11 +31,16 @@ pub(crate) enum Other<'a> {
     Stdin(&'a str),
     /// This probe, held at its start, in this root directory.
     Probe(&'a Path, &'a Path),
+    /// The shell of this root file system with this script, in namespaces of its own that end with it.
+    Shell(&'a Path, &'a str),
 }
 
 impl Other<'_> {
     const STDIN: &'static str = "stdin";
     const PROBE: &'static str = "probe";
+    pub(super) const SHELL: &'static str = "shell";
+    /// Not asked for from outside: the first process of the namespaces of [`Other::Shell`].
+    pub(super) const INIT: &'static str = "init";
 
     /// A process that becomes it. It ends with the calling thread.
     pub(crate) fn command(self) -> Command {
@@ -43,6 +49,7 @@ impl Other<'_> {
         match self {
             Self::Stdin(argument) => command.args([Self::STDIN, argument]),
             Self::Probe(root, program) => command.arg(Self::PROBE).arg(root).arg(program),
+            Self::Shell(root, script) => command.arg(Self::SHELL).arg(root).arg(script),
         };
         command.env_clear().stdin(Stdio::null());
         command
@@ -98,6 +105,8 @@ pub fn become_other(words: &[OsString]) -> Result<Infallible, NotStarted> {
     match (kind.to_str(), arguments) {
         (Some(Other::STDIN), [argument]) => become_stdin(argument),
         (Some(Other::PROBE), [root, program]) => become_probe(Path::new(root), program),
+        (Some(Other::SHELL), [root, script]) => apart::enter(Path::new(root), script),
+        (Some(Other::INIT), [root, script]) => apart::run_shell(Path::new(root), script),
         _ => Err(Errno::EINVAL.into()),
     }
 }

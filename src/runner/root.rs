@@ -119,7 +119,7 @@ fn in_memory(jobs: &[Job]) -> Result<Programs> {
 }
 
 /// Enters a user namespace in which this user is root, and a mount namespace of it.
-fn own_user_namespace() -> Result<()> {
+pub(crate) fn own_user_namespace() -> Result<()> {
     let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
     // files cannot be made by a user whom the namespace does not know

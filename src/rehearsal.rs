@@ -1,0 +1,104 @@
+//! Rehearsing registrations where nobody else sees them: in a table of a user namespace that is made for it.
+//!
+//! Tells what an install would come to, flag P included, without a write to the table that is in effect. Works where a
+//! user namespace may have a table of its own (Linux 6.7). A process for itself, this program started again with a
+//! hidden first argument ([`VERB`]), because only a process with one thread may enter a user namespace.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use binfmt_magic::arch::Arch;
+use binfmt_magic::rule::Rule;
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+
+use crate::mount;
+use crate::runner::own_user_namespace;
+use crate::survey::Verdict;
+use crate::trial;
+
+/// First argument of the process that rehearses. Not part of the command line.
+pub const VERB: &str = "--rehearse";
+
+/// What came of one rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rehearsed {
+    /// A program ran. `argv0`: whether it saw the one that its caller chose.
+    Runs {
+        /// See there.
+        argv0: bool,
+    },
+    /// No program ran, or the kernel did not take the rule; why.
+    Fails(String),
+}
+
+/// Tries every rule at once; the answers are in their order. `None` where no user namespace, or no table in it, is to
+/// be had: then nobody knows.
+#[must_use]
+pub fn rehearse(candidates: &[(&'static Arch, Rule)]) -> Option<Vec<Rehearsed>> {
+    if candidates.is_empty() {
+        return Some(Vec::new());
+    }
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(VERB).stdin(Stdio::null());
+    for (arch, rule) in candidates {
+        let line = OsString::from_vec(rule.encode().ok()?);
+        command.arg(arch.qemu).arg(line);
+    }
+    let output = command.output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let answers: Vec<Rehearsed> = text.split_terminator('\0').map(read).collect();
+    (answers.len() == candidates.len()).then_some(answers)
+}
+
+const KEPT: &str = "kept";
+const REPLACED: &str = "replaced";
+
+fn read(answer: &str) -> Rehearsed {
+    match answer {
+        KEPT => Rehearsed::Runs { argv0: true },
+        REPLACED => Rehearsed::Runs { argv0: false },
+        why => Rehearsed::Fails(why.to_owned()),
+    }
+}
+
+/// What the process does that was started with [`VERB`]; `words` follow the verb.
+///
+/// # Errors
+/// When there is no such table to be had, or its probes cannot be run.
+pub fn perform(words: &[OsString], mut answers: impl Write) -> Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    let candidates: Vec<(&'static Arch, Rule)> =
+        words.chunks(2).map(candidate).collect::<Result<_>>()?;
+    own_user_namespace()?;
+    let table = mount::in_passing()?;
+    if !table.entries()?.is_empty() {
+        bail!("the table of a new user namespace is not empty");
+    }
+    let rules: Vec<_> = candidates
+        .iter()
+        .map(|(arch, rule)| (*arch, rule))
+        .collect();
+    for verdict in trial::run(&table, &rules)? {
+        let answer = match verdict {
+            Ok(Verdict::Works { argv0: true, .. }) => KEPT.to_owned(),
+            Ok(Verdict::Works { argv0: false, .. }) => REPLACED.to_owned(),
+            Ok(Verdict::Fails(failure)) => failure.to_string(),
+            Err(error) => format!("{error:#}"),
+        };
+        write!(answers, "{}\0", answer.replace('\0', " "))?;
+    }
+    Ok(answers.flush()?)
+}
+
+fn candidate(words: &[OsString]) -> Result<(&'static Arch, Rule)> {
+    let [qemu, line] = words else {
+        bail!("a rule without its architecture");
+    };
+    let arch = qemu.to_str().and_then(Arch::by_qemu);
+    let arch = arch.with_context(|| format!("no architecture {}", qemu.to_string_lossy()))?;
+    Ok((arch, Rule::decode(OsStr::as_bytes(line))?))
+}

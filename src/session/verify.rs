@@ -1,0 +1,201 @@
+//! The part of a session that audits: look, compare, tell.
+
+use std::ffi::OsStr;
+use std::io;
+
+use anyhow::{Context, Result};
+use binfmt_magic::arch::{ARCHES, Arch};
+use binfmt_magic::entry::Entry;
+use binfmt_magic::platform::Selection;
+
+use super::{Session, describe_unknown};
+use crate::anchor;
+use crate::cli::{Anchor, Cli, Environment, Format, YesNo};
+use crate::deep::{self, Examined};
+use crate::install::Order;
+use crate::mount::{self, Keeper};
+use crate::report::{Verification, write_json};
+use crate::streams::Streams;
+use crate::survey::Survey;
+use crate::table::Table;
+use crate::text;
+use crate::verify::{self, Audit, Drift, Finding, Mend, Words};
+
+impl Session<'_> {
+    pub(super) fn verify(&mut self, streams: &mut Streams) -> Result<()> {
+        let table = mount::for_looking(&self.at)?.context(
+            "no binfmt_misc is in sight here; verify where it is mounted, or name its mount point with --mount",
+        )?;
+        let lock = table.lock()?;
+        let entries = table.entries()?;
+        let audit = self.audit(&table)?;
+        drop(lock);
+        let mend = verify::command(&audit.findings, &entries, &self.words);
+        let deep = self.look_deeper(&entries);
+        let verification = Verification::new(&audit, mend, &deep);
+        self.judge_deep(&verification);
+        self.judge_audit(&verification);
+        let shown = self.show_audit(&verification, streams);
+        streams.finish(shown)
+    }
+
+    fn audit(&self, table: &Table) -> Result<Audit> {
+        let mut audit = Audit::default();
+        let path = table.path();
+        if !table.enabled()? {
+            let status = path.join("status");
+            let line = format!("echo 1 > {}", verify::quoted(&status.to_string_lossy()));
+            audit
+                .findings
+                .push(about_table(Drift::TableOff, Mend::Shell(line)));
+            return Ok(audit);
+        }
+        let survey = Survey::take(Some(table))?;
+        let known = ARCHES
+            .iter()
+            .filter(|arch| survey.of(arch).is_known() || self.has_emulator(arch));
+        let asked = self
+            .listed
+            .as_ref()
+            .map(|selection| selection.arches(known));
+        audit = verify::verify(&survey, &table.entries()?, &self.order(), asked.as_deref())?;
+        if let Some(arch) = self.may_end(&survey) {
+            let mend = Mend::Install { arch, force: false };
+            audit.findings.push(about_table(Drift::MayEnd, mend));
+        }
+        Ok(audit)
+    }
+
+    /// Runs programs of the root file systems that were given.
+    fn look_deeper(&mut self, entries: &[Entry]) -> Vec<Examined> {
+        let mut all = Vec::new();
+        for root in &self.cli.deep {
+            let credentials = |arch: &Arch| {
+                let header = arch.header();
+                let mut handlers = entries
+                    .iter()
+                    .filter(|e| e.takes(&header, OsStr::new("sh")));
+                handlers
+                    .next()
+                    .is_none_or(|handler| handler.flags.credentials)
+            };
+            match deep::examine(root, credentials) {
+                Ok(examined) => all.push(examined),
+                Err(error) => self.missing.push(error.to_string()),
+            }
+        }
+        all
+    }
+
+    fn judge_deep(&mut self, verification: &Verification) {
+        for deep in &verification.deep {
+            let failing: Vec<&str> = deep.failing().map(|check| check.check).collect();
+            let (platform, root) = (&deep.platform, &deep.root);
+            let arch = platform.trim_start_matches("linux/");
+            match failing[..] {
+                [] => {}
+                ["start"] => self.missing.push(format!(
+                    "programs of {platform} in {root} do not start; see what is wrong: binfmt --status {arch}"
+                )),
+                _ => self.missing.push(format!(
+                    "programs of {platform} in {root} fail at {}; use a newer QEMU, or another build of it",
+                    failing.join(", ")
+                )),
+            }
+        }
+    }
+
+    /// What an install with this command line would be.
+    fn order(&self) -> Order {
+        Order {
+            selection: Selection::default(),
+            emulators: self.emulators.clone(),
+            prefix: self.prefix.clone(),
+            flags: self.flags,
+            reset: false,
+            force: false,
+            keep: false,
+        }
+    }
+
+    /// One of the architectures whose handlers may end with this container, where that can be told from here.
+    fn may_end(&self, survey: &Survey) -> Option<&'static Arch> {
+        let declined = self.cli.anchor == Anchor::Never;
+        if declined || mount::holder(&self.at)? != Keeper::NobodyElse || anchor::seen()? {
+            return None;
+        }
+        let installed = survey.standings.iter().find(|standing| {
+            let handler = standing.handler.as_ref();
+            standing.works() && handler.is_some_and(Entry::is_qemu)
+        });
+        installed.map(|standing| standing.arch)
+    }
+
+    /// Drift counts as not in place, and so does what was asked for and is unknown.
+    fn judge_audit(&mut self, verification: &Verification) {
+        for unknown in self.listed.iter().flat_map(|selection| &selection.unknown) {
+            self.missing.push(describe_unknown(unknown));
+        }
+        let findings = &verification.findings;
+        let by_hand: Vec<&String> = findings.iter().filter_map(|f| f.advice.as_ref()).collect();
+        let count = match findings.len() {
+            0 => return,
+            1 => "1 finding".to_owned(),
+            count => format!("{count} findings"),
+        };
+        self.missing
+            .push(match (&verification.mend, by_hand.last()) {
+                (Some(command), None) => format!("{count}; mend: {command}"),
+                (Some(command), Some(_)) => {
+                    format!(
+                        "{count}, of which {} need a hand, see above; mend the others: {command}",
+                        by_hand.len()
+                    )
+                }
+                (None, Some(advice)) => format!("{count}: {advice}"),
+                (None, None) => count,
+            });
+    }
+
+    fn show_audit(&self, verification: &Verification, streams: &mut Streams) -> io::Result<()> {
+        match self.cli.format {
+            Some(Format::Json) => write_json(streams.out, verification),
+            _ => text::write_verification(streams.out, verification, streams.colour),
+        }
+    }
+}
+
+fn about_table(drift: Drift, mend: Mend) -> Finding {
+    Finding {
+        arch: None,
+        entry: None,
+        drift,
+        mend,
+    }
+}
+
+/// What a command that mends repeats of this command line.
+pub(super) fn words(cli: &Cli, environment: &Environment) -> Words {
+    let mut words = Words {
+        mount: cli.mount.clone(),
+        ..Words::default()
+    };
+    let default = Environment::from(|_| None);
+    if environment.emulators != default.emulators {
+        let path = environment.emulators.to_string_lossy().into_owned();
+        words.environment.push(("QEMU_BINARY_PATH", path));
+    }
+    if environment.prefix != default.prefix {
+        let prefix = environment.prefix.to_string_lossy().into_owned();
+        words.environment.push(("QEMU_BINARY_PREFIX", prefix));
+    }
+    if !environment.preserve_argv0 {
+        words
+            .environment
+            .push(("QEMU_PRESERVE_ARGV0", "0".to_owned()));
+    }
+    if cli.credentials == YesNo::No {
+        words.options.push("--credentials no".to_owned());
+    }
+    words
+}

@@ -1,0 +1,56 @@
+//! The table of `--verify`.
+
+use std::io::{self, Write};
+
+use super::{row, write_columns};
+use crate::report::{Checked, DeepReport, FindingReport, Verification};
+use crate::wording::printable;
+
+/// Writes a line per platform that is in order, and one per finding.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_verification(
+    out: &mut dyn Write,
+    verification: &Verification,
+    colour: bool,
+) -> io::Result<()> {
+    let mut rows = vec![row(["PLATFORM", "STATE", "ENTRY", "FINDING"])];
+    rows.extend(verification.checked.iter().map(checked));
+    rows.extend(verification.findings.iter().map(finding));
+    write_columns(out, &rows, colour)?;
+    for deep in &verification.deep {
+        writeln!(out, "\nprograms of {}:", printable(&deep.root))?;
+        let rows: Vec<_> = checks(deep).collect();
+        write_columns(out, &rows, colour)?;
+    }
+    Ok(())
+}
+
+fn checks(deep: &DeepReport) -> impl Iterator<Item = Vec<String>> + '_ {
+    deep.checks.iter().map(|check| {
+        let state = check.state.replace('_', " ");
+        let reason = check.reason.as_deref().unwrap_or("-");
+        row([&deep.platform, &state, check.check, reason])
+    })
+}
+
+fn checked(checked: &Checked) -> Vec<String> {
+    let note = match (&checked.entry, checked.left_to_other) {
+        (None, _) => "native",
+        (Some(_), true) => "not QEMU's, and left to it",
+        (Some(_), false) => "-",
+    };
+    let entry = checked.entry.as_deref().unwrap_or("-");
+    row([&checked.platform, "in order", entry, note])
+}
+
+fn finding(finding: &FindingReport) -> Vec<String> {
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    row([
+        &or_dash(&finding.platform),
+        "drift",
+        &or_dash(&finding.entry),
+        &finding.text,
+    ])
+}

@@ -1,0 +1,81 @@
+//! Tier: kernel. What real emulators complain of when the host keeps from them what they need: the limit is named, with
+//! the command that lifts it. Limits that count for the whole machine (`vm.mmap_min_addr`, `vm.overcommit_memory`) are
+//! not touched here; the unit tests of `src/complaint.rs` have their words.
+
+mod harness;
+
+use harness::{BINFMT, Host, Output, emulators, old_emulators};
+
+/// Runs the tool with so many kilobytes of address space.
+fn limited(host: &Host, kilobytes: u32, args: &str) -> Output {
+    let script = format!("ulimit -v {kilobytes}; '{BINFMT}' {args}");
+    let call = host.program("sh").args(["-c", &script]);
+    call.env("QEMU_BINARY_PATH", emulators()).run()
+}
+
+/// Too little for QEMU's buffer of translated code, which is 128 MiB.
+const NO_CODE: u32 = 100_000;
+/// Enough for that, and too little for the address space of a 32-bit program.
+const NO_32_BIT: u32 = 1_000_000;
+
+#[test]
+fn a_limit_on_address_space_is_named() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    let output = limited(&host, NO_CODE, "--status arm64").ends(1);
+    output.ends_saying(&[
+        "the emulator said: qemu-aarch64: allocate",
+        "limited to 100000 kB; lift the limit: ulimit -v unlimited",
+    ]);
+    let output = limited(&host, NO_CODE, "--verify").ends(1);
+    output
+        .ends_saying(&["ulimit -v unlimited"])
+        .never_says("--install");
+    limited(&host, NO_CODE, "--install s390x")
+        .ends(1)
+        .says("jit buffer");
+    host.binfmt(&["--verify"]).ok();
+}
+
+/// Where the tool may have no mount namespace of its own, a probe has `/proc` in sight, and 32-bit emulators know at
+/// once that there is no room.
+#[test]
+fn a_whole_address_space_that_cannot_be_reserved() {
+    let host = Host::new();
+    host.sh("echo 0 >/proc/sys/user/max_mnt_namespaces").ok();
+    for (folder, words) in [
+        (old_emulators(), "Unable to reserve 0x"),
+        (emulators(), "Unable to find a guest_base"),
+    ] {
+        let call = |args: &[&str]| host.call(args).emulators(&folder).run();
+        call(&["--install", "arm"]).ok();
+        limited(&host, NO_32_BIT, "--status arm")
+            .ends(1)
+            .ends_saying(&[words, "ulimit -v unlimited"]);
+    }
+}
+
+#[test]
+fn a_newer_qemu_that_looks_for_a_place_until_its_time_is_up() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm,arm64"]).ok();
+    limited(&host, NO_32_BIT, "--status arm64").ok();
+    limited(&host, NO_32_BIT, "--status")
+        .ends(1)
+        .ends_saying(&["linux/arm does not run", "ulimit -v unlimited"]);
+}
+
+#[test]
+fn the_emulator_of_another_architecture_is_to_be_installed_again() {
+    let host = Host::new();
+    host.register(
+        "qemu-aarch64",
+        "aarch64",
+        &emulators().join("qemu-s390x"),
+        "POCF",
+    );
+    host.binfmt(&["--status", "arm64"])
+        .ends(1)
+        .ends_saying(&["Invalid ELF image", "binfmt --install arm64"]);
+    host.binfmt(&["--install", "arm64"]).ok();
+}
