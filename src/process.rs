@@ -1,5 +1,5 @@
-//! Two facts of `/proc/PID/status`, see `proc_pid_status(5)`. Read here line by line: a parser of all its lines takes more
-//! room in the program than everything else about `/proc`.
+//! Single facts of a process, see `proc_pid_status(5)` and `proc_pid_stat(5)`. Read here one by one: parsers of all that
+//! is in those files take more room in the program than everything else about `/proc`.
 
 use std::fs;
 
@@ -16,6 +16,15 @@ pub fn effective_user(process: Pid) -> Option<u32> {
 #[must_use]
 pub fn bounding_capabilities(process: Pid) -> Option<u64> {
     u64::from_str_radix(value(process, "CapBnd:")?.trim(), 16).ok()
+}
+
+/// When a process started, in clock ticks since the host's boot.
+#[must_use]
+pub fn start(process: Pid) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // of its fields the second, the name, may contain anything; this is the 22nd
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 fn value(process: Pid, key: &str) -> Option<String> {
@@ -36,9 +45,22 @@ mod tests {
     }
 
     #[test]
+    fn a_child_starts_after_this_process_whatever_its_name() {
+        let script = "exec -a 'a) b (c' sleep 60";
+        let mut child = std::process::Command::new("bash");
+        let mut child = child.args(["-c", script]).spawn().unwrap();
+        let started = start(Pid::from_raw(child.id().try_into().unwrap()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(start(Pid::this()).is_some());
+        assert!(start(Pid::this()) <= started, "{started:?}");
+    }
+
+    #[test]
     fn of_what_is_not_there_nothing_is_known() {
         let nobody = Pid::from_raw(i32::MAX);
         assert_eq!(effective_user(nobody), None);
         assert_eq!(bounding_capabilities(nobody), None);
+        assert_eq!(start(nobody), None);
     }
 }

@@ -15,7 +15,7 @@ use procfs::process::{MountInfo, Process};
 
 use super::SOURCE;
 use crate::namespace;
-use crate::process::bounding_capabilities;
+use crate::process::{self, bounding_capabilities};
 use crate::table::Table;
 
 /// What holds the table's superblock, and with it the handlers, once this process is gone.
@@ -106,7 +106,7 @@ fn mounts_of(process: procfs::ProcResult<Process>) -> Vec<MountInfo> {
 
 /// When this container's first process started, in wall-clock seconds.
 fn container_start() -> Option<i64> {
-    let ticks = Process::new(1).and_then(|p| p.stat()).ok()?.starttime;
+    let ticks = process::start(Pid::from_raw(1))?;
     let after_boot = i64::try_from(ticks / procfs::ticks_per_second()).ok()?;
     let now = clock_gettime(ClockId::CLOCK_REALTIME).ok()?.tv_sec();
     let up = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?.tv_sec();
