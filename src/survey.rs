@@ -251,12 +251,13 @@ pub(crate) fn may_be_native(arch: &Arch) -> bool {
     Arch::of_host().is_none_or(|host| host.qemu == arch.qemu || host.compat.contains(&arch.qemu))
 }
 
-/// What the kernel runs natively, of what a kernel for this host may, whatever handlers lie over it: [`mark`]ed programs
-/// are ordinary ones to a kernel, and no handler takes them. Where one of `entries` does, nobody knows.
+/// Whether the kernel runs natively what a kernel for this host may, whatever handlers lie over it: [`mark`]ed programs
+/// are ordinary ones to a kernel, and no handler takes them. Where one of `entries` does, nobody knows, and nothing is
+/// said.
 ///
 /// # Errors
 /// When probes cannot be run at all.
-pub fn native_among(entries: &[Entry]) -> Result<Vec<&'static Arch>> {
+pub fn without_handlers(entries: &[Entry]) -> Result<Vec<(&'static Arch, Verdict)>> {
     let taken = |arch: &&Arch| {
         let mut header = arch.header();
         mark(&mut header);
@@ -274,8 +275,7 @@ pub fn native_among(entries: &[Entry]) -> Result<Vec<&'static Arch>> {
         .iter()
         .zip(&runs)
         .map(|(job, run)| (job.arch, Verdict::of(job.arch, None, run)));
-    let ran = verdicts.filter(|(_, verdict)| matches!(verdict, Verdict::Works { .. }));
-    Ok(ran.map(|(arch, _)| arch).collect())
+    Ok(verdicts.collect())
 }
 
 impl Verdict {

@@ -16,7 +16,7 @@ use super::{Order, Outcome};
 use crate::emulator::Version;
 use crate::identity;
 use crate::runner::Ran;
-use crate::survey::{Standing, Survey, Verdict, native_among, takes};
+use crate::survey::{Standing, Survey, Verdict, takes, without_handlers};
 use crate::wording::shown;
 
 /// An architecture that is to be registered.
@@ -112,27 +112,33 @@ pub(crate) type Planned = (&'static Arch, Result<Decision, Refusal>);
 /// # Errors
 /// When probes cannot be run, or this program is not on the host that it believes to be on.
 pub(crate) fn plan(order: &Order, survey: &Survey) -> Result<Vec<Planned>> {
-    let native = native_among(&survey.entries)?;
-    check_host(&native)?;
+    let seen = without_handlers(&survey.entries)?;
+    check_host(&seen)?;
+    let runs = |arch: &Arch| {
+        let mut working = seen
+            .iter()
+            .filter(|(_, v)| matches!(v, Verdict::Works { .. }));
+        working.any(|(native, _)| native.qemu == arch.qemu)
+    };
     let wanted = ARCHES.iter().filter(|arch| order.selection.wants(arch));
-    let planned = wanted.map(|arch| {
-        let is_native = native.iter().any(|n| n.qemu == arch.qemu);
-        (arch, decide(order, survey, arch, is_native))
-    });
+    let planned = wanted.map(|arch| (arch, decide(order, survey, arch, runs(arch))));
     Ok(planned.collect())
 }
 
 /// What is registered for a host that this program only believes to be on would take that host's own programs.
-fn check_host(native: &[&Arch]) -> Result<()> {
+fn check_host(seen: &[(&Arch, Verdict)]) -> Result<()> {
     let Some(host) = Arch::of_host() else {
         return Ok(());
     };
-    if native.iter().any(|arch| arch.qemu == host.qemu) {
-        return Ok(());
-    }
+    let verdict = seen.iter().find(|(arch, _)| arch.qemu == host.qemu);
+    let why = match verdict {
+        Some((_, Verdict::Works { .. })) => return Ok(()),
+        Some((_, Verdict::Fails(failure))) => failure.to_string(),
+        None => "an entry takes even what is marked as none of its own".to_owned(),
+    };
     bail!(
-        "this binfmt is built for {0}, and the kernel does not run {0} by itself; use the build, or the image, for the \
-         host's own architecture",
+        "this binfmt is built for {0}, and programs of {0} do not run here by themselves: {why}; use the build, or the \
+         image, for the host's own architecture",
         host.oci
     )
 }
