@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use binfmt_magic::arch::{Arch, Class};
+use binfmt_magic::entry::Entry;
 use goblin::container::{Container, Ctx};
 use goblin::elf::header::{header32, header64};
 use goblin::elf::program_header::{PT_INTERP, PT_LOAD};
@@ -178,6 +179,14 @@ impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.number)
     }
+}
+
+/// Whether the interpreter of `handler`, whose path is `path` by now, takes `--version` for a question. What runs programs
+/// of other systems need not.
+#[must_use]
+pub fn may_be_asked(handler: Option<&Entry>, path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    handler.is_some_and(Entry::is_qemu) || name.to_string_lossy().contains("qemu")
 }
 
 /// An emulator that was started to print its version. Several can be under way at once.

@@ -60,6 +60,8 @@ pub enum Outcome {
         entry: OsString,
         /// Why a handler that differs from the wanted one was kept.
         kept: Option<String>,
+        /// Why it is not to be seen which emulator the kernel has pinned for it.
+        unseen: Option<String>,
     },
     /// A translator that is not QEMU's runs it.
     LeftTo {

@@ -2,8 +2,12 @@
 //! is in those files take more room in the program than everything else about `/proc`.
 
 use std::fs;
+use std::io;
+use std::sync::Arc;
 
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use signal_hook::flag;
 
 /// The effective user of a process. `None` where that is not to be seen.
 #[must_use]
@@ -16,6 +20,20 @@ pub fn effective_user(process: Pid) -> Option<u32> {
 #[must_use]
 pub fn bounding_capabilities(process: Pid) -> Option<u64> {
     u64::from_str_radix(value(process, "CapBnd:")?.trim(), 16).ok()
+}
+
+/// Sees to it that this process can wait for its children. The kernel forgets those of who ignores SIGCHLD, as some
+/// supervisors leave it to what they start; with any handler, it does not (`sigaction(2)`).
+///
+/// # Errors
+/// When no handler can be set.
+pub fn wait_for_children() -> io::Result<()> {
+    let ignored = value(Pid::this(), "SigIgn:");
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    if ignored.is_some_and(|mask| mask & 1 << (Signal::SIGCHLD as u32 - 1) != 0) {
+        flag::register(Signal::SIGCHLD as i32, Arc::default())?;
+    }
+    Ok(())
 }
 
 /// When a process started, in clock ticks since the host's boot.

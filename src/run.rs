@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 
 use crate::cli::{Cli, Environment, accept_single_dash};
 use crate::emulator;
+use crate::process;
 use crate::rehearsal;
 use crate::runner;
 use crate::session::{Session, Wrong};
@@ -24,6 +25,9 @@ const USAGE: u8 = 2;
 
 /// Does what `args`, the program's name first, ask for; returns the exit status.
 pub fn run(args: Vec<OsString>, environment: &Environment, streams: &mut Streams) -> u8 {
+    if let Err(error) = process::wait_for_children() {
+        return report(Err(error.into()), "binfmt: ", streams);
+    }
     if args.get(1).is_some_and(|arg| arg == runner::VERB) {
         let served = runner::serve(&args[2..], &mut *streams.out);
         return report(served.map(|()| None), "", streams);

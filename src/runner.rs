@@ -83,8 +83,8 @@ pub enum Outcome {
     TimedOut,
     /// The kernel did not start it: an errno of `execve(2)`.
     Refused(i32),
-    /// Of [`Form::Setuid`]: whether it had its owner's privilege; `None` where no file can be given to another owner, or
-    /// the kernel ignores the bit of a process that is held.
+    /// Of [`Form::Setuid`]: whether it had its owner's privilege; `None` where no file can be given to another owner. The
+    /// kernel also ignores the bit of a process that is held by one without privilege, or may get none.
     Setuid(Option<bool>),
 }
 
@@ -176,6 +176,8 @@ impl Server {
     /// Why it gave no answer.
     fn excuse(&mut self) -> String {
         let mut reason = String::new();
+        // it may be waiting for the end of that
+        drop(self.child.stdin.take());
         let stderr = self.child.stderr.as_mut();
         let read = stderr.and_then(|stderr| stderr.read_to_string(&mut reason).ok());
         match read {

@@ -54,6 +54,8 @@ pub struct Session<'a> {
     words: Words,
     /// What is not in place.
     missing: Vec<String>,
+    /// The same, of what there is a line about already.
+    told: Vec<String>,
 }
 
 impl<'a> Session<'a> {
@@ -105,6 +107,7 @@ impl<'a> Session<'a> {
             listed: listed.map(|list| selection(list)).transpose()?,
             words: verify::words(cli, environment),
             missing: Vec::new(),
+            told: Vec::new(),
         })
     }
 
@@ -135,7 +138,7 @@ impl<'a> Session<'a> {
         };
         if self.cli.verify.is_some() {
             self.verify(streams)?;
-            return Ok(self.last_line());
+            return Ok(self.last_line(streams));
         }
         let survey = match installed {
             Some(survey) if !self.shows_health() => survey,
@@ -146,12 +149,16 @@ impl<'a> Session<'a> {
         }
         let shown = self.show(&survey, streams);
         streams.finish(shown)?;
-        Ok(self.last_line())
+        Ok(self.last_line(streams))
     }
 
-    fn last_line(&mut self) -> Option<String> {
-        let last = self.missing.pop()?;
-        Some(match self.missing.len() {
+    /// The last of what is not in place; what was not told of the others, before that.
+    fn last_line(&mut self, streams: &mut Streams) -> Option<String> {
+        let last = self.missing.pop().or_else(|| self.told.pop())?;
+        for missing in &self.missing {
+            streams.say(&format!("binfmt: {missing}"));
+        }
+        Some(match self.missing.len() + self.told.len() {
             0 => last,
             more => format!("{last} (and {more} more, above)"),
         })
@@ -243,7 +250,7 @@ impl<'a> Session<'a> {
             streams.say(&text::removal(removal));
             if let Err(refusal) = &removal.result {
                 let label = removal.label.to_string_lossy();
-                self.missing
+                self.told
                     .push(format!("cannot uninstall {label}: {refusal}"));
             }
         }
@@ -292,7 +299,7 @@ impl<'a> Session<'a> {
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
             let (reason, remedy) = (text(&failing.reason), text(&failing.remedy));
             let missing = format!("{} does not run: {reason}; {remedy}", failing.platform);
-            self.missing.push(missing);
+            self.told.push(missing);
         }
         for unknown in self.status.iter().flat_map(|selection| &selection.unknown) {
             self.missing.push(describe_unknown(unknown));

@@ -9,7 +9,7 @@ use std::thread;
 use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 
-use crate::emulator::{Asked, EmulatorError, Version};
+use crate::emulator::{Asked, EmulatorError, Version, may_be_asked};
 use crate::identity::{self, Identity};
 use crate::runner::Ran;
 use crate::survey::{Standing, Survey, takes};
@@ -87,17 +87,23 @@ fn examine_all(standings: &[&Standing], digest: bool) -> Vec<Option<Result<Emula
         .map(|standing| match &standing.ran {
             Ran::Itself => None,
             Ran::Unseen(why) => Some(Err(why.clone())),
-            Ran::Interpreter(file) => Some(Asking::ask(file)),
+            Ran::Interpreter(file) => Some(Asking::ask(standing.handler.as_ref(), file)),
         })
         .collect();
     // made while they start
     let digests = thread::scope(|scope| {
         let threads = asking.iter().map(|asking| {
-            let file = asking.as_ref()?.as_ref().ok()?.file;
-            digest.then(|| scope.spawn(|| identity::sha256(file).ok()))
+            let file = asking.as_ref()?.as_ref().ok().filter(|_| digest)?.file;
+            let work = move || identity::sha256(file).ok();
+            // where there may be no more threads, it is done here
+            let thread = thread::Builder::new().spawn_scoped(scope, work);
+            Some(thread.map_err(|_| work()))
         });
         let threads: Vec<_> = threads.collect();
-        let digest = |thread: Option<thread::ScopedJoinHandle<'_, _>>| thread?.join().ok()?;
+        let digest = |digest: Option<Result<thread::ScopedJoinHandle<'_, _>, _>>| match digest? {
+            Ok(thread) => thread.join().ok()?,
+            Err(done) => done,
+        };
         threads.into_iter().map(digest).collect::<Vec<_>>()
     });
     let asked = asking.into_iter().zip(digests);
@@ -107,12 +113,10 @@ fn examine_all(standings: &[&Standing], digest: bool) -> Vec<Option<Result<Emula
 }
 
 impl<'a> Asking<'a> {
-    fn ask(file: &'a File) -> Result<Self, String> {
+    fn ask(handler: Option<&Entry>, file: &'a File) -> Result<Self, String> {
         let identity = Identity::of(file).map_err(|error| cause(&error))?;
-        // what runs programs of other systems need not take --version for a question
-        let name = identity.path.file_name().unwrap_or_default();
-        let is_qemu = name.to_string_lossy().contains("qemu");
-        let asked = is_qemu.then(|| Asked::version(&identity.path, file));
+        let asked =
+            may_be_asked(handler, &identity.path).then(|| Asked::version(&identity.path, file));
         Ok(Self {
             file,
             identity,

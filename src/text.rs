@@ -59,14 +59,17 @@ fn describe(arch: &Arch, outcome: &install::Outcome) -> String {
                 "native, but {entry} takes its programs; give them back: binfmt --uninstall {entry}"
             )
         }
-        Outcome::AlreadyInstalled { entry, kept: None } => {
-            format!("already installed ({})", shown(entry))
-        }
         Outcome::AlreadyInstalled {
             entry,
-            kept: Some(why),
+            kept,
+            unseen,
         } => {
-            format!("already installed ({}, kept: {why})", shown(entry))
+            let kept = kept.as_ref().map(|why| format!(", kept: {why}"));
+            let unseen = unseen
+                .as_ref()
+                .map(|why| format!("; which emulator it has cannot be seen: {why}"));
+            let (kept, unseen) = (kept.unwrap_or_default(), unseen.unwrap_or_default());
+            format!("already installed ({}{kept}{unseen})", shown(entry))
         }
         Outcome::LeftTo { entry } => {
             format!(

@@ -33,9 +33,12 @@ pub fn run(table: &Table, candidates: &[(&'static Arch, &Rule)]) -> Result<Vec<R
         })
         .collect();
     let runs = runner::run(&jobs);
-    for trial in &trials {
-        table.remove(&trial.name)?;
-    }
+    // each, before the first failure counts
+    let removed: Vec<_> = trials
+        .iter()
+        .map(|trial| table.remove(&trial.name))
+        .collect();
+    removed.into_iter().collect::<Result<(), _>>()?;
     let verdicts = registered
         .into_iter()
         .zip(runs?)

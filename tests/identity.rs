@@ -88,6 +88,12 @@ fn what_was_renamed_away_is_where_it_is_now() {
         (&arm64["emulator"]["path"], &arm64["emulator"]["place"]),
         (&json!(moved), &json!("present"))
     );
+    // by its entry it is still one of QEMU's
+    assert_eq!(
+        arm64["emulator"]["version"],
+        json!(version(&old_emulators()))
+    );
+    assert_eq!(arm64["emulator"]["mute"], json!(null));
 }
 
 #[test]
@@ -199,6 +205,9 @@ fn without_ptrace_it_says_so_and_the_rest_works() {
         arm64["unseen"].as_str().unwrap().contains("ptrace"),
         "{arm64}"
     );
+    call(&["--install", "arm64", "--keep"])
+        .ok()
+        .says("which emulator it has cannot be seen: ptrace(2) is refused");
     let text = call(&["--status", "arm64"]).ok().stdout;
     assert!(
         text.contains("cannot be seen: ptrace(2) is refused"),
@@ -207,4 +216,40 @@ fn without_ptrace_it_says_so_and_the_rest_works() {
     call(&["--install", "riscv64"])
         .ok()
         .says("riscv64 OK (qemu-riscv64");
+}
+
+/// What an emulator starts ends with the call that started it, and what it closes keeps nobody busy.
+#[test]
+fn an_emulator_that_leaves_a_process_behind_and_closes_its_stderr_leaves_nothing() {
+    let host = Host::new();
+    let emulator = host.scratch().join("qemu-aarch64");
+    host.compile(
+        &emulator,
+        "if (argc > 1 && argv[1][0] == '-') return 1;
+         if (!fork()) { setsid(); if (!fork()) { close(2); for (;;) pause(); } _exit(0); }
+         close(2); usleep(200000); return argv[2][0];",
+    );
+    host.register("qemu-aarch64", "aarch64", &emulator, "POCF");
+    let arm64 = arm64(&host);
+    assert_eq!(arm64["state"], json!("works"), "{arm64}");
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let programs = processes.filter_map(|p| fs::read_link(p.path().join("exe")).ok());
+    assert_eq!(programs.filter(|program| *program == emulator).count(), 0);
+}
+
+/// As some supervisors leave it to what they start.
+#[test]
+fn a_caller_that_ignores_its_children_makes_no_difference() {
+    let (host, _) = with_another_tools_entry();
+    for args in [
+        &["--status", "arm64"][..],
+        &["--install", "arm64"],
+        &["--list"],
+    ] {
+        let call = host
+            .program("env")
+            .args(["--ignore-signal=CHLD", BINFMT])
+            .args(args);
+        call.env("QEMU_BINARY_PATH", emulators()).run().ok();
+    }
 }

@@ -17,7 +17,7 @@ use crate::emulator::Version;
 use crate::identity;
 use crate::runner::Ran;
 use crate::survey::{Standing, Survey, Verdict, takes, without_handlers};
-use crate::wording::shown;
+use crate::wording::{cause, shown};
 
 /// An architecture that is to be registered.
 pub(crate) struct Pending {
@@ -171,7 +171,10 @@ fn decide(
         if !entry.is_qemu() && !order.force {
             return Ok(Decision::Leave(Outcome::LeftTo { entry: entry_name }));
         }
-        let former = former(standing, &rule);
+        let (former, unseen) = match former(standing, &rule) {
+            Ok(former) => (former, None),
+            Err(why) => (None, Some(why)),
+        };
         if former.is_none() && loses_argv0(standing) {
             rule.flags.preserve_argv0 = false;
         }
@@ -179,6 +182,7 @@ fn decide(
             return Ok(Decision::Leave(Outcome::AlreadyInstalled {
                 entry: entry_name,
                 kept: None,
+                unseen,
             }));
         }
         let kept = match () {
@@ -193,6 +197,7 @@ fn decide(
             return Ok(Decision::Leave(Outcome::AlreadyInstalled {
                 entry: entry_name,
                 kept,
+                unseen,
             }));
         }
     }
@@ -204,7 +209,7 @@ fn decide(
         check_name(survey, arch, &rule.name)?;
     }
     let (current, works) = (handler.cloned(), standing.works());
-    let former = former(standing, &rule);
+    let former = former(standing, &rule).ok().flatten();
     Ok(Decision::Register(Box::new(Pending {
         arch,
         rule,
@@ -249,15 +254,19 @@ pub(super) fn is_it(entry: &Entry, rule: &Rule) -> bool {
     entry.name == rule.name && entry.is_made_by(rule)
 }
 
-/// The emulator that the kernel has pinned, if it is not byte for byte the one at the interpreter's path. Where one of
-/// them is not to be had, there is nothing to compare.
-fn former(standing: &Standing, rule: &Rule) -> Option<Arc<File>> {
-    let Ran::Interpreter(pinned) = &standing.ran else {
-        return None;
+/// The emulator that the kernel has pinned, if it is not byte for byte the one at the interpreter's path. Where that path
+/// leads nowhere, there is nothing to compare. The error is why the pinned one cannot be compared.
+fn former(standing: &Standing, rule: &Rule) -> Result<Option<Arc<File>>, String> {
+    let pinned = match &standing.ran {
+        Ran::Interpreter(pinned) => pinned,
+        Ran::Itself => return Ok(None),
+        Ran::Unseen(why) => return Err(why.clone()),
     };
-    let there = File::open(&rule.interpreter).ok()?;
-    let same = identity::is_same(pinned, &there).ok()?;
-    (!same).then(|| pinned.clone())
+    let Ok(there) = File::open(&rule.interpreter) else {
+        return Ok(None);
+    };
+    let same = identity::is_same(pinned, &there).map_err(|error| cause(&error))?;
+    Ok((!same).then(|| pinned.clone()))
 }
 
 /// QEMU's entries for the programs of `arch` and of no other architecture, and the holder of `name`.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use binfmt_magic::arch::{ARCHES, Arch};
@@ -10,7 +11,7 @@ use binfmt_magic::rule::Rule;
 
 use super::decide::{Decision, Pending, is_it, is_stand_in, plan};
 use super::{Former, Item, Order, Outcome};
-use crate::emulator::{self, Asked, EmulatorError};
+use crate::emulator::{self, Asked, EmulatorError, may_be_asked};
 use crate::survey::{Survey, Verdict, takes};
 use crate::table::Table;
 use crate::trial;
@@ -107,6 +108,7 @@ impl Round {
                 Ok(Outcome::AlreadyInstalled {
                     entry: current.name.clone(),
                     kept: None,
+                    unseen: None,
                 })
             })
         });
@@ -176,7 +178,13 @@ impl Round {
         let mut changed = false;
         let mut settled = Vec::new();
         for pending in &self.pending {
-            let result = match &after.of(pending.arch).verdict {
+            let standing = after.of(pending.arch);
+            let in_effect = standing.handler.as_ref().map(|entry| &entry.name);
+            let result = match &standing.verdict {
+                Verdict::Works { .. } if in_effect != Some(&pending.name()) => Err(anyhow!(
+                    "something else changed the table meanwhile, and {} is not in effect; run it again",
+                    shown(&pending.name())
+                )),
                 Verdict::Works { micros, .. } => {
                     changed |= !pending.obsolete.is_empty();
                     replace(table, pending).map(|()| Outcome::Installed {
@@ -230,7 +238,10 @@ impl Round {
 
 /// The stand-ins beside the entry that is to stay.
 fn leftovers(survey: &Survey, arch: &Arch, outcome: &Outcome) -> Vec<OsString> {
-    let Outcome::AlreadyInstalled { entry, kept: None } = outcome else {
+    let Outcome::AlreadyInstalled {
+        entry, kept: None, ..
+    } = outcome
+    else {
         return Vec::new();
     };
     let stand_in = |other: &&Entry| is_stand_in(&other.name, entry) && takes(other, arch);
@@ -242,7 +253,8 @@ fn leftovers(survey: &Survey, arch: &Arch, outcome: &Outcome) -> Vec<OsString> {
 pub(crate) fn ask(pending: &Pending) -> (Result<Asked, EmulatorError>, Option<Asked>) {
     let path = &pending.rule.interpreter;
     let new = emulator::open(path).and_then(|file| Asked::version(path, &file));
-    let former = pending.former.as_ref();
+    let asked = may_be_asked(pending.current.as_ref(), Path::new(""));
+    let former = pending.former.as_ref().filter(|_| asked);
     (new, former.and_then(|file| Asked::version(path, file).ok()))
 }
 

@@ -17,11 +17,13 @@ use binfmt_magic::probe;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::ptrace;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{chroot, execve, fexecve, getppid};
 
 use super::BECOME;
 use super::apart;
+use super::serve::LIMIT;
 
 /// What it becomes.
 #[derive(Debug, Clone, Copy)]
@@ -122,6 +124,10 @@ fn become_probe(root: &Path, program: &OsStr) -> Result<Infallible, NotStarted> 
         chroot(root)?;
         env::set_current_dir("/")?;
     }
+    // the last resort should nobody be left to end it; a refusal means a tighter limit already
+    let seconds = LIMIT.as_secs();
+    let _ = setrlimit(Resource::RLIMIT_CPU, seconds, seconds);
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     // Where it is refused, the probe runs unheld and nobody sees which file the kernel runs for it.
     let _ = ptrace::traceme();
     // not by way of execvp(3), which has a shell try what the kernel refuses

@@ -1,7 +1,7 @@
 //! The process that starts probes, holds each at its start to look at it, and waits for them.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write, stdin};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
@@ -9,18 +9,18 @@ use std::path::Path;
 use std::process::{ChildStderr, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::ptrace;
-use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::time::{clock_getcpuclockid, clock_gettime};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 
 use super::answer::{Answer, Shown, parse_word};
 use super::become_other::{NotStarted, Other};
@@ -30,7 +30,9 @@ use crate::process::effective_user;
 use crate::wording::cause;
 
 /// How long a probe may take. Starting an emulator takes milliseconds, seconds on a machine under heavy load.
-const LIMIT: Duration = Duration::from_secs(20);
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
+/// Why a file is not seen as long as its process has not stopped.
+const NOT_HELD: &str = "ptrace(2) is refused (by seccomp, or kernel.yama.ptrace_scope)";
 /// A crash at start is retried: emulators have had races there, and one lost start in many is not "does not work".
 const TRIES: u32 = 2;
 
@@ -44,12 +46,9 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
         .iter()
         .map(|word| parse_word(word))
         .collect::<Result<Vec<Job>>>()?;
-    // told so, it ends its probes before itself
+    // told so, it ends its probes before itself, and whatever they have started
     prctl::set_pdeathsig(Signal::SIGTERM)?;
-    let seconds = LIMIT.as_secs();
-    // a refusal means a tighter limit already
-    let _ = setrlimit(Resource::RLIMIT_CPU, seconds, seconds);
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    let orphans = Orphans::adopt()?;
 
     let programs = Programs::write(&jobs)?;
     let all: Vec<&Program> = programs.all.iter().collect();
@@ -65,6 +64,8 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
             *first = second;
         }
     }
+    // who has the answers may end this process at any moment
+    drop(orphans);
     for run in &runs {
         answer.write_all(run.answer().to_fields().as_bytes())?;
     }
@@ -72,12 +73,43 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
     Ok(io::copy(&mut stdin(), &mut io::sink()).map(drop)?)
 }
 
+/// What probes have started and left behind: it becomes this process's, and ends with it.
+struct Orphans;
+
+impl Orphans {
+    fn adopt() -> nix::Result<Self> {
+        prctl::set_child_subreaper(true).map(|()| Self)
+    }
+}
+
+impl Drop for Orphans {
+    fn drop(&mut self) {
+        // one that is killed may leave others behind
+        let list = format!("/proc/self/task/{}/children", gettid());
+        while let Some(children) = fs::read_to_string(&list)
+            .ok()
+            .filter(|list| !list.is_empty())
+        {
+            for child in children
+                .split_ascii_whitespace()
+                .filter_map(|id| id.parse().ok())
+            {
+                let child = Pid::from_raw(child);
+                let _ = kill(child, Signal::SIGKILL);
+                let _ = waitpid(child, None);
+            }
+        }
+    }
+}
+
 /// A probe that was started.
 struct Running<'a> {
     program: &'a Program,
     pid: Pid,
-    stderr: ChildStderr,
+    /// Until it is closed at the other end.
+    stderr: Option<ChildStderr>,
     complaint: Vec<u8>,
+    held: bool,
     /// Processor time that it had used when it was held, in microseconds: not the emulator's.
     before: u64,
     ran: Ran,
@@ -177,10 +209,11 @@ fn start<'a>(root: &Path, program: &'a Program) -> Result<Running<'a>> {
     Ok(Running {
         program,
         pid: Pid::from_raw(i32::try_from(child.id())?),
-        stderr: child.stderr.take().context("a pipe that was asked for")?,
+        stderr: child.stderr.take(),
         complaint: Vec::new(),
+        held: false,
         before: 0,
-        ran: Ran::Unseen("ptrace(2) is refused, see kernel.yama.ptrace_scope".to_owned()),
+        ran: Ran::Unseen(NOT_HELD.to_owned()),
         ended: false,
     })
 }
@@ -192,21 +225,23 @@ fn wait_for_news(
     left: Duration,
 ) -> Result<()> {
     let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-    let talking = running.iter().flatten().map(|probe| &probe.stderr);
+    let talking = running
+        .iter()
+        .flatten()
+        .filter_map(|probe| probe.stderr.as_ref());
     let mut news = vec![PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
     news.extend(talking.map(|stderr| PollFd::new(stderr.as_fd(), PollFlags::POLLIN)));
     match poll(&mut news, timeout) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let said = |fd: &PollFd| {
-        fd.revents()
-            .is_some_and(|events| events.contains(PollFlags::POLLIN))
-    };
+    let heard = PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR;
+    let said = |fd: &PollFd| fd.revents().is_some_and(|events| events.intersects(heard));
     let said: Vec<bool> = news[1..].iter().map(said).collect();
     for (probe, _) in running
         .iter_mut()
         .flatten()
+        .filter(|probe| probe.stderr.is_some())
         .zip(said)
         .filter(|(_, said)| *said)
     {
@@ -224,7 +259,13 @@ fn wait_for_news(
 fn listen(probe: &mut Running<'_>) -> bool {
     const KEPT: usize = 4096;
     let mut chunk = [0; KEPT];
-    let length = probe.stderr.read(&mut chunk).unwrap_or(0);
+    let Some(stderr) = &mut probe.stderr else {
+        return false;
+    };
+    let length = stderr.read(&mut chunk).unwrap_or(0);
+    if length == 0 {
+        probe.stderr = None;
+    }
     probe.complaint.extend(&chunk[..length]);
     let excess = probe.complaint.len().saturating_sub(KEPT);
     probe.complaint.drain(..excess);
@@ -238,18 +279,19 @@ fn attend(probe: &mut Running<'_>, time_is_up: bool) -> Result<Option<Finished>>
         let before = child_time()?;
         let outcome = match waitpid(probe.pid, Some(WaitPidFlag::WNOHANG))? {
             WaitStatus::Stopped(pid, Signal::SIGTRAP) => {
+                probe.held = true;
                 probe.before = time_of(pid);
                 probe.ran = executable_of(pid, probe.program);
                 if probe.program.job.form == Form::Setuid {
                     Outcome::Setuid(Some(effective_user(pid) == Some(OWNER)))
                 } else {
-                    ptrace::detach(pid, None)?;
+                    still_there(ptrace::detach(pid, None))?;
                     continue;
                 }
             }
             // a signal on its way, before it was held
             WaitStatus::Stopped(pid, signal) => {
-                ptrace::cont(pid, signal)?;
+                still_there(ptrace::cont(pid, signal))?;
                 continue;
             }
             WaitStatus::Exited(_, status) => Outcome::Exited(status),
@@ -263,13 +305,27 @@ fn attend(probe: &mut Running<'_>, time_is_up: bool) -> Result<Option<Finished>>
     }
 }
 
+/// One that was killed meanwhile is gone; the next wait tells.
+fn still_there(result: nix::Result<()>) -> nix::Result<()> {
+    match result {
+        Err(Errno::ESRCH) => Ok(()),
+        result => result,
+    }
+}
+
 fn finish(probe: &mut Running<'_>, outcome: Outcome, micros: u64) -> Result<Finished> {
     // what is still in the pipe; whoever else holds its other end is not waited for
-    if fcntl(probe.stderr.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok() {
+    let nonblocking = FcntlArg::F_SETFL(OFlag::O_NONBLOCK);
+    if probe
+        .stderr
+        .as_ref()
+        .is_some_and(|stderr| fcntl(stderr, nonblocking).is_ok())
+    {
         while listen(probe) {}
     }
     let said = String::from_utf8_lossy(&probe.complaint);
-    if let Some(errno) = NotStarted::read(&said) {
+    // whoever was held became the emulator, and may say anything
+    if let Some(errno) = NotStarted::read(&said).filter(|_| !probe.held) {
         return Ok(Finished::without_start(Outcome::Refused(refusal(errno)?)));
     }
     Ok(Finished {

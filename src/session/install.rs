@@ -69,7 +69,7 @@ impl Session<'_> {
         self.report_items(items, streams);
         for unknown in &order.selection.unknown {
             streams.say(&format!("installing: {} {unknown}", unknown.item));
-            self.missing.push(describe_unknown(unknown));
+            self.told.push(describe_unknown(unknown));
         }
         self.check_levels(&order.selection, &survey);
         match (tidied, caveat) {
@@ -130,7 +130,7 @@ impl Session<'_> {
         for (arch, result) in items {
             streams.say(&text::installation(arch, &result));
             if let Err(error) = result {
-                self.missing
+                self.told
                     .push(format!("{} is not installed: {error:#}", arch.oci));
             }
         }
