@@ -84,7 +84,7 @@ pub struct Cli {
         hide_possible_values = true
     )]
     pub anchor: Anchor,
-    /// Accepted for the sake of multiarch/qemu-user-static: handlers are always pinned (flag F)
+    /// Accepted for the sake of multiarch/qemu-user-static: handlers are always pinned; alone, installs all as there
     #[arg(long, short, value_name = "yes", hide_possible_values = true)]
     pub persistent: Option<Yes>,
     /// Show this

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
@@ -22,6 +23,7 @@ use goblin::elf::program_header::{PT_INTERP, PT_LOAD};
 use goblin::elf::{Elf, ProgramHeader};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 
 use crate::runner::{NotStarted, Other};
 use crate::wording::{cause, errno_of};
@@ -50,6 +52,8 @@ pub enum Unfit {
     Dynamic,
     /// An ELF file of another architecture than this host's, with that one's name.
     Foreign(&'static str),
+    /// It was killed from outside.
+    Killed,
     /// The operating system does not let it be read or started.
     Refused(io::Error),
     /// It does not start, or is no QEMU; what it did instead.
@@ -105,6 +109,11 @@ impl fmt::Display for EmulatorError {
                 ),
                 _ => write!(f, "cannot use {path}: {}", cause(error)),
             },
+            Unfit::Killed => write!(
+                f,
+                "{path} was killed (SIGKILL) when it was started; look for a limit of memory (docker run --memory) or \
+                 processor time (ulimit -t)"
+            ),
             Unfit::Broken(what) => {
                 write!(f, "{path} is no working emulator: {what}; fetch it again")
             }
@@ -130,8 +139,7 @@ pub fn open(path: &Path) -> Result<File, EmulatorError> {
 /// # Errors
 /// When it cannot be opened, and those of [`Asked::version`] and [`Asked::answer`].
 pub fn version(path: &Path) -> Result<Version, EmulatorError> {
-    let file = File::open(path).map_err(|error| refused(path, error))?;
-    Asked::version(path, &file)?.answer()
+    Asked::version(path, &open(path)?)?.answer()
 }
 
 fn refused(path: &Path, error: io::Error) -> EmulatorError {
@@ -269,6 +277,9 @@ impl Drop for Asked {
 fn why_not(complaint: &str, status: ExitStatus) -> Unfit {
     if let Some(errno) = NotStarted::read(complaint) {
         return Unfit::Refused(errno.into());
+    }
+    if status.signal() == Some(Signal::SIGKILL as i32) {
+        return Unfit::Killed;
     }
     match complaint.lines().next_back() {
         Some(last) => Unfit::Broken(format!("--version ends with {status}, saying: {last}")),

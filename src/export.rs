@@ -19,7 +19,12 @@ use crate::wording::{cause, shown};
 /// In a container; when an interpreter is gone from its path; when a file cannot be written. Files written before
 /// that stay.
 pub fn export(survey: &Survey, dir: &Path) -> Result<Vec<PathBuf>> {
-    if !namespace::shares_root_with_init() {
+    if namespace::shares_root_with_init().is_none() {
+        bail!(
+            "cannot see whether this is the host's own file system, /proc/1/root is out of reach; run it as root"
+        );
+    }
+    if namespace::shares_root_with_init() == Some(false) {
         bail!(
             "the emulators of this container are not the host's, so its systemd would not find them at boot; \
              run binfmt on the host, with emulators in its own file system"

@@ -49,6 +49,8 @@ pub enum Place {
     Deleted,
     /// Another file is there.
     Replaced,
+    /// It is not where it was registered any more, but at this path.
+    Moved,
     /// It is on a mount that this mount namespace does not have: a container's, or one that is gone.
     Elsewhere,
 }
@@ -88,6 +90,18 @@ impl Identity {
             size: metadata.len(),
             build_id: build_id(file)?,
         })
+    }
+}
+
+impl Identity {
+    /// The same, of a file that was registered by the path `registered`.
+    #[must_use]
+    pub fn registered_as(mut self, registered: &Path) -> Self {
+        let id = |path: &Path| path.metadata().map(|m| (m.dev(), m.ino())).ok();
+        if self.place == Place::Present && id(registered) != id(&self.path) {
+            self.place = Place::Moved;
+        }
+        self
     }
 }
 

@@ -82,11 +82,15 @@ pub fn reaches_host_from_container() -> bool {
 }
 
 /// Whether a path means to an init system what it means here: this process has the root directory of the host's PID 1,
-/// or of the systemd that this container was booted with (`sd_booted(3)`).
+/// or of the systemd that this container was booted with (`sd_booted(3)`). `None` where that may not be looked at.
 #[must_use]
-pub fn shares_root_with_init() -> bool {
+pub fn shares_root_with_init() -> Option<bool> {
     let booted = sees_host_init() || Path::new("/run/systemd/system").is_dir();
-    booted && shares_init_root() == Some(true)
+    if booted {
+        shares_init_root()
+    } else {
+        Some(false)
+    }
 }
 
 fn shares_init_root() -> Option<bool> {

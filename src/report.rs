@@ -119,6 +119,8 @@ pub enum PlaceName {
     Deleted,
     /// Another file is there.
     Replaced,
+    /// It is at `path` now, and no longer where it was registered.
+    Moved,
     /// It is, or was, in a container or another mount namespace.
     Elsewhere,
 }
@@ -276,6 +278,7 @@ impl From<&Emulator> for EmulatorFile {
                 Place::Present => PlaceName::Present,
                 Place::Deleted => PlaceName::Deleted,
                 Place::Replaced => PlaceName::Replaced,
+                Place::Moved => PlaceName::Moved,
                 Place::Elsewhere => PlaceName::Elsewhere,
             },
         }

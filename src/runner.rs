@@ -20,8 +20,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use binfmt_magic::arch::Arch;
+
+use crate::wording::not_started;
 
 mod answer;
 mod apart;
@@ -156,7 +158,12 @@ impl Server {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .context("cannot start /proc/self/exe to run the probes; is /proc mounted?")?;
+            .map_err(|error| {
+                anyhow!(
+                    "cannot start /proc/self/exe to run the probes: {}",
+                    not_started(&error)
+                )
+            })?;
         let stdout = child.stdout.take().context("a pipe that was asked for")?;
         let answers = BufReader::new(stdout);
         Ok(Self { child, answers })

@@ -64,7 +64,15 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`Wrong`], with the reason.
     pub fn new(cli: &'a Cli, environment: &Environment) -> Result<Self, Wrong> {
-        let selection = |list: &str| Selection::parse(list).map_err(|e| Wrong::Usage(e.into()));
+        let selection = |list: &str| {
+            let selection = Selection::parse(list).map_err(|e| Wrong::Usage(e.into()))?;
+            let is_exclusion = |unknown: &&UnknownPlatform| unknown.item.starts_with(['-', '!']);
+            // to go on without it would do what was not to be done
+            match selection.unknown.iter().find(is_exclusion) {
+                Some(unknown) => Err(Wrong::Value(anyhow!("{}", describe_unknown(unknown)))),
+                None => Ok(selection),
+            }
+        };
         // multiarch/qemu-user-static registers everything when told to be persistent, and by --reset
         let multiarch = cli.reset || (cli.persistent.is_some() && !cli.asks_otherwise());
         let install = match (cli.install.is_empty(), multiarch) {

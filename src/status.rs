@@ -114,7 +114,10 @@ fn examine_all(standings: &[&Standing], digest: bool) -> Vec<Option<Result<Emula
 
 impl<'a> Asking<'a> {
     fn ask(handler: Option<&Entry>, file: &'a File) -> Result<Self, String> {
-        let identity = Identity::of(file).map_err(|error| cause(&error))?;
+        let mut identity = Identity::of(file).map_err(|error| cause(&error))?;
+        if let Some(registered) = handler.and_then(|entry| entry.interpreter.as_ref()) {
+            identity = identity.registered_as(registered);
+        }
         let asked =
             may_be_asked(handler, &identity.path).then(|| Asked::version(&identity.path, file));
         Ok(Self {

@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::{self, Platform};
 
@@ -56,6 +56,7 @@ impl std::fmt::Display for Refusal {
 pub fn uninstall(table: &Table, list: &str, force: bool) -> Result<Vec<Removal>> {
     let (excluded, asked): (Vec<&str>, Vec<&str>) =
         platform::items(list).partition(|item| item.starts_with(['-', '!']));
+    check_excluded(&excluded, &table.entries()?)?;
     let is_excluded = |entry: &Entry| excluded.iter().any(|item| is_meant(entry, &item[1..]));
     let mut removals = Vec::new();
     for item in asked {
@@ -65,6 +66,23 @@ pub fn uninstall(table: &Table, list: &str, force: bool) -> Result<Vec<Removal>>
     }
     trial::clear(table, &table.entries()?)?;
     Ok(removals)
+}
+
+/// To go on without an exclusion that means nothing would remove what was to be kept.
+fn check_excluded(excluded: &[&str], entries: &[Entry]) -> Result<()> {
+    for item in excluded {
+        let name = &item[1..];
+        if platform::excludes_all(item) {
+            bail!("the list asks for nothing: it has {item}");
+        }
+        if entries.iter().any(|entry| is_meant(entry, name)) {
+            continue;
+        }
+        if let Err(unknown) = name.parse::<Platform>() {
+            bail!("{unknown}; nothing was uninstalled");
+        }
+    }
+    Ok(())
 }
 
 /// Removes QEMU's entries but those that `keep` says.

@@ -14,6 +14,19 @@ pub fn cause(error: &io::Error) -> String {
     }
 }
 
+/// Why a process of ours could not be started, and what to do.
+#[must_use]
+pub fn not_started(error: &io::Error) -> String {
+    let remedy = match errno_of(error) {
+        Errno::ENOENT => "are /proc and /dev/null there?",
+        Errno::EAGAIN => "raise the limit of processes (ulimit -u, or pids.max of the container)",
+        Errno::EMFILE => "raise the limit of open files (ulimit -n)",
+        Errno::ENOMEM => "raise the limit of memory (ulimit -v, or of the container)",
+        _ => return cause(error),
+    };
+    format!("{}; {remedy}", cause(error))
+}
+
 /// The errno of an error of the operating system; `EIO` for one that the standard library made up.
 #[must_use]
 pub fn errno_of(error: &io::Error) -> Errno {

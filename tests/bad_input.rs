@@ -444,3 +444,42 @@ fn lines_that_nobody_expects_are_quoted() {
     let text = host.binfmt(&["--status"]).ok();
     assert!(text.stdout.contains("future  not understood"), "{text}");
 }
+
+/// To go on would do what was not to be done.
+#[test]
+fn an_exclusion_that_means_nothing_changes_nothing() {
+    let host = Host::new();
+    host.binfmt(&["--install", "all,-riscv46"])
+        .ends(1)
+        .ends_saying(&["-riscv46", "riscv64"]);
+    assert_eq!(host.table(), "");
+    host.binfmt(&["--install", "arm64,riscv64"]).ok();
+    let table = host.table();
+    host.binfmt(&["--uninstall", "all,-amr64"])
+        .ends(1)
+        .ends_saying(&["amr64", "nothing was uninstalled"]);
+    host.binfmt(&["--uninstall", "all,-all"])
+        .ends(1)
+        .ends_saying(&["-all"]);
+    host.binfmt(&["--install", "all,-all"]).ends(2);
+    host.binfmt(&["--status", "all,-all"]).ends(2);
+    assert_eq!(host.table(), table);
+    host.binfmt(&["--uninstall", "all,-arm64"]).ok();
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+}
+
+#[test]
+fn a_fifo_in_place_of_an_emulator_keeps_nobody_waiting() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    let folder = host.folder("fifo", &[]);
+    host.sh(&format!(
+        "mkfifo -m 755 '{}/qemu-aarch64'",
+        folder.display()
+    ))
+    .ok();
+    for args in [&["--install", "arm64"][..], &["--version"], &["--list"]] {
+        let call = host.call(args).emulators(&folder).run();
+        assert_ne!(call.status, 124, "{call}");
+    }
+}

@@ -86,7 +86,7 @@ fn what_was_renamed_away_is_where_it_is_now() {
     assert_eq!(arm64["interpreter"], json!(emulator));
     assert_eq!(
         (&arm64["emulator"]["path"], &arm64["emulator"]["place"]),
-        (&json!(moved), &json!("present"))
+        (&json!(moved), &json!("moved"))
     );
     // by its entry it is still one of QEMU's
     assert_eq!(

@@ -14,7 +14,7 @@ use crate::arch::{ARCHES, Arch};
 
 mod selection;
 
-pub use selection::{EmptyList, Selection, items};
+pub use selection::{EmptyList, Selection, excludes_all, items};
 
 /// Variants by OCI architecture, from the least demanding to the most.
 #[rustfmt::skip]

@@ -262,6 +262,10 @@ fn former(standing: &Standing, rule: &Rule) -> Result<Option<Arc<File>>, String>
         Ran::Itself => return Ok(None),
         Ran::Unseen(why) => return Err(why.clone()),
     };
+    // opening anything but a file may wait for somebody
+    if !rule.interpreter.is_file() {
+        return Ok(None);
+    }
     let Ok(there) = File::open(&rule.interpreter) else {
         return Ok(None);
     };

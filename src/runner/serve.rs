@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{ChildStderr, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -27,7 +27,7 @@ use super::become_other::{NotStarted, Other};
 use super::root::{OWNER, Program, Programs};
 use super::{Form, Job, Outcome};
 use crate::process::effective_user;
-use crate::wording::cause;
+use crate::wording::{cause, not_started};
 
 /// How long a probe may take. Starting an emulator takes milliseconds, seconds on a machine under heavy load.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
@@ -205,7 +205,7 @@ fn start_all(root: &Path, programs: &[&Program]) -> Result<Vec<Finished>> {
 fn start<'a>(root: &Path, program: &'a Program) -> Result<Running<'a>> {
     let mut command = Other::Probe(root, &program.path).command();
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let mut child = child.map_err(|e| anyhow::anyhow!("cannot start a probe: {}", cause(&e)))?;
+    let mut child = child.map_err(|e| anyhow!("cannot start a probe: {}", not_started(&e)))?;
     Ok(Running {
         program,
         pid: Pid::from_raw(i32::try_from(child.id())?),
@@ -340,7 +340,7 @@ fn finish(probe: &mut Running<'_>, outcome: Outcome, micros: u64) -> Result<Fini
 fn refusal(errno: Errno) -> Result<i32> {
     match errno {
         Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::EIO => {
-            bail!("cannot start a probe: {} ({errno:?})", errno.desc())
+            bail!("cannot start a probe: {}", not_started(&errno.into()))
         }
         errno => Ok(errno as i32),
     }

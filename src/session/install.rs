@@ -37,7 +37,7 @@ impl Session<'_> {
             );
         }
         let mounted = mount::for_installing(&self.at);
-        if let Some(MountError::UserNamespace(_)) =
+        if let Some(MountError::UserNamespace(_) | MountError::Denied(_)) =
             mounted.as_ref().err().and_then(|e| e.downcast_ref())
         {
             if let Some(survey) = self.runs_already(&order.selection, streams)? {
@@ -79,7 +79,8 @@ impl Session<'_> {
         Ok(survey)
     }
 
-    /// In a user namespace without a table of its own, the host's handlers do what can be done.
+    /// In a user namespace without a table of its own, or without the privilege to look at the host's, the host's
+    /// handlers do what can be done.
     fn runs_already(
         &mut self,
         selection: &Selection,

@@ -76,11 +76,7 @@ fn last(platform: &PlatformHealth) -> String {
     let Some(path) = path else {
         return "-".to_owned();
     };
-    let mut notes: Vec<String> = emulator
-        .and_then(fate)
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
+    let mut notes: Vec<String> = emulator.and_then(fate).into_iter().collect();
     notes.extend(
         platform
             .unseen
@@ -97,13 +93,15 @@ fn last(platform: &PlatformHealth) -> String {
     }
 }
 
-fn fate(emulator: &EmulatorFile) -> Option<&'static str> {
-    match emulator.place {
-        PlaceName::Present => None,
-        PlaceName::Deleted => Some("deleted"),
-        PlaceName::Replaced => Some("another file is there now"),
-        PlaceName::Elsewhere => Some("of a container or mount namespace"),
-    }
+fn fate(emulator: &EmulatorFile) -> Option<String> {
+    let fate = match emulator.place {
+        PlaceName::Present => return None,
+        PlaceName::Moved => return Some(format!("moved to {}", emulator.path)),
+        PlaceName::Deleted => "deleted",
+        PlaceName::Replaced => "another file is there now",
+        PlaceName::Elsewhere => "of a container or mount namespace",
+    };
+    Some(fate.to_owned())
 }
 
 fn other(other: &Other) -> Vec<String> {

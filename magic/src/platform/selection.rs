@@ -54,6 +54,9 @@ impl Selection {
                 selection.add(item);
             }
         }
+        if items(list).any(excludes_all) {
+            return Err(EmptyList);
+        }
         let Self {
             all,
             named,
@@ -124,6 +127,13 @@ impl Selection {
             .filter(|arch| self.wants(arch) && self.by_name(arch).is_none());
         named.chain(others).collect()
     }
+}
+
+/// `-all`, which leaves nothing.
+#[must_use]
+pub fn excludes_all(item: &str) -> bool {
+    let excluded = item.strip_prefix(['-', '!']);
+    excluded.is_some_and(|item| item.eq_ignore_ascii_case("all"))
 }
 
 fn is_same(one: &Arch, other: &Arch) -> bool {
