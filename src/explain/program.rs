@@ -242,7 +242,7 @@ fn check_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Resul
     }
     let length = opened.length;
     let refused = |malformed: Malformed| Fault::NoLoader(malformed.to_string(), Errno::ELIBBAD);
-    let image = Image::read(opened.file(), arch, by).map_err(refused)?;
+    let image = Image::read_loader(opened.file(), arch, by).map_err(refused)?;
     let doomed = if ident.is_program() {
         image.doom(length, page_size())
     } else {
