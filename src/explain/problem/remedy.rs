@@ -6,6 +6,7 @@ use super::{Fault, Problem, Role, ends_in_return};
 use crate::explain::elf::{Doomed, LoadedBy};
 use crate::explain::libc::Libc;
 use crate::explain::place::Unopened;
+use crate::explain::shebang::Unusable;
 use crate::mount;
 use crate::wording::printable;
 
@@ -19,7 +20,12 @@ impl Problem {
             Fault::TooDeep(first) => {
                 format!("name {file} itself in the first line of {}", quoted(first))
             }
-            Fault::Shebang(_) => {
+            Fault::Shebang(Unusable::Cut) => {
+                format!(
+                    "name it by a shorter path in the first line of {file}, or write #!/usr/bin/env NAME there"
+                )
+            }
+            Fault::Shebang(Unusable::Blank | Unusable::Nameless) => {
                 format!("put an interpreter there: sed -i '1s|.*|#!/bin/sh|' {file}")
             }
             Fault::Format(format) => format.remedy.replace("FILE", &file),
