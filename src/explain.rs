@@ -35,8 +35,9 @@ pub mod shebang;
 mod program;
 mod walk;
 
-/// How much of a file's beginning the kernel decides by (`BINPRM_BUF_SIZE`).
+/// How much of a file's beginning the kernel decides by (`BINPRM_BUF_SIZE`): so much since Linux 5.1, half before.
 pub const WINDOW: usize = 256;
+
 /// What an explanation rests on besides the file.
 #[derive(Debug)]
 pub struct Here<'a> {
@@ -121,6 +122,8 @@ pub enum Note {
     Relative(PathBuf),
     /// The handler's interpreter is looked up where the program runs, so that containers do not find it.
     NotPinned(OsString),
+    /// So many bytes at the end of this file are missing, within the page that it ends in.
+    Missing(PathBuf, u64),
     /// The program states to need this level of its architecture, and the other is what runs here.
     Level(u8, u8),
 }
@@ -141,6 +144,11 @@ impl fmt::Display for Note {
             Self::Relative(path) => write!(
                 f,
                 "{} is looked for from the directory of whoever starts the script",
+                shown(path.as_os_str())
+            ),
+            Self::Missing(path, bytes) => write!(
+                f,
+                "{} is truncated: the last {bytes} bytes of what is loaded are missing, and read as zeros",
                 shown(path.as_os_str())
             ),
             Self::Level(needs, has) => write!(

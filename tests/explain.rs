@@ -237,6 +237,8 @@ fn loaders_are_looked_at_as_the_kernel_does() {
 fn truncated_programs_are_told_from_whole_ones() {
     let lab = Lab::new();
     let whole = Program::new(native()).bytes();
+    let loader = Program::position_independent(native()).bytes();
+    let loader = lab.make("loader", &loader[..0x200]);
     for length in [1, 3, 4, 20, 51, 63, 64, 100] {
         let path = lab.make(&format!("cut{length}"), &whole[..length]);
         let output = lab.ends(&length.to_string(), &path, Fails(Errno::ENOEXEC));
@@ -244,9 +246,20 @@ fn truncated_programs_are_told_from_whole_ones() {
             output.ends_saying(&["truncated"]);
         }
     }
+    // what is missing of the last page reads as zeros
     let path = lab.make("cut", &whole[..0x200]);
-    let output = lab.explain(&path, &[]).ends(1);
-    output.ends_saying(&["truncated: 512 of 4096 bytes are there"]);
+    let output = lab.ends("cut within a page", &path, Runs);
+    assert!(output.stdout.contains("the last 3584 bytes"), "{output}");
+    let asking =
+        Program::new(native()).loader(format!("{}\0", loader.display()).as_bytes(), |_| ());
+    let path = lab.make("asking", &asking.bytes());
+    let output = lab.ends("its loader cut within a page", &path, Runs);
+    assert!(output.stdout.contains("the last 3584 bytes"), "{output}");
+    let larger = Program::new(native()).load(|s| (s.in_file, s.in_memory) = (0x2_0000, 0x2_0000));
+    let entry = Some(0x40_0000 + 0x1_0000);
+    let path = lab.make("pages", &larger.with(|p| p.entry = entry).bytes());
+    let output = lab.ends("cut by a whole page", &path, Ends);
+    output.ends_saying(&["truncated: 4096 of 131072 bytes are there"]);
 }
 
 #[test]
@@ -275,6 +288,10 @@ fn scripts_end_as_explained() {
     ];
     let rows = rows.map(|(row, text, fate)| (row, text.into_bytes(), fate));
     lab.all_end(&rows);
+    let output = lab.explain(&lab.path("file4"), &[]).ends(1);
+    output
+        .ends_saying(&["too long", "shorter path", "#!/usr/bin/env"])
+        .never_says("sed");
     let mut last = lab.path("good");
     for (depth, expected) in [
         (1, Runs),
@@ -593,6 +610,7 @@ fn foreign_programs_end_as_explained() {
         ("headers beyond the end", good().with(|p| p.headers = 1 << 40).bytes(), Ends),
         ("nothing to load", good().with(|p| p.segments[0].kind = 0).bytes(), Ends),
         ("off its page", good().load(|s| s.offset = 1).bytes(), Ends),
+        ("cut within a page", good().bytes()[..0x200].to_vec(), Runs),
         ("beyond the end", good().load(|s| s.offset = 0x10_0000).bytes(), Ends),
         ("cut in its header", good().bytes()[..40].to_vec(), Ends),
     ];

@@ -117,12 +117,24 @@ impl Image {
         self.kind == ET_DYN
     }
 
+    /// How many bytes of what is to be mapped a file of `length` bytes does not have.
+    #[must_use]
+    pub fn missing(&self, length: u64) -> u64 {
+        self.needs().saturating_sub(length)
+    }
+
+    /// How long the file must be for all that is to be mapped.
+    fn needs(&self) -> u64 {
+        let loaded = self.segments.iter().filter(|s| s.p_type == PT_LOAD);
+        let taken = loaded.filter(|s| s.p_filesz > 0);
+        let ends = taken.map(|s| s.p_offset.saturating_add(s.p_filesz));
+        ends.max().unwrap_or(0)
+    }
+
     /// Why it would end at once, in a file of `length` bytes where pages have `page` bytes.
     #[must_use]
     pub fn doom(&self, length: u64, page: u64) -> Option<Doomed> {
         let loaded = || self.segments.iter().filter(|s| s.p_type == PT_LOAD);
-        let needs = loaded().filter(|s| s.p_filesz > 0);
-        let needs = needs.map(|s| s.p_offset.saturating_add(s.p_filesz)).max();
         if loaded().next().is_none() {
             return Some(Doomed::NoSegment);
         }
@@ -138,7 +150,10 @@ impl Image {
         if loaded().any(|s| s.p_filesz > 0 && differs(s)) {
             return Some(Doomed::Unaligned);
         }
-        if let Some(needs) = needs.filter(|needs| *needs > length) {
+        // the rest of the page that the file ends in reads as zeros
+        let mapped = length.checked_next_multiple_of(page).unwrap_or(length);
+        let needs = self.needs();
+        if needs > mapped {
             return Some(Doomed::Truncated { needs, has: length });
         }
         let is_library = self.entry == 0 && self.kind == ET_DYN && self.loader.is_none();
@@ -279,7 +294,9 @@ mod tests {
                         Err(malformed) => assert_eq!(malformed, Malformed::Headers, "{row}"),
                         Ok(image) => {
                             let (needs, has) = (file.len() as u64, length as u64);
-                            let doomed = image.doom(has, 4096);
+                            assert_eq!(image.missing(has), needs - has, "{row}");
+                            assert_eq!(image.doom(has, 4096), None, "{row}");
+                            let doomed = image.doom(has, 1);
                             assert_eq!(doomed, Some(Doomed::Truncated { needs, has }), "{row}");
                         }
                     }

@@ -158,20 +158,29 @@ impl Walk<'_> {
             found: found.map(|loader| loader.real.clone()),
         });
         let checked = loader.map(|loader| check_loader(&mut loader?, arch, by));
-        if let (Some(path), Some(Err(fault))) = (wanted, checked) {
-            return Some(self.problem(path, &role, fault));
-        }
+        let missing = match (wanted, checked) {
+            (Some(path), Some(Err(fault))) => return Some(self.problem(path, &role, fault)),
+            (Some(path), Some(Ok(missing))) => Some((path, missing)),
+            _ => None,
+        };
         if let Some(doomed) = image.doom(length, page_size()) {
             return problem(Fault::Doomed(doomed, by));
         }
-        if image.level <= level {
-            return None;
-        }
         // nobody else looks at what a program states: the rest is tried and may succeed
-        if wanted.is_some_and(|loader| Libc::of(loader) == Libc::Glibc) {
+        let is_glibcs = wanted.is_some_and(|loader| Libc::of(loader) == Libc::Glibc);
+        if image.level > level && is_glibcs {
             return problem(Fault::Level(arch, image.level, level));
         }
-        self.notes.push(Note::Level(image.level, level));
+        let missing = [Some((&*step.path, image.missing(length))), missing];
+        let missing = missing
+            .into_iter()
+            .flatten()
+            .filter(|(_, bytes)| *bytes > 0);
+        let notes = missing.map(|(path, bytes)| Note::Missing(path.to_owned(), bytes));
+        self.notes.extend(notes);
+        if image.level > level {
+            self.notes.push(Note::Level(image.level, level));
+        }
         None
     }
 
@@ -211,7 +220,8 @@ fn is_native_program(head: &[u8]) -> bool {
 }
 
 /// The kernel reads a whole header of its own class, then looks at the machine; an emulator at class and byte order too.
-fn check_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Result<(), Fault> {
+/// Returns how many of its bytes are missing without harm.
+fn check_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Result<u64, Fault> {
     let header = arch.header().len() as u64;
     let none = |what: String, errno| Err(Fault::NoLoader(what, errno));
     if opened.length < header {
@@ -250,7 +260,7 @@ fn check_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Resul
     };
     match doomed.filter(|doomed| *doomed != Doomed::NoEntry) {
         Some(doomed) => Err(Fault::Doomed(doomed, by)),
-        None => Ok(()),
+        None => Ok(image.missing(length)),
     }
 }
 
