@@ -45,6 +45,8 @@ pub struct Here<'a> {
     pub survey: &'a Survey,
     /// Whether the table as a whole is on.
     pub enabled: bool,
+    /// Where the table is, for commands that change it.
+    pub table: &'a Path,
     /// The root directory that the file would run in, unless it is this process's own.
     pub root: Option<&'a Path>,
 }
@@ -62,15 +64,24 @@ pub struct Explanation {
     pub notes: Vec<Note>,
 }
 
+/// A file that the kernel comes to.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    /// Where it is, in its root directory.
+    pub path: PathBuf,
+    /// Why it is looked at.
+    pub role: Role,
+    /// Whether it was opened when its entry was registered, so that the root directory is this process's own.
+    pub pinned: bool,
+}
+
 /// One file on the way.
 #[derive(Debug)]
 pub struct Step {
-    /// Where it is, in its root directory.
-    pub path: PathBuf,
+    /// Which one it is.
+    pub visit: Visit,
     /// Where symbolic links led to, if they did, as this process sees it.
     pub real: Option<PathBuf>,
-    /// Why it is looked at.
-    pub role: Role,
     /// What it holds.
     pub content: Content,
     /// Its first bytes, as many as the kernel looks at.

@@ -138,6 +138,15 @@ fn native() -> &'static Arch {
     host
 }
 
+/// Another architecture of that kind.
+fn foreign() -> &'static Arch {
+    arch(if native().qemu == "aarch64" {
+        "riscv64"
+    } else {
+        "aarch64"
+    })
+}
+
 #[test]
 fn native_programs_end_as_explained() {
     let lab = Lab::new();
@@ -200,11 +209,6 @@ fn loaders_are_looked_at_as_the_kernel_does() {
         .into_iter()
         .chain(long)
         .collect();
-    let foreign = if native().qemu == "aarch64" {
-        "riscv64"
-    } else {
-        "aarch64"
-    };
     #[rustfmt::skip]
     let rows = [
         ("a loader", loader("loader", &good.bytes()), Runs),
@@ -221,7 +225,7 @@ fn loaders_are_looked_at_as_the_kernel_does() {
         ("empty", loader("empty", b""), Fails(Errno::EIO)),
         ("a short script", loader("script", b"#!/bin/sh\n"), Fails(Errno::EIO)),
         ("no ELF file", loader("text", &[b'a'; 200]), Fails(Errno::ELIBBAD)),
-        ("of another architecture", loader("foreign", &Program::new(arch(foreign)).bytes()), Fails(Errno::ELIBBAD)),
+        ("of another architecture", loader("foreign", &Program::new(foreign()).bytes()), Fails(Errno::ELIBBAD)),
         ("with bad headers", loader("bad", &good.clone().with(|p| p.header_size = 1).bytes()), Fails(Errno::ELIBBAD)),
         ("an object file", loader("object", &good.clone().with(|p| p.kind = ET_REL).bytes()), Ends),
         ("nothing to load", loader("nothing", &good.clone().with(|p| p.segments[0].kind = 0).bytes()), Ends),
@@ -305,6 +309,30 @@ fn scripts_end_as_explained() {
         last = lab.make(&format!("script{depth}"), line.as_bytes());
         lab.ends(&format!("a chain of {depth}"), &last, expected);
     }
+}
+
+/// The kernel counts the interpreter of a handler too.
+#[test]
+fn a_chain_of_scripts_to_a_foreign_program_is_one_shorter() {
+    let lab = Lab::new();
+    let foreign = foreign();
+    lab.host.binfmt(&["--install", foreign.oci]).ok();
+    let program = lab.make("program", &Program::new(foreign).bytes());
+    let mut last = program.clone();
+    for depth in 1..=4 {
+        let line = format!("#!{}\n", last.display());
+        last = lab.make(&format!("script{depth}"), line.as_bytes());
+        lab.ends(&format!("a chain of {depth}"), &last, Runs);
+    }
+    let line = format!("#!{}\n", last.display());
+    let fifth = lab.make("script5", line.as_bytes());
+    let output = lab.ends("a chain of 5", &fifth, Fails(Errno::ELOOP));
+    let remedy = format!(
+        "name {} itself in the first line of {}",
+        program.display(),
+        fifth.display()
+    );
+    output.ends_saying(&["one interpreter too many", foreign.qemu, &remedy]);
 }
 
 #[test]
@@ -570,11 +598,7 @@ fn a_file_that_changes_meanwhile_is_explained_all_the_same() {
 #[test]
 fn foreign_programs_end_as_explained() {
     let lab = Lab::new();
-    let foreign = arch(if native().qemu == "aarch64" {
-        "riscv64"
-    } else {
-        "aarch64"
-    });
+    let foreign = foreign();
     let good = || Program::new(foreign);
     let path = lab.make("program", &good().bytes());
     let output = lab.ends("no handler", &path, Fails(Errno::ENOEXEC));
@@ -653,6 +677,12 @@ fn handlers_of_every_kind_are_told() {
     .ok();
     let output = lab.ends("the table off", &path, Fails(Errno::ENOEXEC));
     output.ends_saying(&["echo 1", "status"]);
+    let elsewhere = lab.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let at = elsewhere.to_str().unwrap();
+    host.sh(&format!("mount --bind {MOUNT_POINT} '{at}'")).ok();
+    let output = lab.explain(&path, &["--mount", at]).ends(1);
+    output.ends_saying(&[&format!("echo 1 > {at}/status")]);
     host.sh(&format!("echo 1 >{MOUNT_POINT}/status")).ok();
     let long = [
         &b":long:M:56:"[..],
@@ -667,6 +697,8 @@ fn handlers_of_every_kind_are_told() {
     let path = lab.make("odd", b"odd one");
     lab.ends("a handler without interpreter", &path, Fails(Errno::ENOENT))
         .ends_saying(&["nowhere", "echo -1"]);
+    let output = lab.explain(&path, &["--mount", at]).ends(1);
+    output.ends_saying(&[&format!("echo -1 > {at}/nowhere")]);
     host.register_line(format!(":pinned:M::pin::{}:F", exec.display()).as_bytes());
     fs::remove_file(&exec).unwrap();
     let path = lab.make("pinned", b"pin this");

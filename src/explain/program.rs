@@ -11,7 +11,7 @@ use super::elf::{Doomed, Ident, Image, LoadedBy, Malformed};
 use super::format;
 use super::libc::Libc;
 use super::place::{Opened, Purpose, Unopened};
-use super::problem::{Fault, Problem, Role};
+use super::problem::{Culprit, Fault, Problem};
 use super::walk::{Next, Walk};
 use super::{Loading, Note, Step};
 use crate::survey::{Failure, Verdict};
@@ -140,13 +140,12 @@ impl Walk<'_> {
         step: &mut Step,
         opened: &mut Opened,
     ) -> Option<Problem> {
-        let problem = |fault| Some(self.problem(&step.path, &step.role, fault));
+        let problem = |fault| Some(self.problem(&step.visit, fault));
         let length = opened.length;
         let image = match Image::read(opened.file(), arch, by) {
             Ok(image) => image,
             Err(malformed) => return problem(Fault::Malformed(malformed, by)),
         };
-        let role = Role::Loader(arch, by);
         let wanted = image.loader.as_deref();
         let loader = wanted.map(|path| self.open_loader(path, arch, by));
         let found = loader.as_ref().and_then(|loader| loader.as_ref().ok());
@@ -159,7 +158,9 @@ impl Walk<'_> {
         });
         let checked = loader.map(|loader| check_loader(&mut loader?, arch, by));
         let missing = match (wanted, checked) {
-            (Some(path), Some(Err(fault))) => return Some(self.problem(path, &role, fault)),
+            (Some(path), Some(Err(fault))) => {
+                return Some(self.problem_of_loader(path, arch, by, fault));
+            }
             (Some(path), Some(Ok(missing))) => Some((path, missing)),
             _ => None,
         };
@@ -171,7 +172,7 @@ impl Walk<'_> {
         if image.level > level && is_glibcs {
             return problem(Fault::Level(arch, image.level, level));
         }
-        let missing = [Some((&*step.path, image.missing(length))), missing];
+        let missing = [Some((&*step.visit.path, image.missing(length))), missing];
         let missing = missing
             .into_iter()
             .flatten()
@@ -182,6 +183,22 @@ impl Walk<'_> {
             self.notes.push(Note::Level(image.level, level));
         }
         None
+    }
+
+    /// The loader is looked for where the program runs, whoever asks for it.
+    fn problem_of_loader(
+        &self,
+        path: &Path,
+        arch: &'static Arch,
+        by: LoadedBy,
+        fault: Fault,
+    ) -> Problem {
+        Problem {
+            path: path.to_owned(),
+            outside: self.reach(path, false),
+            culprit: Culprit::Loader(arch, by),
+            fault,
+        }
     }
 
     /// The loader, open. QEMU looks in its sysroots before it takes the path as it is.

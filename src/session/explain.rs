@@ -49,6 +49,7 @@ impl Session<'_> {
         let here = Here {
             survey,
             enabled,
+            table: table.as_ref().map_or(&self.at.dir, Table::path),
             root,
         };
         explain(file, &here).map_err(|error| {

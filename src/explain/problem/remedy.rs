@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use super::{Fault, Problem, Role, ends_in_return};
+use super::{Culprit, Fault, Problem, Role, ends_in_return};
 use crate::explain::elf::{Doomed, LoadedBy};
 use crate::explain::libc::Libc;
 use crate::explain::place::Unopened;
 use crate::explain::shebang::Unusable;
-use crate::mount;
 use crate::wording::printable;
 
 impl Problem {
@@ -17,7 +16,7 @@ impl Problem {
         let file = quoted(&self.outside);
         match &self.fault {
             Fault::Unopened(unopened) => self.remedy_of_opening(unopened, &file),
-            Fault::TooDeep(first) => {
+            Fault::TooDeep(first, _) => {
                 format!("name {file} itself in the first line of {}", quoted(first))
             }
             Fault::Shebang(Unusable::Cut) => {
@@ -39,12 +38,7 @@ impl Problem {
             Fault::NotTaken(..) => {
                 format!("compare byte by byte: binfmt --explain {file} --verbose")
             }
-            Fault::Disabled(_, name) => {
-                format!(
-                    "switch it on: echo 1 > {}",
-                    quoted(&Path::new(mount::DEFAULT).join(name))
-                )
-            }
+            Fault::Disabled(_, switch) => format!("switch it on: echo 1 > {}", quoted(switch)),
             Fault::Doomed(Doomed::NoEntry, _) => "run the program that uses it".to_owned(),
             Fault::Malformed(..) | Fault::Doomed(..) => format!("fetch or build it again: {file}"),
             Fault::NoLoader(..) => self.remedy_of_loader(),
@@ -55,28 +49,35 @@ impl Problem {
     }
 
     fn remedy_of_opening(&self, unopened: &Unopened, file: &str) -> String {
-        match (unopened, &self.role) {
-            (Unopened::Missing | Unopened::Dangling(_), Role::Program) => {
+        let absent = matches!(unopened, Unopened::Missing | Unopened::Dangling(_));
+        let role = match &self.culprit {
+            Culprit::Loader(..) if absent => return self.remedy_of_loader(),
+            Culprit::Visited(role) if absent => Some(role),
+            _ => None,
+        };
+        match (unopened, role) {
+            (_, Some(Role::Program)) => {
                 format!("check the path: namei -l {file}")
             }
-            (Unopened::Missing, Role::Interpreter(_, script)) if ends_in_return(&self.path) => {
+            (Unopened::Missing, Some(Role::Interpreter(_, script)))
+                if ends_in_return(&self.path) =>
+            {
                 format!(
                     "remove the carriage returns: sed -i 's/\\r$//' {}",
                     quoted(script)
                 )
             }
-            (Unopened::Missing | Unopened::Dangling(_), Role::Interpreter(_, script)) => {
+            (_, Some(Role::Interpreter(_, script))) => {
                 format!(
                     "install it, or name another in the first line of {}",
                     quoted(script)
                 )
             }
-            (Unopened::Missing | Unopened::Dangling(_), Role::Handler(entry)) => {
-                let entry = quoted(&Path::new(mount::DEFAULT).join(entry));
-                format!("put it there, or remove the entry: echo -1 > {entry}")
-            }
-            (Unopened::Missing | Unopened::Dangling(_), Role::Loader(..)) => {
-                self.remedy_of_loader()
+            (_, Some(Role::Handler(_, entry))) => {
+                format!(
+                    "put it there, or remove the entry: echo -1 > {}",
+                    quoted(entry)
+                )
             }
             (Unopened::NotExecutable, _) => format!("chmod +x {file}"),
             (Unopened::NoExec, _) => {
@@ -92,7 +93,7 @@ impl Problem {
     }
 
     fn remedy_of_loader(&self) -> String {
-        let Role::Loader(arch, by) = &self.role else {
+        let Culprit::Loader(arch, by) = &self.culprit else {
             return format!("put another in its place: {}", quoted(&self.outside));
         };
         let native = *by == LoadedBy::Kernel;
