@@ -7,8 +7,10 @@ mod harness;
 #[path = "explain/elf.rs"]
 mod elf;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead as _, BufReader};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -414,6 +416,34 @@ fn remedies_are_commands_that_help() {
     let json = lab.explain(&path, &["--format", "json"]).ends(1).json();
     lab.host.sh(json["remedy"].as_str().unwrap()).ok();
     lab.ends("chmod", &path, Runs);
+}
+
+/// However the file is called.
+#[test]
+fn remedies_are_commands_for_oddly_named_files_too() {
+    let lab = Lab::new();
+    let names: [&[u8]; 5] = [
+        b"-dash",
+        b"odd\n\x1b[31mname\\",
+        b"it's",
+        "\u{9b}31m".as_bytes(),
+        b"latin \xe9'",
+    ];
+    let good = lab.make("good", &Program::new(native()).bytes());
+    for name in names.map(OsStr::from_bytes) {
+        let path = lab.host.scratch().join(name);
+        fs::copy(&good, &path).unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+        let explain = r#"cd "$0" && "$1" --explain="$2" --format json"#;
+        let call = lab.host.program("sh").args(["-c", explain]);
+        let call = call.args([lab.host.scratch().as_os_str(), BINFMT.as_ref(), name]);
+        let json = call.run().ends(1).json();
+        let remedy = format!(r#"cd "$0" && {}"#, json["remedy"].as_str().unwrap());
+        assert!(!remedy.contains(char::is_control), "{remedy:?}");
+        let call = lab.host.program("bash").args(["-c", &remedy]);
+        call.args([lab.host.scratch()]).run().ok();
+        lab.ends("chmod", &path, Runs);
+    }
 }
 
 /// A call that blocks is ended by the harness, with a status of its own.

@@ -7,7 +7,6 @@ use crate::explain::elf::{Doomed, LoadedBy};
 use crate::explain::libc::Libc;
 use crate::explain::place::Unopened;
 use crate::explain::shebang::Unusable;
-use crate::wording::printable;
 
 impl Problem {
     /// What to do about it.
@@ -109,12 +108,26 @@ impl Problem {
     }
 }
 
-/// `path` as a shell takes it.
+/// `path` as a shell takes it, and no command for an option.
 fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
+    let here = Path::new(".").join(path);
+    let is_option = path.as_os_str().as_encoded_bytes().starts_with(b"-");
+    let path = if is_option { &here } else { path };
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        return text.into_owned();
+    match path.to_str() {
+        Some(text) if !text.is_empty() && text.chars().all(is_plain) => text.to_owned(),
+        Some(text) if !text.chars().any(char::is_control) => {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
+        _ => in_octal(path.as_os_str().as_encoded_bytes()),
     }
-    printable(&format!("'{}'", text.replace('\'', r"'\''")))
+}
+
+/// `$'…'`, of POSIX since 2024: the bytes that no terminal is to see by their numbers.
+fn in_octal(bytes: &[u8]) -> String {
+    let text = bytes.iter().map(|byte| match byte {
+        b' '..=b'~' if !matches!(byte, b'\'' | b'\\') => char::from(*byte).to_string(),
+        byte => format!("\\{byte:03o}"),
+    });
+    format!("$'{}'", text.collect::<String>())
 }
