@@ -9,7 +9,6 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use binfmt_magic::arch::Arch;
@@ -19,7 +18,7 @@ use crate::wording::shown;
 use elf::Ident;
 use format::Format;
 use handler::Handlers;
-use place::Place;
+use place::{Place, RootError};
 use problem::{Problem, Role};
 use shebang::{Shebang, Unusable};
 use walk::Walk;
@@ -178,8 +177,8 @@ impl fmt::Display for Note {
 /// Explains `file`, a path in the root directory of `here`.
 ///
 /// # Errors
-/// When that root directory cannot be opened.
-pub fn explain(file: &Path, here: &Here) -> io::Result<Explanation> {
+/// When that root directory cannot be used.
+pub fn explain(file: &Path, here: &Here) -> Result<Explanation, RootError> {
     let place = here.root.map_or_else(|| Ok(Place::here()), Place::below)?;
     Ok(Walk::new(here, place).explain(file))
 }

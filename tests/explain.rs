@@ -882,3 +882,28 @@ fn wrong_calls_are_told() {
         .ends(1)
         .ends_saying(&["root directory /nowhere", "--root"]);
 }
+
+/// As before Linux 5.6, and below a container's filter of system calls that is older than that.
+#[test]
+fn a_root_directory_without_openat2_is_refused_as_such() {
+    let lab = Lab::new();
+    let without = lab.path("without");
+    // openat2 has this number on every architecture but Alpha
+    lab.host.compile(
+        &without,
+        "struct { unsigned short code; unsigned char yes, no; unsigned number; } filter[] = { \
+           {0x20, 0, 0, 0}, {0x15, 0, 1, 437}, {6, 0, 0, 0x50000 + 38}, {6, 0, 0, 0x7fff0000} }; \
+         struct { unsigned short length; void *filter; } program = { 4, filter }; \
+         int prctl(int, ...); \
+         if (prctl(38, 1, 0, 0, 0) || prctl(22, 2, &program)) return 3; \
+         execv(argv[1], argv + 1); return 4;",
+    );
+    let call = lab.host.program(&without);
+    let call = call.args([BINFMT, "--explain", "/bin/sh", "--root", "/"]);
+    call.run()
+        .ends(1)
+        .ends_saying(&["root directory /", "openat2", "ENOSYS", "5.6", "chroot"])
+        .never_says("/bin/sh");
+    let output = lab.explain(Path::new("/bin/sh"), &["--root", "/"]);
+    output.ok();
+}
