@@ -227,7 +227,7 @@ impl Place {
         })?;
         let refused = |error: io::Error| Unopened::Refused(errno_of(&error));
         if purpose == Purpose::Execute {
-            let writer = writer::of(&file.metadata().map_err(refused)?);
+            let writer = writer::of(&file).map_err(refused)?;
             writer.map_or(Ok(()), |writer| Err(Unopened::BeingWritten(writer)))?;
         }
         Opened::new(
