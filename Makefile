@@ -38,6 +38,7 @@ lint: need-test ## formatting, clippy, rustdoc, shellcheck: all without a warnin
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy --manifest-path fuzz/Cargo.toml --locked --quiet --target-dir $(or $(CARGO_TARGET_DIR),target)/fuzz -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --quiet
 	shellcheck .ci/run $$(find . \( -path ./target -o -path ./build \) -prune -o -name '*.sh' -print)
 

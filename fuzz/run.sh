@@ -17,7 +17,7 @@ for option in level=4 inline-8bit-counters pc-table trace-compares; do
 done
 
 # with --target the flags are for the program alone, not for what builds it
-RUSTFLAGS="${flags[*]}" cargo build --quiet --release --manifest-path fuzz/Cargo.toml --target "$host" \
+RUSTFLAGS="${flags[*]}" cargo build --quiet --locked --release --manifest-path fuzz/Cargo.toml --target "$host" \
   --target-dir "${CARGO_TARGET_DIR:-target}/fuzz" --bin "$target"
 mkdir -p "build/fuzz/$target"
 "${CARGO_TARGET_DIR:-target}/fuzz/$host/release/$target" -max_total_time="$seconds" -max_len=8192 -timeout=5 \

@@ -9,7 +9,6 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use binfmt_magic::arch::Arch;
@@ -19,7 +18,7 @@ use crate::wording::shown;
 use elf::Ident;
 use format::Format;
 use handler::Handlers;
-use place::Place;
+use place::{Place, RootError};
 use problem::{Problem, Role};
 use shebang::{Shebang, Unusable};
 use walk::Walk;
@@ -35,8 +34,9 @@ pub mod shebang;
 mod program;
 mod walk;
 
-/// How much of a file's beginning the kernel decides by (`BINPRM_BUF_SIZE`).
+/// How much of a file's beginning the kernel decides by (`BINPRM_BUF_SIZE`): so much since Linux 5.1, half before.
 pub const WINDOW: usize = 256;
+
 /// What an explanation rests on besides the file.
 #[derive(Debug)]
 pub struct Here<'a> {
@@ -44,6 +44,8 @@ pub struct Here<'a> {
     pub survey: &'a Survey,
     /// Whether the table as a whole is on.
     pub enabled: bool,
+    /// Where the table is, for commands that change it.
+    pub table: &'a Path,
     /// The root directory that the file would run in, unless it is this process's own.
     pub root: Option<&'a Path>,
 }
@@ -61,15 +63,24 @@ pub struct Explanation {
     pub notes: Vec<Note>,
 }
 
+/// A file that the kernel comes to.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    /// Where it is, in its root directory.
+    pub path: PathBuf,
+    /// Why it is looked at.
+    pub role: Role,
+    /// Whether it was opened when its entry was registered, so that the root directory is this process's own.
+    pub pinned: bool,
+}
+
 /// One file on the way.
 #[derive(Debug)]
 pub struct Step {
-    /// Where it is, in its root directory.
-    pub path: PathBuf,
+    /// Which one it is.
+    pub visit: Visit,
     /// Where symbolic links led to, if they did, as this process sees it.
     pub real: Option<PathBuf>,
-    /// Why it is looked at.
-    pub role: Role,
     /// What it holds.
     pub content: Content,
     /// Its first bytes, as many as the kernel looks at.
@@ -121,6 +132,8 @@ pub enum Note {
     Relative(PathBuf),
     /// The handler's interpreter is looked up where the program runs, so that containers do not find it.
     NotPinned(OsString),
+    /// So many bytes at the end of this file are missing, within the page that it ends in.
+    Missing(PathBuf, u64),
     /// The program states to need this level of its architecture, and the other is what runs here.
     Level(u8, u8),
 }
@@ -143,6 +156,11 @@ impl fmt::Display for Note {
                 "{} is looked for from the directory of whoever starts the script",
                 shown(path.as_os_str())
             ),
+            Self::Missing(path, bytes) => write!(
+                f,
+                "{} is truncated: the last {bytes} bytes of what is loaded are missing, and read as zeros",
+                shown(path.as_os_str())
+            ),
             Self::Level(needs, has) => write!(
                 f,
                 "it says that it needs level v{needs}, and level v{has} is what runs here: it may end by SIGILL"
@@ -159,8 +177,8 @@ impl fmt::Display for Note {
 /// Explains `file`, a path in the root directory of `here`.
 ///
 /// # Errors
-/// When that root directory cannot be opened.
-pub fn explain(file: &Path, here: &Here) -> io::Result<Explanation> {
+/// When that root directory cannot be used.
+pub fn explain(file: &Path, here: &Here) -> Result<Explanation, RootError> {
     let place = here.root.map_or_else(|| Ok(Place::here()), Place::below)?;
     Ok(Walk::new(here, place).explain(file))
 }

@@ -5,7 +5,8 @@
 //! handler takes the file, is [`crate::explain`]'s.
 //!
 //! Rests on the gABI, `load_elf_binary` and `load_elf_phdrs` in Linux's `fs/binfmt_elf.c` (each refusal tried on 6.18),
-//! and `load_elf_image` in QEMU's `linux-user/elfload.c` (tried with 10.0).
+//! and `load_elf_image` in QEMU's `linux-user/elfload.c` (tried with 10.0), with `target_mmap` in
+//! its `linux-user/mmap.c`.
 
 use std::ffi::OsString;
 use std::io::{Read, Seek, SeekFrom};
@@ -31,6 +32,9 @@ pub use ident::Ident;
 const HEADERS: u64 = 0x1_0000;
 /// How long a loader's path may be, its NUL included (`PATH_MAX`).
 const LONGEST_PATH: u64 = 4096;
+
+/// The smallest page of a machine that QEMU's user emulators emulate (`TARGET_PAGE_SIZE`).
+const EMULATED_PAGE: u64 = 4096;
 
 /// Who loads the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +69,8 @@ impl Image {
         arch: &Arch,
         by: LoadedBy,
     ) -> Result<Self, Malformed> {
-        let header = header(file, arch)?;
-        let segments = segments(file, &header, arch, by)?;
-        let mut paths = segments.iter().filter(|s| s.p_type == PT_INTERP);
+        let mut image = Self::read_loader(file, arch, by)?;
+        let mut paths = image.segments.iter().filter(|s| s.p_type == PT_INTERP);
         let loader = paths
             .next()
             .map(|segment| loader(file, segment))
@@ -75,18 +78,36 @@ impl Image {
         if by == LoadedBy::Emulator && paths.next().is_some() {
             return Err(Malformed::Loaders);
         }
-        let mut properties = segments.iter().filter(|s| s.p_type == PT_GNU_PROPERTY);
+        let mut properties = image
+            .segments
+            .iter()
+            .filter(|s| s.p_type == PT_GNU_PROPERTY);
         let level = properties.next().filter(|_| arch.levels > 1);
         let note = level.and_then(|segment| {
             read_at(file, segment.p_offset, segment.p_filesz.min(LONGEST_PATH))
         });
+        image.loader = loader;
+        image.level = note.map_or(1, |note| property::level(&note));
+        Ok(image)
+    }
+
+    /// Reads `file` as the loader of a program of `arch`: nobody looks at what a loader itself asks for or states.
+    ///
+    /// # Errors
+    /// The lie that makes `by` refuse the file.
+    pub fn read_loader(
+        file: &mut (impl Read + Seek),
+        arch: &Arch,
+        by: LoadedBy,
+    ) -> Result<Self, Malformed> {
+        let header = header(file, arch)?;
         Ok(Self {
-            loader,
-            level: note.map_or(1, |note| property::level(&note)),
+            loader: None,
+            level: 1,
             by,
             kind: header.e_type,
             entry: header.e_entry,
-            segments,
+            segments: segments(file, &header, arch, by)?,
         })
     }
 
@@ -96,23 +117,43 @@ impl Image {
         self.kind == ET_DYN
     }
 
+    /// How many bytes of what is to be mapped a file of `length` bytes does not have.
+    #[must_use]
+    pub fn missing(&self, length: u64) -> u64 {
+        self.needs().saturating_sub(length)
+    }
+
+    /// How long the file must be for all that is to be mapped.
+    fn needs(&self) -> u64 {
+        let loaded = self.segments.iter().filter(|s| s.p_type == PT_LOAD);
+        let taken = loaded.filter(|s| s.p_filesz > 0);
+        let ends = taken.map(|s| s.p_offset.saturating_add(s.p_filesz));
+        ends.max().unwrap_or(0)
+    }
+
     /// Why it would end at once, in a file of `length` bytes where pages have `page` bytes.
     #[must_use]
     pub fn doom(&self, length: u64, page: u64) -> Option<Doomed> {
         let loaded = || self.segments.iter().filter(|s| s.p_type == PT_LOAD);
-        let needs = loaded().filter(|s| s.p_filesz > 0);
-        let needs = needs.map(|s| s.p_offset.saturating_add(s.p_filesz)).max();
         if loaded().next().is_none() {
             return Some(Doomed::NoSegment);
         }
         if self.by == LoadedBy::Kernel && loaded().any(|s| s.p_filesz > s.p_memsz) {
             return Some(Doomed::Overfull);
         }
-        let differs = |s: &ProgramHeader| s.p_offset % page != s.p_vaddr % page;
+        // QEMU goes by the pages of the machine that it emulates, and copies where those of the host are larger
+        let aligned = match self.by {
+            LoadedBy::Kernel => page,
+            LoadedBy::Emulator => page.min(EMULATED_PAGE),
+        };
+        let differs = |s: &ProgramHeader| s.p_offset % aligned != s.p_vaddr % aligned;
         if loaded().any(|s| s.p_filesz > 0 && differs(s)) {
             return Some(Doomed::Unaligned);
         }
-        if let Some(needs) = needs.filter(|needs| *needs > length) {
+        // the rest of the page that the file ends in reads as zeros
+        let mapped = length.checked_next_multiple_of(page).unwrap_or(length);
+        let needs = self.needs();
+        if needs > mapped {
             return Some(Doomed::Truncated { needs, has: length });
         }
         let is_library = self.entry == 0 && self.kind == ET_DYN && self.loader.is_none();
@@ -219,6 +260,24 @@ mod tests {
         }
     }
 
+    /// As on hosts whose pages have 64 KiB: QEMU runs there what was linked for pages of 4 KiB.
+    #[test]
+    fn an_emulator_goes_by_the_pages_that_it_emulates() {
+        let arch = Arch::by_qemu("i386").unwrap();
+        let file = probe::elf(arch);
+        for (by, moved, expected) in [
+            (LoadedBy::Kernel, 0x1000, Some(Doomed::Unaligned)),
+            (LoadedBy::Kernel, 0x1_0000, None),
+            (LoadedBy::Emulator, 0x1000, None),
+            (LoadedBy::Emulator, 0x800, Some(Doomed::Unaligned)),
+        ] {
+            let mut image = Image::read(&mut Cursor::new(&file), arch, by).unwrap();
+            image.segments[0].p_vaddr = 0x40_0000 + moved;
+            let doomed = image.doom(file.len() as u64, 0x1_0000);
+            assert_eq!(doomed, expected, "{by:?}: {moved:#x}");
+        }
+    }
+
     #[test]
     fn a_probe_that_is_cut_is_truncated_wherever_that_is() {
         for arch in &ARCHES {
@@ -235,7 +294,9 @@ mod tests {
                         Err(malformed) => assert_eq!(malformed, Malformed::Headers, "{row}"),
                         Ok(image) => {
                             let (needs, has) = (file.len() as u64, length as u64);
-                            let doomed = image.doom(has, 4096);
+                            assert_eq!(image.missing(has), needs - has, "{row}");
+                            assert_eq!(image.doom(has, 4096), None, "{row}");
+                            let doomed = image.doom(has, 1);
                             assert_eq!(doomed, Some(Doomed::Truncated { needs, has }), "{row}");
                         }
                     }

@@ -45,18 +45,6 @@ impl Libc {
         }
     }
 
-    /// What brings it: completes "it is …".
-    #[must_use]
-    pub fn whose(self) -> Option<&'static str> {
-        match self {
-            Self::Glibc => Some("glibc's"),
-            Self::Musl => Some("musl's, as on Alpine"),
-            Self::Bionic => Some("Android's"),
-            Self::Nix => Some("in the Nix store"),
-            Self::Other => None,
-        }
-    }
-
     /// How `loader` comes to a system that runs programs of `arch`; `native` ones or others.
     #[must_use]
     pub fn remedy(self, loader: &Path, arch: &Arch, native: bool) -> Option<String> {

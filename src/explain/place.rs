@@ -6,6 +6,7 @@
 //! Rests on `do_open_execat` and `may_open` in Linux's `fs/exec.c` and `fs/namei.c`, and on `openat2(2)`, by which no
 //! symbolic link leads out of a root directory that is not this process's own.
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -20,7 +21,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{AccessFlags, faccessat};
 
-use crate::wording::{errno_of, shown};
+use crate::wording::{cause, errno_of, shown};
 
 mod writer;
 
@@ -122,6 +123,38 @@ impl fmt::Display for Unopened {
     }
 }
 
+/// Why a root directory is of no use.
+#[derive(Debug)]
+pub enum RootError {
+    /// It cannot be opened.
+    Unopened(PathBuf, io::Error),
+    /// `openat2(2)` is not to be had: before Linux 5.6, or where a filter of system calls does not know it.
+    NoLookUp(PathBuf, Errno),
+}
+
+impl fmt::Display for RootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |root: &Path| shown(root.as_os_str());
+        match self {
+            Self::Unopened(root, error) => write!(
+                f,
+                "cannot open the root directory {}: {}; name another with --root",
+                name(root),
+                cause(error)
+            ),
+            Self::NoLookUp(root, errno) => write!(
+                f,
+                "cannot look for files in the root directory {}: openat2 fails: {}; that needs Linux 5.6, and no seccomp \
+                 filter that forbids it: run binfmt where it may, or in there by chroot, without --root",
+                name(root),
+                cause(&(*errno).into())
+            ),
+        }
+    }
+}
+
+impl Error for RootError {}
+
 impl Place {
     /// This process's own root directory.
     #[must_use]
@@ -132,14 +165,21 @@ impl Place {
     /// The root directory of an unpacked image, or of a chroot.
     ///
     /// # Errors
-    /// When it cannot be opened.
-    pub fn below(dir: &Path) -> io::Result<Self> {
+    /// When it cannot be opened, or nothing can be looked up in it.
+    pub fn below(dir: &Path) -> Result<Self, RootError> {
+        let unopened = |cause| RootError::Unopened(dir.to_owned(), cause);
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let root = open(dir, flags, Mode::empty())?;
-        let path = dir.canonicalize()?;
-        Ok(Self {
+        let root = open(dir, flags, Mode::empty());
+        let root = root.map_err(|errno| unopened(errno.into()))?;
+        let path = dir.canonicalize().map_err(unopened)?;
+        let place = Self {
             root: Some((root, path)),
-        })
+        };
+        // once, rather than of each file that it were not to be found
+        match place.look_up(Path::new("/"), OFlag::empty()) {
+            Ok(_) => Ok(place),
+            Err(errno) => Err(RootError::NoLookUp(dir.to_owned(), errno)),
+        }
     }
 
     /// `path`, absolute, as this process reaches it if no symbolic link is in the way.
@@ -187,7 +227,7 @@ impl Place {
         })?;
         let refused = |error: io::Error| Unopened::Refused(errno_of(&error));
         if purpose == Purpose::Execute {
-            let writer = writer::of(&file.metadata().map_err(refused)?);
+            let writer = writer::of(&file).map_err(refused)?;
             writer.map_or(Ok(()), |writer| Err(Unopened::BeingWritten(writer)))?;
         }
         Opened::new(

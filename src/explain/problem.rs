@@ -25,9 +25,16 @@ pub enum Role {
     Program,
     /// The `#!` line of this file asks for it; the same file as this process reaches it.
     Interpreter(PathBuf, PathBuf),
-    /// It is the interpreter of this entry.
-    Handler(OsString),
-    /// A program of this architecture asks for it, which the kernel or an emulator loads.
+    /// It is the interpreter of this entry, whose file in the table is this.
+    Handler(OsString, PathBuf),
+}
+
+/// Which file a problem is with.
+#[derive(Debug, Clone)]
+pub enum Culprit {
+    /// One that the kernel comes to.
+    Visited(Role),
+    /// The loader that a program of this architecture asks for, which the kernel or an emulator loads.
     Loader(&'static Arch, LoadedBy),
 }
 
@@ -36,8 +43,9 @@ pub enum Role {
 pub enum Fault {
     /// It cannot be opened as the kernel would.
     Unopened(Unopened),
-    /// The kernel has gone from interpreter to interpreter often enough, since this file.
-    TooDeep(PathBuf),
+    /// The kernel has gone from interpreter to interpreter often enough, since this file; the next would be that of this
+    /// entry, if it is an entry's.
+    TooDeep(PathBuf, Option<OsString>),
     /// Its `#!` line cannot be used.
     Shebang(Unusable),
     /// It is something else.
@@ -50,8 +58,8 @@ pub enum Fault {
     Foreign(&'static Arch, Failure),
     /// It is a program of this architecture, but by its header not one that the entry takes.
     NotTaken(&'static Arch, Option<OsString>),
-    /// An entry that would take it is off: its name, and the file of the table that switches it on.
-    Disabled(OsString, OsString),
+    /// An entry that would take it is off: its name, and the file that switches it on.
+    Disabled(OsString, PathBuf),
     /// Its headers are refused.
     Malformed(Malformed, LoadedBy),
     /// It is started, and ends at once.
@@ -69,8 +77,8 @@ pub struct Problem {
     pub path: PathBuf,
     /// The file, as this process would reach it.
     pub outside: PathBuf,
-    /// Why it was looked at.
-    pub role: Role,
+    /// Which it is.
+    pub culprit: Culprit,
     /// What is wrong with it.
     pub fault: Fault,
 }
@@ -79,12 +87,12 @@ impl Problem {
     /// What `execve(2)` fails with. `None`: it does not fail, and the program ends all the same; or nobody knows.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
-        if matches!(self.role, Role::Loader(_, LoadedBy::Emulator)) {
+        if matches!(self.culprit, Culprit::Loader(_, LoadedBy::Emulator)) {
             return None;
         }
         match &self.fault {
             Fault::Unopened(unopened) => unopened.errno(),
-            Fault::TooDeep(_) => Some(Errno::ELOOP),
+            Fault::TooDeep(..) => Some(Errno::ELOOP),
             Fault::Shebang(unusable) => Some(unusable.errno()),
             Fault::Malformed(malformed, LoadedBy::Kernel) => Some(malformed.errno()),
             Fault::NoLoader(_, errno) => Some(*errno),
@@ -96,7 +104,7 @@ impl Problem {
 
     /// Whether it is for the emulator to say, in whose hands the program is by then.
     fn is_emulators(&self) -> bool {
-        matches!(self.role, Role::Loader(_, LoadedBy::Emulator))
+        matches!(self.culprit, Culprit::Loader(_, LoadedBy::Emulator))
             || matches!(
                 self.fault,
                 Fault::Malformed(_, LoadedBy::Emulator) | Fault::Doomed(_, LoadedBy::Emulator)
@@ -107,27 +115,27 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = shown(self.path.as_os_str());
-        match &self.role {
-            Role::Program => f.write_str("it ")?,
-            Role::Interpreter(..) if ends_in_return(&self.path) => {
+        match &self.culprit {
+            Culprit::Loader(..) => write!(f, "its loader {path} ")?,
+            Culprit::Visited(Role::Program) => f.write_str("it ")?,
+            Culprit::Visited(Role::Interpreter(..)) if ends_in_return(&self.path) => {
                 write!(
                     f,
                     "its #! line ends in a carriage return, and so names {path}, which "
                 )?;
             }
-            Role::Interpreter(script, _) => {
+            Culprit::Visited(Role::Interpreter(script, _)) => {
                 write!(
                     f,
                     "the interpreter that {} names, {path}, ",
                     shown(script.as_os_str())
                 )?;
             }
-            Role::Handler(entry) => write!(
+            Culprit::Visited(Role::Handler(entry, _)) => write!(
                 f,
                 "the interpreter of its handler {}, {path}, ",
                 shown(entry)
             )?,
-            Role::Loader(..) => write!(f, "its loader {path} ")?,
         }
         self.fault.fmt(f)?;
         match (self.errno(), &self.fault) {
@@ -148,7 +156,14 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unopened(unopened) => unopened.fmt(f),
-            Self::TooDeep(_) => f.write_str("is one interpreter too many: the kernel follows five"),
+            Self::TooDeep(_, None) => {
+                f.write_str("is one interpreter too many: the kernel follows five")
+            }
+            Self::TooDeep(_, Some(entry)) => write!(
+                f,
+                "needs one interpreter too many: the kernel follows five, and that of its handler {} would be the sixth",
+                shown(entry)
+            ),
             Self::Shebang(unusable) => write!(f, "is a script, but {unusable}"),
             Self::Format(format) => write!(f, "is {}", format.name),
             Self::NotAProgram(kind) => write!(f, "is an ELF file, but no program: {kind}"),

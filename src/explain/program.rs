@@ -11,7 +11,7 @@ use super::elf::{Doomed, Ident, Image, LoadedBy, Malformed};
 use super::format;
 use super::libc::Libc;
 use super::place::{Opened, Purpose, Unopened};
-use super::problem::{Fault, Problem, Role};
+use super::problem::{Culprit, Fault, Problem};
 use super::walk::{Next, Walk};
 use super::{Loading, Note, Step};
 use crate::survey::{Failure, Verdict};
@@ -140,13 +140,12 @@ impl Walk<'_> {
         step: &mut Step,
         opened: &mut Opened,
     ) -> Option<Problem> {
-        let problem = |fault| Some(self.problem(&step.path, &step.role, fault));
+        let problem = |fault| Some(self.problem(&step.visit, fault));
         let length = opened.length;
         let image = match Image::read(opened.file(), arch, by) {
             Ok(image) => image,
             Err(malformed) => return problem(Fault::Malformed(malformed, by)),
         };
-        let role = Role::Loader(arch, by);
         let wanted = image.loader.as_deref();
         let loader = wanted.map(|path| self.open_loader(path, arch, by));
         let found = loader.as_ref().and_then(|loader| loader.as_ref().ok());
@@ -158,21 +157,48 @@ impl Walk<'_> {
             found: found.map(|loader| loader.real.clone()),
         });
         let checked = loader.map(|loader| check_loader(&mut loader?, arch, by));
-        if let (Some(path), Some(Err(fault))) = (wanted, checked) {
-            return Some(self.problem(path, &role, fault));
-        }
+        let missing = match (wanted, checked) {
+            (Some(path), Some(Err(fault))) => {
+                return Some(self.problem_of_loader(path, arch, by, fault));
+            }
+            (Some(path), Some(Ok(missing))) => Some((path, missing)),
+            _ => None,
+        };
         if let Some(doomed) = image.doom(length, page_size()) {
             return problem(Fault::Doomed(doomed, by));
         }
-        if image.level <= level {
-            return None;
-        }
         // nobody else looks at what a program states: the rest is tried and may succeed
-        if wanted.is_some_and(|loader| Libc::of(loader) == Libc::Glibc) {
+        let is_glibcs = wanted.is_some_and(|loader| Libc::of(loader) == Libc::Glibc);
+        if image.level > level && is_glibcs {
             return problem(Fault::Level(arch, image.level, level));
         }
-        self.notes.push(Note::Level(image.level, level));
+        let missing = [Some((&*step.visit.path, image.missing(length))), missing];
+        let missing = missing
+            .into_iter()
+            .flatten()
+            .filter(|(_, bytes)| *bytes > 0);
+        let notes = missing.map(|(path, bytes)| Note::Missing(path.to_owned(), bytes));
+        self.notes.extend(notes);
+        if image.level > level {
+            self.notes.push(Note::Level(image.level, level));
+        }
         None
+    }
+
+    /// The loader is looked for where the program runs, whoever asks for it.
+    fn problem_of_loader(
+        &self,
+        path: &Path,
+        arch: &'static Arch,
+        by: LoadedBy,
+        fault: Fault,
+    ) -> Problem {
+        Problem {
+            path: path.to_owned(),
+            outside: self.reach(path, false),
+            culprit: Culprit::Loader(arch, by),
+            fault,
+        }
     }
 
     /// The loader, open. QEMU looks in its sysroots before it takes the path as it is.
@@ -211,7 +237,8 @@ fn is_native_program(head: &[u8]) -> bool {
 }
 
 /// The kernel reads a whole header of its own class, then looks at the machine; an emulator at class and byte order too.
-fn check_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Result<(), Fault> {
+/// Returns how many of its bytes are missing without harm.
+fn check_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Result<u64, Fault> {
     let header = arch.header().len() as u64;
     let none = |what: String, errno| Err(Fault::NoLoader(what, errno));
     if opened.length < header {
@@ -242,7 +269,7 @@ fn check_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Resul
     }
     let length = opened.length;
     let refused = |malformed: Malformed| Fault::NoLoader(malformed.to_string(), Errno::ELIBBAD);
-    let image = Image::read(opened.file(), arch, by).map_err(refused)?;
+    let image = Image::read_loader(opened.file(), arch, by).map_err(refused)?;
     let doomed = if ident.is_program() {
         image.doom(length, page_size())
     } else {
@@ -250,7 +277,7 @@ fn check_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Resul
     };
     match doomed.filter(|doomed| *doomed != Doomed::NoEntry) {
         Some(doomed) => Err(Fault::Doomed(doomed, by)),
-        None => Ok(()),
+        None => Ok(image.missing(length)),
     }
 }
 

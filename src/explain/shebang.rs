@@ -49,7 +49,8 @@ impl fmt::Display for Unusable {
             Self::Blank | Self::Nameless => f.write_str("its #! line names no interpreter"),
             Self::Cut => write!(
                 f,
-                "its #! line is too long: the interpreter's name must end within the file's first {WINDOW} bytes"
+                "its #! line is too long: the interpreter's name must end within the file's first {WINDOW} bytes, or {} before Linux 5.1",
+                WINDOW / 2
             ),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! What becomes of an ELF file is in [`super::program`].
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use binfmt_magic::entry::Entry;
@@ -10,10 +11,10 @@ use super::elf::Ident;
 use super::format;
 use super::handler::Handlers;
 use super::place::{Opened, Place, Purpose};
-use super::problem::{Fault, Problem, Role};
+use super::problem::{Culprit, Fault, Problem, Role};
 use super::program::Emulated;
 use super::shebang::{self, Shebang};
-use super::{Content, Explanation, Here, Note, Step, WINDOW};
+use super::{Content, Explanation, Here, Note, Step, Visit, WINDOW};
 
 /// How often the kernel goes from a file to its interpreter (`exec_binprm`).
 const REWRITES: usize = 5;
@@ -25,17 +26,17 @@ pub(super) enum Next {
     /// The loader is what keeps it from running.
     Loader(Box<Problem>),
     /// To this interpreter.
-    Goes(PathBuf, Role),
-    /// To this interpreter, opened when the entry was registered, whatever the root directory is now.
-    GoesPinned(PathBuf, Role),
+    Goes(Visit),
+    /// To this interpreter, of which the probes have shown what comes of it, if the kernel goes so far.
+    Proven(Visit),
 }
 
 /// Going from file to file.
 pub(super) struct Walk<'a> {
     pub(super) here: &'a Here<'a>,
     pub(super) place: Place,
-    /// Whether the file at hand is one that an entry has pinned.
-    pinned: bool,
+    /// This process's own root directory, where pinned files were opened.
+    host: Place,
     steps: Vec<Step>,
     pub(super) notes: Vec<Note>,
 }
@@ -45,7 +46,7 @@ impl<'a> Walk<'a> {
         Self {
             here,
             place,
-            pinned: false,
+            host: Place::here(),
             steps: Vec::new(),
             notes: Vec::new(),
         }
@@ -62,50 +63,64 @@ impl<'a> Walk<'a> {
     }
 
     fn follow(&mut self, file: &Path) -> Option<Problem> {
-        let (mut path, mut role) = (file.to_owned(), Role::Program);
+        let mut visit = Visit {
+            path: file.to_owned(),
+            role: Role::Program,
+            pinned: false,
+        };
         // what an emulator will say of the program, once it has been started
         let mut later = None;
-        for rewrites in 0.. {
-            let host = Place::here();
-            let place = if self.pinned { &host } else { &self.place };
-            let opened = match place.open(&path, Purpose::Execute) {
-                Ok(opened) => opened,
-                // the kernel holds the file, whatever has become of its name
-                Err(_) if self.pinned => return later,
-                Err(unopened) => {
-                    return Some(self.problem(&path, &role, Fault::Unopened(unopened)));
-                }
-            };
-            if rewrites > REWRITES {
-                return Some(self.problem(&path, &role, Fault::TooDeep(self.reach(file))));
+        let mut rewrites = 0;
+        loop {
+            let opened = self
+                .place_of(visit.pinned)
+                .open(&visit.path, Purpose::Execute);
+            if let (Err(unopened), false) = (&opened, visit.pinned) {
+                return Some(self.problem(&visit, Fault::Unopened(unopened.clone())));
             }
-            let (step, next, complaint) = self.step(&path, &role, opened);
+            if rewrites > REWRITES {
+                return Some(self.too_deep(file, &visit));
+            }
+            // the kernel holds a pinned file, whatever has become of its name
+            let Ok(opened) = opened else { return later };
+            let (step, next, complaint) = self.step(&visit, opened);
             later = later.or(complaint);
             self.steps.push(step);
-            (path, role, self.pinned) = match next {
+            visit = match next {
                 Next::Ends(None) => return later,
-                Next::Ends(Some(fault)) => return Some(self.problem(&path, &role, fault)),
+                Next::Ends(Some(fault)) => return Some(self.problem(&visit, fault)),
                 Next::Loader(problem) => return Some(*problem),
-                Next::Goes(path, role) => (path, role, false),
-                Next::GoesPinned(path, role) => (path, role, true),
+                Next::Proven(_) if rewrites < REWRITES => return later,
+                Next::Proven(interpreter) | Next::Goes(interpreter) => interpreter,
             };
+            rewrites += 1;
         }
-        later
     }
 
-    fn step(
-        &mut self,
-        path: &Path,
-        role: &Role,
-        mut opened: Opened,
-    ) -> (Step, Next, Option<Problem>) {
+    /// An interpreter too many: that of a script, or that of the handler which the file before it has.
+    fn too_deep(&self, first: &Path, visit: &Visit) -> Problem {
+        let first = self.reach(first, false);
+        match (&visit.role, self.steps.last()) {
+            (Role::Handler(entry, _), Some(step)) => {
+                self.problem(&step.visit, Fault::TooDeep(first, Some(entry.clone())))
+            }
+            _ => self.problem(visit, Fault::TooDeep(first, None)),
+        }
+    }
+
+    fn step(&mut self, visit: &Visit, mut opened: Opened) -> (Step, Next, Option<Problem>) {
         let head = opened.head[..opened.head.len().min(WINDOW)].to_vec();
         let content = content(&opened.head);
-        let handlers = Handlers::of(&self.here.survey.entries, self.here.enabled, path, &head);
+        let handlers = Handlers::of(
+            &self.here.survey.entries,
+            self.here.enabled,
+            &visit.path,
+            &head,
+        );
+        let place = self.place_of(visit.pinned);
         let mut step = Step {
-            path: path.to_owned(),
-            real: (opened.real != self.outside(path)).then(|| opened.real.clone()),
-            role: role.clone(),
+            visit: visit.clone(),
+            real: (opened.real != place.outside(&visit.path)).then(|| opened.real.clone()),
             content,
             head,
             handlers,
@@ -130,26 +145,24 @@ impl<'a> Walk<'a> {
         let Some(interpreter) = entry.interpreter.clone() else {
             return (Next::Ends(None), None);
         };
-        let role = Role::Handler(entry.name.clone());
-        let next = if entry.flags.fix_binary {
-            Next::GoesPinned
-        } else {
-            Next::Goes
+        let onward = Visit {
+            path: interpreter,
+            role: Role::Handler(entry.name.clone(), self.here.table.join(&entry.name)),
+            pinned: entry.flags.fix_binary,
         };
-        let onward = || next(interpreter.clone(), role.clone());
         match self.emulated(entry, step, opened) {
-            None => (onward(), None),
+            None => (Next::Goes(onward), None),
             Some(Emulated::Fails(fault)) => {
                 step.works = Some(false);
                 (Next::Ends(Some(fault)), None)
             }
             Some(Emulated::Works(complaint)) => {
                 step.works = Some(true);
-                (Next::Ends(None), complaint)
+                (Next::Proven(onward), complaint)
             }
             Some(Emulated::NotPinned(complaint)) => {
                 self.notes.push(Note::NotPinned(entry.name.clone()));
-                (onward(), complaint)
+                (Next::Goes(onward), complaint)
             }
         }
     }
@@ -158,16 +171,20 @@ impl<'a> Walk<'a> {
         match &step.content {
             Content::Script(Ok(line)) => {
                 let line = line.clone();
-                self.note(&line, &step.path);
-                let script = (step.path.clone(), self.reach(&step.path));
-                Next::Goes(line.interpreter, Role::Interpreter(script.0, script.1))
+                let Visit { path, pinned, .. } = &step.visit;
+                self.note(&line, path);
+                Next::Goes(Visit {
+                    role: Role::Interpreter(path.clone(), self.reach(path, *pinned)),
+                    path: line.interpreter,
+                    pinned: false,
+                })
             }
             Content::Elf(ident) => {
                 let ident = *ident;
                 self.by_machine(ident, step, opened)
             }
-            Content::Script(Err(unusable)) => untaken(step, Fault::Shebang(*unusable)),
-            Content::Other(format) => untaken(step, Fault::Format(format)),
+            Content::Script(Err(unusable)) => self.untaken(step, Fault::Shebang(*unusable)),
+            Content::Other(format) => self.untaken(step, Fault::Format(format)),
         }
     }
 
@@ -189,46 +206,41 @@ impl<'a> Walk<'a> {
         }
     }
 
-    pub(super) fn problem(&self, path: &Path, role: &Role, fault: Fault) -> Problem {
+    /// An entry that is off comes before what the file is.
+    fn untaken(&self, step: &Step, fault: Fault) -> Next {
+        let disabled = step.handlers.disabled.first().map(|entry| {
+            // one that is on by itself is off with the whole table
+            let switch = if entry.enabled {
+                OsStr::new("status")
+            } else {
+                &entry.name
+            };
+            Fault::Disabled(entry.name.clone(), self.here.table.join(switch))
+        });
+        Next::Ends(Some(disabled.unwrap_or(fault)))
+    }
+
+    pub(super) fn problem(&self, visit: &Visit, fault: Fault) -> Problem {
         Problem {
-            path: path.to_owned(),
-            outside: self.reach(path),
-            role: role.clone(),
+            path: visit.path.clone(),
+            outside: self.reach(&visit.path, visit.pinned),
+            culprit: Culprit::Visited(visit.role.clone()),
             fault,
         }
     }
 
     /// `path` for a command of this process's user: the links of another root directory lead elsewhere from here.
-    fn reach(&self, path: &Path) -> PathBuf {
-        if self.here.root.is_none() || self.pinned {
+    pub(super) fn reach(&self, path: &Path, pinned: bool) -> PathBuf {
+        if self.here.root.is_none() || pinned {
             return path.to_owned();
         }
         let real = self.place.real(path);
-        real.unwrap_or_else(|| self.outside(path))
+        real.unwrap_or_else(|| self.place.outside(path))
     }
 
-    /// `path` as this process reaches it, if no symbolic link is in the way.
-    fn outside(&self, path: &Path) -> PathBuf {
-        if self.pinned {
-            Place::here().outside(path)
-        } else {
-            self.place.outside(path)
-        }
+    fn place_of(&self, pinned: bool) -> &Place {
+        if pinned { &self.host } else { &self.place }
     }
-}
-
-/// An entry that is off comes before what the file is.
-fn untaken(step: &Step, fault: Fault) -> Next {
-    let disabled = step.handlers.disabled.first().map(|entry| {
-        // one that is on by itself is off with the whole table
-        let switch = if entry.enabled {
-            "status".into()
-        } else {
-            entry.name.clone()
-        };
-        Fault::Disabled(entry.name.clone(), switch)
-    });
-    Next::Ends(Some(disabled.unwrap_or(fault)))
 }
 
 fn content(head: &[u8]) -> Content {

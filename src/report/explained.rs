@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{interpreter, name};
 use crate::explain::elf::Ident;
 use crate::explain::handler::{Compared, compare};
-use crate::explain::problem::Role;
+use crate::explain::problem::{Problem, Role};
 use crate::explain::{Content, Explanation, Loading, Step};
 
 /// Why a file runs, or does not.
@@ -122,7 +122,7 @@ impl Explained {
             runs: problem.is_none(),
             errno: problem.and_then(|problem| Some(format!("{:?}", problem.errno()?))),
             reason: problem.map(ToString::to_string),
-            remedy: problem.map(crate::explain::problem::Problem::remedy),
+            remedy: problem.map(Problem::remedy),
             steps: explanation.steps.iter().map(step).collect(),
             notes: explanation.notes.iter().map(ToString::to_string).collect(),
         }
@@ -144,12 +144,12 @@ impl ExplainedStep {
             .map(|loading| loading.arch)
             .or(ident.and_then(Ident::arch));
         Self {
-            path: text(step.path.as_os_str()),
+            path: text(step.visit.path.as_os_str()),
             real: step.real.as_ref().map(|real| text(real.as_os_str())),
-            because: match step.role {
-                Role::Handler(_) => "handler",
+            because: match step.visit.role {
+                Role::Handler(..) => "handler",
                 Role::Interpreter(..) => "#!",
-                Role::Program | Role::Loader(..) => "file",
+                Role::Program => "file",
             },
             is: what(step),
             platform: arch.map(name),

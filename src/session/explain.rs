@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 
 use super::Session;
 use crate::cli::Format;
@@ -14,7 +14,7 @@ use crate::streams::Streams;
 use crate::survey::Survey;
 use crate::table::Table;
 use crate::text;
-use crate::wording::{cause, shown};
+use crate::wording::shown;
 
 impl Session<'_> {
     pub(super) fn explain(
@@ -45,18 +45,12 @@ impl Session<'_> {
     fn explanation(&self, file: &Path, survey: &Survey) -> Result<Explanation> {
         let table = mount::for_looking(&self.at)?;
         let enabled = table.as_ref().map_or(Ok(true), Table::enabled)?;
-        let root = self.cli.root.as_deref();
         let here = Here {
             survey,
             enabled,
-            root,
+            table: table.as_ref().map_or(&self.at.dir, Table::path),
+            root: self.cli.root.as_deref(),
         };
-        explain(file, &here).map_err(|error| {
-            let root = shown(root.unwrap_or(file).as_os_str());
-            anyhow!(
-                "cannot open the root directory {root}: {}; name another with --root",
-                cause(&error)
-            )
-        })
+        Ok(explain(file, &here)?)
     }
 }

@@ -86,7 +86,7 @@ impl fmt::Display for Malformed {
 pub enum Doomed {
     /// Nothing of it is to be mapped.
     NoSegment,
-    /// Some of what is to be mapped lies beyond the file's end.
+    /// Some of what is to be mapped lies in pages beyond the one that the file ends in.
     Truncated {
         /// How long the file must be.
         needs: u64,

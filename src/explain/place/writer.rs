@@ -1,17 +1,50 @@
 //! Who has a file open for writing: the kernel does not start such a file (`ETXTBSY`), and does not say who it is.
 //!
-//! Rests on proc(5): `/proc/PID/fd` and `flags` in `/proc/PID/fdinfo`. What other users' processes do is seen by root only.
+//! That it is so the kernel tells since Linux 6.14, to `execveat(2)` with `AT_EXECVE_CHECK`; who it is only proc(5), by
+//! `/proc/PID/fd` and `flags` in `/proc/PID/fdinfo`. What other users' processes do is seen there by root only.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::fcntl::OFlag;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::unistd::execveat;
 
 use crate::wording::printable;
 
-/// The first process that has `file` open for writing: `process 123 (cp)`.
-pub(super) fn of(file: &Metadata) -> Option<String> {
+/// `AT_EXECVE_CHECK` in the kernel's `include/uapi/linux/fcntl.h`: all that is checked is checked, and nothing is started.
+const CHECK: i32 = 0x1_0000;
+
+/// Who has `file` open for writing, if anybody has: `process 123 (cp)`.
+///
+/// # Errors
+/// When the file cannot be looked at.
+pub(super) fn of(file: &File) -> io::Result<Option<String>> {
+    let metadata = file.metadata()?;
+    Ok(match check(file) {
+        Some(Errno::UnknownErrno) => None,
+        Some(Errno::ETXTBSY) => {
+            let unknown = "a process that this user may not look into";
+            Some(first(&metadata).unwrap_or_else(|| unknown.to_owned()))
+        }
+        // before Linux 6.14, or something else is in the way: nobody says but the processes
+        _ => first(&metadata),
+    })
+}
+
+/// What the kernel says to starting it; `UnknownErrno`, whose number is zero: nothing. A kernel that does not know the
+/// flag refuses the call (`EINVAL`), as each has done since there is `execveat`.
+fn check(file: &File) -> Option<Errno> {
+    let flags = AtFlags::AT_EMPTY_PATH | AtFlags::from_bits_retain(CHECK);
+    // the call returns where it is not meant to, and leaves the last errno alone
+    Errno::UnknownErrno.set();
+    execveat(file, c"", &[c""], &[c""; 0], flags).err()
+}
+
+/// The first process that is seen to have it open so.
+fn first(file: &Metadata) -> Option<String> {
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let numbers = processes.filter_map(|item| item.file_name().to_str()?.parse::<u32>().ok());
     let mut writers = numbers.filter(|pid| writes(*pid, file));

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use super::{Fault, Problem, Role, ends_in_return};
+use super::{Culprit, Fault, Problem, Role, ends_in_return};
 use crate::explain::elf::{Doomed, LoadedBy};
 use crate::explain::libc::Libc;
 use crate::explain::place::Unopened;
-use crate::mount;
-use crate::wording::printable;
+use crate::explain::shebang::Unusable;
 
 impl Problem {
     /// What to do about it.
@@ -16,10 +15,15 @@ impl Problem {
         let file = quoted(&self.outside);
         match &self.fault {
             Fault::Unopened(unopened) => self.remedy_of_opening(unopened, &file),
-            Fault::TooDeep(first) => {
+            Fault::TooDeep(first, _) => {
                 format!("name {file} itself in the first line of {}", quoted(first))
             }
-            Fault::Shebang(_) => {
+            Fault::Shebang(Unusable::Cut) => {
+                format!(
+                    "name it by a shorter path in the first line of {file}, or write #!/usr/bin/env NAME there"
+                )
+            }
+            Fault::Shebang(Unusable::Blank | Unusable::Nameless) => {
                 format!("put an interpreter there: sed -i '1s|.*|#!/bin/sh|' {file}")
             }
             Fault::Format(format) => format.remedy.replace("FILE", &file),
@@ -33,12 +37,7 @@ impl Problem {
             Fault::NotTaken(..) => {
                 format!("compare byte by byte: binfmt --explain {file} --verbose")
             }
-            Fault::Disabled(_, name) => {
-                format!(
-                    "switch it on: echo 1 > {}",
-                    quoted(&Path::new(mount::DEFAULT).join(name))
-                )
-            }
+            Fault::Disabled(_, switch) => format!("switch it on: echo 1 > {}", quoted(switch)),
             Fault::Doomed(Doomed::NoEntry, _) => "run the program that uses it".to_owned(),
             Fault::Malformed(..) | Fault::Doomed(..) => format!("fetch or build it again: {file}"),
             Fault::NoLoader(..) => self.remedy_of_loader(),
@@ -49,28 +48,35 @@ impl Problem {
     }
 
     fn remedy_of_opening(&self, unopened: &Unopened, file: &str) -> String {
-        match (unopened, &self.role) {
-            (Unopened::Missing | Unopened::Dangling(_), Role::Program) => {
+        let absent = matches!(unopened, Unopened::Missing | Unopened::Dangling(_));
+        let role = match &self.culprit {
+            Culprit::Loader(..) if absent => return self.remedy_of_loader(),
+            Culprit::Visited(role) if absent => Some(role),
+            _ => None,
+        };
+        match (unopened, role) {
+            (_, Some(Role::Program)) => {
                 format!("check the path: namei -l {file}")
             }
-            (Unopened::Missing, Role::Interpreter(_, script)) if ends_in_return(&self.path) => {
+            (Unopened::Missing, Some(Role::Interpreter(_, script)))
+                if ends_in_return(&self.path) =>
+            {
                 format!(
                     "remove the carriage returns: sed -i 's/\\r$//' {}",
                     quoted(script)
                 )
             }
-            (Unopened::Missing | Unopened::Dangling(_), Role::Interpreter(_, script)) => {
+            (_, Some(Role::Interpreter(_, script))) => {
                 format!(
                     "install it, or name another in the first line of {}",
                     quoted(script)
                 )
             }
-            (Unopened::Missing | Unopened::Dangling(_), Role::Handler(entry)) => {
-                let entry = quoted(&Path::new(mount::DEFAULT).join(entry));
-                format!("put it there, or remove the entry: echo -1 > {entry}")
-            }
-            (Unopened::Missing | Unopened::Dangling(_), Role::Loader(..)) => {
-                self.remedy_of_loader()
+            (_, Some(Role::Handler(_, entry))) => {
+                format!(
+                    "put it there, or remove the entry: echo -1 > {}",
+                    quoted(entry)
+                )
             }
             (Unopened::NotExecutable, _) => format!("chmod +x {file}"),
             (Unopened::NoExec, _) => {
@@ -86,7 +92,7 @@ impl Problem {
     }
 
     fn remedy_of_loader(&self) -> String {
-        let Role::Loader(arch, by) = &self.role else {
+        let Culprit::Loader(arch, by) = &self.culprit else {
             return format!("put another in its place: {}", quoted(&self.outside));
         };
         let native = *by == LoadedBy::Kernel;
@@ -102,12 +108,26 @@ impl Problem {
     }
 }
 
-/// `path` as a shell takes it.
+/// `path` as a shell takes it, and no command for an option.
 fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
+    let here = Path::new(".").join(path);
+    let is_option = path.as_os_str().as_encoded_bytes().starts_with(b"-");
+    let path = if is_option { &here } else { path };
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        return text.into_owned();
+    match path.to_str() {
+        Some(text) if !text.is_empty() && text.chars().all(is_plain) => text.to_owned(),
+        Some(text) if !text.chars().any(char::is_control) => {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
+        _ => in_octal(path.as_os_str().as_encoded_bytes()),
     }
-    printable(&format!("'{}'", text.replace('\'', r"'\''")))
+}
+
+/// `$'…'`, of POSIX since 2024: the bytes that no terminal is to see by their numbers.
+fn in_octal(bytes: &[u8]) -> String {
+    let text = bytes.iter().map(|byte| match byte {
+        b' '..=b'~' if !matches!(byte, b'\'' | b'\\') => char::from(*byte).to_string(),
+        byte => format!("\\{byte:03o}"),
+    });
+    format!("$'{}'", text.collect::<String>())
 }
