@@ -25,8 +25,12 @@ COPY bench bench
 COPY src src
 COPY LICENSE .
 COPY --chmod=755 qemu/image/licences.sh /
+# Other checkouts share the cache. Cargo goes by the age of files, and these are as old as in their checkout: made new,
+# none of them passes for what another checkout's build has compiled.
 RUN --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates.crt,required=false \
-    --mount=type=cache,target=/root/.cargo/registry --mount=type=cache,target=/src/target,sharing=locked \
+    --mount=type=cache,target=/root/.cargo/registry \
+    --mount=type=cache,id=binfmt-target,target=/src/target,sharing=locked \
+    find Cargo.toml Cargo.lock magic bench src -type f -exec touch {} + && \
     /toolchain.sh build "$TARGETARCH" /out/usr/bin/binfmt && \
     /licences.sh "$TARGETARCH" /out/usr/share/doc/binfmt/linked
 
