@@ -66,19 +66,24 @@ test-image: need-test image ## the command-line tests once more, with the static
 emulators: ## Debian's static emulators in build/emulators; qemu/fetch.sh --help has the choices
 	@$(FETCH) build/emulators
 
-# Where things go. The emulators are the incumbent's ten and ppc64: 160 MB; TARGETS= takes all of Debian's, 455 MB.
+# Where things go, and which emulators, in the words that `image` takes too: TARGETS=aarch64,arm. Without it they are
+# the incumbent's ten and ppc64, 160 MB; TARGETS=all, for `install` only, is all of Debian's, 455 MB. The default has
+# another name, or make would hand it to build.sh in place of what the environment says.
 PREFIX := /usr/local
 DESTDIR :=
 BINDIR := $(PREFIX)/bin
 EMULATORS := $(PREFIX)/lib/binfmt
 UNITDIR := $(PREFIX)/lib/systemd/system
 UNITS := binfmt.service binfmt-health.service binfmt-health.timer binfmt-repair.service
-TARGETS := aarch64 arm riscv64 ppc64 ppc64le s390x i386 x86_64 mips64el mips64 loongarch64
+USUAL := aarch64,arm,riscv64,ppc64,ppc64le,s390x,i386,x86_64,mips64el,mips64,loongarch64
+comma := ,
+INSTALLED = $(if $(filter all,$(TARGETS)),$(wildcard build/emulators/qemu-*),\
+  $(patsubst %,build/emulators/qemu-%,$(subst $(comma), ,$(or $(TARGETS),$(USUAL)))))
 
 install: build emulators ## the tool, emulators and systemd units below PREFIX, for packaging below DESTDIR
 	install -D $(BINFMT) $(DESTDIR)$(BINDIR)/binfmt
 	install -d $(DESTDIR)$(EMULATORS) $(DESTDIR)$(UNITDIR)
-	install $(or $(TARGETS:%=build/emulators/qemu-%),$(wildcard build/emulators/qemu-*)) $(DESTDIR)$(EMULATORS)
+	install $(INSTALLED) $(DESTDIR)$(EMULATORS)
 	install -m 644 build/emulators/copyright $(DESTDIR)$(EMULATORS)
 	for unit in $(UNITS); do \
 	  sed 's|@BIN@|$(BINDIR)|; s|@EMULATORS@|$(EMULATORS)|' deploy/systemd/$$unit.in >$(DESTDIR)$(UNITDIR)/$$unit; done
