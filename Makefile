@@ -60,7 +60,8 @@ image: ## the container image `binfmt`, for Docker; qemu/image/build.sh has the 
 test-image: need-test image ## the command-line tests once more, with the static binary of the image
 	@$(MAKE) -j$(JOBS) emulators test-material
 	mkdir -p build/image
-	container=$$(docker create binfmt) && docker cp $$container:/usr/bin/binfmt build/image/ && docker rm $$container
+	container=$$(docker create $(or $(IMAGE),binfmt)) && trap "docker rm $$container" EXIT && \
+	  docker cp $$container:/usr/bin/binfmt build/image/
 	BINFMT_TEST_BINARY=$(CURDIR)/build/image/binfmt cargo test --locked $(COMMAND_LINE_TESTS:tests/%.rs=--test %)
 
 emulators: ## Debian's static emulators in build/emulators; qemu/fetch.sh --help has the choices

@@ -47,12 +47,11 @@ qemu_version() {
   rm -r "$folder"
 }
 
-unpack() { # the image's files, into $image
-  local container
+unpack() ( # the image's files, into $image
   container=$(docker create --platform "$platform" "$tag")
+  trap 'docker rm "$container" >/dev/null' EXIT
   docker export "$container" | tar -x -C "$image" --no-same-owner
-  docker rm "$container" >/dev/null
-}
+)
 
 files() {
   (cd "$image" && find . ! -type d -printf '%P\n' | grep -vE "$of_the_engine")
