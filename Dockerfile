@@ -2,6 +2,7 @@
 #
 #   TARGETS        emulators, by QEMU's names; the host's own is left out. Each is 14 to 17 MB
 #   DEBIAN         release that builds the tool
+#   BASE           image of that release, where it is not Debian's own
 #   QEMU_RELEASE   release that the emulators come from: trixie, trixie-backports, bookworm
 #   QEMU_VERSION, VERSION, GIT_REVISION    for the labels
 #
@@ -9,8 +10,9 @@
 # files for the machine that will run them, so that no emulator is needed to build for another architecture.
 
 ARG DEBIAN=trixie
+ARG BASE=debian:${DEBIAN}-slim
 
-FROM --platform=$BUILDPLATFORM debian:${DEBIAN}-slim AS base
+FROM --platform=$BUILDPLATFORM ${BASE} AS base
 ENV DEBIAN_FRONTEND=noninteractive
 
 # --- the tool: static, its standard library built for size --------------------------------------------------------
