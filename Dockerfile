@@ -2,6 +2,7 @@
 #
 #   TARGETS        emulators, by QEMU's names; the host's own is left out. Each is 14 to 17 MB
 #   DEBIAN         release that builds the tool
+#   BASE           image of that release, where it is not Debian's own
 #   QEMU_RELEASE   release that the emulators come from: trixie, trixie-backports, bookworm
 #   QEMU_VERSION, VERSION, GIT_REVISION    for the labels
 #
@@ -9,8 +10,9 @@
 # files for the machine that will run them, so that no emulator is needed to build for another architecture.
 
 ARG DEBIAN=trixie
+ARG BASE=debian:${DEBIAN}-slim
 
-FROM --platform=$BUILDPLATFORM debian:${DEBIAN}-slim AS base
+FROM --platform=$BUILDPLATFORM ${BASE} AS base
 ENV DEBIAN_FRONTEND=noninteractive
 
 # --- the tool: static, its standard library built for size --------------------------------------------------------
@@ -25,8 +27,12 @@ COPY bench bench
 COPY src src
 COPY LICENSE .
 COPY --chmod=755 qemu/image/licences.sh /
+# Other checkouts share the cache. Cargo goes by the age of files, and these are as old as in their checkout: made new,
+# none of them passes for what another checkout's build has compiled.
 RUN --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates.crt,required=false \
-    --mount=type=cache,target=/root/.cargo/registry --mount=type=cache,target=/src/target,sharing=locked \
+    --mount=type=cache,target=/root/.cargo/registry \
+    --mount=type=cache,id=binfmt-target,target=/src/target,sharing=locked \
+    find Cargo.toml Cargo.lock magic bench src -type f -exec touch {} + && \
     /toolchain.sh build "$TARGETARCH" /out/usr/bin/binfmt && \
     /licences.sh "$TARGETARCH" /out/usr/share/doc/binfmt/linked
 

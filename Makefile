@@ -28,7 +28,7 @@ run: need-run ## build, fetch emulators, install five architectures, run a progr
 
 test: need-test ## everything: lint, unit tests, the tool against the real kernel and real emulators
 	@$(MAKE) -j$(JOBS) lint emulators test-material
-	cargo test --workspace
+	cargo test --locked --workspace
 	fuzz/run.sh explain $(SECONDS_SHORT)
 
 fuzz: need-test ## look for files that upset the readers of --explain, for ten minutes
@@ -37,23 +37,23 @@ fuzz: need-test ## look for files that upset the readers of --explain, for ten m
 lint: need-test ## formatting, clippy, rustdoc, shellcheck: all without a warning
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
-	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 	cargo clippy --manifest-path fuzz/Cargo.toml --locked --quiet --target-dir $(or $(CARGO_TARGET_DIR),target)/fuzz -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --quiet
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	shellcheck .ci/run $$(find . \( -path ./target -o -path ./build \) -prune -o -name '*.sh' -print)
 
 bench: build emulators ## time and memory beside another binary of the same command line: make bench RIVAL=path
-	QEMU_BINARY_PATH=build/emulators cargo run --release --quiet --package binfmt-bench -- tool $(BINFMT) $(RIVAL)
+	QEMU_BINARY_PATH=build/emulators cargo run --locked --release --quiet --package binfmt-bench -- tool $(BINFMT) $(RIVAL)
 
 bench-image: need-run image ## the image's calls and parts beside another: make bench-image RIVAL_IMAGE=name
 	@$(FETCH) --package busybox-static --keep '*bin/busybox' build/floor
 	docker build --quiet --tag binfmt-bench-floor --file bench/floor.Dockerfile build/floor
 	docker build --quiet --tag binfmt-bench-shape --file bench/shape.Dockerfile --build-arg IMAGE=$(or $(IMAGE),binfmt) bench
-	cargo run --release --quiet --package binfmt-bench -- image --floor binfmt-bench-floor \
+	cargo run --locked --release --quiet --package binfmt-bench -- image --floor binfmt-bench-floor \
 	  $(or $(IMAGE),binfmt) $(or $(RIVAL_IMAGE),binfmt-bench-shape)
 
 build: need-run ## the release binary, target/release/binfmt
-	cargo build --release
+	cargo build --locked --release
 
 image: ## the container image `binfmt`, for Docker; qemu/image/build.sh has the choices
 	@qemu/image/build.sh
@@ -61,25 +61,31 @@ image: ## the container image `binfmt`, for Docker; qemu/image/build.sh has the 
 test-image: need-test image ## the command-line tests once more, with the static binary of the image
 	@$(MAKE) -j$(JOBS) emulators test-material
 	mkdir -p build/image
-	container=$$(docker create binfmt) && docker cp $$container:/usr/bin/binfmt build/image/ && docker rm $$container
-	BINFMT_TEST_BINARY=$(CURDIR)/build/image/binfmt cargo test $(COMMAND_LINE_TESTS:tests/%.rs=--test %)
+	container=$$(docker create $(or $(IMAGE),binfmt)) && trap "docker rm $$container" EXIT && \
+	  docker cp $$container:/usr/bin/binfmt build/image/
+	BINFMT_TEST_BINARY=$(CURDIR)/build/image/binfmt cargo test --locked $(COMMAND_LINE_TESTS:tests/%.rs=--test %)
 
 emulators: ## Debian's static emulators in build/emulators; qemu/fetch.sh --help has the choices
 	@$(FETCH) build/emulators
 
-# Where things go. The emulators are the incumbent's ten and ppc64: 160 MB; TARGETS= takes all of Debian's, 455 MB.
+# Where things go, and which emulators, in the words that `image` takes too: TARGETS=aarch64,arm. Without it they are
+# the incumbent's ten and ppc64, 160 MB; TARGETS=all, for `install` only, is all of Debian's, 455 MB. The default has
+# another name, or make would hand it to build.sh in place of what the environment says.
 PREFIX := /usr/local
 DESTDIR :=
 BINDIR := $(PREFIX)/bin
 EMULATORS := $(PREFIX)/lib/binfmt
 UNITDIR := $(PREFIX)/lib/systemd/system
 UNITS := binfmt.service binfmt-health.service binfmt-health.timer binfmt-repair.service
-TARGETS := aarch64 arm riscv64 ppc64 ppc64le s390x i386 x86_64 mips64el mips64 loongarch64
+USUAL := aarch64,arm,riscv64,ppc64,ppc64le,s390x,i386,x86_64,mips64el,mips64,loongarch64
+comma := ,
+INSTALLED = $(if $(filter all,$(TARGETS)),$(wildcard build/emulators/qemu-*),\
+  $(patsubst %,build/emulators/qemu-%,$(subst $(comma), ,$(or $(TARGETS),$(USUAL)))))
 
 install: build emulators ## the tool, emulators and systemd units below PREFIX, for packaging below DESTDIR
 	install -D $(BINFMT) $(DESTDIR)$(BINDIR)/binfmt
 	install -d $(DESTDIR)$(EMULATORS) $(DESTDIR)$(UNITDIR)
-	install $(or $(TARGETS:%=build/emulators/qemu-%),$(wildcard build/emulators/qemu-*)) $(DESTDIR)$(EMULATORS)
+	install $(INSTALLED) $(DESTDIR)$(EMULATORS)
 	install -m 644 build/emulators/copyright $(DESTDIR)$(EMULATORS)
 	for unit in $(UNITS); do \
 	  sed 's|@BIN@|$(BINDIR)|; s|@EMULATORS@|$(EMULATORS)|' deploy/systemd/$$unit.in >$(DESTDIR)$(UNITDIR)/$$unit; done

@@ -314,8 +314,9 @@ fn a_table_mounted_by_hand_in_a_mount_namespace_is_anchored() {
 }
 
 /// `--pid=host`, another of the remedies that the last line names: a root directory of its own, the host's processes.
+/// The host gets the mount, or, where PID 1 has privileges that this process has not and so is out of reach, an anchor.
 #[test]
-fn a_container_with_the_hosts_processes_mounts_on_the_host() {
+fn with_the_hosts_processes_handlers_outlive_the_container_by_a_mount_or_an_anchor() {
     let Some(machine) = Machine::take() else {
         return;
     };
@@ -330,11 +331,7 @@ fn a_container_with_the_hosts_processes_mounts_on_the_host() {
     container.binfmt(&["--install", "arm64"]).ok();
     container.ends();
     machine.runs("arm64");
-    // else PID 1 has privileges that this process has not, and is out of reach
-    if fs::read_link("/proc/1/ns/mnt").is_ok() {
-        assert!(is_mounted());
-        assert_eq!(turn::anchors(), 0);
-    }
+    assert_eq!(usize::from(is_mounted()) + turn::anchors(), 1);
     let container = Namespace::with(&[], &root);
     container.binfmt(&["--uninstall", "arm64"]).ok();
     container.ends();

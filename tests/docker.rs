@@ -300,18 +300,18 @@ fn without_an_anchor_the_last_line_says_what_is_lost() {
     }
 }
 
-/// Where the namespaces of PID 1 are out of root's reach, as in some sandboxes, the anchor has to do.
+/// On the host, by a mount there. Where PID 1 is out of root's reach, as in some sandboxes, by the anchor: so this does
+/// not prove the mount, see the README.
 #[test]
-fn with_the_hosts_processes_it_is_mounted_on_the_host() {
+fn with_the_hosts_processes_handlers_outlive_the_container_by_a_mount_or_an_anchor() {
     let Some(machine) = Machine::take() else {
         return;
     };
     let options = "--privileged --pid=host";
-    let is_in_reach = fs::read_link("/proc/1/ns/mnt").is_ok();
     machine.binfmt(options, "--install arm64").ok();
-    assert_eq!(machine.has_mount(), is_in_reach);
-    assert_eq!(machine.anchors() == 0, is_in_reach);
     machine.runs("arm64");
+    let mounts = usize::from(machine.has_mount());
+    assert_eq!(mounts + machine.anchors(), 1, "one of them, not both");
     machine.binfmt(options, "--uninstall all").ok();
     machine.is_clean();
 }

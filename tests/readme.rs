@@ -69,7 +69,18 @@ fn the_architecture_table_is_that_of_the_program() {
 #[test]
 fn the_make_targets_exist() {
     let makefile = include_str!("../Makefile");
-    for target in ["run", "test", "image", "bench", "bench-image", "help"] {
+    for target in [
+        "run",
+        "test",
+        "fuzz",
+        "image",
+        "test-image",
+        "bench",
+        "bench-image",
+        "install",
+        "uninstall",
+        "help",
+    ] {
         assert!(README.contains(&format!("make {target}")), "{target}");
         assert!(makefile.contains(&format!("\n{target}:")), "{target}");
     }
@@ -87,18 +98,30 @@ fn the_files_it_links_to_exist() {
 
 #[test]
 fn the_tests_it_names_exist() {
-    let tests = concat!(
+    let docker = concat!(
         include_str!("docker.rs"),
         include_str!("docker/snippets.rs")
     );
-    let head = [
+    let privileges = [
         "to do what",
         "options of `docker run`",
         "test in `tests/docker.rs`",
     ];
-    for row in table(&head) {
-        for name in code(&row[2]) {
-            assert!(tests.contains(&format!("fn {name}()")), "{name}");
+    let what_is_left = [
+        "installed by",
+        "after the container's exit",
+        "after `systemctl restart systemd-binfmt`",
+        "after a reboot",
+        "what to do",
+        "test in `tests/systemd.rs`",
+    ];
+    let rows_of = |head: &[&str], tests: &str| {
+        for row in table(head) {
+            for name in code(row.last().expect("cells")) {
+                assert!(tests.contains(&format!("fn {name}()")), "{name}");
+            }
         }
-    }
+    };
+    rows_of(&privileges, docker);
+    rows_of(&what_is_left, include_str!("systemd.rs"));
 }

@@ -136,6 +136,32 @@ fn what_the_health_check_finds_broken_is_repaired() {
     machine.runs("s390x");
 }
 
+/// An emulator that does not work fails the health check. The others are installed, refilled and uninstalled as ever.
+#[test]
+fn an_emulator_that_is_broken_from_the_start_leaves_the_others_their_service() {
+    let Some(machine) = Machine::take_unheld() else {
+        return;
+    };
+    let host = Booted::new(&machine);
+    host.sh("ln -sf /bin/false /usr/local/lib/binfmt/qemu-aarch64")
+        .ok();
+    host.systemctl("enable --now binfmt.service binfmt-health.timer")
+        .ok();
+    let status = host.systemctl("status binfmt.service").ok();
+    assert!(status.stdout.contains("status=1/FAILURE"), "{status}");
+    host.systemctl("start binfmt-health.service").ends(1);
+    host.comes_to_be("binfmt-repair.service", "failed");
+    assert_eq!(host.state("binfmt-health.timer"), "active");
+    machine.runs("s390x");
+
+    host.configure_other();
+    host.systemctl("restart systemd-binfmt").ok();
+    host.comes_to_run("s390x");
+    assert_eq!(host.state("binfmt-health.timer"), "active");
+    host.systemctl("stop binfmt.service").ok();
+    assert_eq!(machine.entries(), ["other"]);
+}
+
 #[test]
 fn the_timer_checks_for_as_long_as_the_service_is_there() {
     let Some(machine) = Machine::take_unheld() else {

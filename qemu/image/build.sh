@@ -30,7 +30,7 @@ revision() { # the commit, marked when the files are not those of it
 }
 
 build() { # build OPTION...: everything that the two calls have in common
-  local name options=(--platform "$platform")
+  local name options=(--platform "$platform" --build-arg "BASE=$base")
   for name in DEBIAN QEMU_RELEASE TARGETS; do
     [[ -z ${!name:-} ]] || options+=(--build-arg "$name=${!name}")
   done
@@ -47,12 +47,11 @@ qemu_version() {
   rm -r "$folder"
 }
 
-unpack() { # the image's files, into $image
-  local container
+unpack() ( # the image's files, into $image
   container=$(docker create --platform "$platform" "$tag")
+  trap 'docker rm "$container" >/dev/null' EXIT
   docker export "$container" | tar -x -C "$image" --no-same-owner
-  docker rm "$container" >/dev/null
-}
+)
 
 files() {
   (cd "$image" && find . ! -type d -printf '%P\n' | grep -vE "$of_the_engine")
@@ -102,7 +101,7 @@ tag=${IMAGE:-binfmt}
 image=$(mktemp -d)
 trap 'rm -r "$image"' EXIT
 
-qemu/image/base.sh "${DEBIAN:-$(default DEBIAN)}"
+base=$(qemu/image/base.sh "${DEBIAN:-$(default DEBIAN)}")
 qemu=$(qemu_version)
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 build --build-arg "QEMU_VERSION=$qemu" --build-arg "GIT_REVISION=$(revision)" --build-arg "VERSION=$version" --tag "$tag"

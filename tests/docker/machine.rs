@@ -37,7 +37,10 @@ impl Machine {
     }
 
     fn take_unless(unfit: impl Fn() -> Option<String>) -> Option<Self> {
-        let turn = Turn::take(unfit)?;
+        let turn = Turn::take(|| {
+            clear();
+            unfit()
+        })?;
         image();
         Some(Self {
             host: Host::with(&[], ""),
@@ -125,12 +128,19 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // containers and images whose names say that they are the tests'; the layers stay cached
-        self.host.sh(&format!(
-            "docker ps --all --quiet --filter name={OURS} | xargs -r docker rm --force
-             docker images --quiet '{OURS}*' | xargs -r docker rmi --force"
-        ));
+        clear();
     }
+}
+
+/// Removes the containers and images whose names say that they are the tests', also those of a run that was killed. The
+/// layers stay cached.
+fn clear() {
+    let script = format!(
+        "docker ps --all --quiet --filter name={OURS} | xargs -r docker rm --force --volumes
+         docker images --quiet '{OURS}*' | xargs -r docker rmi --force"
+    );
+    // where no engine answers, there is nothing to remove
+    let _ = Command::new("sh").args(["-c", &script]).output();
 }
 
 /// The repository.
@@ -146,13 +156,22 @@ pub(crate) fn built(folder: &str) -> PathBuf {
 /// Builds the image from the sources as they are now; the engine caches what has not changed.
 fn image() {
     static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| run(Command::new("make").args(["image", "-C"]).arg(root())));
+    BUILT.get_or_init(|| {
+        run(Command::new("make").args(["image", "-C"]).arg(root()));
+    });
 }
 
-/// Builds an image of this name from a folder.
+/// The image of Debian that others are built from, as the engine has it.
+pub(crate) fn debian() -> String {
+    let made = run(Command::new(root().join("qemu/image/base.sh")).arg("trixie"));
+    made.trim().to_owned()
+}
+
+/// Builds an image of this name from a folder, on Debian if it asks for a `BASE`.
 pub(crate) fn build(image: &str, options: &str, folder: &Path) {
     let mut command = Command::new("docker");
     command.args(["build", "--progress=plain", "--tag", image]);
+    command.args(["--build-arg", &format!("BASE={}", debian())]);
     run(command.args(options.split_whitespace()).arg(folder));
 }
 
@@ -172,13 +191,14 @@ pub(crate) fn userland(debian: &str) -> String {
     image
 }
 
-/// Runs a command of the tests' own, for as long as it takes.
+/// Runs a command of the tests' own, for as long as it takes. What it says on stdout.
 #[track_caller]
-pub(crate) fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Why the tier cannot run on this machine.

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Output, program};
-use crate::machine::{IMAGE, Machine, OURS, build, built, root, run};
+use crate::machine::{IMAGE, Machine, OURS, build, built, debian, root, run};
 use crate::{Command, action, supports_all};
 
 const GITHUB: &str = include_str!("../../deploy/ci/github-actions.yaml");
@@ -249,6 +249,7 @@ impl<'a> Compose<'a> {
     fn run(&self, words: &str) -> Output {
         let call = self.machine.host.program(&self.program);
         let call = call.args(["--project-name", "binfmt-test-compose", "--file"]);
-        call.args([self.file]).args(words.split(' ')).run()
+        let call = call.args([self.file]).args(words.split(' '));
+        call.env("BASE", debian()).run()
     }
 }

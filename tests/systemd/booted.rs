@@ -13,7 +13,7 @@ use crate::machine::{IMAGE, Machine, build, root, run};
 
 /// What is installed: two that every machine on which these tests run can make use of, and one that only machines
 /// without 32-bit x86 programs of their own have a use for.
-const TARGETS: &str = "TARGETS=aarch64 s390x i386";
+const TARGETS: &str = "TARGETS=aarch64,s390x,i386";
 /// How long to wait for what systemd does on its own account.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A file of binfmt.d that is nobody's platform, by which systemd-binfmt has something to do.
