@@ -78,6 +78,10 @@ pub struct Standing {
 pub struct Survey {
     /// The table, the newest entry first. Empty if there is none.
     pub entries: Vec<Entry>,
+    /// Entries that trials of a killed call have left.
+    pub trials: Vec<Entry>,
+    /// Whether the table is switched on.
+    pub enabled: bool,
     /// Every architecture, in the order of [`ARCHES`].
     pub standings: Vec<Standing>,
 }
@@ -101,6 +105,13 @@ impl Survey {
         Sight::of(table)?.survey(true)
     }
 
+    /// The whole table, what trials have left included.
+    #[must_use]
+    pub fn table(&self) -> Vec<Entry> {
+        let entries = self.entries.iter().chain(&self.trials);
+        entries.cloned().collect()
+    }
+
     /// The standing of `arch`.
     ///
     /// # Panics
@@ -116,17 +127,19 @@ impl Survey {
 struct Sight<'a> {
     table: Option<&'a Table>,
     entries: Vec<Entry>,
+    trials: Vec<Entry>,
     enabled: bool,
 }
 
 impl<'a> Sight<'a> {
     fn of(table: Option<&'a Table>) -> Result<Self> {
-        let mut entries = table.map(Table::entries).transpose()?.unwrap_or_default();
-        entries.retain(|entry| !is_trial(&entry.name));
+        let entries = table.map(Table::entries).transpose()?.unwrap_or_default();
+        let (trials, entries) = entries.into_iter().partition(|entry| is_trial(&entry.name));
         let enabled = table.map_or(Ok(true), Table::enabled)?;
         Ok(Self {
             table,
             entries,
+            trials,
             enabled,
         })
     }
@@ -161,6 +174,8 @@ impl<'a> Sight<'a> {
         Ok(Survey {
             standings,
             entries: self.entries,
+            trials: self.trials,
+            enabled: self.enabled,
         })
     }
 

@@ -16,6 +16,7 @@ use crate::emulator::{self, EmulatorError, Unfit};
 use crate::install::{Decision, Order, Outcome, Refusal, is_stand_in, plan};
 use crate::runner::is_trial;
 use crate::survey::{Standing, Survey, may_be_native, takes};
+use crate::wording::quoted;
 
 mod compare;
 mod drift;
@@ -23,7 +24,6 @@ mod mend;
 
 use compare::{Compared, compare, outer_remedy};
 pub use drift::Drift;
-pub(crate) use mend::quoted;
 pub use mend::{Mend, Words, command};
 
 /// One thing that is not as an install would make it.
@@ -60,16 +60,11 @@ pub struct Audit {
 }
 
 /// Audits `asked`, or whatever has to do with QEMU's entries, against what `order` would make; its selection does not
-/// count. `entries`: the whole table, what trials have left included.
+/// count.
 ///
 /// # Errors
 /// Those of an install that comes to nothing before it begins.
-pub fn verify(
-    survey: &Survey,
-    entries: &[Entry],
-    order: &Order,
-    asked: Option<&[&'static Arch]>,
-) -> Result<Audit> {
+pub fn verify(survey: &Survey, order: &Order, asked: Option<&[&'static Arch]>) -> Result<Audit> {
     let concerned = |arch: &&'static Arch| match asked {
         Some(asked) => asked.iter().any(|a| a.qemu == arch.qemu),
         None => concerns(survey, order, arch),
@@ -101,7 +96,7 @@ pub fn verify(
     for compared in compare(survey, pending) {
         audit.differ(survey.of(compared.arch), compared);
     }
-    for entry in entries {
+    for entry in survey.entries.iter().chain(&survey.trials) {
         audit.look_at(entry, survey, &arches);
     }
     audit.outgrow(survey);
@@ -297,7 +292,7 @@ impl Audit {
             }
         }
         for name in outgrown {
-            self.find(None, Some(&name), Drift::Broad, Mend::Uninstall);
+            self.find(None, Some(&name), Drift::Broad, Mend::UninstallLast);
         }
     }
 }
