@@ -11,6 +11,7 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::{Matcher, Rule};
 
+use crate::complaint::Limits;
 use crate::runner::{self, Form, Job, TRIAL, is_trial, mark};
 use crate::survey::Verdict;
 use crate::table::Table;
@@ -36,13 +37,14 @@ pub fn run(table: &Table, candidates: &[(&'static Arch, &Rule)]) -> Result<Vec<R
     for trial in &trials {
         table.remove(&trial.name)?;
     }
+    let limits = Limits::of_this_process();
     let verdicts = registered
         .into_iter()
         .zip(runs?)
         .zip(&jobs)
         .map(|((registered, run), job)| {
             registered?;
-            Ok(Verdict::of(job.arch, Some(true), &run))
+            Ok(Verdict::of(job.arch, Some(true), &run, limits))
         });
     Ok(verdicts.collect())
 }

@@ -57,6 +57,8 @@ pub struct Audit {
     pub in_order: Vec<InOrder>,
     /// What is not.
     pub findings: Vec<Finding>,
+    /// Why flag P was judged by QEMU's version: nothing could be rehearsed.
+    pub unrehearsed: Option<String>,
 }
 
 /// Audits `asked`, or whatever has to do with QEMU's entries, against what `order` would make; its selection does not
@@ -93,7 +95,9 @@ pub fn verify(survey: &Survey, order: &Order, asked: Option<&[&'static Arch]>) -
             Err(refusal) => audit.refuse(survey.of(arch), &refusal),
         }
     }
-    for compared in compare(survey, pending) {
+    let (compared, unrehearsed) = compare(survey, pending);
+    audit.unrehearsed = unrehearsed;
+    for compared in compared {
         audit.differ(survey.of(compared.arch), compared);
     }
     for entry in survey.entries.iter().chain(&survey.trials) {

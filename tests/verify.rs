@@ -182,7 +182,8 @@ fn where_nothing_can_be_rehearsed_the_version_tells() {
     let path = emulators().join("qemu-aarch64");
     host.register("qemu-aarch64", "aarch64", &path, "OCF");
     host.sh("echo 0 >/proc/sys/user/max_user_namespaces").ok();
-    finds(&host, "qemu-aarch64", &["flags"]);
+    let output = finds(&host, "qemu-aarch64", &["flags"]);
+    output.says("flag P is judged by QEMU's version, since nothing can be rehearsed: ");
 }
 
 #[test]

@@ -34,6 +34,11 @@ impl<'a> Session<'a> {
         };
         let audit = self.audit(table.path(), &survey)?;
         drop(lock);
+        if let Some(why) = &audit.unrehearsed {
+            streams.say(&format!(
+                "flag P is judged by QEMU's version, since nothing can be rehearsed: {why}"
+            ));
+        }
         let mend = verify::command(&audit.findings, &survey.table(), &self.words);
         let deep = self.look_deeper(&survey);
         let unknown = self.listed.iter().flat_map(|selection| &selection.unknown);
