@@ -104,6 +104,35 @@ impl Limits {
     }
 }
 
+/// What an emulator said before it failed, and the limits that it ran under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    said: String,
+    /// See there.
+    pub limits: Limits,
+}
+
+impl Complaint {
+    /// Of an emulator that `said` this on stderr.
+    #[must_use]
+    pub fn new(said: &str, limits: Limits) -> Self {
+        let said = said.to_owned();
+        Self { said, limits }
+    }
+
+    /// What is behind it, see [`recognise`].
+    #[must_use]
+    pub fn cause(&self) -> Option<Cause> {
+        recognise(&self.said)
+    }
+
+    /// The line that tells most, see [`telling`].
+    #[must_use]
+    pub fn telling(&self) -> Option<&str> {
+        telling(&self.said)
+    }
+}
+
 impl Cause {
     /// What is wrong, and what to do about it on a host with these limits; `None` where it is to install the handler
     /// again.

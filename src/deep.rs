@@ -7,9 +7,10 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use binfmt_magic::arch::{ARCHES, Arch};
@@ -20,15 +21,19 @@ use nix::sys::stat::Mode;
 
 use crate::complaint;
 use crate::emulator::{HEAD, read_until, segments};
-use crate::runner::{NotStarted, Other};
-use crate::wording::cause;
+use crate::runner::{NotStarted, Other, refusal};
+use crate::wording::{cause, errno_of};
 
 mod checks;
 
-use checks::{CHECKS, Check, UNTRIED};
+use checks::{CHECKS, Check, START, UNTRIED};
 
 /// How long all checks of a root file system may take, running at the same time.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// How long its shell may take for one line, the others running at the same time. What does not even do that is not
+/// waited for any longer.
+const START_LIMIT: Duration = Duration::from_secs(15);
 
 /// What the start of a dynamically linked shell shows: its loader maps libraries.
 const LOADING: &str = "dynamic loading";
@@ -47,45 +52,72 @@ pub enum Tried {
 /// What came of a root file system.
 #[derive(Debug)]
 pub struct Examined {
-    /// Its directory.
-    pub root: PathBuf,
     /// The architecture of its shell.
     pub arch: &'static Arch,
+    /// Whether its shell starts; without that nothing else is tried.
+    pub starts: bool,
     /// Each check by its name.
     pub checks: Vec<(&'static str, Tried)>,
+}
+
+impl Examined {
+    /// The names of the checks that have failed.
+    #[must_use]
+    pub fn failing(&self) -> Vec<&'static str> {
+        let failed = |(_, tried): &&(&str, Tried)| matches!(tried, Tried::Failed(_));
+        self.checks
+            .iter()
+            .filter(failed)
+            .map(|(name, _)| *name)
+            .collect()
+    }
 }
 
 /// Why a directory is no root file system to try.
 #[derive(Debug)]
 pub enum RootError {
-    /// Its `/bin/sh` cannot be opened.
-    NoShell(PathBuf, io::Error),
+    /// Its `/bin/sh` cannot be looked at; why.
+    NoShell(PathBuf, String),
     /// Its `/bin/sh` is no ELF program of a known architecture.
     Unknown(PathBuf),
-    /// Processes cannot be started.
+    /// The kernel cannot look up paths in another root directory.
+    TooOld(PathBuf),
+    /// Processes cannot be started apart.
     Refused(PathBuf, io::Error),
 }
 
 impl fmt::Display for RootError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoShell(root, error) => write!(
+            Self::NoShell(root, why) => write!(
                 f,
-                "{} is no root file system to try: its /bin/sh: {}; give --deep the directory of one",
-                root.display(),
-                cause(error)
+                "{} is no root file system to try: its /bin/sh: {why}; give --deep the directory of one",
+                root.display()
             ),
             Self::Unknown(root) => write!(
                 f,
                 "the /bin/sh of {} is no program of an architecture that QEMU runs; give --deep another directory",
                 root.display()
             ),
-            Self::Refused(root, error) => write!(
+            Self::TooOld(root) => write!(
                 f,
-                "cannot run the shell of {}: {}; run it as root",
-                root.display(),
-                cause(error)
+                "cannot look into {}: there is no openat2 here (ENOSYS); use Linux 5.6, and a container runtime that lets it through",
+                root.display()
             ),
+            Self::Refused(root, error) => {
+                let remedy = match errno_of(error) {
+                    Errno::EPERM => "run it as root",
+                    _ => {
+                        "it takes namespaces, see the limits user.max_mnt_namespaces and user.max_pid_namespaces"
+                    }
+                };
+                let root = root.display();
+                write!(
+                    f,
+                    "cannot run the shell of {root}: {}; {remedy}",
+                    cause(error)
+                )
+            }
         }
     }
 }
@@ -94,82 +126,88 @@ impl std::error::Error for RootError {}
 
 /// The architecture that the shell of `root` is for, and whether it is dynamically linked.
 fn shell_of(root: &Path) -> Result<(&'static Arch, bool), RootError> {
-    let refused = |error| RootError::NoShell(root.to_owned(), error);
-    let file = open_in(root, "bin/sh").map_err(refused)?;
-    let mut head = Vec::new();
-    let read = File::from(file).take(HEAD).read_to_end(&mut head);
-    read.map_err(refused)?;
+    let head = head_of(root, "bin/sh").map_err(|error| match errno_of(&error) {
+        Errno::ENOSYS => RootError::TooOld(root.to_owned()),
+        _ => RootError::NoShell(root.to_owned(), cause(&error)),
+    })?;
     let arch = ARCHES.iter().find(|arch| arch.matches(&head));
     let arch = arch.ok_or_else(|| RootError::Unknown(root.to_owned()))?;
     let segments = segments(&head).unwrap_or_default();
     Ok((arch, segments.iter().any(|s| s.p_type == PT_INTERP)))
 }
 
-/// Opens what `path` is to a program in `root`: symbolic links of it lead nowhere else.
-fn open_in(root: &Path, path: &str) -> io::Result<OwnedFd> {
-    let dir = open(root, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT);
-    Ok(openat2(dir, path, how)?)
+/// The first bytes of a regular file. Nothing else is opened, for that may block.
+fn head_of(root: &Path, path: &str) -> io::Result<Vec<u8>> {
+    let found = find_in(root, path)?;
+    if !found.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut head = Vec::new();
+    let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
+    file.take(HEAD).read_to_end(&mut head)?;
+    Ok(head)
 }
 
-/// Tries everything in `root`, at the same time. `credentials`: whether a handler honours the setuid bit, by
-/// architecture.
+/// Finds what `path` is to a program in `root`: symbolic links of it lead nowhere else. Needs no permission for the
+/// file itself, for neither does a program that may only be executed.
+fn find_in(root: &Path, path: &str) -> io::Result<File> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let dir = open(root, flags, Mode::empty())?;
+    let how = OpenHow::new()
+        .flags(flags)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    Ok(openat2(dir, path, how)?.into())
+}
+
+/// Tries everything in `root`, at the same time. `credentials`: whether the handler of an architecture honours the
+/// setuid bit.
 ///
 /// # Errors
 /// When it is no root file system, or no process can be started in it.
 pub fn examine(root: &Path, credentials: impl Fn(&Arch) -> bool) -> Result<Examined, RootError> {
     let (arch, is_dynamic) = shell_of(root)?;
-    let deadline = Instant::now() + LIMIT;
+    let credentials = credentials(arch);
+    let refused = |error| RootError::Refused(root.to_owned(), error);
+    let now = Instant::now();
+    let start = Running::start(root, &START, now + START_LIMIT).map_err(refused)?;
     let mut running = Vec::new();
     for check in CHECKS {
-        let reason = match check.name {
-            "setuid" if !credentials(arch) => {
-                Some("its handler does not honour the setuid bit".to_owned())
-            }
-            _ => lacks(root, check),
-        };
+        let no_credentials = check.credentials && !credentials;
+        let reason = no_credentials
+            .then(|| "its handler does not honour the setuid bit".to_owned())
+            .or_else(|| lacks(root, check));
         running.push(match reason {
             Some(reason) => Err(Tried::Not(reason)),
-            None => Ok(Running::start(root, check, deadline)
-                .map_err(|error| RootError::Refused(root.to_owned(), error))?),
+            None => Ok(Running::start(root, check, now + LIMIT).map_err(refused)?),
         });
     }
-    let mut checks = Vec::new();
+    let started = start.answer(&START).map_err(refused)?;
+    let starts = started == Tried::Passed;
+    let not = || Tried::Not("its shell does not start".to_owned());
+    let loading = match (starts, is_dynamic) {
+        (false, _) => not(),
+        (true, true) => Tried::Passed,
+        (true, false) => Tried::Not("its shell is static".to_owned()),
+    };
+    let mut checks = vec![(START.name, started), (LOADING, loading)];
     for (check, running) in CHECKS.iter().zip(running) {
         let tried = match running {
-            Ok(running) => running
-                .answer(check)
-                .map_err(|error| RootError::Refused(root.to_owned(), error))?,
+            _ if !starts => not(),
+            Ok(running) => running.answer(check).map_err(refused)?,
             Err(not) => not,
         };
         checks.push((check.name, tried));
     }
-    let starts = matches!(checks.first(), Some((_, Tried::Passed)));
-    if !starts {
-        let not = || Tried::Not("its shell does not start".to_owned());
-        checks
-            .iter_mut()
-            .skip(1)
-            .for_each(|(_, tried)| *tried = not());
-    }
-    let loading = match (starts, is_dynamic) {
-        (false, _) => Tried::Not("its shell does not start".to_owned()),
-        (true, true) => Tried::Passed,
-        (true, false) => Tried::Not("its shell is static".to_owned()),
-    };
-    checks.insert(1, (LOADING, loading));
     Ok(Examined {
-        root: root.to_owned(),
         arch,
+        starts,
         checks,
     })
 }
 
 /// What `root` does not have of what `check` needs.
 fn lacks(root: &Path, check: &Check) -> Option<String> {
-    let is_there = |path: &str| open_in(root, path).is_ok();
+    let is_there = |path: &str| find_in(root, path).is_ok();
     let folder = check.folders.iter().find(|folder| !is_there(folder));
     if let Some(folder) = folder {
         return Some(format!("there is no directory /{folder}"));
@@ -205,33 +243,54 @@ impl Running {
         let said_otherwise =
             stderr.map_or(Ok(String::new()), |pipe| read_until(pipe, self.deadline))?;
         if let Some(errno) = NotStarted::read(&said_otherwise) {
-            return not_started(errno);
+            return Err(errno.into());
         }
+        if let Some(errno) = refusal(&said_otherwise) {
+            return Ok(Tried::Failed(refused(errno)));
+        }
+        let end = self.end()?;
         let said = said.trim_end();
-        if said == check.expected {
-            return Ok(Tried::Passed);
+        match said.strip_prefix(UNTRIED) {
+            _ if end.is_some() => {}
+            Some(why) => return Ok(Tried::Not(why.to_owned())),
+            None if said == check.expected => return Ok(Tried::Passed),
+            None => {}
         }
-        if let Some(why) = said.strip_prefix(UNTRIED) {
-            return Ok(Tried::Not(why.to_owned()));
+        let mut what = Vec::new();
+        if said != check.expected {
+            what.push(format!("printed {said:?}, not {:?}", check.expected));
         }
-        let mut what = vec![format!("printed {said:?}, not {:?}", check.expected)];
-        if Instant::now() >= self.deadline {
-            what.push("did not end".to_owned());
-        }
+        what.extend(end);
         let line = complaint::telling(said_otherwise.trim_end());
         what.extend(line.map(|line| format!("said: {line}")));
         Ok(Tried::Failed(what.join("; ")))
     }
+
+    /// Waits for its end; what was wrong with it.
+    fn end(&mut self) -> io::Result<Option<String>> {
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok((!status.success()).then(|| format!("ended with {status}")));
+            }
+            if Instant::now() >= self.deadline {
+                return Ok(Some("did not end".to_owned()));
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
 }
 
-/// The shell's own `execve(2)` tells of its handler; anything else of what this process may do.
-fn not_started(errno: Errno) -> io::Result<Tried> {
+/// What the shell's own `execve(2)` tells of its handler, and of the file.
+fn refused(errno: Errno) -> String {
     match errno {
-        Errno::ENOEXEC => Ok(Tried::Failed("no handler runs it (ENOEXEC)".to_owned())),
-        Errno::ENOENT => Ok(Tried::Failed(
-            "its loader, or the interpreter of its handler, is not there (ENOENT)".to_owned(),
-        )),
-        errno => Err(errno.into()),
+        Errno::ENOEXEC => "no handler runs it (ENOEXEC)".to_owned(),
+        Errno::ENOENT => {
+            "its loader, or the interpreter of its handler, is not there (ENOENT)".to_owned()
+        }
+        Errno::ELOOP => {
+            "the interpreter of its handler is itself taken by a handler (ELOOP)".to_owned()
+        }
+        errno => format!("the kernel does not start it: {} ({errno:?})", errno.desc()),
     }
 }
 

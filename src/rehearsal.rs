@@ -35,23 +35,28 @@ pub enum Rehearsed {
     Fails(String),
 }
 
-/// Tries every rule at once; the answers are in their order. `None` where no user namespace, or no table in it, is to
-/// be had: then nobody knows.
-#[must_use]
-pub fn rehearse(candidates: &[(&'static Arch, Rule)]) -> Option<Vec<Rehearsed>> {
+/// Tries every rule at once; the answers are in their order.
+///
+/// # Errors
+/// Where no user namespace, or no table in it, is to be had: then nobody knows.
+pub fn rehearse(candidates: &[(&'static Arch, Rule)]) -> Result<Vec<Rehearsed>> {
     if candidates.is_empty() {
-        return Some(Vec::new());
+        return Ok(Vec::new());
     }
     let mut command = Command::new("/proc/self/exe");
     command.arg(VERB).stdin(Stdio::null());
     for (arch, rule) in candidates {
-        let line = OsString::from_vec(rule.encode().ok()?);
+        let line = OsString::from_vec(rule.encode()?);
         command.arg(arch.qemu).arg(line);
     }
-    let output = command.output().ok()?;
+    let output = command.output().context("cannot start /proc/self/exe")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let answers: Vec<Rehearsed> = text.split_terminator('\0').map(read).collect();
-    (answers.len() == candidates.len()).then_some(answers)
+    if answers.len() != candidates.len() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{}", said.lines().next_back().unwrap_or("no answer"));
+    }
+    Ok(answers)
 }
 
 const KEPT: &str = "kept";

@@ -32,6 +32,7 @@ mod root;
 mod serve;
 
 use answer::{Answer, Shown};
+pub(crate) use apart::refusal;
 pub(crate) use become_other::Other;
 pub use become_other::{NotStarted, become_other};
 pub(crate) use root::own_user_namespace;

@@ -4,20 +4,20 @@
 //! no probe has gone through.
 
 use std::ffi::OsStr;
-use std::fmt;
 use std::fs::File;
-use std::path::PathBuf;
 
 use anyhow::Result;
-use binfmt_magic::arch::{ARCHES, Arch, Class};
+use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::probe::{self, Reading};
-use nix::errno::Errno;
-use nix::sys::signal::Signal;
 
-use crate::complaint::{self, Cause, Limits};
+use crate::complaint::{Complaint, Limits};
 use crate::runner::{self, Form, Job, Outcome, Ran, Run, is_trial, mark};
 use crate::table::Table;
+
+mod failure;
+
+pub use failure::Failure;
 
 /// What one architecture's probe showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,28 +33,6 @@ pub enum Verdict {
     },
     /// Programs do not run.
     Fails(Failure),
-}
-
-/// Why programs of an architecture do not run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
-    /// The kernel knows no way to run them.
-    NoHandler,
-    /// There is a handler, but it is switched off: the whole table, or this entry alone.
-    SwitchedOff {
-        /// If it is the whole table: the file that switches it on.
-        table: Option<PathBuf>,
-    },
-    /// The handler's interpreter is looked up where the program runs, and is not there.
-    NotPinned,
-    /// `execve(2)` fails otherwise.
-    Refused(Errno),
-    /// A signal ended the emulator.
-    Killed(i32, String),
-    /// It ended with a status that no run of the probe gives.
-    WrongAnswer(i32, String),
-    /// It did not end.
-    TimedOut(String),
 }
 
 /// One architecture on this host.
@@ -78,6 +56,10 @@ pub struct Standing {
 pub struct Survey {
     /// The table, the newest entry first. Empty if there is none.
     pub entries: Vec<Entry>,
+    /// Entries that trials of a killed call have left.
+    pub trials: Vec<Entry>,
+    /// Whether the table is switched on.
+    pub enabled: bool,
     /// Every architecture, in the order of [`ARCHES`].
     pub standings: Vec<Standing>,
 }
@@ -101,6 +83,13 @@ impl Survey {
         Sight::of(table)?.survey(true)
     }
 
+    /// The whole table, what trials have left included.
+    #[must_use]
+    pub fn table(&self) -> Vec<Entry> {
+        let entries = self.entries.iter().chain(&self.trials);
+        entries.cloned().collect()
+    }
+
     /// The standing of `arch`.
     ///
     /// # Panics
@@ -116,18 +105,22 @@ impl Survey {
 struct Sight<'a> {
     table: Option<&'a Table>,
     entries: Vec<Entry>,
+    trials: Vec<Entry>,
     enabled: bool,
+    limits: Limits,
 }
 
 impl<'a> Sight<'a> {
     fn of(table: Option<&'a Table>) -> Result<Self> {
-        let mut entries = table.map(Table::entries).transpose()?.unwrap_or_default();
-        entries.retain(|entry| !is_trial(&entry.name));
+        let entries = table.map(Table::entries).transpose()?.unwrap_or_default();
+        let (trials, entries) = entries.into_iter().partition(|entry| is_trial(&entry.name));
         let enabled = table.map_or(Ok(true), Table::enabled)?;
         Ok(Self {
             table,
             entries,
+            trials,
             enabled,
+            limits: Limits::of_this_process(),
         })
     }
 
@@ -157,10 +150,13 @@ impl<'a> Sight<'a> {
             let setuid = setuid.map(|(_, privileged)| *privileged);
             self.standing(arch, run.map(|(_, run)| run), setuid)
         });
-        let standings = standings.collect();
+        let mut standings: Vec<Standing> = standings.collect();
+        find_spoilt(&mut standings, &self.entries)?;
         Ok(Survey {
             standings,
             entries: self.entries,
+            trials: self.trials,
+            enabled: self.enabled,
         })
     }
 
@@ -168,9 +164,9 @@ impl<'a> Sight<'a> {
         let handler = self.handler_of(arch);
         let pinned = handler.map(|entry| entry.flags.fix_binary);
         let no_handler = Verdict::Fails(Failure::NoHandler);
-        let verdict = run
-            .as_ref()
-            .map_or(no_handler, |run| Verdict::of(arch, pinned, run));
+        let verdict = run.as_ref().map_or(no_handler, |run| {
+            Verdict::of(arch, pinned, run, self.limits)
+        });
         let dormant = || self.entries.iter().find(|entry| takes(entry, arch));
         let (handler, verdict) = match (handler.or_else(dormant), verdict) {
             (Some(entry), Verdict::Fails(Failure::NoHandler)) => {
@@ -188,6 +184,33 @@ impl<'a> Sight<'a> {
             verdict,
         }
     }
+}
+
+/// Tells what the kernel would run by itself, were there not a handler that does not.
+fn find_spoilt(standings: &mut [Standing], entries: &[Entry]) -> Result<()> {
+    let is_suspect = |s: &Standing| {
+        let off = matches!(s.verdict, Verdict::Fails(Failure::SwitchedOff { .. }));
+        s.handler.is_some() && may_be_native(s.arch) && !s.works() && !off
+    };
+    if !standings.iter().any(is_suspect) {
+        return Ok(());
+    }
+    let mut runs = without_handlers(entries)?;
+    runs.retain(|(_, verdict)| matches!(verdict, Verdict::Works { .. }));
+    for standing in standings.iter_mut().filter(|s| is_suspect(s)) {
+        let (Some(handler), Verdict::Fails(failure)) = (&standing.handler, &standing.verdict)
+        else {
+            continue;
+        };
+        if runs.iter().any(|(arch, _)| arch.qemu == standing.arch.qemu) {
+            standing.verdict = Verdict::Fails(Failure::Spoilt {
+                entry: handler.name.clone(),
+                is_qemu: handler.is_qemu(),
+                failure: Box::new(failure.clone()),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Which architectures' setuid programs had their owner's privilege. Nothing can be said where not even the host's own
@@ -271,18 +294,19 @@ pub fn without_handlers(entries: &[Entry]) -> Result<Vec<(&'static Arch, Verdict
     let form = Form::Marked;
     let jobs: Vec<Job> = arches.map(|arch| Job { arch, form }).collect();
     let runs = runner::run(&jobs)?;
+    let limits = Limits::of_this_process();
     let verdicts = jobs
         .iter()
         .zip(&runs)
-        .map(|(job, run)| (job.arch, Verdict::of(job.arch, None, run)));
+        .map(|(job, run)| (job.arch, Verdict::of(job.arch, None, run, limits)));
     Ok(verdicts.collect())
 }
 
 impl Verdict {
-    /// What `run` of the probe of `arch` shows. `pinned`: whether its handler has flag F, if it has a handler.
+    /// What `run` of the probe of `arch` shows. `pinned`: whether its handler has flag F, if it has a handler;
+    /// `limits`: those that it ran under.
     #[must_use]
-    pub fn of(arch: &Arch, pinned: Option<bool>, run: &Run) -> Self {
-        let (complaint, micros) = (run.complaint.clone(), run.micros);
+    pub fn of(arch: &Arch, pinned: Option<bool>, run: &Run, limits: Limits) -> Self {
         let reading = match run.outcome {
             Outcome::Exited(status) => probe::read(arch, status),
             _ => Reading::Wrong,
@@ -295,116 +319,14 @@ impl Verdict {
             (Reading::Kept { level }, _) => (level, true),
             (Reading::Replaced { level }, _) => (level, false),
             (Reading::Wrong, outcome) => {
+                let complaint = Complaint::new(&run.complaint, limits);
                 return Self::Fails(Failure::of(outcome, pinned, complaint));
             }
         };
         Self::Works {
             level,
             argv0,
-            micros,
-        }
-    }
-}
-
-impl Failure {
-    fn of(outcome: Outcome, pinned: Option<bool>, complaint: String) -> Self {
-        match outcome {
-            Outcome::Exited(status) => Self::WrongAnswer(status, complaint),
-            Outcome::Killed(signal) => Self::Killed(signal, complaint),
-            Outcome::TimedOut | Outcome::Setuid(_) => Self::TimedOut(complaint),
-            Outcome::Refused(errno) => match (Errno::from_raw(errno), pinned) {
-                (Errno::ENOEXEC, None) => Self::NoHandler,
-                (Errno::ENOENT, Some(false)) => Self::NotPinned,
-                (errno, _) => Self::Refused(errno),
-            },
-        }
-    }
-
-    /// What to do about it.
-    #[must_use]
-    pub fn remedy(&self, arch: &Arch) -> String {
-        if let Some(remedy) = self.outer_remedy(arch) {
-            return remedy;
-        }
-        match self {
-            Self::SwitchedOff {
-                table: Some(status),
-            } => {
-                format!("switch it on: echo 1 > {}", status.display())
-            }
-            Self::NoHandler => format!("install it: binfmt --install {}", arch.oci),
-            _ => format!("install it again: binfmt --install {}", arch.oci),
-        }
-    }
-}
-
-impl Failure {
-    /// What to do where the emulator's complaint shows that installing again is of no use.
-    #[must_use]
-    pub fn outer_remedy(&self, arch: &Arch) -> Option<String> {
-        let limits = Limits::of_this_process();
-        let cause = match self {
-            // out of time, or of the processor time that a probe may use
-            Self::TimedOut(_) | Self::Killed(..)
-                if arch.class == Class::Elf32 && limits.deny_32_bit() =>
-            {
-                Some(Cause::AddressSpace)
-            }
-            Self::Killed(_, said) | Self::WrongAnswer(_, said) | Self::TimedOut(said) => {
-                complaint::recognise(said)
-            }
-            _ => None,
-        };
-        cause?.remedy(&limits)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let complaint = match self {
-            Self::NoHandler => return f.write_str("no handler"),
-            Self::SwitchedOff { table: Some(_) } => {
-                return f.write_str("binfmt_misc is switched off");
-            }
-            Self::SwitchedOff { table: None } => {
-                return f.write_str("its handler is switched off");
-            }
-            Self::NotPinned => {
-                return f
-                    .write_str("not pinned (no flag F): containers do not find its interpreter");
-            }
-            Self::Refused(Errno::ELOOP) => {
-                return f.write_str("its interpreter is itself taken by a handler (ELOOP)");
-            }
-            Self::Refused(Errno::ENOEXEC) => {
-                return f.write_str("its interpreter is no program that runs here (ENOEXEC)");
-            }
-            Self::Refused(errno) => {
-                return write!(
-                    f,
-                    "the kernel does not start it: {} ({errno:?})",
-                    errno.desc()
-                );
-            }
-            Self::Killed(signal, complaint) => {
-                match Signal::try_from(*signal) {
-                    Ok(name) => write!(f, "killed by {name}")?,
-                    Err(_) => write!(f, "killed by signal {signal}")?,
-                }
-                complaint
-            }
-            Self::WrongAnswer(status, complaint) => {
-                write!(f, "wrong answer (exit status {status})")?;
-                complaint
-            }
-            Self::TimedOut(complaint) => {
-                f.write_str("timed out")?;
-                complaint
-            }
-        };
-        match complaint::telling(complaint) {
-            Some(line) => write!(f, "; the emulator said: {line}"),
-            None => Ok(()),
+            micros: run.micros,
         }
     }
 }

@@ -11,6 +11,7 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::{Matcher, Rule};
 
+use crate::complaint::Limits;
 use crate::runner::{self, Form, Job, TRIAL, is_trial, mark};
 use crate::survey::Verdict;
 use crate::table::Table;
@@ -39,13 +40,14 @@ pub fn run(table: &Table, candidates: &[(&'static Arch, &Rule)]) -> Result<Vec<R
         .map(|trial| table.remove(&trial.name))
         .collect();
     removed.into_iter().collect::<Result<(), _>>()?;
+    let limits = Limits::of_this_process();
     let verdicts = registered
         .into_iter()
         .zip(runs?)
         .zip(&jobs)
         .map(|((registered, run), job)| {
             registered?;
-            Ok(Verdict::of(job.arch, Some(true), &run))
+            Ok(Verdict::of(job.arch, Some(true), &run, limits))
         });
     Ok(verdicts.collect())
 }

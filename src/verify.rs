@@ -16,6 +16,7 @@ use crate::emulator::{self, EmulatorError, Unfit};
 use crate::install::{Decision, Order, Outcome, Refusal, is_stand_in, plan};
 use crate::runner::is_trial;
 use crate::survey::{Standing, Survey, may_be_native, takes};
+use crate::wording::quoted;
 
 mod compare;
 mod drift;
@@ -23,7 +24,6 @@ mod mend;
 
 use compare::{Compared, compare, outer_remedy};
 pub use drift::Drift;
-pub(crate) use mend::quoted;
 pub use mend::{Mend, Words, command};
 
 /// One thing that is not as an install would make it.
@@ -57,19 +57,16 @@ pub struct Audit {
     pub in_order: Vec<InOrder>,
     /// What is not.
     pub findings: Vec<Finding>,
+    /// Why flag P was judged by QEMU's version: nothing could be rehearsed.
+    pub unrehearsed: Option<String>,
 }
 
 /// Audits `asked`, or whatever has to do with QEMU's entries, against what `order` would make; its selection does not
-/// count. `entries`: the whole table, what trials have left included.
+/// count.
 ///
 /// # Errors
 /// Those of an install that comes to nothing before it begins.
-pub fn verify(
-    survey: &Survey,
-    entries: &[Entry],
-    order: &Order,
-    asked: Option<&[&'static Arch]>,
-) -> Result<Audit> {
+pub fn verify(survey: &Survey, order: &Order, asked: Option<&[&'static Arch]>) -> Result<Audit> {
     let concerned = |arch: &&'static Arch| match asked {
         Some(asked) => asked.iter().any(|a| a.qemu == arch.qemu),
         None => concerns(survey, order, arch),
@@ -98,10 +95,12 @@ pub fn verify(
             Err(refusal) => audit.refuse(survey.of(arch), &refusal),
         }
     }
-    for compared in compare(survey, pending) {
+    let (compared, unrehearsed) = compare(survey, pending);
+    audit.unrehearsed = unrehearsed;
+    for compared in compared {
         audit.differ(survey.of(compared.arch), compared);
     }
-    for entry in entries {
+    for entry in survey.entries.iter().chain(&survey.trials) {
         audit.look_at(entry, survey, &arches);
     }
     audit.outgrow(survey);
@@ -297,7 +296,7 @@ impl Audit {
             }
         }
         for name in outgrown {
-            self.find(None, Some(&name), Drift::Broad, Mend::Uninstall);
+            self.find(None, Some(&name), Drift::Broad, Mend::UninstallLast);
         }
     }
 }

@@ -51,3 +51,31 @@ pub fn printable(text: &str) -> String {
     };
     text.chars().map(escape).collect()
 }
+
+/// `word` as a shell takes it for one word.
+#[must_use]
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./,:+%@=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_takes_it_for_one_word() {
+        for (word, expected) in [
+            ("qemu-arm,qemu-arm.next", "qemu-arm,qemu-arm.next"),
+            ("[q]emu-arm", "'[q]emu-arm'"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), expected);
+        }
+    }
+}

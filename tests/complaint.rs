@@ -4,6 +4,8 @@
 
 mod harness;
 
+use std::path::Path;
+
 use harness::{BINFMT, Host, Output, emulators, old_emulators};
 
 /// Runs the tool with so many kilobytes of address space.
@@ -78,4 +80,45 @@ fn the_emulator_of_another_architecture_is_to_be_installed_again() {
         .ends(1)
         .ends_saying(&["Invalid ELF image", "binfmt --install arm64"]);
     host.binfmt(&["--install", "arm64"]).ok();
+}
+
+#[test]
+fn a_complaint_counts_for_more_than_a_limit() {
+    let host = Host::new();
+    let folder = host.folder("crashing", &[]);
+    let crashes = "fputs(\"qemu: uncaught target signal 11\\n\", stderr); abort();";
+    host.compile(&folder.join("qemu-arm"), crashes);
+    host.register("qemu-arm", "arm", &folder.join("qemu-arm"), "POCF");
+    limited(&host, NO_32_BIT, "--status arm")
+        .ends(1)
+        .ends_saying(&["uncaught target signal 11", "newer QEMU"])
+        .never_says("ulimit");
+}
+
+/// An install refuses to take what the kernel runs by itself, so no remedy may name one.
+#[test]
+fn what_spoils_a_native_platform_is_to_be_removed() {
+    let host = Host::new();
+    let list = host.binfmt(&["--list", "--format", "json"]).ok().json();
+    let mut rows = list.as_array().expect("a list").iter();
+    let runs_it = rows.any(|row| row["qemu"] == "i386" && row["state"] == "native");
+    let fails = host.folder("fails", &[]).join("qemu-i386");
+    host.compile(&fails, "return 7;");
+    for (name, force) in [("qemu-i386", ""), ("mine", " --force")] {
+        let path = if force.is_empty() {
+            &fails
+        } else {
+            Path::new("/bin/false")
+        };
+        host.register(name, "i386", path, "F");
+        let output = host.binfmt(&["--status", "386"]).ends(1);
+        if !runs_it {
+            output.ends_saying(&["binfmt --install 386"]);
+            return;
+        }
+        let remedy = format!("--uninstall {name}{force}");
+        output.ends_saying(&["native, but", &remedy]);
+        host.sh(&format!("'{BINFMT}' {remedy}")).ok();
+        host.binfmt(&["--status", "386"]).ok();
+    }
 }

@@ -128,8 +128,99 @@ fn an_emulator_that_does_wrong_is_found() {
 }
 
 #[test]
+fn what_prints_the_right_thing_must_also_end_well() {
+    let host = Host::new();
+    let root = busybox_root(&host, "amd64");
+    host.sh(&format!("rm '{}/bin/sh'", root.display())).ok();
+    for (end, words) in [("abort();", "ended with"), ("pause();", "did not end")] {
+        let body = format!("puts(\"ok\"); fflush(stdout); {end}");
+        host.compile(&root.join("bin/sh"), &body);
+        let output = deep(&host, &root).ends(1);
+        assert_eq!(output.json()["in_order"], false, "{output}");
+        assert_eq!(checks(&output)[0].1, "failed", "{output}");
+        assert!(output.stdout.contains(words), "{output}");
+        output.ends_saying(&["do not start"]);
+    }
+}
+
+#[test]
+fn a_shell_that_the_kernel_refuses_has_failed() {
+    let host = Host::new();
+    let root = busybox_root(&host, "arm64");
+    let looping = host.folder("looping", &[]).join("qemu-aarch64");
+    host.copy(&program("arm64"), &looping);
+    host.register("qemu-aarch64", "aarch64", &looping, "");
+    host.sh(&format!("chmod -x '{}/bin/busybox'", root.display()))
+        .ok();
+    let failed = |words: &str| {
+        let output = deep(&host, &root).ends(1);
+        assert_eq!(checks(&output)[0].1, "failed", "{output}");
+        assert!(output.stdout.contains(words), "{output}");
+        output.never_says("run it as root");
+    };
+    failed("EACCES");
+    host.sh(&format!("chmod +x '{}/bin/busybox'", root.display()))
+        .ok();
+    failed("ENOENT");
+    host.binfmt(&["--uninstall", "arm64"]).ok();
+    host.register("qemu-aarch64", "aarch64", &looping, "F");
+    failed("ELOOP");
+}
+
+#[test]
+fn programs_that_may_only_be_executed_are_there() {
+    let host = Host::new();
+    let root = busybox_root(&host, "amd64");
+    let script = format!(
+        "cd '{}/bin'; cp busybox copied; rm chmod; ln -s copied chmod; chmod 111 copied",
+        root.display()
+    );
+    host.sh(&script).ok();
+    let checks = checks(&deep(&host, &root).ok());
+    assert!(
+        checks.contains(&("scripts".into(), "passed".into())),
+        "{checks:?}"
+    );
+}
+
+/// The directory that is / there is no mount point, so nothing can be made private by that name.
+#[test]
+fn a_root_file_system_is_tried_from_within_a_chroot() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    let root = busybox_root(&host, "arm64");
+    let jail = host.scratch().join("jail");
+    let binary = Path::new(harness::BINFMT).parent().expect("a folder");
+    let script = format!(
+        "mkdir '{0}'; for dir in /usr /bin /lib /lib64 /proc /dev '{1}' '{2}'; do
+           [ -d \"$dir\" ] || continue
+           mkdir -p \"{0}$dir\"; mount --rbind \"$dir\" \"{0}$dir\"
+         done
+         chroot '{0}' '{3}' --verify arm64 --deep '{2}'",
+        jail.display(),
+        binary.display(),
+        root.display(),
+        harness::BINFMT
+    );
+    let call = host.program("sh").args(["-e", "-c", &script]);
+    let output = call.env("QEMU_BINARY_PATH", "/nowhere").run();
+    assert!(output.stdout.contains("passed"), "{output}");
+    // the audit finds no emulators there
+    output
+        .ends(1)
+        .says("qemu-aarch64")
+        .never_says("cannot run the shell");
+}
+
+#[test]
 fn what_is_no_root_file_system_is_told() {
     let host = Host::new();
+    let pipe = host.scratch().join("pipe");
+    host.sh(&format!(
+        "mkdir -p '{0}/bin'; mkfifo '{0}/bin/sh'",
+        pipe.display()
+    ))
+    .ok();
     let text = host.scratch().join("text");
     host.sh(&format!(
         "mkdir -p '{0}/bin'; echo '#!/bin/sh' >'{0}/bin/sh'",
@@ -140,8 +231,14 @@ fn what_is_no_root_file_system_is_told() {
         (Path::new("/nowhere"), "is no root file system to try"),
         (host.scratch(), "is no root file system to try"),
         (&text, "no program of an architecture"),
+        (&pipe, "no regular file"),
     ] {
-        deep(&host, root).ends(1).ends_saying(&[words, "--deep"]);
+        let output = deep(&host, root).ends(1);
+        let json = output.json();
+        assert_eq!(json["in_order"], false, "{output}");
+        let error = json["deep"][0]["error"].as_str();
+        assert!(error.is_some_and(|error| error.contains(words)), "{output}");
+        output.ends_saying(&[words, "--deep"]);
     }
     host.binfmt(&["--deep", "/"]).ends(2);
 }
@@ -194,11 +291,11 @@ fn debians_userlands_pass_threads_and_dynamic_loading() {
         }
         let root = host.scratch().join(debian);
         let unpack = format!(
-            "mkdir '{0}'; tar xf '{1}' -C '{0}' --exclude './dev/*' ./bin ./lib* ./usr/bin ./usr/lib ./dev ./proc ./tmp",
+            "mkdir '{0}'; tar xf '{1}' -C '{0}' --no-same-owner --wildcards --exclude './dev/*' ./bin './lib*' ./usr/bin ./usr/lib ./dev ./proc ./tmp",
             root.display(),
             archive.display()
         );
-        host.sh(&unpack);
+        host.sh(&unpack).ok();
         let output = deep(&host, &root).ok();
         for (check, state) in checks(&output) {
             let expected = if check == "setuid" {

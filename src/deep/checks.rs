@@ -10,6 +10,8 @@ pub(super) struct Check {
     pub(super) programs: &'static [&'static str],
     /// The directories that it needs.
     pub(super) folders: &'static [&'static str],
+    /// Whether it needs a handler that honours the setuid bit.
+    pub(super) credentials: bool,
     pub(super) script: &'static str,
     /// What it prints if all is well.
     pub(super) expected: &'static str,
@@ -20,13 +22,16 @@ const fn check(name: &'static str, script: &'static str, expected: &'static str)
         name,
         programs: &[],
         folders: &[],
+        credentials: false,
         script,
         expected,
     }
 }
 
+/// What all others rest on.
+pub(super) const START: Check = check("start", "echo ok", "ok");
+
 pub(super) const CHECKS: &[Check] = &[
-    check("start", "echo ok", "ok"),
     check("fork and exec", "/bin/sh -c 'exit 7'; echo $?", "7"),
     check(
         "pipes",
@@ -80,6 +85,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         programs: &["id", "cp", "chmod", "chown"],
         folders: &["dev", "tmp"],
+        credentials: true,
         ..check(
             "setuid",
             "cp \"$(command -v id)\" /tmp/id; chown 65534 /tmp/id 2>/dev/null || { echo 'untried: there is no other user here'; exit; }

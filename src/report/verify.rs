@@ -1,16 +1,18 @@
 //! The public JSON of `--verify`.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::name;
-use crate::deep::{Examined, Tried};
+use crate::deep::{Examined, RootError, Tried};
 use crate::verify::{Audit, Finding, InOrder, Mend};
-use crate::wording::shown;
 
 /// What `binfmt --verify --format json` prints.
 #[derive(Debug, Serialize)]
 pub struct Verification {
-    /// Whether there is nothing to mend.
+    /// Whether nothing was found, nothing unknown was asked for, and every `--deep` was tried and has not failed.
     pub in_order: bool,
     /// What differs from what an install would make now.
     pub findings: Vec<FindingReport>,
@@ -18,6 +20,8 @@ pub struct Verification {
     pub checked: Vec<Checked>,
     /// The one command that mends what a command can mend.
     pub mend: Option<String>,
+    /// What was asked for and is no platform, in words.
+    pub unknown: Vec<String>,
     /// What came of the root file systems of `--deep`.
     pub deep: Vec<DeepReport>,
 }
@@ -27,8 +31,10 @@ pub struct Verification {
 pub struct DeepReport {
     /// Its directory.
     pub root: String,
-    /// The platform that its shell is for.
-    pub platform: String,
+    /// The platform that its shell is for; `null` where it was not tried.
+    pub platform: Option<String>,
+    /// Why it was not tried.
+    pub error: Option<String>,
     /// Each thing that was to be tried.
     pub checks: Vec<CheckReport>,
 }
@@ -71,34 +77,38 @@ pub struct Checked {
 }
 
 impl Verification {
-    /// What `audit` came to; `mend` is the command.
+    /// What `audit` came to; `mend` is the command, `unknown` what was asked for and is no platform.
     #[must_use]
-    pub fn new(audit: &Audit, mend: Option<String>, deep: &[Examined]) -> Self {
+    pub fn new(
+        audit: &Audit,
+        mend: Option<String>,
+        unknown: Vec<String>,
+        deep: &[(&Path, Result<Examined, RootError>)],
+    ) -> Self {
+        let passes = |(_, tried): &(_, Result<Examined, _>)| {
+            tried
+                .as_ref()
+                .is_ok_and(|examined| examined.failing().is_empty())
+        };
         Self {
-            in_order: audit.findings.is_empty(),
+            in_order: audit.findings.is_empty() && unknown.is_empty() && deep.iter().all(passes),
             findings: audit.findings.iter().map(FindingReport::from).collect(),
             checked: audit.in_order.iter().map(Checked::from).collect(),
             mend,
+            unknown,
             deep: deep.iter().map(DeepReport::from).collect(),
         }
     }
 }
 
-impl DeepReport {
-    /// Those that have failed.
-    pub fn failing(&self) -> impl Iterator<Item = &CheckReport> {
-        self.checks.iter().filter(|check| check.state == FAILED)
-    }
-}
-
-const FAILED: &str = "failed";
-
-impl From<&Examined> for DeepReport {
-    fn from(examined: &Examined) -> Self {
-        let checks = examined.checks.iter().map(|(check, tried)| {
+impl From<&(&Path, Result<Examined, RootError>)> for DeepReport {
+    fn from((root, tried): &(&Path, Result<Examined, RootError>)) -> Self {
+        let examined = tried.as_ref().ok();
+        let checks = examined.iter().flat_map(|examined| &examined.checks);
+        let checks = checks.map(|(check, tried)| {
             let (state, reason) = match tried {
                 Tried::Passed => ("passed", None),
-                Tried::Failed(what) => (FAILED, Some(what.clone())),
+                Tried::Failed(what) => ("failed", Some(what.clone())),
                 Tried::Not(why) => ("not_tried", Some(why.clone())),
             };
             CheckReport {
@@ -108,8 +118,9 @@ impl From<&Examined> for DeepReport {
             }
         });
         Self {
-            root: examined.root.to_string_lossy().into_owned(),
-            platform: name(examined.arch),
+            root: root.to_string_lossy().into_owned(),
+            platform: examined.map(|examined| name(examined.arch)),
+            error: tried.as_ref().err().map(ToString::to_string),
             checks: checks.collect(),
         }
     }
@@ -119,7 +130,7 @@ impl From<&Finding> for FindingReport {
     fn from(finding: &Finding) -> Self {
         Self {
             platform: finding.arch.map(name),
-            entry: finding.entry.as_deref().map(shown),
+            entry: finding.entry.as_deref().map(raw),
             kind: finding.drift.kind(),
             text: finding.drift.to_string(),
             advice: match &finding.mend {
@@ -134,8 +145,13 @@ impl From<&InOrder> for Checked {
     fn from(in_order: &InOrder) -> Self {
         Self {
             platform: name(in_order.arch),
-            entry: in_order.entry.as_deref().map(shown),
+            entry: in_order.entry.as_deref().map(raw),
             left_to_other: in_order.left_to,
         }
     }
+}
+
+/// An entry's name; what of it is no text for a terminal, JSON escapes by itself.
+fn raw(name: &OsStr) -> String {
+    name.to_string_lossy().into_owned()
 }

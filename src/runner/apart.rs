@@ -7,20 +7,23 @@
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::stdin;
+use std::io::{Write, stderr, stdin};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::chroot;
+use nix::sys::stat::{Mode, stat};
+use nix::unistd::{chdir, chroot, fchdir};
 
 use super::become_other::{NotStarted, Other};
 use super::{BECOME, own_user_namespace};
+use crate::wording::errno_of;
 
 /// The directory of search that shells are started with.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -29,12 +32,10 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// shell's status.
 pub(super) fn enter(root: &Path, script: &OsStr) -> Result<Infallible, NotStarted> {
     if unshare(CloneFlags::CLONE_NEWNS).is_err() {
-        own_user_namespace().map_err(|_| Errno::EPERM)?;
+        own_user_namespace().map_err(|error| error.downcast().unwrap_or(Errno::EPERM))?;
     }
     unshare(CloneFlags::CLONE_NEWPID)?;
-    let nothing = None::<&str>;
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(nothing, "/", nothing, private, nothing)?;
+    make_private()?;
     let mut init = Command::new("/proc/self/exe");
     // its parent is in another PID namespace, which shows as 0
     init.args([BECOME, "0", Other::INIT]).arg(root).arg(script);
@@ -42,6 +43,34 @@ pub(super) fn enter(root: &Path, script: &OsStr) -> Result<Infallible, NotStarte
     // open for as long as this process lives
     let _lifeline = init.stdin.take();
     end_as(init.wait()?)
+}
+
+/// Keeps what is mounted in this mount namespace from all others.
+fn make_private() -> Result<(), Errno> {
+    let nothing = None::<&str>;
+    let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    let private = || mount(nothing, "/", nothing, flags, nothing);
+    match private() {
+        Err(Errno::EINVAL) => {}
+        result => return result,
+    }
+    // in a chroot / need not be where anything is mounted: outside of it there is such a directory (chroot(2), NOTES)
+    let directory = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let inside = open("/", directory, Mode::empty())?;
+    let identity = |path: &str| stat(path).map(|stat| (stat.st_dev, stat.st_ino));
+    chroot("/proc")?;
+    fchdir(&inside)?;
+    loop {
+        let here = identity(".")?;
+        chdir("..")?;
+        if identity(".")? == here {
+            break;
+        }
+    }
+    chroot(".")?;
+    private()?;
+    fchdir(&inside)?;
+    chroot(".")
 }
 
 /// Whether the process that took the namespaces has ended. Only now does its end also end this one; it may have come
@@ -80,7 +109,23 @@ pub(super) fn run_shell(root: &Path, script: &OsStr) -> Result<Infallible, NotSt
     std::env::set_current_dir("/")?;
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(script).stdin(no_input).env_clear();
-    end_as(shell.env("PATH", PATH).env("LC_ALL", "C").status()?)
+    match shell.env("PATH", PATH).env("LC_ALL", "C").status() {
+        Ok(status) => end_as(status),
+        Err(error) => {
+            let errno = errno_of(&error) as i32;
+            write!(stderr(), "{REFUSED}{errno}")?;
+            end_as(ExitStatus::from_raw(0))
+        }
+    }
+}
+
+/// What no program says. The shell's own failure to start is told apart from this process's.
+const REFUSED: &str = "\0exec ";
+
+/// Why the kernel did not start the shell, if that is what is said on stderr.
+pub(crate) fn refusal(stderr: &str) -> Option<Errno> {
+    let errno = stderr.strip_prefix(REFUSED)?;
+    errno.parse().ok().map(Errno::from_raw)
 }
 
 #[expect(clippy::exit, reason = "the status of this process is that of another")]

@@ -1,7 +1,7 @@
 //! The part of a session that audits: look, compare, tell.
 
-use std::ffi::OsStr;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use binfmt_magic::arch::{ARCHES, Arch};
@@ -11,46 +11,55 @@ use binfmt_magic::platform::Selection;
 use super::{Session, describe_unknown};
 use crate::anchor;
 use crate::cli::{Anchor, Cli, Environment, Format, YesNo};
-use crate::deep::{self, Examined};
+use crate::deep::{self, Examined, RootError};
 use crate::install::Order;
 use crate::mount::{self, Keeper};
 use crate::report::{Verification, write_json};
 use crate::streams::Streams;
 use crate::survey::Survey;
-use crate::table::Table;
 use crate::text;
 use crate::verify::{self, Audit, Drift, Finding, Mend, Words};
+use crate::wording::quoted;
 
-impl Session<'_> {
+impl<'a> Session<'a> {
     pub(super) fn verify(&mut self, streams: &mut Streams) -> Result<()> {
         let table = mount::for_looking(&self.at)?.context(
             "no binfmt_misc is in sight here; verify where it is mounted, or name its mount point with --mount",
         )?;
         let lock = table.lock()?;
-        let entries = table.entries()?;
-        let audit = self.audit(&table)?;
+        let survey = if self.cli.deep.is_empty() {
+            Survey::take(Some(&table))?
+        } else {
+            Survey::take_closely(Some(&table))?
+        };
+        let audit = self.audit(table.path(), &survey)?;
         drop(lock);
-        let mend = verify::command(&audit.findings, &entries, &self.words);
-        let deep = self.look_deeper(&entries);
-        let verification = Verification::new(&audit, mend, &deep);
-        self.judge_deep(&verification);
+        if let Some(why) = &audit.unrehearsed {
+            streams.say(&format!(
+                "flag P is judged by QEMU's version, since nothing can be rehearsed: {why}"
+            ));
+        }
+        let mend = verify::command(&audit.findings, &survey.table(), &self.words);
+        let deep = self.look_deeper(&survey);
+        let unknown = self.listed.iter().flat_map(|selection| &selection.unknown);
+        let unknown = unknown.map(describe_unknown).collect();
+        let verification = Verification::new(&audit, mend, unknown, &deep);
+        self.judge_deep(&deep);
         self.judge_audit(&verification);
         let shown = self.show_audit(&verification, streams);
         streams.finish(shown)
     }
 
-    fn audit(&self, table: &Table) -> Result<Audit> {
+    fn audit(&self, table: &Path, survey: &Survey) -> Result<Audit> {
         let mut audit = Audit::default();
-        let path = table.path();
-        if !table.enabled()? {
-            let status = path.join("status");
-            let line = format!("echo 1 > {}", verify::quoted(&status.to_string_lossy()));
+        if !survey.enabled {
+            let status = table.join("status");
+            let line = format!("echo 1 > {}", quoted(&status.to_string_lossy()));
             audit
                 .findings
                 .push(about_table(Drift::TableOff, Mend::Shell(line)));
             return Ok(audit);
         }
-        let survey = Survey::take(Some(table))?;
         let known = ARCHES
             .iter()
             .filter(|arch| survey.of(arch).is_known() || self.has_emulator(arch));
@@ -58,8 +67,8 @@ impl Session<'_> {
             .listed
             .as_ref()
             .map(|selection| selection.arches(known));
-        audit = verify::verify(&survey, &table.entries()?, &self.order(), asked.as_deref())?;
-        if let Some(arch) = self.may_end(&survey) {
+        audit = verify::verify(survey, &self.order(), asked.as_deref())?;
+        if let Some(arch) = self.may_end(survey) {
             let mend = Mend::Install { arch, force: false };
             audit.findings.push(about_table(Drift::MayEnd, mend));
         }
@@ -67,40 +76,35 @@ impl Session<'_> {
     }
 
     /// Runs programs of the root file systems that were given.
-    fn look_deeper(&mut self, entries: &[Entry]) -> Vec<Examined> {
-        let mut all = Vec::new();
-        for root in &self.cli.deep {
-            let credentials = |arch: &Arch| {
-                let header = arch.header();
-                let mut handlers = entries
-                    .iter()
-                    .filter(|e| e.takes(&header, OsStr::new("sh")));
-                handlers
-                    .next()
-                    .is_none_or(|handler| handler.flags.credentials)
-            };
-            match deep::examine(root, credentials) {
-                Ok(examined) => all.push(examined),
-                Err(error) => self.missing.push(error.to_string()),
-            }
-        }
-        all
+    fn look_deeper(&self, survey: &Survey) -> Vec<(&'a Path, Result<Examined, RootError>)> {
+        // what is not to be seen beforehand, the check tells
+        let credentials = |arch: &Arch| survey.of(arch).setuid.unwrap_or(true);
+        let roots = self.cli.deep.iter().map(PathBuf::as_path);
+        roots
+            .map(|root| (root, deep::examine(root, credentials)))
+            .collect()
     }
 
-    fn judge_deep(&mut self, verification: &Verification) {
-        for deep in &verification.deep {
-            let failing: Vec<&str> = deep.failing().map(|check| check.check).collect();
-            let (platform, root) = (&deep.platform, &deep.root);
-            let arch = platform.trim_start_matches("linux/");
-            match failing[..] {
-                [] => {}
-                ["start"] => self.missing.push(format!(
-                    "programs of {platform} in {root} do not start; see what is wrong: binfmt --status {arch}"
-                )),
-                _ => self.missing.push(format!(
-                    "programs of {platform} in {root} fail at {}; use a newer QEMU, or another build of it",
+    fn judge_deep(&mut self, deep: &[(&Path, Result<Examined, RootError>)]) {
+        for (root, tried) in deep {
+            let examined = match tried {
+                Ok(examined) => examined,
+                Err(error) => {
+                    self.missing.push(error.to_string());
+                    continue;
+                }
+            };
+            let (oci, root) = (examined.arch.oci, root.display());
+            let failing = examined.failing();
+            if !examined.starts {
+                self.missing.push(format!(
+                    "programs of linux/{oci} in {root} do not start; see what is wrong: binfmt --status {oci}"
+                ));
+            } else if !failing.is_empty() {
+                self.missing.push(format!(
+                    "programs of linux/{oci} in {root} fail at {}; use a newer QEMU, or another build of it",
                     failing.join(", ")
-                )),
+                ));
             }
         }
     }
@@ -133,9 +137,7 @@ impl Session<'_> {
 
     /// Drift counts as not in place, and so does what was asked for and is unknown.
     fn judge_audit(&mut self, verification: &Verification) {
-        for unknown in self.listed.iter().flat_map(|selection| &selection.unknown) {
-            self.missing.push(describe_unknown(unknown));
-        }
+        self.missing.extend(verification.unknown.iter().cloned());
         let findings = &verification.findings;
         let by_hand: Vec<&String> = findings.iter().filter_map(|f| f.advice.as_ref()).collect();
         let count = match findings.len() {

@@ -21,6 +21,9 @@ pub fn write_verification(
     write_columns(out, &rows, colour)?;
     for deep in &verification.deep {
         writeln!(out, "\nprograms of {}:", printable(&deep.root))?;
+        if let Some(error) = &deep.error {
+            writeln!(out, "not tried: {}", printable(error))?;
+        }
         let rows: Vec<_> = checks(deep).collect();
         write_columns(out, &rows, colour)?;
     }
@@ -31,7 +34,12 @@ fn checks(deep: &DeepReport) -> impl Iterator<Item = Vec<String>> + '_ {
     deep.checks.iter().map(|check| {
         let state = check.state.replace('_', " ");
         let reason = check.reason.as_deref().unwrap_or("-");
-        row([&deep.platform, &state, check.check, reason])
+        row([
+            deep.platform.as_deref().unwrap_or("-"),
+            &state,
+            check.check,
+            reason,
+        ])
     })
 }
 
@@ -41,8 +49,8 @@ fn checked(checked: &Checked) -> Vec<String> {
         (Some(_), true) => "not QEMU's, and left to it",
         (Some(_), false) => "-",
     };
-    let entry = checked.entry.as_deref().unwrap_or("-");
-    row([&checked.platform, "in order", entry, note])
+    let entry = printable(checked.entry.as_deref().unwrap_or("-"));
+    row([&checked.platform, "in order", &entry, note])
 }
 
 fn finding(finding: &FindingReport) -> Vec<String> {
@@ -50,7 +58,7 @@ fn finding(finding: &FindingReport) -> Vec<String> {
     row([
         &or_dash(&finding.platform),
         "drift",
-        &or_dash(&finding.entry),
+        &printable(&or_dash(&finding.entry)),
         &finding.text,
     ])
 }

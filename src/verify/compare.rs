@@ -23,8 +23,11 @@ pub(super) struct Compared {
     pub(super) obstacle: Option<Drift>,
 }
 
-/// Compares all of them, asking and rehearsing at the same time.
-pub(super) fn compare(survey: &Survey, mut pending: Vec<Pending>) -> Vec<Compared> {
+/// Compares all of them, asking and rehearsing at the same time. Also why nothing could be rehearsed, if so.
+pub(super) fn compare(
+    survey: &Survey,
+    mut pending: Vec<Pending>,
+) -> (Vec<Compared>, Option<String>) {
     let asked: Vec<_> = pending.iter().map(ask).collect();
     let answers: Vec<_> = asked
         .into_iter()
@@ -34,7 +37,7 @@ pub(super) fn compare(survey: &Survey, mut pending: Vec<Pending>) -> Vec<Compare
         })
         .collect();
     let new = answers.iter().map(|(_, new)| new.as_ref().ok());
-    let unready = rehearsed(&mut pending, &new.collect::<Vec<_>>());
+    let (unready, unrehearsed) = rehearsed(&mut pending, &new.collect::<Vec<_>>());
     let all = pending.into_iter().zip(answers).zip(unready);
     let compared = all.map(|((pending, (former, new)), unready)| {
         let standing = survey.of(pending.arch);
@@ -51,7 +54,7 @@ pub(super) fn compare(survey: &Survey, mut pending: Vec<Pending>) -> Vec<Compare
             obstacle: unfit.or(unready),
         }
     });
-    compared.collect()
+    (compared.collect(), unrehearsed)
 }
 
 /// What to do where programs do not run for a reason of the host's.
@@ -62,13 +65,20 @@ pub(super) fn outer_remedy(standing: &Standing) -> Option<String> {
     }
 }
 
-/// Rehearses what has an emulator (`new`: its version), decides flag P by what is seen, and returns what does not run.
-fn rehearsed(pending: &mut [Pending], new: &[Option<&Version>]) -> Vec<Option<Drift>> {
+/// Rehearses what has an emulator (`new`: its version), decides flag P by what is seen, and returns what does not run;
+/// or why nothing was seen.
+fn rehearsed(
+    pending: &mut [Pending],
+    new: &[Option<&Version>],
+) -> (Vec<Option<Drift>>, Option<String>) {
     let fit = pending.iter().zip(new).filter(|(_, new)| new.is_some());
     let candidates: Vec<_> = fit
         .map(|(pending, _)| (pending.arch, pending.rule.clone()))
         .collect();
-    let mut answers = rehearse(&candidates).map(Vec::into_iter);
+    let (mut answers, unrehearsed) = match rehearse(&candidates) {
+        Ok(answers) => (Some(answers.into_iter()), None),
+        Err(error) => (None, Some(format!("{error:#}"))),
+    };
     let all = pending.iter_mut().zip(new).map(|(pending, new)| {
         let argv0 = &mut pending.rule.flags.preserve_argv0;
         let version = (*new)?;
@@ -82,7 +92,7 @@ fn rehearsed(pending: &mut [Pending], new: &[Option<&Version>]) -> Vec<Option<Dr
         }
         None
     });
-    all.collect()
+    (all.collect(), unrehearsed)
 }
 
 /// Where nothing can be rehearsed: since 6.0 QEMU looks at `AT_FLAGS_PRESERVE_ARGV0` (`main` in `linux-user/main.c`).

@@ -8,6 +8,7 @@ use binfmt_magic::entry::Entry;
 
 use super::Finding;
 use crate::uninstall;
+use crate::wording::quoted;
 
 /// What mends one finding.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub enum Mend {
     },
     /// To remove the entry.
     Uninstall,
+    /// To remove the entry, but not before everything is installed: until then programs run through it.
+    UninstallLast,
     /// A line of shell, before anything else.
     Shell(String),
     /// No command that can be named; what to do.
@@ -42,7 +45,8 @@ pub struct Words {
 #[must_use]
 pub fn command(findings: &[Finding], entries: &[Entry], words: &Words) -> Option<String> {
     let mut steps: Vec<String> = Vec::new();
-    let (mut removed, mut installed) = (Vec::<&OsStr>::new(), Vec::<&str>::new());
+    let (mut removed, mut removed_last) = (Vec::<&OsStr>::new(), Vec::<&OsStr>::new());
+    let mut installed = Vec::<&str>::new();
     let mut by_force = false;
     for finding in findings {
         match (&finding.mend, &finding.entry) {
@@ -57,15 +61,21 @@ pub fn command(findings: &[Finding], entries: &[Entry], words: &Words) -> Option
                 by_force |= !is_qemu(entries, entry);
                 removed.push(entry);
             }
+            (Mend::UninstallLast, Some(entry)) => removed_last.push(entry),
             _ => {}
         }
     }
+    let items = |names: &[&OsStr]| -> Vec<String> {
+        let items = names.iter();
+        items
+            .map(|name| uninstall::item_for(entries, name))
+            .collect()
+    };
     if !removed.is_empty() || !installed.is_empty() {
-        let removed = removed
-            .iter()
-            .map(|name| uninstall::item_for(entries, name));
-        let removed: Vec<String> = removed.collect();
-        steps.push(binfmt(&removed, &installed, by_force, words));
+        steps.push(binfmt(&items(&removed), &installed, by_force, words));
+    }
+    if !removed_last.is_empty() {
+        steps.push(binfmt(&items(&removed_last), &[], false, words));
     }
     (!steps.is_empty()).then(|| steps.join(" && "))
 }
@@ -95,31 +105,4 @@ fn binfmt(removed: &[String], installed: &[&str], force: bool, words: &Words) ->
         line.push(format!("--mount {}", quoted(&dir.to_string_lossy())));
     }
     line.join(" ")
-}
-
-/// As a shell takes it for one word.
-pub(crate) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./,:+%@=".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shell_takes_it_for_one_word() {
-        for (word, expected) in [
-            ("qemu-arm,qemu-arm.next", "qemu-arm,qemu-arm.next"),
-            ("[q]emu-arm", "'[q]emu-arm'"),
-            ("a b", "'a b'"),
-            ("it's", r"'it'\''s'"),
-            ("", "''"),
-        ] {
-            assert_eq!(quoted(word), expected);
-        }
-    }
 }
