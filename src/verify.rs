@@ -120,6 +120,9 @@ fn is_idle(entry: &Entry) -> bool {
     !ARCHES.iter().any(|arch| takes(entry, arch))
 }
 
+/// What to do where a probe cannot be held.
+const UNSEEN: &str = "verify as root, outside of strace and of filters that forbid ptrace(2)";
+
 impl Audit {
     fn find(
         &mut self,
@@ -152,6 +155,14 @@ impl Audit {
                 );
             }
             Outcome::LeftTo { entry } => (Some(entry), true),
+            Outcome::AlreadyInstalled {
+                entry,
+                unseen: Some(why),
+                ..
+            } => {
+                let mend = Mend::Advice(UNSEEN.to_owned());
+                return self.find(Some(arch), Some(&entry), Drift::Unseen(why), mend);
+            }
             Outcome::AlreadyInstalled { entry, .. } => match emulator::open(&rule.interpreter) {
                 Ok(_) => (Some(entry), false),
                 Err(error) => {

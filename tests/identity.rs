@@ -213,6 +213,9 @@ fn without_ptrace_it_says_so_and_the_rest_works() {
         text.contains("cannot be seen: ptrace(2) is refused"),
         "{text}"
     );
+    let verify = call(&["--verify", "arm64", "--keep"]).ends(1);
+    assert!(verify.stdout.contains("cannot be seen"), "{verify}");
+    verify.ends_saying(&["ptrace"]);
     call(&["--install", "riscv64"])
         .ok()
         .says("riscv64 OK (qemu-riscv64");

@@ -117,8 +117,8 @@ impl<'a> Session<'a> {
             prefix: self.prefix.clone(),
             flags: self.flags,
             reset: false,
-            force: false,
-            keep: false,
+            force: self.cli.force,
+            keep: self.cli.keep,
         }
     }
 
@@ -198,6 +198,12 @@ pub(super) fn words(cli: &Cli, environment: &Environment) -> Words {
     }
     if cli.credentials == YesNo::No {
         words.options.push("--credentials no".to_owned());
+    }
+    if cli.force {
+        words.options.push("--force".to_owned());
+    }
+    if cli.keep {
+        words.options.push("--keep".to_owned());
     }
     words
 }

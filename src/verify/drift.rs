@@ -37,6 +37,8 @@ pub enum Drift {
     Path(PathBuf),
     /// The pinned file is not byte for byte the one to be installed: the version of each, if it says one.
     Emulator(Option<Version>, Option<Version>),
+    /// Which emulator the kernel has pinned is not to be seen; why.
+    Unseen(String),
     /// There is no emulator to be installed, or it is not fit for it.
     Unfit(EmulatorError),
     /// The emulator to be installed, at this path, does not run programs; why.
@@ -73,6 +75,7 @@ impl Drift {
             Self::Flags(..) | Self::UnknownFlags(_) => "flags",
             Self::Path(_) => "path",
             Self::Emulator(..) => "emulator",
+            Self::Unseen(_) => "unseen",
             Self::Unfit(_) | Self::Unready(..) => "unfit",
             Self::TakesNative => "takes_native",
             Self::Shadowed(_) => "shadowed",
@@ -116,6 +119,7 @@ impl fmt::Display for Drift {
                 write!(f, "an install takes the emulator from {}", wanted.display())
             }
             Self::Emulator(pinned, wanted) => write_emulators(f, pinned.as_ref(), wanted.as_ref()),
+            Self::Unseen(why) => write!(f, "which emulator is pinned cannot be seen: {why}"),
             Self::Unfit(error) => error.fmt(f),
             Self::Unready(path, why) => {
                 let path = path.display();
