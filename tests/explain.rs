@@ -547,7 +547,11 @@ fn permission_is_the_kernels_to_give() {
             "may not be executed by this user (EACCES",
             Some("Permission denied"),
         ),
-        (0o100, "cannot be read by this user", None),
+        (
+            0o100,
+            "runs is not known: it cannot be read by this user",
+            None,
+        ),
     ] {
         fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
         let words = if mode & 0o111 == 0 {

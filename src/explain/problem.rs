@@ -84,6 +84,12 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Whether nobody can tell from here if the file runs.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        matches!(self.fault, Fault::Unopened(Unopened::Unreadable))
+    }
+
     /// What `execve(2)` fails with. `None`: it does not fail, and the program ends all the same; or nobody knows.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {

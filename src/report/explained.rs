@@ -21,11 +21,11 @@ pub struct Explained {
     pub file: String,
     /// The root directory that it was looked for in, if one was named.
     pub root: Option<String>,
-    /// Whether it would be started here, and not end at once.
-    pub runs: bool,
+    /// Whether it would be started here, and not end at once. `null`: that cannot be told.
+    pub runs: Option<bool>,
     /// Name of the error of `execve(2)`. `null`: there is none, or it is not known.
     pub errno: Option<String>,
-    /// Why it does not run.
+    /// Why it does not run, or why that cannot be told.
     pub reason: Option<String>,
     /// What to do about it.
     pub remedy: Option<String>,
@@ -119,7 +119,11 @@ impl Explained {
         Self {
             file: text(explanation.file.as_os_str()),
             root: root.map(|root| text(root.as_os_str())),
-            runs: problem.is_none(),
+            runs: match problem {
+                None => Some(true),
+                Some(problem) if problem.is_unknown() => None,
+                Some(_) => Some(false),
+            },
             errno: problem.and_then(|problem| Some(format!("{:?}", problem.errno()?))),
             reason: problem.map(ToString::to_string),
             remedy: problem.map(Problem::remedy),

@@ -32,8 +32,12 @@ impl Session<'_> {
         };
         if let Some(problem) = &explanation.problem {
             let (file, remedy) = (shown(file.as_os_str()), problem.remedy());
-            self.missing
-                .push(format!("{file} does not run: {problem}; {remedy}"));
+            let verdict = if problem.is_unknown() {
+                format!("whether {file} runs is not known")
+            } else {
+                format!("{file} does not run")
+            };
+            self.missing.push(format!("{verdict}: {problem}; {remedy}"));
         }
         let explained = Explained::new(&explanation, self.cli.root.as_deref(), self.cli.verbose);
         match self.cli.format {

@@ -18,10 +18,10 @@ pub fn write_explained(out: &mut dyn Write, explained: &Explained, colour: bool)
     for note in &explained.notes {
         fact(out, "note", note)?;
     }
-    let (answer, code) = if explained.runs {
-        ("yes", 32)
-    } else {
-        ("no", 31)
+    let (answer, code) = match explained.runs {
+        Some(true) => ("yes", 32),
+        Some(false) => ("no", 31),
+        None => ("unknown", 33),
     };
     let answer = if colour {
         format!("\x1b[{code}m{answer}\x1b[0m")
