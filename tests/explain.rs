@@ -291,6 +291,7 @@ fn scripts_end_as_explained() {
         ("a missing interpreter", "#!/nowhere/sh\n".to_owned(), Fails(Errno::ENOENT)),
         ("a directory", "#!/tmp\n".to_owned(), Fails(Errno::EACCES)),
         ("itself", format!("#!{}\n", lab.path("file14").display()), Fails(Errno::ELOOP)),
+        ("env and a carriage return", "#!/usr/bin/env sh\r\n".to_owned(), Ends),
     ];
     let rows = rows.map(|(row, text, fate)| (row, text.into_bytes(), fate));
     lab.all_end(&rows);

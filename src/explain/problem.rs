@@ -48,6 +48,8 @@ pub enum Fault {
     TooDeep(PathBuf, Option<OsString>),
     /// Its `#!` line cannot be used.
     Shebang(Unusable),
+    /// Its `#!` line has `env` look for a name that ends in a carriage return.
+    EnvReturn,
     /// It is something else.
     Format(&'static Format),
     /// It is an ELF file, but no program: which kind.
@@ -103,7 +105,10 @@ impl Problem {
             Fault::Malformed(malformed, LoadedBy::Kernel) => Some(malformed.errno()),
             Fault::NoLoader(_, errno) => Some(*errno),
             Fault::Foreign(_, failure) => errno_of(failure),
-            Fault::Malformed(_, LoadedBy::Emulator) | Fault::Doomed(..) | Fault::Level(..) => None,
+            Fault::Malformed(_, LoadedBy::Emulator)
+            | Fault::Doomed(..)
+            | Fault::Level(..)
+            | Fault::EnvReturn => None,
             _ => Some(Errno::ENOEXEC),
         }
     }
@@ -171,6 +176,9 @@ impl fmt::Display for Fault {
                 shown(entry)
             ),
             Self::Shebang(unusable) => write!(f, "is a script, but {unusable}"),
+            Self::EnvReturn => f.write_str(
+                "is a script whose #! line ends in a carriage return: env looks for a name that ends in one, and fails",
+            ),
             Self::Format(format) => write!(f, "is {}", format.name),
             Self::NotAProgram(kind) => write!(f, "is an ELF file, but no program: {kind}"),
             Self::Machine(name) => {

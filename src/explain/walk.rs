@@ -130,7 +130,10 @@ impl<'a> Walk<'a> {
         };
         let (next, complaint) = match step.handlers.taker.clone() {
             Some(entry) => self.by_entry(&entry, &mut step, &mut opened),
-            None => (self.by_kernel(&mut step, &mut opened), None),
+            None => {
+                let complaint = self.of_env(&step);
+                (self.by_kernel(&mut step, &mut opened), complaint)
+            }
         };
         (step, next, complaint)
     }
@@ -188,6 +191,16 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// What `env` will say, once it has been started.
+    fn of_env(&self, step: &Step) -> Option<Problem> {
+        let Content::Script(Ok(line)) = &step.content else {
+            return None;
+        };
+        let argument = line.argument.as_deref()?.as_encoded_bytes();
+        let fails = line.interpreter.ends_with("env") && argument.ends_with(b"\r");
+        fails.then(|| self.problem(&step.visit, Fault::EnvReturn))
+    }
+
     fn note(&mut self, line: &Shebang, script: &Path) {
         let argument = line
             .argument
@@ -198,7 +211,7 @@ impl<'a> Walk<'a> {
         if is_env && !argument.starts_with(b"-") && argument.contains(&b' ') {
             self.notes.push(Note::EnvWords(script.to_owned()));
         }
-        if argument.ends_with(b"\r") {
+        if !is_env && argument.ends_with(b"\r") {
             self.notes.push(Note::ArgumentReturn(script.to_owned()));
         }
         if line.interpreter.is_relative() {

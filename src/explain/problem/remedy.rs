@@ -26,6 +26,7 @@ impl Problem {
             Fault::Shebang(Unusable::Blank | Unusable::Nameless) => {
                 format!("put an interpreter there: sed -i '1s|.*|#!/bin/sh|' {file}")
             }
+            Fault::EnvReturn => format!("remove the carriage returns: sed -i 's/\\r$//' {file}"),
             Fault::Format(format) => format.remedy.replace("FILE", &file),
             Fault::NotAProgram("an object file") => format!("link it: cc {file}"),
             Fault::NotAProgram("a core dump") => {
