@@ -128,12 +128,10 @@ impl<'a> Walk<'a> {
             works: None,
             loading: None,
         };
+        let of_env = self.of_env(&step);
         let (next, complaint) = match step.handlers.taker.clone() {
             Some(entry) => self.by_entry(&entry, &mut step, &mut opened),
-            None => {
-                let complaint = self.of_env(&step);
-                (self.by_kernel(&mut step, &mut opened), complaint)
-            }
+            None => (self.by_kernel(&mut step, &mut opened), of_env),
         };
         (step, next, complaint)
     }
