@@ -16,19 +16,18 @@ use crate::wording::{cause, shown};
 /// Writes a file per working QEMU handler into `dir`; returns their paths.
 ///
 /// # Errors
-/// In a container; when an interpreter is gone from its path; when a file cannot be written. Files written before
+/// In a container, and where that cannot be told; when an interpreter is gone from its path; when a file cannot be written. Files written before
 /// that stay.
 pub fn export(survey: &Survey, dir: &Path) -> Result<Vec<PathBuf>> {
-    if namespace::shares_root_with_init().is_none() {
-        bail!(
-            "cannot see whether this is the host's own file system, /proc/1/root is out of reach; run it as root"
-        );
-    }
-    if namespace::shares_root_with_init() == Some(false) {
-        bail!(
+    match namespace::shares_root_with_init() {
+        Some(true) => {}
+        Some(false) => bail!(
             "the emulators of this container are not the host's, so its systemd would not find them at boot; \
              run binfmt on the host, with emulators in its own file system"
-        );
+        ),
+        None => bail!(
+            "cannot see whether this is the host's own file system, /proc/1/root is out of reach; run it as root"
+        ),
     }
     let working = survey.standings.iter().filter(|standing| standing.works());
     let handlers = working.filter_map(|standing| standing.handler.as_ref());

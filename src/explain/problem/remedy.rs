@@ -7,6 +7,7 @@ use crate::explain::elf::{Doomed, LoadedBy};
 use crate::explain::libc::Libc;
 use crate::explain::place::Unopened;
 use crate::explain::shebang::Unusable;
+use crate::wording;
 
 impl Problem {
     /// What to do about it.
@@ -114,12 +115,8 @@ fn quoted(path: &Path) -> String {
     let here = Path::new(".").join(path);
     let is_option = path.as_os_str().as_encoded_bytes().starts_with(b"-");
     let path = if is_option { &here } else { path };
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
     match path.to_str() {
-        Some(text) if !text.is_empty() && text.chars().all(is_plain) => text.to_owned(),
-        Some(text) if !text.chars().any(char::is_control) => {
-            format!("'{}'", text.replace('\'', r"'\''"))
-        }
+        Some(text) if !text.chars().any(char::is_control) => wording::quoted(text),
         _ => in_octal(path.as_os_str().as_encoded_bytes()),
     }
 }
