@@ -4,10 +4,12 @@
 //! One namespace serves the whole run. Emptying its table is the same for a tool as starting in a new namespace, and
 //! takes the cost of making one out of the measurement.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use binfmt_magic::rule::Rule;
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getgid, getuid};
@@ -67,6 +69,20 @@ impl Drop for Mounted {
 /// The kernel refuses.
 pub(crate) fn clear_table() -> Result<()> {
     fs::write(Path::new(TABLE).join("status"), "-1").context("cannot empty the table")
+}
+
+/// Adds an entry. With flag F its interpreter is opened now, as this process sees the path.
+///
+/// # Errors
+/// The kernel cannot hold the rule, or refuses it: the interpreter is missing or not executable.
+pub(crate) fn register(rule: &Rule) -> Result<()> {
+    let refused = || format!("cannot register {}", rule.interpreter.display());
+    let line = rule.encode().with_context(refused)?;
+    OpenOptions::new()
+        .write(true)
+        .open(Path::new(TABLE).join("register"))
+        .and_then(|mut register| register.write_all(&line))
+        .with_context(refused)
 }
 
 /// How many entries there are.

@@ -112,6 +112,11 @@ pub(crate) fn say(line: &str) -> Result<()> {
     Ok(writeln!(stdout(), "{line}")?)
 }
 
+/// Prints a line that tells whoever waits how far things are, apart from what is found.
+pub(crate) fn progress(line: &str) {
+    complain(line);
+}
+
 /// Prints a line of error; where that fails there is nobody left to tell.
 pub(crate) fn complain(line: &str) {
     let _ = writeln!(stderr(), "{line}");

@@ -1,0 +1,152 @@
+//! The emulators that are compared: one of each directory that was named, and how the kernel comes to use it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, ensure};
+use binfmt_magic::arch::Arch;
+use binfmt_magic::rule::{Flags, Rule};
+
+use crate::namespace;
+
+/// The flags that an install gives: the program's own `argv[0]`, any program, its setuid bits, any root directory.
+const FLAGS: Flags = Flags {
+    preserve_argv0: true,
+    open_binary: true,
+    credentials: true,
+    fix_binary: true,
+};
+
+/// A directory of emulators, and what it is called in tables and plots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    /// Not empty.
+    pub(super) name: String,
+    /// Not empty.
+    pub(super) directory: PathBuf,
+}
+
+impl FromStr for Named {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((name, directory)) if !name.is_empty() && !directory.is_empty() => Ok(Self {
+                name: name.to_owned(),
+                directory: directory.into(),
+            }),
+            _ => Err("a name, `=` and a directory of emulators, such as debian=build/emulators"),
+        }
+    }
+}
+
+/// One of the emulators that are compared.
+#[derive(Debug)]
+pub(super) struct Emulator {
+    /// Of its directory.
+    pub(super) name: String,
+    /// As it states it itself: `10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)`.
+    pub(super) version: String,
+    /// Bytes of its file.
+    pub(super) size: u64,
+    rule: Rule,
+}
+
+impl Emulator {
+    /// The emulator of `arch` in a directory.
+    ///
+    /// # Errors
+    /// There is none, or it does not run on this machine.
+    pub(super) fn find(named: &Named, arch: &Arch) -> Result<Self> {
+        let path = named.directory.join(arch.interpreter_name(""));
+        let directory = named.directory.canonicalize();
+        let found = directory.and_then(|directory| Ok((directory, path.metadata()?.len())));
+        let (directory, size) = found.with_context(|| {
+            let (name, path) = (&named.name, path.display());
+            format!("{name} has no emulator at {path}; build or fetch it")
+        })?;
+        let rule = Rule::for_arch(arch, "", &directory, FLAGS);
+        Ok(Self {
+            name: named.name.clone(),
+            version: version(&rule)?,
+            size,
+            rule,
+        })
+    }
+
+    /// Makes it the only emulator in the table.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn register(&self) -> Result<()> {
+        namespace::clear_table()?;
+        namespace::register(&self.rule)
+    }
+}
+
+impl fmt::Display for Emulator {
+    /// Its name, which file it is, and of which version.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.rule.interpreter.display();
+        write!(f, "{}: {path}, QEMU {}", self.name, self.version)
+    }
+}
+
+fn version(rule: &Rule) -> Result<String> {
+    let path = rule.interpreter.display();
+    let output = Command::new(&rule.interpreter)
+        .arg("--version")
+        .output()
+        .with_context(|| format!("cannot run {path}"))?;
+    ensure!(
+        output.status.success(),
+        "{path} --version ends with {}",
+        output.status
+    );
+    stated_version(&String::from_utf8_lossy(&output.stdout))
+        .with_context(|| format!("{path} --version states none"))
+}
+
+/// The version in what `--version` prints.
+fn stated_version(text: &str) -> Option<String> {
+    let (_, version) = text.lines().next()?.split_once(" version ")?;
+    Some(version.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_named_before_the_first_equals_sign() {
+        for (text, expected) in [
+            ("ours=build/ours", Some(("ours", "build/ours"))),
+            ("ours=a=b", Some(("ours", "a=b"))),
+            ("build/ours", None),
+            ("=build/ours", None),
+            ("ours=", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|(name, directory)| Named {
+                name: name.to_owned(),
+                directory: directory.into(),
+            });
+            assert_eq!(text.parse().ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn version_is_what_qemu_prints_after_the_word() {
+        let debian = "qemu-arm version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)\nCopyright (c)\n";
+        for (text, expected) in [
+            (debian, Some("10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)")),
+            ("qemu-arm version 7.2.22\n", Some("7.2.22")),
+            ("usage: qemu-arm\n", None),
+            ("", None),
+        ] {
+            assert_eq!(stated_version(text).as_deref(), expected, "{text}");
+        }
+    }
+}
