@@ -1,9 +1,11 @@
 # The image: the tool and QEMU's static user emulators, on nothing. `make image` builds it.
 #
-#   TARGETS        emulators, by QEMU's names; the host's own is left out. Each is 14 to 17 MB
-#   DEBIAN         release that builds the tool
+#   TARGETS        emulators, by QEMU's names; the host's own is left out
+#   DEBIAN         release that builds the tool and the emulators
 #   BASE           image of that release, where it is not Debian's own
-#   QEMU_RELEASE   release that the emulators come from: trixie, trixie-backports, bookworm
+#   QEMU_FROM      source: our build from Debian's source, 6 MB each, for amd64 alone (qemu/tuned/). package: Debian's
+#                  own, 14 to 17 MB each
+#   QEMU_RELEASE   release that the package is of: trixie, trixie-backports, bookworm. The source is trixie's
 #   QEMU_VERSION, VERSION, GIT_REVISION    for the labels
 #
 # Everything comes from Debian's packages and the Rust registry. All stages run on the machine that builds and produce
@@ -11,6 +13,8 @@
 
 ARG DEBIAN=trixie
 ARG BASE=debian:${DEBIAN}-slim
+ARG QEMU_FROM=source
+ARG TARGETS=x86_64,aarch64,arm,riscv64,ppc64,ppc64le,s390x,i386,mips64el,mips64,loongarch64
 
 FROM --platform=$BUILDPLATFORM ${BASE} AS base
 ENV DEBIAN_FRONTEND=noninteractive
@@ -36,13 +40,59 @@ RUN --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates
     /toolchain.sh build "$TARGETARCH" /out/usr/bin/binfmt && \
     /licences.sh "$TARGETARCH" /out/usr/share/doc/binfmt/linked
 
-# --- the emulators, and what their licence asks for ----------------------------------------------------------------
-FROM base AS emulators
+# --- the emulators, and what their licence asks for: from source... -------------------------------------------------
+# What changes seldom comes first. A change of TARGETS compiles again, all of it: what targets share is half of the work.
+FROM base AS source
+COPY --chmod=755 qemu/tuned/build.sh qemu/tuned/options.sh /tuned/
+RUN /tuned/build.sh install
+COPY qemu/tuned/SHA256SUMS /tuned/
+COPY qemu/tuned/patches /tuned/patches
+RUN /tuned/build.sh source
+
+# ...in a build that counts what it does, for train.sh to learn from: make profile
+FROM source AS counting
+ARG TARGETS
+RUN /tuned/build.sh instrument "$TARGETS"
+FROM scratch AS instrumented
+COPY --from=counting /qemu/out /
+
+FROM source AS compiled
+ARG TARGETS
+# A number that has not been here makes everything from here on anew: make reproduce
+ARG ATTEMPT=1
+COPY qemu/tuned/profile.tar.xz /tuned/
+RUN : "$ATTEMPT" && /tuned/build.sh compile "$TARGETS"
+# the files as they are, for `make tuned`
+FROM scratch AS tuned
+COPY --from=compiled /qemu/out /
+
+FROM compiled AS emulators-source
+ARG TARGETARCH
+COPY --chmod=755 qemu/image/emulators.sh /
+RUN /emulators.sh source "$TARGETARCH" /out
+
+# ...or from Debian's package ----------------------------------------------------------------------------------------
+FROM base AS emulators-package
 ARG TARGETARCH
 ARG QEMU_RELEASE=trixie
-ARG TARGETS=x86_64,aarch64,arm,riscv64,ppc64,ppc64le,s390x,i386,mips64el,mips64,loongarch64
-COPY --chmod=755 qemu/fetch.sh qemu/image/emulators.sh /
-RUN /emulators.sh "$TARGETARCH" "$QEMU_RELEASE" "$TARGETS" /out
+ARG TARGETS
+COPY --chmod=755 qemu/fetch.sh qemu/apt.sh qemu/image/emulators.sh /
+RUN /emulators.sh package "$TARGETARCH" /out "$QEMU_RELEASE" "$TARGETS"
+
+FROM emulators-${QEMU_FROM} AS emulators
+
+# --- what it is all made of ----------------------------------------------------------------------------------------
+FROM base AS sbom
+RUN apt-get -qq update && apt-get -qq install -y --no-install-recommends python3 >/dev/null
+ARG TARGETARCH
+ARG VERSION
+ARG SOURCE_DATE_EPOCH=0
+COPY --from=emulators /out/root /image
+COPY --from=tool /out /image
+COPY --chmod=755 qemu/image/sbom.py /
+RUN mkdir -p /out/usr/share/doc/binfmt && \
+    /sbom.py --root /image --name binfmt --version "${VERSION:-unknown}" --arch "$TARGETARCH" \
+      --created "$SOURCE_DATE_EPOCH" >/out/usr/share/doc/binfmt/sbom.spdx.json
 
 # --- the texts that those licences refer to ------------------------------------------------------------------------
 FROM base AS documents
@@ -51,6 +101,7 @@ COPY --from=tool /out/usr/share/doc /out/usr/share/doc
 COPY LICENSE /out/usr/share/doc/binfmt/
 RUN grep -rohE '/usr/share/common-licenses/[A-Za-z0-9.-]*[A-Za-z0-9]' /out/usr/share/doc | sort -u | \
     xargs cp --dereference --parents --target-directory=/out
+COPY --from=sbom /out /out
 
 # What `make image` reads to fill in QEMU_VERSION.
 FROM scratch AS version

@@ -20,14 +20,14 @@ BOOKWORM := mips64el
 COMMAND_LINE_TESTS = $(filter-out tests/docker.rs tests/systemd.rs,$(shell grep -l '^mod harness' tests/*.rs))
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12 | sed 's/^/make /'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17 | sed 's/^/make /'
 
 run: need-run ## build, fetch emulators, install five architectures, run a program of each, show the status
 	@$(MAKE) -j$(JOBS) build emulators $(DEMO:%=build/programs/%)
 	@qemu/demo.sh $(BINFMT) build/emulators build/programs
 
 test: need-test ## everything: lint, unit tests, the tool against the real kernel and real emulators
-	@$(MAKE) -j$(JOBS) lint emulators test-material
+	@$(MAKE) -j$(JOBS) lint emulators test-material test-rootfs
 	cargo test --locked --workspace
 	fuzz/run.sh explain $(SECONDS_SHORT)
 
@@ -57,6 +57,35 @@ build: need-run ## the release binary, target/release/binfmt
 
 image: ## the container image `binfmt`, for Docker; qemu/image/build.sh has the choices
 	@qemu/image/build.sh
+
+sbom: image ## what the image is made of, as SPDX 2.3, in build/sbom.spdx.json
+	@mkdir -p build
+	@container=$$(docker create $(or $(IMAGE),binfmt)) && trap "docker rm $$container >/dev/null" EXIT && \
+	  docker cp $$container:/usr/share/doc/binfmt/sbom.spdx.json build/ >/dev/null
+	@qemu/image/check-sbom.sh build/sbom.spdx.json
+
+tuned: ## our emulators from Debian's source, in build/tuned; TARGETS=aarch64,arm for some
+	@qemu/image/build.sh tuned build/tuned
+
+conformance: need-test emulators test-rootfs ## our emulators beside Debian's: the same results of programs and of QEMU's own tests
+	@qemu/tcg-tests.sh
+	cargo test --locked --test conformance
+
+reproduce: ## compile one target twice, and compare: make reproduce TARGET=arm
+	@qemu/tuned/reproduce.sh $(or $(TARGET),arm)
+
+profile: need-run ## learn anew what the emulators do, for the compiler; after a change of qemu/tuned/ or of the recorded source
+	@qemu/image/build.sh instrumented build/instrumented
+	@qemu/tuned/train.sh build/instrumented qemu/tuned/profile.tar.xz
+
+# Of the architecture ARCH, in OCI's words, as many times as ROUNDS says.
+ARCH := arm64
+ROUNDS := 7
+RIVALS :=
+bench-emulators: need-run emulators ## our emulators beside Debian's: make bench-emulators ARCH=arm64 RIVALS=plain=folder
+	@qemu/rootfs.sh $(ARCH) build/rootfs/$(ARCH)
+	cargo run --locked --release --quiet --package binfmt-bench -- emulators --arch $(ARCH) --rootfs build/rootfs/$(ARCH) \
+	  --rounds $(ROUNDS) --svg bench/plots tuned=build/tuned debian=build/emulators $(RIVALS)
 
 test-image: need-test image ## the command-line tests once more, with the static binary of the image
 	@$(MAKE) -j$(JOBS) emulators test-material
@@ -118,6 +147,15 @@ build/programs/arm64-dynamic-libc: always
 	@$(FETCH) --package libc6 --arch arm64 --keep '*/aarch64-linux-gnu/ld-linux-aarch64.so.1' \
 	  --keep '*/aarch64-linux-gnu/libc.so.6' $@
 
+# Userlands for the conformance of the emulators that are there.
+ROOTFS := $(foreach pair,aarch64:arm64 arm:armhf riscv64:riscv64 s390x:s390x ppc64le:ppc64el i386:i386 mips64el:mips64el,\
+  $(if $(wildcard build/tuned/qemu-$(word 1,$(subst :, ,$(pair)))),build/rootfs/$(word 2,$(subst :, ,$(pair)))))
+
+test-rootfs: $(ROOTFS)
+
+build/rootfs/%: always
+	@qemu/rootfs.sh $* $@
+
 build/binfmt.d: always
 	@$(FETCH) --keep 'usr/share/qemu/binfmt.d/*.conf' $@
 
@@ -127,5 +165,5 @@ need-run:
 need-test:
 	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare c++
 
-.PHONY: help run test fuzz lint bench bench-image build image test-image emulators install uninstall clean test-material always \
-  need-run need-test
+.PHONY: help run test fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
+  emulators install uninstall clean test-material test-rootfs always need-run need-test

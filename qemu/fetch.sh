@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Brings files of a Debian package into a folder: the static QEMU emulators, unless told otherwise.
 #
-# It owns where emulators come from. apt does the work, with directories of its own (lists, cache, sources), so
-# the machine's sources and package database stay as they are, another release or architecture than the host's
-# works, and every download is checked against Debian's signature (apt-secure(8)). The mirror is the one that the
-# machine's apt already uses.
+# It owns where emulators come from. apt does the work, with directories of its own (apt.sh): the machine's sources and
+# package database stay as they are, another release or architecture than the host's works, and every download is
+# checked against Debian's signature.
 #
 # The folder ends up with the files, the package's `copyright`, and SHA256SUMS: what `sha256sum --check` reads,
 # with the package, its version and its sources in comments. The folder is made beside its final place and renamed, and
 # SHA256SUMS is the last file written: what has it is complete.
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/apt.sh"
 
 usage() {
   cat <<'END'
@@ -25,11 +26,6 @@ left alone, without asking the network; to get a newer version, remove the folde
   --keep GLOB       which of its files, by path: usr/bin/qemu-*; may be repeated
   --mirror URL      Debian mirror (the one in this machine's apt configuration)
 END
-}
-
-fail() { # fail WHAT REMEDY
-  printf 'fetch.sh: %s; %s\n' "$1" "$2" >&2
-  exit 1
 }
 
 wrong_usage() {
@@ -95,47 +91,11 @@ lock() { # one fetch at a time for each folder; released when this process ends
   flock 9
 }
 
-debian_keyring() { # the package has renamed it from .gpg to .pgp
-  local file
-  for file in /usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
-    [[ -e $file ]] && echo "$file" && return
-  done
-  fail 'no Debian signing keys in /usr/share/keyrings' 'install the package debian-archive-keyring'
-}
-
-machine_mirror() { # apt itself reads its configuration, in whichever format it is
-  local found
-  found=$(apt-get update --print-uris -o "Dir::State::lists=$work/lists" 2>/dev/null |
-    sed -nE "s#^'(.*/debian(\.list|/[^']*)?)/dists/[^/]*/InRelease'.*#\1#p") || true
-  [[ -n $found ]] || fail "this machine's apt configuration names no Debian mirror" 'give one with --mirror URL'
-  echo "${found%%$'\n'*}"
-}
-
-apt_of_our_own() { # apt_of_our_own COMMAND...: apt-get, with nothing of the machine's but its proxy and the like
-  apt-get -q -o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=- \
-    -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=- \
-    -o "Dir::State::lists=$work/lists" -o "Dir::State::status=$work/status" -o "Dir::Cache=$work/cache" \
-    -o "APT::Architecture=$arch" -o "APT::Architectures=$arch" -o Acquire::Retries=3 "$@" >>"$work/log" 2>&1
-}
-
-apt_complaint() { # the first error, on one line: the later ones only follow from it
-  sed -nE '/^(E|W: GPG error): /{s/^[^:]*: //;s/\.$//;p;q}' "$work/log"
-}
-
 download() { # leaves the package in $work/deb
-  local keyring
-  keyring=$(debian_keyring)
-  mkdir -p "$work"/{lists/partial,cache/archives/partial,deb}
-  chmod 755 "$work"
+  apt_index "$release"
+  mkdir "$work/deb"
   # As root, apt downloads as the user _apt where that one can write, and says so at length where it cannot.
   if ((EUID == 0)); then chown _apt "$work/deb" 2>/dev/null || true; fi
-  : >"$work/status"
-  [[ -n $mirror ]] || mirror=$(machine_mirror)
-  # Packages is the one index that is needed: no translations, no desktop metadata.
-  echo "deb [signed-by=$keyring target=Packages] $mirror $release main" >"$work/sources.list"
-  apt_of_our_own update --error-on=any ||
-    fail "cannot read the package index of $release: $(apt_complaint)" \
-      'check --release and --mirror, the network, and that debian-archive-keyring is up to date'
   (cd "$work/deb" && apt_of_our_own download "$package") ||
     fail "cannot download $package for $arch from $release: $(apt_complaint)" 'check --package and --arch'
 }
@@ -179,9 +139,7 @@ refuse_strangers() { # nothing may be lost but what an earlier call brought
 
 main() {
   parse "$@"
-  if ! { command -v apt-get && command -v dpkg-deb; } >/dev/null; then
-    fail 'there is no apt on this machine' 'on another system, put static QEMU emulators into a folder of your own'
-  fi
+  apt_is_there 'on another system, put static QEMU emulators into a folder of your own'
   [[ -n $arch ]] || arch=$(dpkg --print-architecture)
   in_place || lock
   if in_place; then

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use goblin::elf::Elf;
 use harness::{MOUNT_POINT, Output, arch, old_emulators};
-use machine::{IMAGE, Machine, OURS, build, root, run, userland};
+use machine::{IMAGE, Machine, OURS, build, make_image, root, run, userland};
 
 /// The options by which a container gets at the table that the host has mounted.
 const BOUND: &str = "-v /proc/sys/fs/binfmt_misc:/binfmt_misc";
@@ -149,6 +149,43 @@ fn an_unknown_architecture_fails_with_a_last_line_that_says_so() {
 }
 
 #[test]
+fn an_image_with_emulators_of_our_own_does_the_same_and_is_small() {
+    let Some(machine) = Machine::take() else {
+        return;
+    };
+    let image = format!("{OURS}tuned");
+    make_image(&[
+        "QEMU_FROM=source",
+        "TARGETS=arm,s390x",
+        &format!("IMAGE={image}"),
+    ]);
+    let call = |args: &str| machine.docker(&format!("run --rm --privileged {image} {args}"));
+    call("--install arm,s390x").ok().says("installing: arm OK");
+    for debian in ["armhf", "armel", "s390x"] {
+        machine.runs(debian);
+    }
+    call("--status arm,s390x").ok();
+    let status = call("--status --format json").ok();
+    assert!(status.stdout.contains("tuned"), "{status}");
+    call("--uninstall all").ok();
+    machine.is_clean();
+
+    let files = machine.files(&image);
+    for name in ["qemu-arm", "qemu-s390x"] {
+        let size = |path: &Path| fs::metadata(path).unwrap().len();
+        let ours = size(&files.join("usr/bin").join(name));
+        let debians = size(&root().join("build/emulators").join(name));
+        assert!(
+            ours * 100 < debians * 48,
+            "{name}: {ours} of {debians} bytes"
+        );
+    }
+    let doc = files.join("usr/share/doc");
+    assert!(doc.join("qemu-user/tuned/patches").is_dir());
+    lists_all_that_is_linked_in(&doc);
+}
+
+#[test]
 fn foreign_containers_run() {
     let Some(machine) = Machine::take() else {
         return;
@@ -217,9 +254,7 @@ fn the_image_for_arm64_runs() {
     let Some(machine) = Machine::take() else {
         return;
     };
-    run(Command::new("make")
-        .args(["image", "PLATFORM=linux/arm64", "-C"])
-        .arg(root()));
+    make_image(&["PLATFORM=linux/arm64"]);
     machine.privileged("--install arm64").ok();
     let run = |args: &str| {
         let run = format!("run --rm --platform linux/arm64 {IMAGE}:arm64 {args}");
@@ -419,6 +454,32 @@ fn a_read_only_container_does_it_all() {
     machine.binfmt(options, "--status").ok();
     machine.binfmt(options, "--uninstall all").ok();
     machine.is_clean();
+}
+
+/// The bill of materials is valid, and names each source that the image offers for its emulators, with its version.
+#[track_caller]
+fn lists_all_that_is_linked_in(doc: &Path) {
+    let bill = doc.join("binfmt/sbom.spdx.json");
+    run(Command::new(root().join("qemu/image/check-sbom.sh")).arg(&bill));
+    let text = fs::read(bill).expect("the bill");
+    let bill: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    let packages = bill["packages"].as_array().expect("packages");
+    let sums = fs::read_to_string(doc.join("qemu-user/SHA256SUMS")).expect("the sums");
+    let sources = sums
+        .lines()
+        .filter_map(|line| line.strip_prefix("# source: "));
+    let sources: Vec<_> = sources
+        .filter_map(|source| source.split_once('='))
+        .collect();
+    for name in ["qemu", "glibc", "glib2.0"] {
+        assert!(sources.iter().any(|(source, _)| *source == name), "{sums}");
+    }
+    for (name, version) in sources {
+        let named = |package: &serde_json::Value| {
+            package["name"] == name && package["versionInfo"] == version
+        };
+        assert!(packages.iter().any(named), "no {name} {version} in {bill}");
+    }
 }
 
 /// What every call's JSON says when all that the image has emulators for is installed.

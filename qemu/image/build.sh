@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Builds the image `binfmt` and looks at what came out: what `make image` runs. It needs a Docker engine with BuildKit.
 #
+#   build.sh                  the image
+#   build.sh STAGE FOLDER     the files of a stage of the Dockerfile, nothing else, into FOLDER
+#
 # From the environment, so that `make image NAME=VALUE` reaches it, and each may be left out:
 #   PLATFORM       linux/amd64 or linux/arm64, which machine the image is for (the engine's). An image for another
 #                  machine than the engine's is called binfmt:arm64, not binfmt
 #   IMAGE          what the image is called (binfmt)
-#   TARGETS, DEBIAN, QEMU_RELEASE    see the Dockerfile
+#   TARGETS, DEBIAN, QEMU_FROM, QEMU_RELEASE, ATTEMPT    see the Dockerfile
 #
 # The layers are cached, the fetched emulators with them; `docker builder prune` makes the next call fetch again.
 set -euo pipefail
@@ -31,7 +34,7 @@ revision() { # the commit, marked when the files are not those of it
 
 build() { # build OPTION...: everything that the two calls have in common
   local name options=(--platform "$platform" --build-arg "BASE=$base")
-  for name in DEBIAN QEMU_RELEASE TARGETS; do
+  for name in DEBIAN QEMU_FROM QEMU_RELEASE TARGETS ATTEMPT; do
     [[ -z ${!name:-} ]] || options+=(--build-arg "$name=${!name}")
   done
   # Needed where a proxy speaks TLS with a certificate of its own.
@@ -39,10 +42,14 @@ build() { # build OPTION...: everything that the two calls have in common
   DOCKER_BUILDKIT=1 docker build "${options[@]}" "$@" .
 }
 
+export_stage() { # export_stage STAGE FOLDER
+  build --target "$1" --output "type=local,dest=$2"
+}
+
 qemu_version() {
   local folder
   folder=$(mktemp -d)
-  build --target version --output "type=local,dest=$folder"
+  export_stage version "$folder"
   cat "$folder/version"
   rm -r "$folder"
 }
@@ -60,12 +67,19 @@ files() {
 expected_files() {
   local target targets=${TARGETS:-$(default TARGETS)} own=x86_64
   [[ $platform != linux/arm64 ]] || own=aarch64
-  printf 'usr/bin/binfmt\nusr/share/doc/binfmt/LICENSE\n'
+  printf 'usr/bin/binfmt\n'
+  printf 'usr/share/doc/binfmt/%s\n' LICENSE sbom.spdx.json
   printf 'usr/share/doc/binfmt/linked/%s\n' crates gcc musl rust
   printf 'usr/share/doc/qemu-user/%s\n' copyright SHA256SUMS SOURCE
   libraries | sed 's|^|usr/share/doc/qemu-user/linked/|'
+  [[ $QEMU_FROM == package ]] || how_it_was_built
   common_licences
   for target in ${targets//,/ }; do [[ $target == "$own" ]] || echo "usr/bin/qemu-$target"; done
+}
+
+how_it_was_built() { # the rest of the emulators' source
+  printf 'usr/share/doc/qemu-user/tuned/%s\n' build.sh options.sh SHA256SUMS
+  (cd qemu/tuned && printf 'usr/share/doc/qemu-user/tuned/%s\n' patches/*)
 }
 
 libraries() { # those linked into the emulators, by the source packages that the image says they are from
@@ -98,10 +112,22 @@ platform=${PLATFORM:-$own}
 tag=${IMAGE:-binfmt}
 [[ -n ${IMAGE:-} || $platform == "$own" ]] || tag=binfmt:${platform#linux/}
 
-image=$(mktemp -d)
-trap 'rm -r "$image"' EXIT
+# Who names a release means the package, and for other machines there is nothing else.
+[[ $platform == linux/amd64 ]] || QEMU_FROM=${QEMU_FROM:-package}
+QEMU_FROM=${QEMU_FROM:-${QEMU_RELEASE:+package}}
+QEMU_FROM=${QEMU_FROM:-$(default QEMU_FROM)}
+[[ $platform == linux/amd64 || $QEMU_FROM == package ]] ||
+  fail "no emulators of our own are built for $platform" "take Debian's: QEMU_FROM=package"
 
 base=$(qemu/image/base.sh "${DEBIAN:-$(default DEBIAN)}")
+if (($# == 2)); then
+  rm -rf "$2"
+  export_stage "$1" "$2"
+  exit
+fi
+
+image=$(mktemp -d)
+trap 'rm -r "$image"' EXIT
 qemu=$(qemu_version)
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 build --build-arg "QEMU_VERSION=$qemu" --build-arg "GIT_REVISION=$(revision)" --build-arg "VERSION=$version" --tag "$tag"

@@ -60,7 +60,15 @@ while read -r crate licence; do texts "$crate" "$licence"; done <"$work/linked"
   done
 } >"$folder/crates"
 
-gcc=(/usr/share/doc/gcc-*-base)
-cp /usr/share/doc/rust-src/copyright "$folder/rust"
-cp /usr/share/doc/musl-dev/copyright "$folder/musl"
-cp "${gcc[0]}/copyright" "$folder/gcc"
+packaged() { # packaged PACKAGE: Debian's word on its licence, after its release and source in the format of fetch.sh
+  # shellcheck source=/dev/null
+  (. /etc/os-release && echo "# release: $VERSION_CODENAME")
+  # shellcheck disable=SC2016  # dpkg's variables
+  dpkg-query --show --showformat='# source: ${source:Package}=${source:Version}\n' "$1"
+  cat "/usr/share/doc/${1%:*}/copyright"
+}
+
+gcc=(/usr/share/doc/gcc-[0-9]*-base)
+packaged rust-src >"$folder/rust"
+packaged "musl-dev:$arch" >"$folder/musl"
+packaged "${gcc[0]##*/}" >"$folder/gcc"

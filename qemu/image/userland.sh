@@ -18,10 +18,14 @@ if ! command -v debootstrap >/dev/null; then
   apt-get -qq update
   DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends debootstrap >/dev/null
 fi
-debootstrap --arch="$arch" --variant=minbase --include=sudo,busybox trixie "$work/root" >"$work/log" 2>&1 || {
-  printf 'userland.sh: debootstrap made no %s userland: %s\n' "$arch" "$(tail -n 1 "$work/log")" >&2
-  exit 1
+make_of() { # make_of RELEASE
+  rm -rf "$work/root"
+  debootstrap --arch="$arch" --variant=minbase --include=sudo,busybox "$1" "$work/root" >"$work/log" 2>&1 ||
+    { printf 'userland.sh: debootstrap made no %s userland of %s: %s\n' "$arch" "$1" "$(tail -n 1 "$work/log")" >&2; false; }
 }
+
+# trixie's index is at times ahead of the packages of the rarer architectures
+make_of trixie || make_of bookworm
 # Pipes and sockets that live in /dev come with every container.
 tar -C "$work/root" --exclude='./dev/*' --exclude='./var/cache/apt/archives/*.deb' --exclude='./var/lib/apt/lists/*' \
   -cf "$work/tar" .

@@ -156,9 +156,16 @@ pub(crate) fn built(folder: &str) -> PathBuf {
 /// Builds the image from the sources as they are now; the engine caches what has not changed.
 fn image() {
     static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        run(Command::new("make").args(["image", "-C"]).arg(root()));
-    });
+    BUILT.get_or_init(|| make_image(&[]));
+}
+
+/// `make image` with these settings. The emulators are Debian's, unless a setting or the environment says otherwise: most
+/// tests are of the tool, and ten emulators of our own take a quarter of an hour.
+pub(crate) fn make_image(settings: &[&str]) {
+    let from = std::env::var_os("QEMU_FROM").unwrap_or_else(|| "package".into());
+    let mut make = Command::new("make");
+    make.arg("-C").arg(root()).arg("image").args(settings);
+    run(make.env("QEMU_FROM", from));
 }
 
 /// The image of Debian that others are built from, as the engine has it.

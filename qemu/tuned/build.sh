@@ -1,0 +1,152 @@
+#!/bin/bash
+# Builds the static user emulators from Debian's source of QEMU, on a Debian that has that source's compiler:
+#
+#   build.sh install               packages that the other steps take
+#   build.sh source                Debian's source of exactly the recorded version, with our patches, in /qemu/source
+#   build.sh compile TARGETS       /qemu/out/qemu-* by QEMU's names of targets (aarch64,arm), and /qemu/out/LIBRARIES: every
+#                                  archive that is linked in, with Debian's package and source of it
+#   build.sh instrument TARGETS    /qemu/out/qemu-* that count what they do, and write it to /qemu/profile when their guest
+#                                  ends: train.sh runs them
+#   build.sh record                what SHA256SUMS would be for the version that Debian has now
+#
+# The machine that it runs on is the one that the emulators are for, and is amd64: the profile is of its code, and no other
+# has been tried. A target that is the machine itself is left out.
+#
+# It owns the steps; choices and their reasons are in options.sh, in the heads of patches/*.patch and, for what the
+# compiler knows of real programs, in profile.tar.xz. The folders are fixed, since the profile goes by the paths of objects,
+# and two builds shall be the same to the byte.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source-path=SCRIPTDIR
+source "$here/options.sh"
+source=/qemu/source build=/qemu/build out=/qemu/out profile=/qemu/profile start=/qemu/start
+
+fail() { # fail WHAT REMEDY
+  printf 'build.sh: %s; %s\n' "$1" "$2" >&2
+  exit 1
+}
+
+apt() {
+  DEBIAN_FRONTEND=noninteractive apt-get -qq "$@" >/dev/null
+}
+
+with_sources() { # apt's own list, in whichever format it is, for source packages too
+  local lists=/etc/apt
+  sed -i 's/^Types: deb$/Types: deb deb-src/' "$lists"/sources.list.d/*.sources 2>/dev/null || true
+  sed 's/^deb /deb-src /' "$lists/sources.list" >"$lists/sources.list.d/sources-too.list" 2>/dev/null || true
+  apt update
+}
+
+install_packages() {
+  local machine
+  machine=$(dpkg --print-architecture)
+  [[ $machine == amd64 ]] || fail "no emulators of our own are built on $machine" "take Debian's: QEMU_FROM=package"
+  apt update
+  apt install --no-install-recommends gcc libc6-dev libglib2.0-dev zlib1g-dev ca-certificates dpkg-dev meson ninja-build \
+    patch pkgconf python3-venv xz-utils
+}
+
+foreign() { # foreign TARGETS: without that of the machine itself
+  tr , '\n' <<<"$1" | grep -vx x86_64 | paste -sd ,
+}
+
+recorded() { # recorded KEY: what SHA256SUMS says of it
+  sed -n "s/^# $1: //p" "$here/SHA256SUMS"
+}
+
+download() { # download [=VERSION]: the source package, into the current folder
+  with_sources
+  apt source --download-only "qemu${1:-}"
+}
+
+fetch_source() {
+  local version patch
+  version=$(recorded version)
+  mkdir -p /qemu/download
+  cd /qemu/download
+  download "=$version" 2>/dev/null ||
+    fail "Debian does not have qemu $version any more" \
+      'record what it has with build.sh record, and train it: make profile'
+  sha256sum --check --quiet --strict "$here/SHA256SUMS" || fail "the source of qemu $version is not the recorded one" \
+    'something on the way from Debian has changed it: do not build it'
+  rm -rf "$source"
+  dpkg-source --extract ./*.dsc "$source" >/dev/null
+  for patch in "$here"/patches/*.patch; do
+    patch --directory "$source" --strip 1 --fuzz 0 --silent <"$patch" ||
+      fail "$(basename "$patch") does not apply to qemu $version" 'mend it, or remove it'
+  done
+  rm -r /qemu/download
+}
+
+start_files() {
+  # gcc starts a static program with a crtbeginT.o that registers every unwind table, 2 million instructions of each
+  # start. crtbegin.o leaves it to the header of those tables, which options.sh asks for.
+  mkdir -p "$start"
+  cp "$(gcc -print-file-name=crtbegin.o)" "$start/crtbeginT.o"
+}
+
+configure() { # configure TARGETS FLAG...: with these flags of the compiler
+  local list="${1//,/-linux-user,}-linux-user"
+  shift
+  start_files
+  rm -rf "$build"
+  mkdir -p "$build"
+  cd "$build"
+  "$source/configure" --target-list="$list" "${options[@]}" --with-pkgversion="Debian $(recorded version), tuned" \
+    --extra-cflags="${compiled[*]} $*" --extra-ldflags="-B$start ${linked[*]} $*" >"$build/log" ||
+    { tail -n 5 "$build/log" >&2; fail 'QEMU cannot be configured' "its log is $build/meson-logs/meson-log.txt"; }
+}
+
+make_emulators() { # make_emulators TARGETS
+  local target names=()
+  for target in ${1//,/ }; do names+=("qemu-$target"); done
+  ninja -C "$build" "${names[@]}" >"$build/log" ||
+    { grep -m 1 -A 8 '^FAILED' "$build/log" >&2; fail 'QEMU cannot be compiled' "the log is $build/log"; }
+  rm -rf "$out"
+  mkdir -p "$out"
+  for target in "${names[@]}"; do strip -o "$out/$target" "$build/$target"; done
+}
+
+libraries() { # every archive of the system's that the linker took something from: its path, package, source, version
+  local archive package
+  sed -nE 's|^(/[^(]*\.a)\(.*|\1|p' "$build"/qemu-*.map | xargs -n 1 realpath | grep -v "^$build/" | sort -u |
+    while read -r archive; do
+      package=$(dpkg --search "$archive")
+      # shellcheck disable=SC2016  # dpkg's variables
+      printf '%s\t%s\n' "$archive" \
+        "$(dpkg-query --show --showformat='${Package}\t${source:Package}\t${source:Version}' "${package%: *}")"
+    done
+}
+
+compile() { # compile TARGETS
+  mkdir -p "$profile"
+  tar -C "$profile" -xf "$here/profile.tar.xz"
+  configure "$1" -fprofile-use="$profile" "${profiled[@]}" -Wl,-Map=%
+  make_emulators "$1"
+  libraries >"$out/LIBRARIES"
+}
+
+instrument() { # instrument TARGETS
+  # Every object as itself: across files there is nothing to count.
+  options=("${options[@]/--enable-lto/--disable-lto}")
+  configure "$1" -fprofile-generate="$profile" -fprofile-update=single -Wl,-u,__gcov_dump
+  make_emulators "$1"
+}
+
+record() {
+  local version
+  cd "$(mktemp -d)"
+  download
+  version=$(sed -n 's/^Version: //p;/^Version/q' ./*.dsc)
+  printf '# package: qemu\n# version: %s\n' "$version"
+  sha256sum -- *.orig.tar.* *.debian.tar.* *.dsc
+}
+
+case ${1:-} in
+  install) install_packages ;;
+  source) fetch_source ;;
+  compile) compile "$(foreign "$2")" ;;
+  instrument) instrument "$(foreign "$2")" ;;
+  record) record ;;
+  *) fail "no such step: ${1:-}" "its head says which there are" ;;
+esac

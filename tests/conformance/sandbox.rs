@@ -1,0 +1,223 @@
+//! A [`Sandbox`]: a Debian userland whose programs the kernel starts through one emulator, and what they answer.
+//!
+//! It is a set of namespaces with a table, a network, processes and identities of their own, `sandbox.sh` says how they
+//! are made; changes to the userland go to memory. A process keeps them for as long as the value lives, and with it
+//! everything in them ends. Which programs are run, and what to make of the answers, is the caller's business.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use binfmt_magic::arch::Arch;
+use binfmt_magic::rule::{Flags, Matcher, Rule};
+
+/// Seconds after which a program has failed.
+const LIMIT: &str = "240";
+/// All that the programs find in their environment.
+const ENVIRONMENT: [(&str, &str); 4] = [
+    ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+    ("HOME", "/root"),
+    ("LANG", "C.UTF-8"),
+    ("TERM", "dumb"),
+];
+/// A user namespace has no identities until somebody outside has said which, and only then can the rest be made.
+const WAIT_FOR_IDENTITIES: &str = "echo unshared; read -r _; exec unshare --mount --propagation private --pid --fork --net --ipc --uts -- sh \"$0\" \"$@\"";
+/// Byte of an ELF file that names the system it is for, which neither Linux nor QEMU looks at.
+const OS_ABI: usize = 7;
+
+/// Namespaces with a userland and one handler.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    keeper: Child,
+    pid: u32,
+    place: PathBuf,
+}
+
+impl Sandbox {
+    /// The userland `root`, run by `emulator`. The folder `binaries` is `/binaries` there.
+    pub(crate) fn new(arch: &Arch, root: &Path, binaries: &Path, emulator: &Path) -> Self {
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance");
+        fs::create_dir_all(&place).expect("a folder to mount on");
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
+        let (_copy, rule) = rule(arch, emulator);
+        let mut keeper = Command::new("unshare")
+            .args(["--user", "--", "sh", "-c", WAIT_FOR_IDENTITIES])
+            .arg(sources.join("sandbox.sh"))
+            .args([&place, root, &sources, binaries])
+            .arg(rule)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("util-linux's unshare");
+        let mut said = BufReader::new(keeper.stdout.take().expect("a piped stdout")).lines();
+        let mut next = || said.next().and_then(Result::ok).unwrap_or_default();
+        assert_eq!(next(), "unshared", "no user namespace");
+        // everybody that a Debian has, as themselves
+        for map in ["gid_map", "uid_map"] {
+            let file = format!("/proc/{}/{map}", keeper.id());
+            fs::write(&file, "0 0 65536").unwrap_or_else(|error| panic!("{file}: {error}"));
+        }
+        let stdin = keeper.stdin.as_mut().expect("a piped stdin");
+        stdin.write_all(b"\n").expect("a process that waits");
+        let ready = next();
+        let pid = ready.strip_prefix("ready ").map(str::parse);
+        let Some(Ok(pid)) = pid else {
+            panic!("no sandbox for {}: it said {ready:?}", emulator.display());
+        };
+        let sandbox = Self { keeper, pid, place };
+        let up = sandbox.run(&["busybox", "ip", "link", "set", "lo", "up"]);
+        assert!(up.succeeded(), "{}: no loopback: {up:?}", arch.qemu);
+        sandbox
+    }
+
+    /// Runs a program of the userland.
+    pub(crate) fn run(&self, command: &[&str]) -> Outcome {
+        let root = Path::new(&format!("/proc/{}/root", self.pid))
+            .join(self.place.strip_prefix("/").expect("an absolute path"))
+            .join("root");
+        let mut call = Command::new("timeout");
+        call.args(["--kill-after=5", LIMIT, "nsenter"])
+            .arg(format!("--target={}", self.pid))
+            .args(["--user", "--mount", "--pid", "--net", "--ipc", "--uts"])
+            .arg(format!("--root={}", root.display()))
+            .arg(format!("--wd={}", root.display()))
+            .arg("--")
+            .args(command)
+            .env_clear()
+            .envs(ENVIRONMENT);
+        Outcome::of(&mut call)
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+/// What a program did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// The exit status, or 128 and the number of the signal that ended it.
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Outcome {
+    /// Runs a command to its end.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let output = command.stdin(Stdio::null()).output();
+        let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let by_signal = || 128 + output.status.signal().unwrap_or_default();
+        Self {
+            status: output.status.code().unwrap_or_else(by_signal),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
+    }
+
+    pub(crate) fn succeeded(&self) -> bool {
+        self.status == 0
+    }
+
+    /// How `other` differs from this one: the first line that does, or the status.
+    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
+        let line = |name: &str, one: &str, two: &str| {
+            let (mut one, mut two) = (one.split('\n'), two.split('\n'));
+            for number in 1.. {
+                match (one.next(), two.next()) {
+                    (None, None) => break,
+                    (one, two) if one == two => {}
+                    (one, two) => {
+                        let end = "(no more)";
+                        let (one, two) = (one.unwrap_or(end), two.unwrap_or(end));
+                        return Some(format!(
+                            "{name}, line {number}\n    Debian's: {one}\n    tested:   {two}"
+                        ));
+                    }
+                }
+            }
+            None
+        };
+        let status = (self.status != other.status).then(|| {
+            let (one, two) = (self.status, other.status);
+            format!("status\n    Debian's: {one}\n    tested:   {two}")
+        });
+        let differences = [
+            line("stdout", &self.stdout, &other.stdout),
+            line("stderr", &self.stderr, &other.stderr),
+            status,
+        ];
+        let told: Vec<_> = differences.into_iter().flatten().collect();
+        (!told.is_empty()).then(|| told.join("\n  "))
+    }
+}
+
+/// Lines of text that say every byte.
+fn text(bytes: &[u8]) -> String {
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let lines = lines.map(|line| line.escape_ascii().to_string());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A folder with an emulator's file under its own name, gone when dropped: the kernel keeps the file that it opened.
+#[derive(Debug)]
+struct Copy(PathBuf);
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The line that registers the emulator.
+///
+/// For the machine's own architecture it takes care: the emulator is a program of that architecture too, and the kernel
+/// would look for the emulator's emulator. So a copy says that it is for another system, and the rule wants programs for
+/// the plain one, which those of a userland are.
+fn rule(arch: &Arch, emulator: &Path) -> (Option<Copy>, String) {
+    let flags = Flags::parse("POCF").0;
+    let mut rule = Rule::for_arch(arch, "", Path::new("/"), flags);
+    emulator.clone_into(&mut rule.interpreter);
+    let mut copy = None;
+    if Arch::of_host().is_some_and(|host| host.qemu == arch.qemu) {
+        let Matcher::Magic {
+            mask: Some(mask), ..
+        } = &mut rule.matcher
+        else {
+            unreachable!("a row of the table has magic and mask");
+        };
+        mask[OS_ABI] = 0xff;
+        let folder = for_another_system(emulator);
+        rule.interpreter = folder.join(arch.interpreter_name(""));
+        copy = Some(Copy(folder));
+    }
+    let line = rule.encode().expect("a rule that the kernel takes");
+    let line = String::from_utf8(line).expect("a rule in plain text");
+    (copy, line)
+}
+
+/// Copies an emulator into a folder of its own, by a process: one that is forked while the test itself writes a file
+/// would make executing that file fail (`ETXTBSY`). The name stays, since programs see it in `/proc/self/comm`.
+fn for_another_system(emulator: &Path) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("emulator-{}-{count}", std::process::id());
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let script = format!(
+        "mkdir \"$2\"; cp \"$1\" \"$2\"
+         printf '\\003' | dd of=\"$2/$(basename \"$1\")\" bs=1 seek={OS_ABI} conv=notrunc status=none"
+    );
+    let copied = Command::new("sh")
+        .args(["-e", "-c", &script, "sh"])
+        .args([emulator, &folder])
+        .status();
+    let copied = copied.is_ok_and(|status| status.success());
+    assert!(copied, "no copy of {}", emulator.display());
+    folder
+}
