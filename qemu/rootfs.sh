@@ -8,10 +8,9 @@
 #   ARCH    in Debian's words: arm64, s390x
 #   FOLDER  the root directory that comes out; one that is complete and made by this script is left alone
 #
-# It owns what is in it: a shell, perl, python, gcc, apt, sudo and what they depend on, without documentation. Nothing of
-# that architecture is run, so no handler is needed: packages are downloaded (apt.sh) and unpacked, and what their
-# maintainer scripts would have done is done here, as far as those programs depend on it. What is done that way is
-# after `finish`.
+# It owns what is in it: a shell, perl, python, gcc, apt, sudo and what they depend on, without documentation. Nothing
+# of that architecture is run, so no handler is needed: packages are downloaded (apt.sh) and unpacked, and what their
+# maintainer scripts would have done is done here (`finish`), as far as those programs depend on it.
 #
 # The folder is made beside its final place and renamed. Its file .rootfs is written last: what has it is complete. Made
 # by root, files belong to whom they should; made by others, all is theirs.
@@ -26,7 +25,8 @@ packages=(
 # Nothing that is run reads these: translations, documentation, and libraries for compiler options that are not used.
 needless=(
   './usr/share/doc/*' './usr/share/locale/*' './usr/share/man/*' './usr/share/info/*' './usr/lib/*/gconv/*'
-  './usr/lib/gcc/*/lto1' './usr/lib/gcc/*/lib*san*' './usr/lib/*/lib?san.so*' './usr/lib/*/libhwasan.so*' './usr/lib/*/libubsan.so*'
+  './usr/lib/gcc/*/lto1' './usr/lib/gcc/*/lib*san*' './usr/lib/*/lib?san.so*' './usr/lib/*/libhwasan.so*'
+  './usr/lib/*/libubsan.so*'
 )
 
 wrong_usage() {

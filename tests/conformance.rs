@@ -1,13 +1,14 @@
 //! Tier: conformance. Emulators of a build of our own behave exactly as those of Debian's package.
 //!
-//! Under test are the emulators in `build/tuned`, or in the folder that `BINFMT_TEST_TUNED` names; `BINFMT_TEST_CONFORMANCE`
-//! (`arm,s390x`) narrows them. Each is held against its namesake in `build/emulators`: same exit status, same stdout, same
-//! stderr, byte for byte, or it is a defect. The programs print nothing that differs between two runs.
+//! Under test are the emulators in `build/tuned`, or in the folder that `BINFMT_TEST_TUNED` names;
+//! `BINFMT_TEST_CONFORMANCE` (`arm,s390x`) narrows them. Each is held against its namesake in `build/emulators`: same exit
+//! status, same stdout, same stderr, byte for byte, or it is a defect. The programs print nothing that differs between
+//! two runs.
 //!
 //! - every emulator runs the probe of its row;
 //! - where `build/rootfs` has a Debian of the architecture (`qemu/rootfs.sh`), the kernel starts that Debian's programs
 //!   through it: those of `conformance/programs`, and those of `conformance/c`. The latter are compiled by that Debian's
-//!   own compiler, under Debian's emulator, once for both; what compilers do under the one under test is `make.sh`'s;
+//!   compiler under Debian's emulator, once for both; what compilers do under the one under test is `make.sh`'s;
 //! - where `build/tcg-tests` has them (`qemu/tcg-tests.sh`), it runs QEMU's own tests of user emulation.
 //!
 //! Expected is what Debian's emulator does, which has to end as it should, so that nothing passes by failing alike.

@@ -121,8 +121,11 @@ QEMU_FROM=${QEMU_FROM:-$(default QEMU_FROM)}
 
 base=$(qemu/image/base.sh "${DEBIAN:-$(default DEBIAN)}")
 if (($# == 2)); then
+  # what is there stays in use until there is something in its place
+  rm -rf "$2.part"
+  export_stage "$1" "$2.part"
   rm -rf "$2"
-  export_stage "$1" "$2"
+  mv "$2.part" "$2"
   exit
 fi
 

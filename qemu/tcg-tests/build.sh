@@ -8,7 +8,7 @@
 # OUT/TARGET has the programs of a target, in QEMU's name for it, and `runs`: for each run of one its arguments to the
 # emulator, the program last, one line each. They are what QEMU's makefiles would run, told by an emulator that only
 # writes down how it is called, so that the options that a test needs come along. Left out are those that need gdb or
-# plugins, which a user emulator in binfmt_misc has no use for; what QEMU's makefiles skip of themselves is in `skipped`.
+# plugins, which a user emulator in binfmt_misc has no use for; `skipped` has what QEMU's makefiles skip of themselves.
 set -euo pipefail
 shopt -s nullglob
 
@@ -41,7 +41,10 @@ install_compilers() {
 
 get_source() { # get_source SOURCE
   local file
-  sed -n 's/^deb /deb-src /p' /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null >/etc/apt/sources.list.d/source.list || true
+  # in either format that apt has
+  if [[ -f /etc/apt/sources.list ]]; then
+    sed -n 's/^deb /deb-src /p' /etc/apt/sources.list >/etc/apt/sources.list.d/source.list
+  fi
   for file in /etc/apt/sources.list.d/*.sources; do sed -i 's/^Types: deb$/Types: deb-src deb/' "$file"; done
   apt-get -qq update
   mkdir -p "$1.download"

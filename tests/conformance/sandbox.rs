@@ -24,7 +24,8 @@ const ENVIRONMENT: [(&str, &str); 4] = [
     ("TERM", "dumb"),
 ];
 /// A user namespace has no identities until somebody outside has said which, and only then can the rest be made.
-const WAIT_FOR_IDENTITIES: &str = "echo unshared; read -r _; exec unshare --mount --propagation private --pid --fork --net --ipc --uts -- sh \"$0\" \"$@\"";
+const WAIT_FOR_IDENTITIES: &str = "echo unshared; read -r _
+    exec unshare --mount --propagation private --pid --fork --net --ipc --uts -- sh \"$0\" \"$@\"";
 /// Byte of an ELF file that names the system it is for, which neither Linux nor QEMU looks at.
 const OS_ABI: usize = 7;
 
@@ -178,8 +179,8 @@ impl Drop for Copy {
 /// The line that registers the emulator.
 ///
 /// For the machine's own architecture it takes care: the emulator is a program of that architecture too, and the kernel
-/// would look for the emulator's emulator. So a copy says that it is for another system, and the rule wants programs for
-/// the plain one, which those of a userland are.
+/// would look for the emulator's emulator. So a copy says that it is for another system, and the rule wants programs
+/// for the plain one, which those of a userland are.
 fn rule(arch: &Arch, emulator: &Path) -> (Option<Copy>, String) {
     let flags = Flags::parse("POCF").0;
     let mut rule = Rule::for_arch(arch, "", Path::new("/"), flags);
