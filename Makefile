@@ -71,8 +71,8 @@ conformance: need-test emulators test-rootfs ## our emulators beside Debian's: t
 	@qemu/tcg-tests.sh
 	cargo test --locked --test conformance
 
-reproduce: ## compile one target twice, and compare: make reproduce TARGET=arm
-	@qemu/tuned/reproduce.sh $(or $(TARGET),arm)
+reproduce: ## compile one target twice, and compare: make reproduce TARGET=s390x
+	@qemu/tuned/reproduce.sh $(or $(TARGET),s390x)
 
 profile: need-run ## learn anew what the emulators do, for the compiler; after a change of qemu/tuned/ or of the recorded source
 	@qemu/image/build.sh instrumented build/instrumented
@@ -148,8 +148,8 @@ build/programs/arm64-dynamic-libc: always
 	  --keep '*/aarch64-linux-gnu/libc.so.6' $@
 
 # Userlands for the conformance of the emulators that are there.
-ROOTFS := $(foreach pair,aarch64:arm64 arm:armhf riscv64:riscv64 s390x:s390x ppc64le:ppc64el i386:i386 mips64el:mips64el,\
-  $(if $(wildcard build/tuned/qemu-$(word 1,$(subst :, ,$(pair)))),build/rootfs/$(word 2,$(subst :, ,$(pair)))))
+ROOTFS := $(foreach pair,aarch64:arm64 arm:armhf arm:armel riscv64:riscv64 s390x:s390x ppc64le:ppc64el i386:i386 \
+  x86_64:amd64 mips64el:mips64el,$(if $(wildcard build/tuned/qemu-$(word 1,$(subst :, ,$(pair)))),build/rootfs/$(word 2,$(subst :, ,$(pair)))))
 
 test-rootfs: $(ROOTFS)
 

@@ -42,8 +42,8 @@ install_packages() {
   machine=$(dpkg --print-architecture)
   [[ $machine == amd64 ]] || fail "no emulators of our own are built on $machine" "take Debian's: QEMU_FROM=package"
   apt update
-  apt install --no-install-recommends gcc libc6-dev libglib2.0-dev zlib1g-dev ca-certificates dpkg-dev meson ninja-build \
-    patch pkgconf python3-venv xz-utils
+  apt install --no-install-recommends gcc libc6-dev libglib2.0-dev zlib1g-dev ca-certificates dpkg-dev meson \
+    ninja-build patch pkgconf python3-venv xz-utils
 }
 
 foreign() { # foreign TARGETS: without that of the machine itself

@@ -8,8 +8,9 @@ options=(
   --enable-linux-user           # a program per target ...
   --disable-system              # ... and no machines
   --disable-bsd-user
-  --without-default-features    # every library that is looked for and used if found: none is of use to a user emulator.
-                                # capstone alone, a disassembler for -d in_asm, is 3 MB of each of Debian's
+  --without-default-features    # every library that is looked for and used if found: none but the next is of use to a user
+                                # emulator. capstone alone, a disassembler for -d in_asm, is 3 MB of each of Debian's
+  --enable-attr                 # extended attributes: without it, guests' system calls for them are not there
   --without-default-devices
   --disable-tools               # qemu-img and the like
   --disable-guest-agent
