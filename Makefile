@@ -82,10 +82,11 @@ profile: need-run ## learn anew what the emulators do, for the compiler; after a
 ARCH := arm64
 ROUNDS := 7
 RIVALS :=
+OPTIONS :=
 bench-emulators: need-run emulators ## our emulators beside Debian's: make bench-emulators ARCH=arm64 RIVALS=plain=folder
 	@qemu/rootfs.sh $(ARCH) build/rootfs/$(ARCH)
 	cargo run --locked --release --quiet --package binfmt-bench -- emulators --arch $(ARCH) --rootfs build/rootfs/$(ARCH) \
-	  --rounds $(ROUNDS) --svg bench/plots tuned=build/tuned debian=build/emulators $(RIVALS)
+	  --rounds $(ROUNDS) --svg bench/plots $(OPTIONS) tuned=build/tuned debian=build/emulators $(RIVALS)
 
 test-image: need-test image ## the command-line tests once more, with the static binary of the image
 	@$(MAKE) -j$(JOBS) emulators test-material
