@@ -164,7 +164,7 @@ need-run:
 	@qemu/need.sh cargo unshare
 
 need-test:
-	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare c++
+	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare c++ venv
 
 .PHONY: help run test fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
   emulators install uninstall clean test-material test-rootfs always need-run need-test

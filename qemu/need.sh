@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the machine has what the Makefile's targets call.
 #
-#   need.sh COMMAND...    cargo, cargo-fmt, cargo-clippy, shellcheck, unshare, c++
+#   need.sh COMMAND...    cargo, cargo-fmt, cargo-clippy, shellcheck, unshare, c++, venv (Python's)
 #
 # As root on Debian, what is missing is installed with apt; otherwise it is named, and the exit status is 1.
 # For cargo, Rust must be as new as Cargo.toml's rust-version, and a linker and the certificates that downloading
@@ -18,6 +18,7 @@ new_enough() { # new_enough VERSION
 has() { # has COMMAND
   case $1 in
     cargo) command -v cargo && new_enough "$(rustc --version | cut -d ' ' -f 2)" ;;
+    venv) python3 -c 'import ensurepip, venv' ;;
     certificates) [[ -s /etc/ssl/certs/ca-certificates.crt ]] ;;
     *) command -v "$1" ;;
   esac >/dev/null 2>&1
@@ -44,6 +45,7 @@ package_of() { # package_of COMMAND: the Debian packages that bring it
     c++) echo g++ ;;
     certificates) echo ca-certificates ;;
     unshare) echo util-linux ;;
+    venv) echo python3 python3-venv ;;
     *) echo "$1" ;;
   esac
 }
