@@ -41,7 +41,7 @@ RUN --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates
     /licences.sh "$TARGETARCH" /out/usr/share/doc/binfmt/linked
 
 # --- the emulators, and what their licence asks for: from source... -------------------------------------------------
-# What changes seldom comes first. A change of TARGETS compiles again, all of it: what targets share is half of the work.
+# What changes seldom comes first; then what all targets share, once; then the targets, side by side.
 FROM base AS source
 COPY --chmod=755 qemu/tuned/build.sh qemu/tuned/options.sh /tuned/
 RUN /tuned/build.sh install
@@ -57,11 +57,12 @@ FROM scratch AS instrumented
 COPY --from=counting /qemu/out /
 
 FROM source AS compiled
-ARG TARGETS
 # A number that has not been here makes everything from here on anew: make reproduce
 ARG ATTEMPT=1
 COPY qemu/tuned/profile.tar.xz /tuned/
-RUN : "$ATTEMPT" && /tuned/build.sh compile "$TARGETS"
+RUN : "$ATTEMPT" && /tuned/build.sh share
+ARG TARGETS
+RUN /tuned/build.sh compile "$TARGETS"
 # the files as they are, for `make tuned`
 FROM scratch AS tuned
 COPY --from=compiled /qemu/out /

@@ -121,9 +121,12 @@ QEMU_FROM=${QEMU_FROM:-$(default QEMU_FROM)}
 
 base=$(qemu/image/base.sh "${DEBIAN:-$(default DEBIAN)}")
 if (($# == 2)); then
-  # what is there stays in use until there is something in its place
+  # What is there stays in use until there is something in its place. Folders that Docker makes would be for nobody but
+  # their owner, and the kernel starts emulators as whoever runs a program.
   rm -rf "$2.part"
+  mkdir -p "$2.part"
   export_stage "$1" "$2.part"
+  chmod 755 "$2.part"
   rm -rf "$2"
   mv "$2.part" "$2"
   exit

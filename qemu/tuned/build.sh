@@ -3,8 +3,9 @@
 #
 #   build.sh install               packages that the other steps take
 #   build.sh source                Debian's source of exactly the recorded version, with our patches, in /qemu/source
-#   build.sh compile TARGETS       /qemu/out/qemu-* by QEMU's names of targets (aarch64,arm), and /qemu/out/LIBRARIES: every
-#                                  archive that is linked in, with Debian's package and source of it
+#   build.sh share                 /qemu/build, configured, with the objects that all targets have in common
+#   build.sh compile TARGETS       from these, /qemu/out/qemu-* by QEMU's names of targets (aarch64,arm), and
+#                                  /qemu/out/LIBRARIES: every archive that is linked in, with Debian's package and source of it
 #   build.sh instrument TARGETS    /qemu/out/qemu-* that count what they do, and write it to /qemu/profile when their guest
 #                                  ends: train.sh runs them
 #   build.sh record                what SHA256SUMS would be for the version that Debian has now
@@ -42,7 +43,7 @@ install_packages() {
   machine=$(dpkg --print-architecture)
   [[ $machine == amd64 ]] || fail "no emulators of our own are built on $machine" "take Debian's: QEMU_FROM=package"
   apt update
-  apt install --no-install-recommends gcc libc6-dev libglib2.0-dev zlib1g-dev ca-certificates dpkg-dev meson \
+  apt install --no-install-recommends bison flex gcc libc6-dev libglib2.0-dev zlib1g-dev ca-certificates dpkg-dev meson \
     ninja-build patch pkgconf python3-venv xz-utils
 }
 
@@ -85,23 +86,26 @@ start_files() {
   cp "$(gcc -print-file-name=crtbegin.o)" "$start/crtbeginT.o"
 }
 
-configure() { # configure TARGETS FLAG...: with these flags of the compiler
-  local list="${1//,/-linux-user,}-linux-user"
-  shift
+configure() { # configure FLAG...: with these flags of the compiler
   start_files
   rm -rf "$build"
   mkdir -p "$build"
   cd "$build"
-  "$source/configure" --target-list="$list" "${options[@]}" --with-pkgversion="Debian $(recorded version), tuned" \
+  # Every target is configured, so that what is compiled for one does not depend on which others are.
+  "$source/configure" "${options[@]}" --with-pkgversion="Debian $(recorded version), tuned" \
     --extra-cflags="${compiled[*]} $*" --extra-ldflags="-B$start ${linked[*]} $*" >"$build/log" ||
     { tail -n 5 "$build/log" >&2; fail 'QEMU cannot be configured' "its log is $build/meson-logs/meson-log.txt"; }
+}
+
+make_files() { # make_files FILE...: by their paths in $build
+  ninja -C "$build" "$@" >"$build/log" ||
+    { grep -m 1 -A 8 '^FAILED' "$build/log" >&2; fail 'QEMU cannot be compiled' "the log is $build/log"; }
 }
 
 make_emulators() { # make_emulators TARGETS
   local target names=()
   for target in ${1//,/ }; do names+=("qemu-$target"); done
-  ninja -C "$build" "${names[@]}" >"$build/log" ||
-    { grep -m 1 -A 8 '^FAILED' "$build/log" >&2; fail 'QEMU cannot be compiled' "the log is $build/log"; }
+  make_files "${names[@]}"
   rm -rf "$out"
   mkdir -p "$out"
   for target in "${names[@]}"; do strip -o "$out/$target" "$build/$target"; done
@@ -118,10 +122,16 @@ libraries() { # every archive of the system's that the linker took something fro
     done
 }
 
-compile() { # compile TARGETS
+share() {
+  local any=qemu-x86_64
   mkdir -p "$profile"
   tar -C "$profile" -xf "$here/profile.tar.xz"
-  configure "$1" -fprofile-use="$profile" "${profiled[@]}" -Wl,-Map=%
+  configure -fprofile-use="$profile" "${profiled[@]}" -Wl,-Map=%
+  mapfile -t objects < <(ninja -C "$build" -t inputs "$any" | grep '\.o$' | grep -v "^lib$any-")
+  make_files "${objects[@]}"
+}
+
+compile() { # compile TARGETS
   make_emulators "$1"
   libraries >"$out/LIBRARIES"
 }
@@ -129,7 +139,7 @@ compile() { # compile TARGETS
 instrument() { # instrument TARGETS
   # Every object as itself: across files there is nothing to count.
   options=("${options[@]/--enable-lto/--disable-lto}")
-  configure "$1" -fprofile-generate="$profile" -fprofile-update=single -Wl,-u,__gcov_dump
+  configure -fprofile-generate="$profile" -fprofile-update=single -Wl,-u,__gcov_dump
   make_emulators "$1"
 }
 
@@ -145,6 +155,7 @@ record() {
 case ${1:-} in
   install) install_packages ;;
   source) fetch_source ;;
+  share) share ;;
   compile) compile "$(foreign "$2")" ;;
   instrument) instrument "$(foreign "$2")" ;;
   record) record ;;
