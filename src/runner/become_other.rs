@@ -116,7 +116,13 @@ pub fn become_other(words: &[OsString]) -> Result<Infallible, NotStarted> {
 fn become_stdin(argument: &OsStr) -> Result<Infallible, NotStarted> {
     let name = CString::from(c"qemu");
     let argument = CString::new(argument.as_bytes()).map_err(|_| Errno::EINVAL)?;
-    Ok(fexecve(stdin(), &[name, argument], &[] as &[CString])?)
+    let (arguments, environment) = ([name, argument], [] as [CString; 0]);
+    // By its number first: /proc may be another PID namespace's. Kernels of the 5.10 series were seen to know no file by
+    // number alone, and say that there is none.
+    match fexecve(stdin(), &arguments, &environment) {
+        Err(Errno::ENOENT) => Ok(execve(c"/proc/self/fd/0", &arguments, &environment)?),
+        other => Ok(other?),
+    }
 }
 
 fn become_probe(root: &Path, program: &OsStr) -> Result<Infallible, NotStarted> {
