@@ -15,6 +15,8 @@ TRIXIE := $(DEMO) armel i386 amd64
 SECONDS_LONG := 600
 SECONDS_SHORT := 10
 BOOKWORM := mips64el
+# Releases whose kernels boot among the tests: the oldest and the newest; all of them in `make torture`.
+KERNELS := bullseye trixie-backports
 
 # The tests that call the tool as a user does.
 COMMAND_LINE_TESTS = $(filter-out tests/docker.rs tests/systemd.rs,$(shell grep -l '^mod harness' tests/*.rs))
@@ -27,7 +29,7 @@ run: need-run ## build, fetch emulators, install five architectures, run a progr
 	@qemu/demo.sh $(BINFMT) build/emulators build/programs
 
 test: need-test ## everything: lint, unit tests, the tool against the real kernel and real emulators
-	@$(MAKE) -j$(JOBS) lint emulators test-material test-rootfs
+	@$(MAKE) -j$(JOBS) lint emulators test-material test-rootfs test-kernels
 	cargo test --locked --workspace
 	fuzz/run.sh explain $(SECONDS_SHORT)
 
@@ -157,6 +159,12 @@ test-rootfs: $(ROOTFS)
 build/rootfs/%: always
 	@qemu/rootfs.sh $* $@
 
+# Kernels for the virtual machines of tests/kernels.rs, by Debian's releases.
+test-kernels: $(KERNELS:%=build/kernels/%)
+
+build/kernels/%: always
+	@tests/kernels/fetch.sh $* $@
+
 build/binfmt.d: always
 	@$(FETCH) --keep 'usr/share/qemu/binfmt.d/*.conf' $@
 
@@ -164,7 +172,7 @@ need-run:
 	@qemu/need.sh cargo unshare
 
 need-test:
-	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare c++ venv
+	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare c++ venv bindfs qemu-system-x86_64
 
-.PHONY: help run test fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
-  emulators install uninstall clean test-material test-rootfs always need-run need-test
+.PHONY: help run test torture fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
+  emulators install uninstall clean test-material test-rootfs test-kernels always need-run need-test

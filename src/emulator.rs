@@ -24,6 +24,7 @@ use goblin::elf::{Elf, ProgramHeader};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
 
 use crate::runner::{NotStarted, Other};
 use crate::wording::{cause, errno_of};
@@ -52,6 +53,8 @@ pub enum Unfit {
     Dynamic,
     /// An ELF file of another architecture than this host's, with that one's name.
     Foreign(&'static str),
+    /// Anybody may write to this file or folder of its path, and so choose what root starts.
+    Replaceable(PathBuf),
     /// It was killed from outside.
     Killed,
     /// The operating system does not let it be read or started.
@@ -93,6 +96,13 @@ impl fmt::Display for EmulatorError {
                 f,
                 "{path} is a program for {other}, not for this host; use this host's build"
             ),
+            Unfit::Replaceable(place) => {
+                let place = place.display();
+                write!(
+                    f,
+                    "{path} can be replaced by any user, since all may write to {place}; chmod o-w {place}"
+                )
+            }
             Unfit::Refused(error) => match errno_of(error) {
                 Errno::ELOOP => write!(
                     f,
@@ -316,12 +326,34 @@ fn look(path: &Path) -> Result<File, Unfit> {
     if metadata.mode() & 0o111 == 0 {
         return Err(Unfit::NotExecutable);
     }
+    if geteuid().is_root() {
+        if let Some(place) = open_to_all(path).map_err(Unfit::Refused)? {
+            return Err(Unfit::Replaceable(place));
+        }
+    }
     let mut head = Vec::new();
     let file = File::open(path).map_err(Unfit::Refused)?;
     let mut start = (&file).take(HEAD);
     start.read_to_end(&mut head).map_err(Unfit::Refused)?;
     check_head(&head, metadata.len())?;
     Ok(file)
+}
+
+/// The first place on the way to `path`, links followed or not, at which every user may put another file: it is writable by
+/// all, and is no folder like `/tmp` (sticky), in which nobody may replace what others have put there.
+fn open_to_all(path: &Path) -> io::Result<Option<PathBuf>> {
+    let real = path.canonicalize()?;
+    for place in path.ancestors().chain(real.ancestors()) {
+        if place == Path::new("") {
+            continue;
+        }
+        let metadata = place.metadata()?;
+        let sticky = metadata.is_dir() && metadata.mode() & 0o1000 != 0;
+        if metadata.mode() & 0o002 != 0 && !sticky {
+            return Ok(Some(place.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// `head` is the start of a file of `length` bytes.

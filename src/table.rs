@@ -128,12 +128,14 @@ impl Table {
             })
     }
 
-    /// Removes the entry `name`. One that is not there is fine.
+    /// Removes the entry `name`. One that is not there is fine. Tried twice: what could not be removed stays in everybody's
+    /// way, and a shortage may have passed.
     ///
     /// # Errors
     /// The kernel's refusal.
     pub fn remove(&self, name: &OsStr) -> Result<(), TableError> {
-        match self.write(name, b"-1") {
+        let remove = || self.write(name, b"-1");
+        match remove().or_else(|_| remove()) {
             Err(error) if error.errno == Errno::ENOENT => Ok(()),
             other => other,
         }

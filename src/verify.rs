@@ -326,8 +326,11 @@ fn in_spite_of(arch: &'static Arch, obstacle: &Drift) -> Mend {
 
 fn unfit(error: &EmulatorError) -> Mend {
     let path = error.path.to_string_lossy();
-    match error.unfit {
+    match &error.unfit {
         Unfit::NotExecutable => Mend::Shell(format!("chmod +x {}", quoted(&path))),
+        Unfit::Replaceable(place) => {
+            Mend::Shell(format!("chmod o-w {}", quoted(&place.to_string_lossy())))
+        }
         _ => Mend::Advice(error.to_string()),
     }
 }

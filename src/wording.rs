@@ -39,11 +39,21 @@ pub fn shown(name: &OsStr) -> String {
     printable(&name.to_string_lossy())
 }
 
+/// Whether a terminal acts on it: control characters, and those that turn the direction of what follows (Unicode's
+/// `Bidi_Control`), by which a name passes for another.
+#[must_use]
+pub fn is_control(c: char) -> bool {
+    let turns = ['\u{61c}', '\u{200e}', '\u{200f}'].contains(&c)
+        || ('\u{202a}'..='\u{202e}').contains(&c)
+        || ('\u{2066}'..='\u{2069}').contains(&c);
+    c.is_control() || turns
+}
+
 /// `text` with its control characters escaped, so that it stays one line and does nothing to a terminal.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let escape = |c: char| {
-        if c.is_control() {
+        if is_control(c) {
             c.escape_default().to_string()
         } else {
             c.to_string()

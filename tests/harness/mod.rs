@@ -74,7 +74,7 @@ pub(crate) fn version(folder: &Path) -> String {
     version.expect("QEMU's version").to_owned()
 }
 
-fn material(variable: &str, folder: &str, remedy: &str) -> PathBuf {
+pub(crate) fn material(variable: &str, folder: &str, remedy: &str) -> PathBuf {
     let built = || {
         Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("build")
@@ -83,6 +83,18 @@ fn material(variable: &str, folder: &str, remedy: &str) -> PathBuf {
     let path = std::env::var_os(variable).map_or_else(built, PathBuf::from);
     assert!(path.is_dir(), "no {}: run `{remedy}`", path.display());
     path
+}
+
+/// Counts what was tried, for the table of `make torture`: it names the file in `BINFMT_TEST_TALLY`.
+pub(crate) fn tally(what: &str, number: usize) {
+    let Some(file) = std::env::var_os("BINFMT_TEST_TALLY") else {
+        return;
+    };
+    let file = fs::OpenOptions::new().create(true).append(true).open(file);
+    let line = format!("{number}\t{what}\n");
+    // one write each, since other tests append too
+    let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
+    written.expect("a file that BINFMT_TEST_TALLY names");
 }
 
 /// The row of the architecture that QEMU calls `qemu`.
@@ -479,6 +491,17 @@ pub(crate) struct Output {
 }
 
 impl Output {
+    /// What a command did elsewhere than in a [`Host`].
+    pub(crate) fn new(command: &str, status: i32, stdout: String, stderr: String) -> Self {
+        let command = command.into();
+        Self {
+            command,
+            status,
+            stdout,
+            stderr,
+        }
+    }
+
     /// It ended with this status.
     #[track_caller]
     pub(crate) fn ends(self, status: i32) -> Self {
@@ -490,6 +513,20 @@ impl Output {
     #[track_caller]
     pub(crate) fn ok(self) -> Self {
         self.ends(0)
+    }
+
+    /// It printed this, among other things, on stdout.
+    #[track_caller]
+    pub(crate) fn prints(self, words: &str) -> Self {
+        assert!(self.stdout.contains(words), "no {words:?} in {self}");
+        self
+    }
+
+    /// It did not print this on stdout.
+    #[track_caller]
+    pub(crate) fn prints_no(self, words: &str) -> Self {
+        assert!(!self.stdout.contains(words), "{words:?} in {self}");
+        self
     }
 
     /// It said this, among other things, on stderr.

@@ -116,7 +116,7 @@ fn quoted(path: &Path) -> String {
     let is_option = path.as_os_str().as_encoded_bytes().starts_with(b"-");
     let path = if is_option { &here } else { path };
     match path.to_str() {
-        Some(text) if !text.chars().any(char::is_control) => wording::quoted(text),
+        Some(text) if !text.chars().any(wording::is_control) => wording::quoted(text),
         _ => in_octal(path.as_os_str().as_encoded_bytes()),
     }
 }

@@ -51,7 +51,7 @@ int main(void) {
   timer_t timer;
   struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN, .sigev_value.sival_int = 99};
   CALL(timer_create(CLOCK_MONOTONIC, &event, &timer));
-  struct itimerspec often = {{0, 5000000}, {0, 5000000}}, left;
+  struct itimerspec often = {{0, 50000000}, {0, 50000000}}, left;
   CALL(timer_settime(timer, 0, &often, NULL));
   while (ticks < 3) usleep(1000);
   CALL(timer_gettime(timer, &left));

@@ -24,7 +24,7 @@ static void die(int way) {
     case 9: signal(SIGCHLD, SIG_IGN); if (fork() == 0) _exit(1); CALL(wait(NULL)); _exit(0);
     case 10: setrlimit(RLIMIT_CPU, &(struct rlimit){1, 2}); for (;;);
     case 11: alarm(1); for (;;) pause();
-    case 12: raise(SIGSTOP); _exit(5);
+    case 12: raise(SIGSTOP); for (;;) pause();
     case 13: at_quick_exit(at_end); quick_exit(9);
     case 14: atexit(at_end); exit(0);
     default: execl("/bin/false", "false", NULL);
@@ -44,6 +44,7 @@ int main(void) {
       printf("%d: code %d status %d mine %d\n", way, info.si_code, info.si_status, info.si_pid == pid);
       waitpid(pid, &status, WUNTRACED | WCONTINUED);
       if (WIFSTOPPED(status)) kill(pid, SIGCONT);
+      if (WIFCONTINUED(status)) kill(pid, SIGTERM);
     } while (!WIFEXITED(status) && !WIFSIGNALED(status));
     printf("  %x core %d\n", status & ~0x80, WIFSIGNALED(status) && WCOREDUMP(status));
   }

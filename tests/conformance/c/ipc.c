@@ -18,9 +18,11 @@ int main(void) {
   int *shared = shmat(memory, NULL, 0);
   CALL(semctl(set, 0, SETALL, (union semun){.array = (unsigned short[]){0, 1, 2}}));
   if (fork() == 0) {
+    /* It is the parent that prints, so that lines come in one order. */
     struct message message;
-    VALUE(msgrcv(queue, &message, sizeof message.text, -5, 0));
-    printf("%ld %s\n", message.type, message.text);
+    shared[0] = msgrcv(queue, &message, sizeof message.text, -5, 0);
+    shared[1] = message.type;
+    strcpy((char *)(shared + 2), message.text);
     shared[2000] = 77;
     semop(set, (struct sembuf[]){{0, 2, 0}, {2, -1, SEM_UNDO}}, 2);
     _exit(0);
@@ -29,6 +31,7 @@ int main(void) {
   CALL(msgsnd(queue, &(struct message){4, "four"}, 5, 0));
   CALL(semop(set, (struct sembuf[]){{0, -2, 0}}, 1));
   wait(NULL);
+  printf("%d %d %s\n", shared[0], shared[1], (char *)(shared + 2));
   VALUE(shared[2000]);
   unsigned short values[3];
   CALL(semctl(set, 0, GETALL, (union semun){.array = values}));

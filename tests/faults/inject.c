@@ -1,0 +1,246 @@
+/* Runs a program and lets system calls of it go wrong: inject REPORT count|kill|fail|forbid POINT VARIANT PROGRAM ARGUMENT...
+ *
+ *   count    nothing goes wrong
+ *   kill     the program is killed before its system call number POINT, and what it started with it
+ *   fail     that system call is not made and returns an error instead, the one that VARIANT chooses of those plausible for it
+ *   forbid   each system call of the name POINT returns EPERM, in whichever program, as behind a container's filter
+ *
+ * Counted are the system calls of the program and of processes that are it, not of other programs that it becomes or
+ * starts, and only those that may fail (`calls`). In REPORT goes a line: how many were counted, and what was done at
+ * which, or nothing where POINT or VARIANT do not exist. The exit status is the program's, or 128 and its signal; 250 if something
+ * that it started is there 3 seconds after its end.
+ *
+ * A seccomp filter hands each system call to this process (seccomp_unotify(2)), since the program uses ptrace itself. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PATIENCE_MS 3000
+#define LEFTOVER 250
+
+struct call {
+  int number;
+  const char *name;
+  int errors[4];
+};
+
+#define CALL(name, ...) {SYS_##name, #name, {__VA_ARGS__}}
+
+/* What each may plausibly fail with on a machine that is short of something, ill, or forbids it. What is not here cannot fail by
+ * itself: signal masks, process ids, exits. */
+static const struct call calls[] = {
+    CALL(openat, EACCES, EMFILE, EIO),
+    CALL(read, EIO, EINTR),
+    CALL(pread64, EIO, EINTR),
+    CALL(write, EIO, ENOSPC, EINTR),
+    CALL(close, EIO, EINTR),
+    CALL(getdents64, EIO, ENOMEM),
+    CALL(fstat, EIO, ENOMEM),
+    CALL(newfstatat, EIO, EACCES),
+    CALL(statx, EIO, EACCES, ENOSYS),
+    CALL(statfs, EIO, EACCES),
+    CALL(fstatfs, EIO, ENOSYS),
+    CALL(lseek, EIO),
+    CALL(readlink, EACCES, EIO),
+    CALL(readlinkat, EACCES, EIO),
+    CALL(mmap, ENOMEM),
+    CALL(mprotect, ENOMEM),
+    CALL(munmap, ENOMEM),
+    CALL(mremap, ENOMEM),
+    CALL(brk, ENOMEM),
+    CALL(clone, EAGAIN, ENOMEM),
+    CALL(clone3, EAGAIN, ENOSYS),
+    CALL(vfork, EAGAIN, ENOMEM),
+    CALL(fork, EAGAIN, ENOMEM),
+    CALL(execve, ENOENT, EACCES, ENOMEM),
+    CALL(execveat, ENOENT, EACCES, ENOSYS),
+    CALL(ptrace, EPERM, ESRCH),
+    CALL(wait4, EINTR),
+    CALL(waitid, EINTR),
+    CALL(poll, EINTR, ENOMEM),
+    CALL(ppoll, EINTR, ENOMEM),
+    CALL(pipe2, EMFILE, ENFILE),
+    CALL(socketpair, EMFILE),
+    CALL(dup, EMFILE),
+    CALL(dup2, EMFILE),
+    CALL(dup3, EMFILE),
+    CALL(fcntl, EMFILE),
+    CALL(flock, EINTR, ENOLCK),
+    CALL(mount, EPERM, EBUSY, ENOMEM),
+    CALL(umount2, EBUSY, EPERM),
+    CALL(unshare, EPERM, ENOSPC),
+    CALL(chroot, EPERM, EACCES),
+    CALL(chdir, EACCES),
+    CALL(chown, EPERM),
+    CALL(fchownat, EPERM),
+    CALL(chmod, EPERM),
+    CALL(fchmodat, EPERM),
+    CALL(memfd_create, EMFILE, ENOMEM),
+    CALL(prctl, EPERM),
+    CALL(prlimit64, EPERM),
+    CALL(kill, EPERM),
+    CALL(getrandom, EINTR, ENOSYS),
+    CALL(ioctl, EIO),
+};
+
+static void fail(const char *what) {
+  fprintf(stderr, "inject: %s: %s\n", what, strerror(errno));
+  exit(125);
+}
+
+static const struct call *find(int number) {
+  for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
+    if (calls[i].number == number) return &calls[i];
+  return NULL;
+}
+
+/* Every system call asks, but for the one that hands over who is asked. */
+static int filter(void) {
+  struct sock_filter steps[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sendmsg, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+  };
+  struct sock_fprog program = {sizeof steps / sizeof *steps, steps};
+  return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+}
+
+static void send_file(int socket, int file) {
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int))];
+  } control = {.header = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+  char byte = 0;
+  struct iovec data = {&byte, 1};
+  struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  memcpy(CMSG_DATA(&control.header), &file, sizeof file);
+  sendmsg(socket, &message, 0);
+}
+
+static int receive_file(int socket) {
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(sizeof(int))];
+  } control;
+  char byte;
+  struct iovec data = {&byte, 1};
+  struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+  int file = -1;
+  if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) == 1 && message.msg_controllen >= sizeof control.header)
+    memcpy(&file, CMSG_DATA(&control.header), sizeof file);
+  return file;
+}
+
+static int is_program(pid_t pid, const struct stat *program) {
+  char path[64];
+  struct stat other;
+  snprintf(path, sizeof path, "/proc/%d/exe", pid);
+  return !stat(path, &other) && other.st_dev == program->st_dev && other.st_ino == program->st_ino;
+}
+
+static long now_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+struct plan {
+  const char *what;
+  long point;
+  const char *name;
+  int variant;
+  long counted;
+  char done[128];
+};
+
+/* Decides about one system call: an error for it, or 0 to let it be made. */
+static int decide(struct plan *plan, int number, pid_t program) {
+  const struct call *call = find(number);
+  if (!strcmp(plan->what, "forbid")) {
+    if (!call || strcmp(call->name, plan->name)) return 0;
+    snprintf(plan->done, sizeof plan->done, "%s is forbidden", call->name);
+    return EPERM;
+  }
+  if (!call || ++plan->counted != plan->point) return 0;
+  if (!strcmp(plan->what, "kill")) {
+    kill(program, SIGKILL);
+    snprintf(plan->done, sizeof plan->done, "killed at %s", call->name);
+    return EINTR;
+  }
+  int error = !strcmp(plan->what, "fail") && plan->variant < 4 ? call->errors[plan->variant] : 0;
+  if (error) snprintf(plan->done, sizeof plan->done, "%s fails with %s", call->name, strerrorname_np(error));
+  return error;
+}
+
+/* Answers until nobody is left to ask; how the program ended. */
+static int supervise(int listener, pid_t program, const struct stat *file, struct plan *plan) {
+  int status = -1;
+  long end = 0;
+  for (;;) {
+    if (!end && waitpid(program, &status, WNOHANG) == program) end = now_ms();
+    if (end && now_ms() - end > PATIENCE_MS) return LEFTOVER << 8;
+    struct pollfd asked = {listener, POLLIN, 0};
+    if (poll(&asked, 1, 20) < 0) fail("poll");
+    if (asked.revents & POLLIN) {
+      struct seccomp_notif request = {0};
+      /* its process may have been killed meanwhile */
+      if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &request)) continue;
+      struct seccomp_notif_resp answer = {.id = request.id};
+      int error = !strcmp(plan->what, "forbid") || is_program(request.pid, file) ? decide(plan, request.data.nr, program) : 0;
+      if (error)
+        answer.error = -error;
+      else
+        answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+      ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
+    } else if (asked.revents & POLLHUP) {
+      if (!end) waitpid(program, &status, 0);
+      return status;
+    }
+  }
+}
+
+int main(int count, char **words) {
+  if (count < 6) {
+    fputs("usage: inject REPORT count|kill|fail|forbid POINT VARIANT PROGRAM ARGUMENT...\n", stderr);
+    return 2;
+  }
+  struct plan plan = {.what = words[2], .point = atol(words[3]), .name = words[3], .variant = atoi(words[4])};
+  struct stat file;
+  int pair[2];
+  if (stat(words[5], &file)) fail(words[5]);
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) fail("socketpair");
+  pid_t program = fork();
+  if (program < 0) fail("fork");
+  if (!program) {
+    int listener = filter();
+    if (listener < 0) fail("seccomp");
+    send_file(pair[1], listener);
+    close(listener);
+    execv(words[5], words + 5);
+    _exit(126);
+  }
+  close(pair[1]);
+  int listener = receive_file(pair[0]);
+  if (listener < 0) fail("no listener");
+  int status = supervise(listener, program, &file, &plan);
+  FILE *report = fopen(words[1], "w");
+  if (!report || fprintf(report, "%ld\n%s\n", plan.counted, plan.done) < 0 || fclose(report)) fail(words[1]);
+  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}

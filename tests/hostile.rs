@@ -1,0 +1,318 @@
+//! Tier: kernel. What others put in the tool's way: file systems that are none, entries that are not what they seem,
+//! emulators that anybody can replace, an environment that somebody else has set, and a machine that gives less and less.
+//!
+//! Input of the user's own that is wrong is in `bad_input.rs`, closed and full pipes in `cli.rs`, mount points in `mount.rs`,
+//! single failures of system calls in `faults.rs`.
+
+mod harness;
+
+use std::path::Path;
+
+use harness::{BINFMT, Host, Output, emulators, old_emulators, tally};
+
+#[test]
+fn an_emulator_that_others_can_replace_is_refused() {
+    let host = Host::new();
+    let files = [("qemu-aarch64", emulators()), ("qemu-riscv64", emulators())];
+    for (open, closed) in [
+        ("emulators/qemu-aarch64", "chmod o-w"),
+        ("emulators", "chmod o-w"),
+        (".", "chmod o-w"),
+    ] {
+        let folder = host.folder("emulators", &files);
+        let place = host.scratch().join(open);
+        host.sh(&format!("chmod o+w '{}'", place.display())).ok();
+        let install = || {
+            let call = host.call(&["--install", "arm64"]);
+            call.emulators(&folder).run()
+        };
+        let refused = install().ends(1);
+        refused.ends_saying(&["arm64 is not installed", "replaced by any user", closed]);
+        assert_eq!(host.table(), "", "{open}");
+        host.sh(&format!("chmod o-w '{}'", place.display())).ok();
+        install().ok();
+        host.binfmt(&["--uninstall", "all"]).ok();
+    }
+}
+
+/// By way of a link whose folder anybody may write to; and not in one like /tmp, where nobody replaces others' files.
+#[test]
+fn a_link_to_an_emulator_is_as_safe_as_its_folder() {
+    let host = Host::new();
+    let folder = host.scratch().join("links");
+    let prepare = format!(
+        "mkdir -m 777 '{0}'; ln -s '{1}' '{0}/qemu-aarch64'",
+        folder.display(),
+        emulators().join("qemu-aarch64").display()
+    );
+    host.sh(&prepare).ok();
+    let install = || {
+        let call = host.call(&["--install", "arm64"]);
+        call.emulators(&folder).run()
+    };
+    install().ends(1).says("replaced by any user");
+    host.sh(&format!("chmod +t '{}'", folder.display())).ok();
+    install().ok();
+}
+
+#[test]
+fn entries_that_pass_for_ours_are_seen_through() {
+    let host = Host::new();
+    let folder = host.folder("others", &[]);
+    let liar = folder.join("qemu-aarch64");
+    host.compile_emulator(&liar, "return 0;");
+    // the right name, magic and flags, and something else behind it
+    host.register("qemu-aarch64", "aarch64", &liar, "POCF");
+    host.binfmt(&["--status", "arm64"]).ends(1);
+    host.binfmt(&[]).ok().prints_no("linux/arm64");
+    host.binfmt(&["--verify", "arm64"]).ends(1);
+    host.binfmt(&["--install", "arm64"]).ok();
+    host.runs_arm64();
+    // our name for somebody else's magic
+    host.register_other("qemu-riscv64", b"nobody's magic");
+    let before = host.table();
+    host.binfmt(&["--uninstall", "riscv64"]);
+    let refused = host.binfmt(&["--install", "riscv64"]);
+    if refused.status != 0 {
+        assert_eq!(host.table(), before, "{refused}");
+        refused.ends_saying(&["qemu-riscv64"]);
+    }
+    host.runs_arm64();
+}
+
+/// Nothing that a terminal acts on comes out as it is.
+#[test]
+fn names_are_shown_without_what_a_terminal_acts_on() {
+    let host = Host::new();
+    let long = "n".repeat(255 - "qemu-".len());
+    let names = [
+        "qemu-\n[31m",
+        "qemu-\x1b]0;title\x07",
+        "qemu-\r\x08\x08OK",
+        "qemu-\u{202e}46mra",
+        &format!("qemu-{long}"),
+    ];
+    for (number, name) in names.iter().enumerate() {
+        host.register_other(name, format!("magic {number}").as_bytes());
+    }
+    host.binfmt(&["--install", "arm64"]).ok();
+    for args in [
+        &[][..],
+        &["--status"],
+        &["--status", "--format", "json"],
+        &["--list"],
+        &["--verify"],
+        &["--verify", "arm64"],
+        &["--uninstall", "qemu-*"],
+    ] {
+        let output = host.binfmt(args);
+        let shown = [&output.stdout, &output.stderr];
+        let acts = |c: char| c.is_control() && c != '\n';
+        let turns = |c: char| ('\u{202a}'..='\u{202e}').contains(&c);
+        for text in shown {
+            // JSON has names as they are, with what it must escape escaped
+            let bidirectional = !text.starts_with('{') && text.contains(turns);
+            assert!(!text.contains(acts) && !bidirectional, "{args:?}: {text:?}");
+        }
+    }
+    assert_eq!(host.entries(), [""; 0], "even these can be uninstalled");
+}
+
+#[test]
+fn a_file_system_with_files_of_these_names_is_no_table() {
+    let host = Host::new();
+    let place = host.scratch().join("place");
+    let path = place.to_str().expect("text");
+    host.sh(&format!(
+        "mkdir '{path}'; mount -t tmpfs none '{path}'; cd '{path}'; echo enabled >status; touch register"
+    ))
+    .ok();
+    refuses(&host, path);
+    let content = host.sh(&format!("cat '{path}/register'")).ok();
+    assert_eq!(content.stdout, "", "nothing was written");
+}
+
+/// Of a user's own, in a user namespace, as any user may mount one.
+#[test]
+fn a_fuse_file_system_is_no_table() {
+    let host = Host::new();
+    let scratch = host.scratch().display();
+    let mounted = host.sh(&format!(
+        "cd '{scratch}'; mkdir from place; touch from/register; echo enabled >from/status; \
+         bindfs --no-allow-other from place"
+    ));
+    mounted.ok();
+    let place = host.scratch().join("place");
+    let seen = host
+        .sh(&format!("stat -f -c %T '{}'", place.display()))
+        .ok();
+    assert_eq!(seen.stdout.trim(), "fuseblk");
+    refuses(&host, place.to_str().expect("text"));
+    let content = host.sh(&format!("cat '{}/register'", place.display()));
+    assert_eq!(content.ok().stdout, "", "nothing was written");
+    host.sh(&format!("umount '{}'", place.display())).ok();
+}
+
+#[track_caller]
+fn refuses(host: &Host, place: &str) {
+    for args in [
+        &["--install", "arm64"][..],
+        &["--uninstall", "all"],
+        &["--status"],
+    ] {
+        let refused = host.binfmt(&[&["--mount", place], args].concat());
+        refused
+            .ends(1)
+            .ends_saying(&["something else than binfmt_misc", place]);
+    }
+}
+
+#[test]
+fn an_environment_that_somebody_else_has_set_changes_nothing() {
+    let host = Host::new();
+    let log = host.scratch().join("log");
+    let call = |args: &[&str]| {
+        let call = host.program("env").args([
+            "QEMU_LOG=page,strace",
+            "QEMU_STRACE=1",
+            "QEMU_LD_PREFIX=/nowhere",
+            "QEMU_CPU=none",
+            "QEMU_GDB=1234",
+            "QEMU_RESERVED_VA=1",
+            "LD_PRELOAD=/nowhere",
+            "RUST_BACKTRACE=full",
+            "PATH=.",
+            "IFS=/",
+        ]);
+        let call = call.args([format!("QEMU_LOG_FILENAME={}", log.display())]);
+        call.args([BINFMT]).args(args).emulators(&emulators())
+    };
+    call(&["--install", "arm64"])
+        .run()
+        .ok()
+        .says("arm64 OK (qemu-aarch64 ");
+    let status = call(&["--status", "arm64"]).run().ok();
+    assert_eq!(status.stdout.lines().count(), 2, "{status}");
+    call(&["--verify", "arm64"]).run().ok();
+    assert!(!log.exists(), "an emulator wrote a log");
+    host.runs_arm64();
+}
+
+/// From what is plenty down to nothing: whatever comes of it, it is said, and what works goes on.
+#[test]
+fn limits_down_to_nothing_are_honest() {
+    let host = Host::new();
+    let mut tried = 0;
+    for (limit, values) in [
+        (
+            "nofile",
+            &[64, 24, 16, 12, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0][..],
+        ),
+        (
+            "as",
+            &[
+                1_u64 << 33,
+                1 << 29,
+                1 << 27,
+                1 << 26,
+                1 << 25,
+                1 << 24,
+                1 << 23,
+            ],
+        ),
+        ("nproc", &[64, 8, 4, 2, 1, 0]),
+        ("fsize", &[1 << 20, 4096, 100, 1, 0]),
+        ("stack", &[1 << 23, 1 << 18, 1 << 16, 1 << 14]),
+        ("data", &[1 << 26, 1 << 22, 1 << 20, 1 << 16, 0]),
+        ("cpu", &[1]),
+    ] {
+        for value in values {
+            host.call(&["--install", "arm64,riscv64"])
+                .emulators(&old_emulators())
+                .run()
+                .ok();
+            let limited = format!("prlimit --{limit}={value} -- {BINFMT} --install arm64,riscv64");
+            let call = host.program("sh").args(["-c", &limited]);
+            let output = call.emulators(&emulators()).run();
+            let what = format!("{limit} {value}: {output}");
+            let new = |name: &str| {
+                let path = emulators().join(name);
+                let entry = host.entry(name).unwrap_or_default();
+                entry.contains(&format!("interpreter {}\n", path.display()))
+            };
+            let done = ["qemu-aarch64", "qemu-riscv64"].map(new);
+            assert!(output.status != 0 || done == [true; 2], "{what}");
+            assert_ne!(output.status, 124, "{what}");
+            let told = !output.stderr.trim().is_empty();
+            // a limit of file sizes ends writing to stderr with a signal; without files there is no stderr
+            assert!(output.status == 0 || told || limit == "fsize", "{what}");
+            for debian in ["arm64", "riscv64"] {
+                assert!(host.runs(debian).is_ok(), "{debian}: {what}");
+            }
+            host.binfmt(&["--install", "arm64,riscv64"]).ok();
+            let mut entries = host.entries();
+            entries.sort();
+            assert_eq!(entries, ["qemu-aarch64", "qemu-riscv64"], "{what}");
+            tried += 1;
+        }
+    }
+    tally("limits tried", tried);
+}
+
+/// As container runtimes and services of systemd do it.
+#[test]
+fn filters_of_system_calls_are_honest() {
+    let host = Host::new();
+    let inject = host.scratch().join("inject");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/inject.c");
+    let compile = format!(
+        "cc -O1 -static -o '{}' '{}'",
+        inject.display(),
+        source.display()
+    );
+    host.sh(&compile).ok();
+    for name in [
+        "ptrace",
+        "chroot",
+        "mount",
+        "unshare",
+        "memfd_create",
+        "prctl",
+        "flock",
+        "statx",
+    ] {
+        host.binfmt(&["--uninstall", "all"]).ok();
+        for args in [&["--install", "arm64"][..], &["--status", "arm64"]] {
+            let report = host.scratch().join("report");
+            let call = host.program(&inject).args([&report]);
+            let call = call.args(["forbid", name, "0", BINFMT]).args(args);
+            let output = call.emulators(&emulators()).run();
+            let works = host.runs("arm64").is_ok();
+            assert!(output.status != 0 || works, "{name}: {output}");
+            assert!(output.status < 2, "{name}: {output}");
+            let told = output.stderr.lines().next_back().unwrap_or_default();
+            assert!(output.status == 0 || !told.is_empty(), "{name}: {output}");
+            let stray = |entry: &String| entry != "qemu-aarch64";
+            assert!(!host.entries().iter().any(stray), "{name}: {output}");
+        }
+    }
+}
+
+#[test]
+fn the_first_process_of_a_container_without_proc_says_what_is_missing() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    for args in [
+        "--install riscv64",
+        "--uninstall arm64",
+        "--status arm64",
+        "",
+    ] {
+        let script = format!(
+            "exec unshare --mount --pid --fork --kill-child sh -c 'mount -t tmpfs none /proc && exec {BINFMT} {args}'"
+        );
+        let output: Output = host.sh(&script);
+        output.ends(1).ends_saying(&["/proc"]);
+    }
+    host.runs_arm64();
+}
