@@ -11,15 +11,16 @@ BUSYBOX := $(FETCH) --package busybox-static --keep '*bin/busybox'
 # Debian architectures whose static busybox the demonstration, and on top of that the tests, run.
 DEMO := arm64 armhf riscv64 s390x ppc64el
 TRIXIE := $(DEMO) armel i386 amd64
-# Seconds of fuzzing, by hand and among the tests.
+# What is fuzzed, and for how many seconds each: by hand, and among the tests.
+PARSERS := $(basename $(notdir $(wildcard fuzz/targets/*.rs)))
 SECONDS_LONG := 600
-SECONDS_SHORT := 10
+SECONDS_SHORT := 4
 BOOKWORM := mips64el
 # Releases whose kernels boot among the tests: the oldest and the newest; all of them in `make torture`.
 KERNELS := bullseye trixie-backports
 
 # The tests that call the tool as a user does.
-COMMAND_LINE_TESTS = $(filter-out tests/docker.rs tests/systemd.rs,$(shell grep -l '^mod harness' tests/*.rs))
+COMMAND_LINE_TESTS = $(filter-out $(patsubst %,tests/%.rs,conformance docker faults load systemd),$(shell grep -l '^mod harness' tests/*.rs))
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17 | sed 's/^/make /'
@@ -31,10 +32,10 @@ run: need-run ## build, fetch emulators, install five architectures, run a progr
 test: need-test ## everything: lint, unit tests, the tool against the real kernel and real emulators
 	@$(MAKE) -j$(JOBS) lint emulators test-material test-rootfs test-kernels
 	cargo test --locked --workspace
-	fuzz/run.sh explain $(SECONDS_SHORT)
+	@for target in $(PARSERS); do fuzz/run.sh $$target $(SECONDS_SHORT) || exit; done
 
-fuzz: need-test ## look for files that upset the readers of --explain, for ten minutes
-	fuzz/run.sh explain $(SECONDS_LONG)
+fuzz: need-test ## look for bytes that upset a parser, for ten minutes each
+	@for target in $(PARSERS); do fuzz/run.sh $$target $(SECONDS_LONG) || exit; done
 
 lint: need-test ## formatting, clippy, rustdoc, shellcheck: all without a warning
 	cargo fmt --all --check
@@ -90,12 +91,22 @@ bench-emulators: need-run emulators ## our emulators beside Debian's: make bench
 	cargo run --locked --release --quiet --package binfmt-bench -- emulators --arch $(ARCH) --rootfs build/rootfs/$(ARCH) \
 	  --rounds $(ROUNDS) --svg bench/plots $(OPTIONS) tuned=build/tuned debian=build/emulators $(RIVALS)
 
+torture: need-test image ## faults at every system call, kernels old and new, load, hostile input, fuzzing: half an hour
+	@$(MAKE) -j$(JOBS) emulators test-material
+	@$(MAKE) test-kernels KERNELS='bullseye bookworm trixie trixie-backports'
+	@$(MAKE) build/image/binfmt
+	tests/torture.sh build/image/binfmt
+
 test-image: need-test image ## the command-line tests once more, with the static binary of the image
 	@$(MAKE) -j$(JOBS) emulators test-material
-	mkdir -p build/image
-	container=$$(docker create $(or $(IMAGE),binfmt)) && trap "docker rm $$container" EXIT && \
-	  docker cp $$container:/usr/bin/binfmt build/image/
+	@$(MAKE) build/image/binfmt
 	BINFMT_TEST_BINARY=$(CURDIR)/build/image/binfmt cargo test --locked $(COMMAND_LINE_TESTS:tests/%.rs=--test %)
+
+# The static binary, as the image has it.
+build/image/binfmt: always
+	@mkdir -p $(@D)
+	@container=$$(docker create $(or $(IMAGE),binfmt)) && trap "docker rm $$container >/dev/null" EXIT && \
+	  docker cp $$container:/usr/bin/binfmt $(@D)/ >/dev/null
 
 emulators: ## Debian's static emulators in build/emulators; qemu/fetch.sh --help has the choices
 	@$(FETCH) build/emulators

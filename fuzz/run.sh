@@ -20,6 +20,11 @@ done
 RUSTFLAGS="${flags[*]}" cargo build --quiet --locked --release --manifest-path fuzz/Cargo.toml --target "$host" \
   --target-dir "${CARGO_TARGET_DIR:-target}/fuzz" --bin "$target"
 mkdir -p "build/fuzz/$target"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 "${CARGO_TARGET_DIR:-target}/fuzz/$host/release/$target" -max_total_time="$seconds" -max_len=8192 -timeout=5 \
   -rss_limit_mb=512 -artifact_prefix="build/fuzz/$target-" -print_final_stats=1 -verbosity=0 -print_funcs=0 \
-  "build/fuzz/$target" "fuzz/corpus/$target"
+  "build/fuzz/$target" "fuzz/corpus/$target" 2>&1 | tee "$log"
+# for the table of `make torture`
+inputs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+[[ -z ${BINFMT_TEST_TALLY:-} ]] || printf '%s\tinputs fuzzed: %s\n' "$inputs" "$target" >>"$BINFMT_TEST_TALLY"

@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # The first process of a virtual machine of vm.rs: runs what comes in on the second serial line, each line the length of a
 # shell script in hexadecimal digits and these, and answers with a line: its exit status, its stdout and its stderr, again in
 # digits; or `again`, when characters are missing, which a serial line loses while its machine is busy.

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# How much of the tool and of magic/ the tests reach, by lines: what `make coverage` runs.
+#
+# cargo-llvm-cov does it, from the registry, with the LLVM of Debian's package that has the compiler's version. The tests of the
+# tool run it in namespaces, without an environment and in root directories that go away; what those processes did is not
+# counted, so the truth is higher. The tests that need a Docker engine are left out.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+tools=build/tools
+version=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+qemu/need.sh "llvm-cov-$version"
+[[ -x $tools/bin/cargo-llvm-cov ]] || cargo install --locked --quiet --root "$tools" cargo-llvm-cov
+export PATH=$PWD/$tools/bin:$PATH LLVM_COV=llvm-cov-$version LLVM_PROFDATA=llvm-profdata-$version
+tests=()
+for file in tests/*.rs; do
+  name=$(basename "$file" .rs)
+  case $name in conformance | docker | faults | kernels | load | systemd) ;; *) tests+=(--test "$name") ;; esac
+done
+cargo llvm-cov --locked --workspace --exclude binfmt-bench --lib "${tests[@]}" --summary-only "$@"

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Everything that is meant to break the tool, at full length, with the binary that the image has: what `make torture` runs.
+#
+#   torture.sh BINARY
+#
+# It owns how long and how much; what is done is in tests/{faults,load,kernels,hostile,concurrency}.rs and fuzz/, which
+# `make test` runs too, in a shorter cut. At the end it prints how much of each was tried. What fails, fails it.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+(($# == 1)) || { echo 'usage: tests/torture.sh BINARY' >&2; exit 2; }
+BINFMT_TEST_BINARY=$(realpath "$1")
+BINFMT_TEST_TALLY=$(mktemp)
+trap 'rm -f "$BINFMT_TEST_TALLY"' EXIT
+export BINFMT_TEST_BINARY BINFMT_TEST_TALLY
+# every system call, and a load for this many seconds
+export BINFMT_TEST_FAULTS=all BINFMT_TEST_LOAD=120
+fuzzing_seconds=60
+
+tests=()
+for name in faults load kernels hostile concurrency; do tests+=(--test "$name"); done
+cargo test --locked "${tests[@]}"
+for target in fuzz/targets/*.rs; do fuzz/run.sh "$(basename "$target" .rs)" "$fuzzing_seconds" >/dev/null; done
+
+# A single loss would have ended this before.
+printf '\n%10s  %5s\n' tried lost
+awk -F '\t' '{ sum[$2] += $1 } END { for (what in sum) printf "%10d  %5d  %s\n", sum[what], 0, what }' "$BINFMT_TEST_TALLY" | sort -k 3
+echo "$((SECONDS / 60)) min $((SECONDS % 60)) s"
