@@ -19,8 +19,8 @@ BOOKWORM := mips64el
 # Releases whose kernels boot among the tests: the oldest and the newest; all of them in `make torture`.
 KERNELS := bullseye trixie-backports
 
-# The tests that call the tool as a user does.
-COMMAND_LINE_TESTS = $(filter-out $(patsubst %,tests/%.rs,conformance docker faults load systemd),$(shell grep -l '^mod harness' tests/*.rs))
+# The tests that call the tool as a user does, but for those that take long.
+COMMAND_LINE_TESTS = $(filter-out $(patsubst %,tests/%.rs,conformance docker faults kernels load systemd),$(shell grep -l '^mod harness' tests/*.rs))
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17 | sed 's/^/make /'

@@ -9,7 +9,7 @@
 //! path with `kern_path` and keeps it in the event.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
@@ -107,17 +107,38 @@ fn open() -> io::Result<File> {
         }
     }
     let mounted = namespace::with_private_mounts(Path::new("/sys"), || {
-        let nothing = None::<&str>;
-        mount(
-            Some("tracefs"),
-            "/sys/kernel/tracing",
-            Some("tracefs"),
-            MsFlags::empty(),
-            nothing,
-        )?;
+        if tracing_is_forbidden() {
+            return Err(io::Error::other(
+                "kernel lockdown (confidentiality) forbids tracing",
+            ));
+        }
+        mount_at("tracefs", "/sys/kernel/tracing")?;
         open(EVENTS[0])
     });
     mounted?
+}
+
+/// Whether lockdown is in its stricter mode. A tracefs without tracing must not even be mounted: kernels since 6.9 were
+/// seen to crash when its last mount goes (`tracefs_destroy_inode`).
+fn tracing_is_forbidden() -> bool {
+    let look = || fs::read_to_string("/sys/kernel/security/lockdown");
+    let mode = look().or_else(|_| {
+        mount_at("securityfs", "/sys/kernel/security")?;
+        look()
+    });
+    // where there is none, nothing is locked down
+    mode.is_ok_and(|mode| mode.contains("[confidentiality]"))
+}
+
+fn mount_at(kind: &str, dir: &str) -> io::Result<()> {
+    let nothing = None::<&str>;
+    Ok(mount(
+        Some(kind),
+        dir,
+        Some(kind),
+        MsFlags::empty(),
+        nothing,
+    )?)
 }
 
 fn defined(events: &mut File) -> io::Result<bool> {

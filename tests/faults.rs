@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use harness::{BINFMT, Host, Output, emulators, old_emulators, tally};
 
 /// A prime, so that no loop of system calls is always met at the same place.
-const STRIDE: usize = 97;
+const STRIDE: usize = 199;
 /// What `inject.c` says of a call with survivors.
 const LEFTOVER: i32 = 250;
 /// Ways in which a system call may fail, as `inject.c` counts them; one that has fewer says so.

@@ -97,6 +97,8 @@ impl Vm {
             .args(["-serial", "stdio"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // says at its end by what signal
+            .stderr(Stdio::null())
             .spawn()
             .expect("timeout");
         let mut vm = Self {
