@@ -74,8 +74,8 @@ conformance: need-test emulators test-rootfs ## our emulators beside Debian's: t
 	@qemu/tcg-tests.sh
 	cargo test --locked --test conformance
 
-reproduce: ## compile one target twice, and compare: make reproduce TARGET=s390x
-	@qemu/tuned/reproduce.sh $(or $(TARGET),s390x)
+reproduce: ## compile emulators once more, and compare to the byte: make reproduce TARGETS=s390x
+	@qemu/tuned/reproduce.sh $(or $(TARGETS),s390x)
 
 profile: need-run ## learn anew what the emulators do, for the compiler; after a change of qemu/tuned/ or of the recorded source
 	@qemu/image/build.sh instrumented build/instrumented

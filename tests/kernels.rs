@@ -8,6 +8,8 @@ mod harness;
 #[path = "kernels/vm.rs"]
 mod vm;
 
+use std::panic::{self, AssertUnwindSafe};
+
 use harness::{Output, tally};
 use vm::{Kernel, Vm};
 
@@ -156,8 +158,13 @@ fn a_user_namespace_gets_a_table_where_the_kernel_has_one_for_it() {
 
 fn on_each_kernel(test: impl Fn(&Kernel)) {
     for kernel in Kernel::all() {
-        println!("{} of {}", kernel.release, kernel.debian);
-        test(&kernel);
+        let tested = panic::catch_unwind(AssertUnwindSafe(|| test(&kernel)));
+        assert!(
+            tested.is_ok(),
+            "on Linux {} of {}; see above",
+            kernel.release,
+            kernel.debian
+        );
         tally("kernels booted", 1);
     }
 }

@@ -9,7 +9,7 @@ mod harness;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use harness::{Host, emulators, old_emulators, program, tally};
@@ -41,7 +41,7 @@ fn not_one_program_misses_its_handler_while_fifty_calls_change_the_table() {
                 scope.spawn(move || call_until(host, caller, end, calls))
             })
             .collect();
-        let results: Vec<_> = callers.into_iter().map(|caller| caller.join()).collect();
+        let results: Vec<_> = callers.into_iter().map(ScopedJoinHandle::join).collect();
         File::create(&stop).expect("a file");
         for result in results {
             result.expect("a caller without complaint");

@@ -20,6 +20,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source-path=SCRIPTDIR
 source "$here/options.sh"
+# QEMU's generators go through sets of strings, in an order that Python makes up anew each time.
+export PYTHONHASHSEED=0
 source=/qemu/source build=/qemu/build out=/qemu/out profile=/qemu/profile start=/qemu/start
 
 fail() { # fail WHAT REMEDY

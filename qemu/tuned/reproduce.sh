@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Compiles the emulator of a target twice, from the start, and compares the two to the byte: reproduce.sh TARGET
+# Compiles emulators once more, from the start, and compares them with those of the build before, to the byte:
+#
+#   reproduce.sh TARGETS     by QEMU's names: s390x,arm
+#
+# The build before is Docker's cached one, or made here.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-for attempt in first second; do
-  TARGETS=$1 ATTEMPT=$$-$attempt qemu/image/build.sh tuned "$work/$attempt"
-done
-if ! difference=$(diff -rq "$work/first" "$work/second"); then
-  printf 'reproduce.sh: two builds of qemu-%s differ: %s; look for what varies: times, paths, order\n' "$1" \
-    "${difference//$'\n'/, }" >&2
+TARGETS=$1 qemu/image/build.sh tuned "$work/before"
+TARGETS=$1 ATTEMPT=$$-$(date +%s) qemu/image/build.sh tuned "$work/again"
+if ! difference=$(diff -rq "$work/before" "$work/again"); then
+  printf 'reproduce.sh: two builds differ: %s; look for what varies: times, paths, order\n' "${difference//$'\n'/, }" >&2
   exit 1
 fi
-(cd "$work/first" && sha256sum -- *)
+(cd "$work/again" && sha256sum -- *)

@@ -144,10 +144,11 @@ impl Vm {
         let mut fields = answer.split(' ');
         let status = fields.next().and_then(|status| status.parse().ok());
         let mut text = || {
-            let hex = fields.next().unwrap_or_default();
-            let digits = hex.as_bytes().chunks(2).map(std::str::from_utf8);
-            let bytes = digits.map(|digits| u8::from_str_radix(digits.unwrap(), 16).unwrap());
-            String::from_utf8_lossy(&bytes.collect::<Vec<_>>()).into_owned()
+            let digits = fields.next().unwrap_or_default().as_bytes();
+            let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+            let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
+            let bytes = bytes.unwrap_or_else(|| panic!("{answer:?} to {script}"));
+            String::from_utf8_lossy(&bytes).into_owned()
         };
         let (stdout, stderr) = (text(), text());
         let status = status.unwrap_or_else(|| panic!("{answer:?} to {script}"));
