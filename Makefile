@@ -97,6 +97,9 @@ torture: need-test image ## faults at every system call, kernels old and new, lo
 	@$(MAKE) build/image/binfmt
 	tests/torture.sh build/image/binfmt
 
+coverage: need-test emulators test-material ## how many lines of the tool and of magic/ the tests reach
+	@tests/coverage.sh
+
 test-image: need-test image ## the command-line tests once more, with the static binary of the image
 	@$(MAKE) -j$(JOBS) emulators test-material
 	@$(MAKE) build/image/binfmt
@@ -185,5 +188,5 @@ need-run:
 need-test:
 	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare c++ venv bindfs qemu-system-x86_64
 
-.PHONY: help run test torture fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
+.PHONY: help run test torture coverage fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
   emulators install uninstall clean test-material test-rootfs test-kernels always need-run need-test

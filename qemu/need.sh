@@ -44,6 +44,7 @@ package_of() { # package_of COMMAND: the Debian packages that bring it
     cc) echo gcc libc6-dev ;;
     c++) echo g++ ;;
     certificates) echo ca-certificates ;;
+    llvm-cov-*) echo "llvm-${1##*-}" ;;
     qemu-system-x86_64) echo qemu-system-x86 ;;
     unshare) echo util-linux ;;
     venv) echo python3 python3-venv ;;

@@ -11,6 +11,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
@@ -54,8 +55,13 @@ pub fn set(file: &Path) -> Result<(), AnchorError> {
     if defined(&mut events).map_err(failed)? {
         return Ok(());
     }
-    let line = format!("p:{EVENT} {}:0x0\n", file.display());
-    events.write_all(line.as_bytes()).map_err(failed)?;
+    let path = file.as_os_str().as_bytes();
+    if path.iter().any(u8::is_ascii_whitespace) {
+        let blank = "the mount point's path has a blank or a line break, which tracefs takes for the end of a word";
+        return Err(failed(io::Error::other(blank)));
+    }
+    let line = [format!("p:{EVENT} ").as_bytes(), path, b":0x0\n"].concat();
+    events.write_all(&line).map_err(failed)?;
     match defined(&mut events) {
         Ok(true) => Ok(()),
         Ok(false) => Err(failed(io::Error::other(

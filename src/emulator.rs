@@ -339,8 +339,9 @@ fn look(path: &Path) -> Result<File, Unfit> {
     Ok(file)
 }
 
-/// The first place on the way to `path`, links followed or not, at which every user may put another file: it is writable by
-/// all, and is no folder like `/tmp` (sticky), in which nobody may replace what others have put there.
+/// The first place on `path`, as it is given and as it is with all links followed, at which every user may put another file:
+/// it is writable by all, and is no folder like `/tmp` (sticky), in which nobody may replace what others have put there. Folders
+/// of links between the two are not looked at, nor is who owns what.
 fn open_to_all(path: &Path) -> io::Result<Option<PathBuf>> {
     let real = path.canonicalize()?;
     for place in path.ancestors().chain(real.ancestors()) {

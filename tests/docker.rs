@@ -167,6 +167,7 @@ fn an_image_with_emulators_of_our_own_does_the_same_and_is_small() {
     call("--status arm,s390x").ok();
     let status = call("--status --format json").ok();
     assert!(status.stdout.contains("tuned"), "{status}");
+    assert!(!writes_for_its_user(&machine, "s390x"));
     call("--uninstall all").ok();
     machine.is_clean();
 
@@ -222,7 +223,7 @@ fn credentials_are_the_users_choice() {
     let image = userland("arm64");
     let user = format!("run --rm --platform linux/arm64 --user 65534 {image}");
     let sudo = format!("{user} sudo -n true");
-    let written = format!("{user} env QEMU_LOG=page QEMU_LOG_FILENAME=/etc/of-root sudo -n true");
+    let written = format!("{user} env {WRITES} sudo -n true");
     let asks = machine.docker(&sudo);
     assert!(asks.stderr.contains("password is required"), "{asks}");
     let setuid = || {
@@ -230,8 +231,7 @@ fn credentials_are_the_users_choice() {
         status.json()["platforms"][0]["setuid"].as_bool()
     };
     assert_eq!(setuid(), Some(true), "as it is seen");
-    let asks = machine.docker(&written);
-    assert!(asks.stderr.contains("password is required"), "{asks}");
+    assert!(writes_for_its_user(&machine, "arm64"));
 
     machine
         .privileged("--install arm64 --credentials no")
@@ -246,6 +246,25 @@ fn credentials_are_the_users_choice() {
     let refused = machine.docker(&written);
     let log = "Error opening logfile /etc/of-root: Permission denied";
     assert!(refused.stderr.contains(log), "{refused}");
+}
+
+/// The setting by which a user has an emulator write a file that only root may.
+const WRITES: &str = "QEMU_LOG=page QEMU_LOG_FILENAME=/etc/of-root";
+
+/// Whether the emulator of a setuid program does as its user's environment says, with the program's privilege.
+fn writes_for_its_user(machine: &Machine, debian: &str) -> bool {
+    let image = userland(debian);
+    let words = format!("run --rm --platform linux/{debian} --user 65534 {image} sh -c");
+    let script = format!("env {WRITES} sudo -n true; test -e /etc/of-root");
+    let ran = machine.docker_with(&words, &[&script]);
+    assert!(ran.stderr.contains("password is required"), "{ran}");
+    // a link to it that passes for an option, started by its name alone
+    let script = "cd /tmp; ln -s /usr/bin/sudo ./-strace; PATH=: -strace /usr/bin/sudo -n true";
+    let traced = machine.docker_with(&words, &[script]);
+    assert!(!traced.stderr.is_empty(), "{traced}");
+    let is_traced = traced.stderr.contains("brk(");
+    assert_eq!(is_traced, ran.status == 0, "one as the other: {traced}");
+    is_traced
 }
 
 /// The image that was built here for another machine, by its own tool under emulation.

@@ -1,7 +1,7 @@
 //! Tier: kernel. Every system call of an install, an upgrade and an uninstall fails, once with each error that it may have,
 //! or is the last before a `SIGKILL`; `faults/inject.c` sees to that, in the tool and in the processes that it starts.
 //!
-//! After each: what worked before works, no entry is left over, nobody lives on, the exit status is honest, and the next
+//! After each: what worked before works, no entry is left that does not run, nobody lives on, the exit status is honest, and the next
 //! call mends everything. All system calls are some hours' worth with a debug build's dynamic loader, so without
 //! `BINFMT_TEST_FAULTS=all` it is one of [`STRIDE`].
 
@@ -25,7 +25,7 @@ const PLATFORMS: [&str; 2] = ["arm64", "riscv64"];
 const LIST: &str = "arm64,riscv64";
 
 #[test]
-fn an_install_that_fails_says_so_and_leaves_nothing() {
+fn an_install_that_fails_says_so_and_leaves_only_what_runs() {
     let laboratory = Laboratory::new(&["--install", LIST], Before::Bystander);
     laboratory.fail_everywhere(|host, output, what| {
         let runs = PLATFORMS.map(|debian| host.runs(debian).is_ok());

@@ -10,7 +10,7 @@ mod vm;
 
 use std::panic::{self, AssertUnwindSafe};
 
-use harness::{Output, tally};
+use harness::Output;
 use vm::{Kernel, Vm};
 
 /// Since it, the kernel tells an interpreter that argv\[0\] is preserved (`AT_FLAGS_PRESERVE_ARGV0`).
@@ -22,7 +22,11 @@ const TABLE_FOR_NAMESPACE: (u32, u32) = (6, 7);
 
 const PROGRAM: &str = "/arm64/busybox uname -m";
 const TABLE: &str = "/proc/sys/fs/binfmt_misc";
+/// The kernel takes down a namespace's mounts when it gets to it: soon.
 const UNTIL_TEARDOWN: &str = "sleep 0.5";
+/// Fails if the program still runs after 20 seconds.
+const UNTIL_ENDED: &str =
+    "for i in $(seq 40); do /arm64/busybox uname -m 2>/dev/null || exit 0; sleep 0.5; done; exit 1";
 
 #[test]
 fn a_host_goes_from_bare_to_installed_upgraded_and_bare_again() {
@@ -89,13 +93,14 @@ fn stays_as_said(vm: &mut Vm, kernel: &Kernel, (setup, options, stays): (&str, &
         let may_end = "these handlers may end with this container or mount namespace";
         installed.clone().ends(1).says(may_end);
     }
-    vm.sh(UNTIL_TEARDOWN).ok();
-    let runs = vm.sh(PROGRAM);
-    let expected = stays || kernel.version < ENDS_WITH_MOUNT;
-    assert_eq!(runs.status == 0, expected, "{runs}\nafter {installed}");
+    if stays || kernel.version < ENDS_WITH_MOUNT {
+        vm.sh(UNTIL_TEARDOWN).ok();
+        vm.sh(PROGRAM).ok().prints("aarch64");
+    } else {
+        vm.sh(UNTIL_ENDED).ok();
+    }
     vm.binfmt("--uninstall all").ok();
-    vm.sh(UNTIL_TEARDOWN).ok();
-    assert_ne!(vm.sh(PROGRAM).status, 0, "{install}");
+    vm.sh(UNTIL_ENDED).ok();
     assert!(is_bare(vm), "{install}");
 }
 
@@ -165,7 +170,6 @@ fn on_each_kernel(test: impl Fn(&Kernel)) {
             kernel.release,
             kernel.debian
         );
-        tally("kernels booted", 1);
     }
 }
 
@@ -177,10 +181,12 @@ fn is_bare(vm: &mut Vm) -> bool {
     // there are none under lockdown, and to look for them would crash the kernel
     let unless_locked = format!("grep -q confidentiality /proc/cmdline || {{ {definitions}; }}");
     let definitions = vm.sh(&unless_locked).ok().stdout;
-    let complaints = vm
-        .sh("dmesg | grep -E 'BUG:|Oops|WARNING:|cut here'")
-        .stdout;
-    assert_eq!(complaints, "", "the kernel was harmed");
+    let log = vm.sh("dmesg").ok().prints("Linux version ").stdout;
+    let complaint = log.lines().find(|line| {
+        let words = ["BUG:", "Oops", "WARNING:", "cut here"];
+        words.iter().any(|word| line.contains(word))
+    });
+    assert_eq!(complaint, None, "the kernel was harmed");
     !mounts.contains("binfmt_misc") && !definitions.contains("binfmt")
 }
 

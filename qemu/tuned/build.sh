@@ -50,7 +50,7 @@ install_packages() {
 }
 
 foreign() { # foreign TARGETS: without that of the machine itself
-  tr , '\n' <<<"$1" | grep -vx x86_64 | paste -sd ,
+  tr , '\n' <<<"$1" | sed '/^x86_64$/d' | paste -sd ,
 }
 
 recorded() { # recorded KEY: what SHA256SUMS says of it
@@ -106,6 +106,7 @@ make_files() { # make_files FILE...: by their paths in $build
 
 make_emulators() { # make_emulators TARGETS
   local target names=()
+  [[ -n $1 ]] || fail 'no target but the machine itself' 'name others: TARGETS=aarch64,arm'
   for target in ${1//,/ }; do names+=("qemu-$target"); done
   make_files "${names[@]}"
   rm -rf "$out"

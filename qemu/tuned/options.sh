@@ -20,8 +20,8 @@ options=(
   --disable-plugins             # would export symbols for plugins that a static program cannot load, and test for them
                                 # at each translated instruction
   --disable-debug-info
-  --disable-stack-protector     # an emulator runs its user's program with its user's rights, in memory that is writable
-                                # and executable: there is no boundary within it to defend
+  --disable-stack-protector     # an emulator runs what its user gives it, in memory that is writable and executable, and as
+                                # its user but for setuid programs (flag C), of which SECURITY.md says what that means
   --disable-pie                 # see `placed`
   --enable-lto                  # across files, within each program
 )

@@ -110,6 +110,12 @@ static const struct call *find(int number) {
   return NULL;
 }
 
+static int is_name(const char *name) {
+  for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
+    if (!strcmp(calls[i].name, name)) return 1;
+  return 0;
+}
+
 /* Every system call asks, but for the one that hands over who is asked. */
 static int filter(void) {
   struct sock_filter steps[] = {
@@ -225,6 +231,10 @@ int main(int count, char **words) {
   struct stat file;
   int pair[2];
   if (stat(words[5], &file)) fail(words[5]);
+  if (!strcmp(plan.what, "forbid") && !is_name(plan.name)) {
+    fprintf(stderr, "inject: %s is not in the list of system calls\n", plan.name);
+    return 2;
+  }
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) fail("socketpair");
   pid_t program = fork();
   if (program < 0) fail("fork");

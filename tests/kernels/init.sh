@@ -16,6 +16,7 @@ exec 3<>/dev/ttyS1
 stty -F /dev/ttyS1 raw -echo
 echo ready >&3
 while read -r length digits <&3; do
+  [ -n "$length" ] || continue
   [ "${#digits}" = "$length" ] || { echo again >&3; continue; }
   echo "$digits" | xxd -r -p >/tmp/script
   timeout 240 sh -e /tmp/script >/tmp/stdout 2>/tmp/stderr </dev/null

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{BINFMT, Output, emulators, material, old_emulators, program};
+use crate::harness::{BINFMT, Output, emulators, material, old_emulators, program, tally};
 
 /// Seconds that a machine has, from boot to end.
 const LIMIT: &str = "900";
@@ -108,6 +108,7 @@ impl Vm {
             folder,
         };
         assert_eq!(vm.answer("booting"), "ready");
+        tally("virtual machines booted", 1);
         vm
     }
 
@@ -132,7 +133,8 @@ impl Vm {
         for byte in script.bytes() {
             let _ = write!(digits, "{byte:02x}");
         }
-        let line = format!("{} {digits}\n", digits.len());
+        // the second line break is for the first, should that be what is lost
+        let line = format!("{} {digits}\n\n", digits.len());
         let answer = loop {
             let sent = self.commands.write_all(line.as_bytes());
             sent.expect("a machine that listens");
