@@ -3,7 +3,7 @@
 //!
 //! After each: what worked before works, no entry is left that does not run, nobody lives on, the exit status is honest, and the next
 //! call mends everything. All system calls are some hours' worth with a debug build's dynamic loader, so without
-//! `BINFMT_TEST_FAULTS=all` it is one of [`STRIDE`].
+//! `BINFMT_TEST_FAULTS=all` it is [`SAMPLE`] of them.
 
 mod harness;
 
@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 
 use harness::{BINFMT, Host, Output, emulators, old_emulators, tally};
 
-/// A prime, so that no loop of system calls is always met at the same place.
-const STRIDE: usize = 199;
+/// System calls of each test, spread evenly.
+const SAMPLE: usize = 25;
+/// Rust's runtime gives up so, with a word, when there is no memory: before `main`, and where an allocation fails.
+const ABORTED: i32 = 134;
 /// What `inject.c` says of a call with survivors.
 const LEFTOVER: i32 = 250;
 /// Ways in which a system call may fail, as `inject.c` counts them; one that has fewer says so.
@@ -126,13 +128,14 @@ impl Laboratory {
                 assert_ne!(output.status, LEFTOVER, "survivors, {what}");
                 let says = output.stderr.lines().next_back().unwrap_or_default();
                 assert!(output.status == 0 || !says.is_empty(), "{what}: {output}");
-                assert!(output.status < 128, "{what}: {output}");
+                let by_signal = output.status > 128 && output.status != ABORTED;
+                assert!(!by_signal, "{what}: {output}");
                 assert_run(&self.host, &["armhf"], &what);
                 after(&self.host, &output, &what);
                 self.mends(&what);
             }
         }
-        assert!(faults > 20, "only {faults} faults");
+        assert!(faults >= SAMPLE, "only {faults} faults");
         tally("system calls made to fail", faults);
     }
 
@@ -148,7 +151,7 @@ impl Laboratory {
             after(&self.host, &what);
             self.mends(&what);
         }
-        assert!(kills > 10, "only {kills} kills");
+        assert!(kills >= SAMPLE / 2, "only {kills} kills");
         tally("system calls killed at", kills);
     }
 
@@ -159,7 +162,7 @@ impl Laboratory {
         output.ok();
         let all = self.report().0;
         let every = std::env::var_os("BINFMT_TEST_FAULTS").is_some_and(|value| value == "all");
-        (1..=all).step_by(if every { 1 } else { STRIDE })
+        (1..=all).step_by(if every { 1 } else { all.div_ceil(SAMPLE) })
     }
 
     fn prepare(&self) {
