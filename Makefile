@@ -16,8 +16,8 @@ PARSERS := $(basename $(notdir $(wildcard fuzz/targets/*.rs)))
 SECONDS_LONG := 600
 SECONDS_SHORT := 4
 BOOKWORM := mips64el
-# Releases whose kernels boot among the tests: the oldest and the newest; all of them in `make torture`.
-KERNELS := bullseye trixie-backports
+# Releases whose kernels boot in `make torture`.
+KERNELS := bullseye bookworm trixie trixie-backports
 
 # The tests that call the tool as a user does, but for those that take long.
 COMMAND_LINE_TESTS = $(filter-out $(patsubst %,tests/%.rs,conformance docker faults kernels load systemd),$(shell grep -l '^mod harness' tests/*.rs))
@@ -30,7 +30,7 @@ run: need-run ## build, fetch emulators, install five architectures, run a progr
 	@qemu/demo.sh $(BINFMT) build/emulators build/programs
 
 test: need-test ## everything: lint, unit tests, the tool against the real kernel and real emulators
-	@$(MAKE) -j$(JOBS) lint emulators test-material test-rootfs test-kernels
+	@$(MAKE) -j$(JOBS) lint emulators test-material test-rootfs
 	cargo test --locked --workspace
 	@for target in $(PARSERS); do fuzz/run.sh $$target $(SECONDS_SHORT) || exit; done
 
@@ -40,7 +40,7 @@ fuzz: need-test ## look for bytes that upset a parser, for ten minutes each
 lint: need-test ## formatting, clippy, rustdoc, shellcheck: all without a warning
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
-	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+	cargo clippy --locked --workspace --all-targets --all-features --quiet -- -D warnings
 	cargo clippy --manifest-path fuzz/Cargo.toml --locked --quiet --target-dir $(or $(CARGO_TARGET_DIR),target)/fuzz -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	shellcheck .ci/run $$(find . \( -path ./target -o -path ./build \) -prune -o -name '*.sh' -print)
@@ -93,8 +93,8 @@ bench-emulators: need-run emulators ## our emulators beside Debian's: make bench
 
 torture: need-test image ## faults at every system call, kernels old and new, load, hostile input, fuzzing: half an hour
 	@$(MAKE) -j$(JOBS) emulators test-material
-	@$(MAKE) test-kernels KERNELS='bullseye bookworm trixie trixie-backports'
-	@$(MAKE) build/image/binfmt
+	@qemu/need.sh qemu-system-x86_64
+	@$(MAKE) test-kernels build/image/binfmt
 	tests/torture.sh build/image/binfmt
 
 coverage: need-test emulators test-material ## how many lines of the tool and of magic/ the tests reach
@@ -186,7 +186,7 @@ need-run:
 	@qemu/need.sh cargo unshare
 
 need-test:
-	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare c++ venv bindfs qemu-system-x86_64
+	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare c++ venv bindfs
 
 .PHONY: help run test torture coverage fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
   emulators install uninstall clean test-material test-rootfs test-kernels always need-run need-test

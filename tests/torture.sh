@@ -4,7 +4,7 @@
 #   torture.sh BINARY
 #
 # It owns how long and how much; what is done is in tests/{faults,load,kernels,hostile,concurrency}.rs and fuzz/, which
-# `make test` runs too, in a shorter cut. At the end it prints how much of each was tried. What fails, fails it.
+# `make test` runs too, in a shorter cut, but for kernels. At the end it prints how much of each was tried. What fails, fails it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,7 +19,7 @@ fuzzing_seconds=60
 
 tests=()
 for name in faults load kernels hostile concurrency; do tests+=(--test "$name"); done
-cargo test --locked "${tests[@]}"
+cargo test --locked --features virtual-machines "${tests[@]}"
 for target in fuzz/targets/*.rs; do fuzz/run.sh "$(basename "$target" .rs)" "$fuzzing_seconds"; done
 
 # A single loss would have ended this before.
