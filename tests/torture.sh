@@ -19,7 +19,7 @@ fuzzing_seconds=60
 
 tests=()
 for name in faults load kernels hostile concurrency; do tests+=(--test "$name"); done
-cargo test --locked --features virtual-machines "${tests[@]}"
+cargo test --locked "${tests[@]}" -- --include-ignored
 for target in fuzz/targets/*.rs; do fuzz/run.sh "$(basename "$target" .rs)" "$fuzzing_seconds"; done
 
 # A single loss would have ended this before.
