@@ -8,7 +8,7 @@
 mod harness;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use harness::{BINFMT, Host, Output, emulators, old_emulators, tally};
 
@@ -100,14 +100,7 @@ struct Laboratory {
 impl Laboratory {
     fn new(args: &'static [&'static str], before: Before) -> Self {
         let host = Host::new();
-        let inject = host.scratch().join("inject");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/inject.c");
-        let compile = format!(
-            "cc -O1 -Wall -Wextra -Werror -static -o '{}' '{}'",
-            inject.display(),
-            source.display()
-        );
-        host.sh(&compile).ok();
+        let inject = host.injector();
         host.binfmt(&["--install", BYSTANDER]).ok();
         Self {
             host,

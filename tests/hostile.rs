@@ -6,8 +6,6 @@
 
 mod harness;
 
-use std::path::Path;
-
 use harness::{BINFMT, Host, Output, emulators, old_emulators, tally};
 
 #[test]
@@ -263,14 +261,7 @@ fn limits_down_to_nothing_are_honest() {
 #[test]
 fn filters_of_system_calls_are_honest() {
     let host = Host::new();
-    let inject = host.scratch().join("inject");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/inject.c");
-    let compile = format!(
-        "cc -O1 -static -o '{}' '{}'",
-        inject.display(),
-        source.display()
-    );
-    host.sh(&compile).ok();
+    let inject = host.injector();
     for name in [
         "ptrace",
         "chroot",

@@ -331,6 +331,19 @@ impl Host {
         self.compile(path, &format!("{states} {body}"));
     }
 
+    /// The program that lets another one's system calls go wrong; `tests/faults/inject.c` says how it is called.
+    pub(crate) fn injector(&self) -> PathBuf {
+        let path = self.scratch().join("inject");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/inject.c");
+        let script = format!(
+            "cc -O1 -Wall -Wextra -Werror -static -o '{}' '{}'",
+            path.display(),
+            source.display()
+        );
+        self.sh(&script).ok();
+        path
+    }
+
     /// Makes an executable file of these bytes.
     pub(crate) fn executable(&self, path: &Path, bytes: &[u8]) {
         let script = format!("cat >'{0}' && chmod 755 '{0}'", path.display());
