@@ -3,7 +3,7 @@
  *   count    nothing goes wrong
  *   kill     the program is killed before its system call number POINT, and what it started with it
  *   fail     that system call is not made and returns an error instead, the one that VARIANT chooses of those plausible for it
- *   forbid   each system call of the name POINT returns EPERM, in whichever program, as behind a container's filter
+ *   forbid   each system call of the names POINT (open,openat) returns EPERM, in whichever program, as behind a container's filter
  *
  * Counted are the system calls of the program and of processes that are it, not of other programs that it becomes or
  * starts, and only those that may fail (`calls`). In REPORT goes a line: how many were counted, and what was done at
@@ -46,6 +46,7 @@ struct call {
  * itself: signal masks, process ids, exits. */
 static const struct call calls[] = {
     CALL(openat, EACCES, EMFILE, EIO),
+    CALL(open, EACCES, EMFILE, EIO),
     CALL(read, EIO, EINTR),
     CALL(pread64, EIO, EINTR),
     CALL(write, EIO, ENOSPC, EINTR),
@@ -53,6 +54,8 @@ static const struct call calls[] = {
     CALL(getdents64, EIO, ENOMEM),
     CALL(fstat, EIO, ENOMEM),
     CALL(newfstatat, EIO, EACCES),
+    CALL(stat, EIO, EACCES),
+    CALL(lstat, EIO, EACCES),
     CALL(statx, EIO, EACCES, ENOSYS),
     CALL(statfs, EIO, EACCES),
     CALL(fstatfs, EIO, ENOSYS),
@@ -104,16 +107,13 @@ static void fail(const char *what) {
   exit(125);
 }
 
-static const struct call *find(int number) {
-  for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
-    if (calls[i].number == number) return &calls[i];
-  return NULL;
-}
+#define CALLS (sizeof calls / sizeof *calls)
 
-static int is_name(const char *name) {
-  for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
-    if (!strcmp(calls[i].name, name)) return 1;
-  return 0;
+/* The call of that number, or of that name. */
+static const struct call *find(int number, const char *name) {
+  for (size_t i = 0; i < CALLS; i++)
+    if (name ? !strcmp(calls[i].name, name) : calls[i].number == number) return &calls[i];
+  return NULL;
 }
 
 /* Every system call asks, but for the one that hands over who is asked. */
@@ -170,7 +170,7 @@ static long now_ms(void) {
 struct plan {
   const char *what;
   long point;
-  const char *name;
+  char forbidden[CALLS];
   int variant;
   long counted;
   char done[128];
@@ -178,9 +178,9 @@ struct plan {
 
 /* Decides about one system call: an error for it, or 0 to let it be made. */
 static int decide(struct plan *plan, int number, pid_t program) {
-  const struct call *call = find(number);
+  const struct call *call = find(number, NULL);
   if (!strcmp(plan->what, "forbid")) {
-    if (!call || strcmp(call->name, plan->name)) return 0;
+    if (!call || !plan->forbidden[call - calls]) return 0;
     snprintf(plan->done, sizeof plan->done, "%s is forbidden", call->name);
     return EPERM;
   }
@@ -227,13 +227,19 @@ int main(int count, char **words) {
     fputs("usage: inject REPORT count|kill|fail|forbid POINT VARIANT PROGRAM ARGUMENT...\n", stderr);
     return 2;
   }
-  struct plan plan = {.what = words[2], .point = atol(words[3]), .name = words[3], .variant = atoi(words[4])};
+  struct plan plan = {.what = words[2], .point = atol(words[3]), .variant = atoi(words[4])};
   struct stat file;
   int pair[2];
   if (stat(words[5], &file)) fail(words[5]);
-  if (!strcmp(plan.what, "forbid") && !is_name(plan.name)) {
-    fprintf(stderr, "inject: %s is not in the list of system calls\n", plan.name);
-    return 2;
+  if (!strcmp(plan.what, "forbid")) {
+    for (char *name = strtok(words[3], ","); name; name = strtok(NULL, ",")) {
+      const struct call *call = find(0, name);
+      if (!call) {
+        fprintf(stderr, "inject: %s is not in the list of system calls\n", name);
+        return 2;
+      }
+      plan.forbidden[call - calls] = 1;
+    }
   }
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) fail("socketpair");
   pid_t program = fork();
