@@ -16,7 +16,7 @@ PARSERS := $(basename $(notdir $(wildcard fuzz/targets/*.rs)))
 SECONDS_LONG := 600
 SECONDS_SHORT := 4
 BOOKWORM := mips64el
-# Releases whose kernels boot in `make torture`.
+# Debian's releases whose kernels boot in virtual machines.
 KERNELS := bullseye bookworm trixie trixie-backports
 
 # The tests that call the tool as a user does, but for those that take long.
@@ -30,7 +30,7 @@ run: need-run ## build, fetch emulators, install five architectures, run a progr
 	@qemu/demo.sh $(BINFMT) build/emulators build/programs
 
 test: need-test ## everything: lint, unit tests, the tool against the real kernel and real emulators
-	@$(MAKE) -j$(JOBS) lint emulators test-material test-rootfs
+	@$(MAKE) -j$(JOBS) lint emulators test-material test-rootfs test-kernels
 	cargo test --locked --workspace
 	@for target in $(PARSERS); do fuzz/run.sh $$target $(SECONDS_SHORT) || exit; done
 
@@ -92,9 +92,8 @@ bench-emulators: need-run emulators ## our emulators beside Debian's: make bench
 	  --rounds $(ROUNDS) --svg bench/plots $(OPTIONS) tuned=build/tuned debian=build/emulators $(RIVALS)
 
 torture: need-test image ## faults at every system call, kernels old and new, load, hostile input, fuzzing: half an hour
-	@$(MAKE) -j$(JOBS) emulators test-material
-	@qemu/need.sh qemu-system-x86_64
-	@$(MAKE) test-kernels build/image/binfmt
+	@$(MAKE) -j$(JOBS) emulators test-material test-kernels
+	@$(MAKE) build/image/binfmt
 	tests/torture.sh build/image/binfmt
 
 coverage: need-test emulators test-material ## how many lines of the tool and of magic/ the tests reach
@@ -186,7 +185,7 @@ need-run:
 	@qemu/need.sh cargo unshare
 
 need-test:
-	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare c++ venv bindfs
+	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare c++ venv bindfs qemu-system-x86_64
 
 .PHONY: help run test torture coverage fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
   emulators install uninstall clean test-material test-rootfs test-kernels always need-run need-test

@@ -4,7 +4,7 @@
 #   torture.sh BINARY
 #
 # It owns how long and how much; what is done is in tests/{faults,load,kernels,hostile,concurrency}.rs and fuzz/, which
-# `make test` runs too, in a shorter cut, but for kernels. At the end it prints how much of each was tried. What fails, fails it.
+# `make test` runs too, in a shorter cut. At the end it prints how much of each was tried. What fails, fails it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -13,13 +13,13 @@ BINFMT_TEST_BINARY=$(realpath "$1")
 BINFMT_TEST_TALLY=$(mktemp)
 trap 'rm -f "$BINFMT_TEST_TALLY"' EXIT
 export BINFMT_TEST_BINARY BINFMT_TEST_TALLY
-# every system call, and a load for this many seconds
-export BINFMT_TEST_FAULTS=all BINFMT_TEST_LOAD=120
+# every system call, every kernel, and a load for this many seconds
+export BINFMT_TEST_FAULTS=all BINFMT_TEST_MACHINES=all BINFMT_TEST_LOAD=120
 fuzzing_seconds=60
 
 tests=()
 for name in faults load kernels hostile concurrency; do tests+=(--test "$name"); done
-cargo test --locked "${tests[@]}" -- --include-ignored
+cargo test --locked "${tests[@]}"
 for target in fuzz/targets/*.rs; do fuzz/run.sh "$(basename "$target" .rs)" "$fuzzing_seconds"; done
 
 # A single loss would have ended this before.

@@ -1,8 +1,10 @@
 #!/bin/busybox sh
 # shellcheck shell=dash
-# The first process of a virtual machine of vm.rs: runs what comes in on the second serial line, each line the length of a
-# shell script in hexadecimal digits and these, and answers with a line: its exit status, its stdout and its stderr, again in
-# digits; or `again`, when characters are missing, which a serial line loses while its machine is busy.
+# The first process of a virtual machine of vm.rs: runs what comes in on the second serial line, and answers with a line.
+#
+# A request is a number, the length of a shell script in hexadecimal digits, these, and the number again. The answer is that
+# number, the script's exit status, its stdout and its stderr, again in digits. A serial line loses characters while its
+# machine is busy: where some are missing, the answer is `again`; a request that comes twice is run once and answered twice.
 /bin/busybox mkdir -p /proc /sys /dev /tmp /sbin
 /bin/busybox --install -s /bin
 ln -sf /bin/busybox /sbin/modprobe
@@ -15,10 +17,18 @@ ip link set lo up 2>/dev/null
 exec 3<>/dev/ttyS1
 stty -F /dev/ttyS1 raw -echo
 echo ready >&3
-while read -r length digits <&3; do
-  [ -n "$length" ] || continue
-  [ "${#digits}" = "$length" ] || { echo again >&3; continue; }
-  echo "$digits" | xxd -r -p >/tmp/script
-  timeout 240 sh -e /tmp/script >/tmp/stdout 2>/tmp/stderr </dev/null
-  echo "$? $(xxd -p /tmp/stdout | tr -d '\n') $(xxd -p /tmp/stderr | tr -d '\n')" >&3
+answered=0
+while read -r number length digits last <&3; do
+  [ -n "$number" ] || continue
+  if [ "$number ${#digits}" != "$last $length" ]; then
+    echo again >&3
+    continue
+  fi
+  if [ "$number" != "$answered" ]; then
+    echo "$digits" | xxd -r -p >/tmp/script
+    timeout 240 sh -e /tmp/script >/tmp/stdout 2>/tmp/stderr </dev/null
+    answer="$number $? $(xxd -p /tmp/stdout | tr -d '\n') $(xxd -p /tmp/stderr | tr -d '\n')"
+    answered=$number
+  fi
+  echo "$answer" >&3
 done

@@ -8,9 +8,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -19,6 +22,8 @@ use crate::harness::{BINFMT, Output, emulators, material, old_emulators, program
 
 /// Seconds that a machine has, from boot to end.
 const LIMIT: &str = "900";
+/// After it, a request is sent once more: it, or its answer, may have been lost.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A kernel that `fetch.sh` has brought.
 #[derive(Debug, Clone)]
@@ -33,13 +38,17 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// Those that are there, the oldest first; at least one.
-    pub(crate) fn all() -> Vec<Self> {
+    /// Those that are there, the oldest first, or of them the oldest and the newest; at least one.
+    pub(crate) fn chosen() -> Vec<Self> {
         let folder = material("BINFMT_TEST_KERNELS", "kernels", "make test-kernels");
         let found = fs::read_dir(&folder).expect("a folder").flatten();
         let mut kernels: Vec<_> = found.filter_map(|entry| Self::at(entry.path())).collect();
         kernels.sort_by_key(|kernel| kernel.version);
         assert!(!kernels.is_empty(), "no kernel: run `make test-kernels`");
+        let all = std::env::var_os("BINFMT_TEST_MACHINES").is_some_and(|which| which == "all");
+        if !all && kernels.len() > 2 {
+            kernels.drain(1..kernels.len() - 1);
+        }
         kernels
     }
 
@@ -64,7 +73,10 @@ impl Kernel {
 pub(crate) struct Vm {
     qemu: Child,
     commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    /// Lines of the machine, until its end.
+    answers: Receiver<String>,
+    /// How many requests there have been.
+    requests: u32,
     folder: PathBuf,
 }
 
@@ -101,13 +113,23 @@ impl Vm {
             .stderr(Stdio::null())
             .spawn()
             .expect("timeout");
-        let mut vm = Self {
+        let lines = BufReader::new(qemu.stdout.take().expect("a pipe")).lines();
+        let (answer, answers) = channel();
+        thread::spawn(move || {
+            lines
+                .map_while(Result::ok)
+                .try_for_each(|line| answer.send(line))
+        });
+        let vm = Self {
             commands: qemu.stdin.take().expect("a pipe"),
-            answers: BufReader::new(qemu.stdout.take().expect("a pipe")),
+            answers,
+            requests: 0,
             qemu,
             folder,
         };
-        assert_eq!(vm.answer("booting"), "ready");
+        let first = vm.answers.recv();
+        let first = first.unwrap_or_else(|_| vm.has_ended("booting"));
+        assert_eq!(first, "ready");
         tally("virtual machines booted", 1);
         vm
     }
@@ -133,13 +155,14 @@ impl Vm {
         for byte in script.bytes() {
             let _ = write!(digits, "{byte:02x}");
         }
+        self.requests += 1;
+        let number = self.requests.to_string();
         // the second line break is for the first, should that be what is lost
-        let line = format!("{} {digits}\n\n", digits.len());
+        let line = format!("{number} {} {digits} {number}\n\n", digits.len());
         let answer = loop {
             let sent = self.commands.write_all(line.as_bytes());
             sent.expect("a machine that listens");
-            let answer = self.answer(script);
-            if answer != "again" {
+            if let Some(answer) = self.answer(&number, script) {
                 break answer;
             }
         };
@@ -162,17 +185,26 @@ impl Vm {
         self.sh(&format!("binfmt {options}"))
     }
 
-    fn answer(&mut self, to: &str) -> String {
-        let mut line = String::new();
-        let read = self.answers.read_line(&mut line);
-        if read.is_ok_and(|read| read > 0) {
-            return line.trim_end().to_owned();
+    /// What follows the number in the answer to that request; `None` if it is to be sent again.
+    fn answer(&self, number: &str, to: &str) -> Option<String> {
+        loop {
+            match self.answers.recv_timeout(PATIENCE) {
+                Ok(line) if line.trim_end() == "again" => return None,
+                Ok(line) => match line.trim_end().split_once(' ') {
+                    Some((first, answer)) if first == number => return Some(answer.to_owned()),
+                    // one that was sent again has been answered twice
+                    _ => {}
+                },
+                Err(RecvTimeoutError::Timeout) => return None,
+                Err(RecvTimeoutError::Disconnected) => self.has_ended(to),
+            }
         }
+    }
+
+    fn has_ended(&self, on: &str) -> ! {
         let log = fs::read(self.folder.join("log")).unwrap_or_default();
-        panic!(
-            "the machine ended on: {to}\n{}",
-            String::from_utf8_lossy(&log)
-        );
+        let log = String::from_utf8_lossy(&log);
+        panic!("the machine ended on: {on}\n{log}");
     }
 }
 
