@@ -51,6 +51,20 @@ fn a_link_to_an_emulator_is_as_safe_as_its_folder() {
     install().ends(1).says("replaced by any user");
     host.sh(&format!("chmod +t '{}'", folder.display())).ok();
     install().ok();
+    host.binfmt(&["--uninstall", "all"]).ok();
+    // a folder that is neither on the path that was given nor on the one that the file has
+    let between = host.scratch().join("between");
+    let detour = format!(
+        "mkdir -m 777 '{0}'; ln -s '{1}' '{0}/next'; ln -s '{0}/next' '{1}/first'; ln -sf first/../links/../between/next/second '{1}/qemu-aarch64'; ln -s '{2}' '{1}/second'",
+        between.display(),
+        folder.display(),
+        emulators().join("qemu-aarch64").display()
+    );
+    host.sh(&detour).ok();
+    let refused = install().ends(1);
+    refused.ends_saying(&["replaced by any user", "between"]);
+    host.sh(&format!("chmod o-w '{}'", between.display())).ok();
+    install().ok();
 }
 
 #[test]

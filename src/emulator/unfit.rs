@@ -1,0 +1,108 @@
+//! What is wrong with an emulator's file, and the sentence for it: what, at which path, what to do.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+use crate::wording::{cause, errno_of};
+
+/// Why a file cannot serve as an interpreter.
+#[derive(Debug)]
+pub enum Unfit {
+    /// No such file.
+    Missing,
+    /// A directory, a device, ….
+    NotAFile,
+    /// No execute permission bit.
+    NotExecutable,
+    /// A file of no bytes.
+    Empty,
+    /// No ELF file.
+    NotElf,
+    /// Its segments lie beyond its end.
+    Truncated,
+    /// It needs a dynamic loader, which no container has at the path that it asks for.
+    Dynamic,
+    /// An ELF file of another architecture than this host's, with that one's name.
+    Foreign(&'static str),
+    /// Anybody may write to this file or folder of its path, and so choose what root starts.
+    Replaceable(PathBuf),
+    /// It was killed from outside.
+    Killed,
+    /// The operating system does not let it be read or started.
+    Refused(io::Error),
+    /// It does not start, or is no QEMU; what it did instead.
+    Broken(String),
+}
+
+/// An [`Unfit`] file, with its path.
+#[derive(Debug)]
+pub struct EmulatorError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub unfit: Unfit,
+}
+
+impl fmt::Display for EmulatorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match &self.unfit {
+            Unfit::Missing => write!(
+                f,
+                "{path} does not exist; set QEMU_BINARY_PATH to the directory of the emulators"
+            ),
+            Unfit::NotAFile => write!(
+                f,
+                "{path} is not a file; set QEMU_BINARY_PATH to the directory of the emulators"
+            ),
+            Unfit::NotExecutable => write!(f, "{path} is not executable; chmod +x it"),
+            Unfit::Empty => write!(f, "{path} is empty; fetch it again"),
+            Unfit::NotElf => write!(f, "{path} is not an ELF program; an emulator must be one"),
+            Unfit::Truncated => write!(f, "{path} is truncated; fetch it again"),
+            Unfit::Dynamic => write!(
+                f,
+                "{path} is dynamically linked, so it would not start inside a container; use a static build"
+            ),
+            Unfit::Foreign(other) => write!(
+                f,
+                "{path} is a program for {other}, not for this host; use this host's build"
+            ),
+            Unfit::Replaceable(place) => {
+                let place = place.display();
+                write!(
+                    f,
+                    "{path} can be replaced by any user, since all may write to {place}; chmod o-w {place}"
+                )
+            }
+            Unfit::Refused(error) => match errno_of(error) {
+                Errno::ELOOP => write!(
+                    f,
+                    "{path} is a circle of symbolic links (ELOOP); put the file itself there"
+                ),
+                Errno::ETXTBSY => write!(
+                    f,
+                    "{path} is being written (ETXTBSY); try again once its writer is done"
+                ),
+                Errno::EACCES => write!(
+                    f,
+                    "{path} may not be read or executed (EACCES); check its mode, and whether its file system is \
+                     mounted noexec"
+                ),
+                _ => write!(f, "cannot use {path}: {}", cause(error)),
+            },
+            Unfit::Killed => write!(
+                f,
+                "{path} was killed (SIGKILL) when it was started; look for a limit of memory (docker run --memory) or \
+                 processor time (ulimit -t)"
+            ),
+            Unfit::Broken(what) => {
+                write!(f, "{path} is no working emulator: {what}; fetch it again")
+            }
+        }
+    }
+}
+
+impl std::error::Error for EmulatorError {}
