@@ -5,7 +5,16 @@
 
 mod harness;
 
+use std::fs;
+use std::io::{Read, Write};
+use std::thread;
+use std::time::Duration;
+
 use harness::{BINFMT, Host, emulators, program};
+use nix::fcntl::{FcntlArg, fcntl};
+
+/// What the smallest pipe holds.
+const PAGE: usize = 4096;
 
 /// The platforms of this host without any handler, as the incumbent orders them: the host's own, with its levels,
 /// then what else its kernel runs.
@@ -384,6 +393,42 @@ fn a_reader_who_has_gone_is_no_failure() {
         let script = format!("{{ sleep 0.2; '{BINFMT}' {args}; echo $? >&2; }} | :");
         let output = host.sh(&script).ok();
         assert_eq!(output.stderr, "0\n", "{args}");
+    }
+}
+
+/// The pipe is full before the tool starts, and holds a page.
+#[test]
+fn a_reader_who_is_slow_gets_everything() {
+    let host = Host::new();
+    host.binfmt(&["--install", "all"]).ok();
+    for args in [&["--list", "--format", "json"][..], &["--verify"]] {
+        let expected = host.binfmt(args).ok().stdout;
+        let (reader, writer) = nix::unistd::pipe().expect("a pipe");
+        let (mut reader, mut writer) = (fs::File::from(reader), fs::File::from(writer));
+        let size = i32::try_from(PAGE).expect("a small number");
+        fcntl(&writer, FcntlArg::F_SETPIPE_SZ(size)).expect("a smaller pipe");
+        writer.write_all(&[b'.'; PAGE]).expect("room in the pipe");
+        let mut child = host.command(BINFMT);
+        child
+            .args(args)
+            .env("QEMU_BINARY_PATH", emulators())
+            .stdout(writer);
+        let mut running = child.spawn().expect("nsenter");
+        drop(child);
+        // each page that is read lets it write one
+        let mut text = Vec::new();
+        let mut page = [0; PAGE];
+        loop {
+            thread::sleep(Duration::from_millis(100));
+            let length = reader.read(&mut page).expect("a pipe");
+            if length == 0 {
+                break;
+            }
+            text.extend(&page[..length]);
+        }
+        assert!(running.wait().expect("a child").success(), "{args:?}");
+        let text = String::from_utf8(text).expect("text");
+        assert_eq!(text[PAGE..], expected, "{args:?}");
     }
 }
 

@@ -112,6 +112,7 @@ impl Laboratory {
 
     fn fail_everywhere(&self, after: impl Fn(&Host, &Output, &str)) {
         let mut faults = 0;
+        let mounts = self.mounts();
         for point in self.points() {
             for variant in 0..VARIANTS {
                 self.prepare();
@@ -119,6 +120,7 @@ impl Laboratory {
                 let Some(what) = what else { break };
                 faults += 1;
                 assert_ne!(output.status, LEFTOVER, "survivors, {what}");
+                assert_eq!(self.mounts(), mounts, "{what}");
                 let says = output.stderr.lines().next_back().unwrap_or_default();
                 assert!(output.status == 0 || !says.is_empty(), "{what}: {output}");
                 let by_signal = output.status > 128 && output.status != ABORTED;
@@ -134,12 +136,14 @@ impl Laboratory {
 
     fn kill_everywhere(&self, after: impl Fn(&Host, &str)) {
         let mut kills = 0;
+        let mounts = self.mounts();
         for point in self.points() {
             self.prepare();
             let (output, what) = self.call("kill", point, 0);
             let Some(what) = what else { continue };
             kills += 1;
             assert_ne!(output.status, LEFTOVER, "survivors, {what}");
+            assert_eq!(self.mounts(), mounts, "{what}");
             assert_run(&self.host, &["armhf"], &what);
             after(&self.host, &what);
             self.mends(&what);
@@ -176,6 +180,13 @@ impl Laboratory {
         let done = self.report().1;
         let what = format!("{:?}, system call {point}: {done}", self.args);
         (output, (!done.is_empty()).then_some(what))
+    }
+
+    /// What is mounted in the host of the file systems that the tool mounts; nothing comes, and nothing goes. Others' mounts
+    /// may: they propagate.
+    fn mounts(&self) -> String {
+        let mounts = "grep -E ' - (binfmt_misc|tracefs) ' /proc/self/mountinfo";
+        self.host.sh(mounts).ok().stdout
     }
 
     fn report(&self) -> (usize, String) {

@@ -57,9 +57,16 @@ recorded() { # recorded KEY: what SHA256SUMS says of it
   sed -n "s/^# $1: //p" "$here/SHA256SUMS"
 }
 
-download() { # download [=VERSION]: the source package, into the current folder
-  with_sources
-  apt source --download-only "qemu${1:-}"
+download() { # download [=VERSION]: the source package, into the current folder; why not, into `complaint` there
+  apt source --download-only "qemu${1:-}" 2>complaint && rm complaint
+}
+
+# Mirrors have the newest version only; Debian's archive of the past has each, and what it had at a time under that time.
+with_past() {
+  local list=/etc/apt/sources.list.d/past.list
+  printf 'deb-src [check-valid-until=no] https://snapshot.debian.org/archive/%s trixie%s main\n' \
+    "debian/$1/" '' "debian-security/$1/" -security >"$list"
+  apt update
 }
 
 fetch_source() {
@@ -67,9 +74,12 @@ fetch_source() {
   version=$(recorded version)
   mkdir -p /qemu/download
   cd /qemu/download
-  download "=$version" 2>/dev/null ||
-    fail "Debian does not have qemu $version any more" \
-      'record what it has with build.sh record, and train it: make profile'
+  with_sources
+  if ! download "=$version"; then
+    with_past "$(recorded seen)"
+    download "=$version" || fail "cannot download qemu $version: $(tail -n 1 complaint)" \
+      'if Debian has another by now, record that with build.sh record, and train it: make profile'
+  fi
   sha256sum --check --quiet --strict "$here/SHA256SUMS" || fail "the source of qemu $version is not the recorded one" \
     'something on the way from Debian has changed it: do not build it'
   rm -rf "$source"
@@ -149,9 +159,10 @@ instrument() { # instrument TARGETS
 record() {
   local version
   cd "$(mktemp -d)"
-  download
+  with_sources
+  download || fail "cannot download qemu: $(tail -n 1 complaint)" 'try again'
   version=$(sed -n 's/^Version: //p;/^Version/q' ./*.dsc)
-  printf '# package: qemu\n# version: %s\n' "$version"
+  printf '# package: qemu\n# version: %s\n# seen: %s\n' "$version" "$(date --utc +%Y%m%dT%H%M%SZ)"
   sha256sum -- *.orig.tar.* *.debian.tar.* *.dsc
 }
 
