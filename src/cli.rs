@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, CommandFactory, Parser, ValueEnum};
 
@@ -25,6 +26,23 @@ pub struct Cli {
     /// Install all again, and remove QEMU's entries that are not of this install
     #[arg(long)]
     pub reset: bool,
+    /// With --install: stay, and put back what others take out of the table, until SIGTERM
+    #[arg(long, requires = "install", conflicts_with_all = ["list", "status", "verify", "export", "explain"])]
+    pub hold: bool,
+    /// With --hold: how often to look, besides at each change that the kernel tells of [default: 30s]
+    #[arg(long, value_name = "TIME", requires = "hold", default_value = "30s", hide_default_value = true,
+        value_parser = interval)]
+    pub interval: Duration,
+    /// With --hold: what becomes of the handlers at its end [default: keep]
+    #[arg(
+        long,
+        value_name = "keep|uninstall",
+        requires = "hold",
+        default_value = "keep",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub on_exit: OnExit,
     /// Show every architecture: native, registered, available, unavailable
     #[arg(long, conflicts_with = "status")]
     pub list: bool,
@@ -110,6 +128,28 @@ fn list(value: &str) -> Result<String, &'static str> {
     Ok(value.to_owned())
 }
 
+/// `500ms`, `30s`, `5m`, `1h`
+fn interval(value: &str) -> Result<Duration, &'static str> {
+    let unit = value.trim_start_matches(|c: char| c.is_ascii_digit());
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("write it as 500ms, 30s, 5m or 1h"),
+    };
+    let number = value[..value.len() - unit.len()].parse::<u64>().ok();
+    let interval = number.and_then(|number| number.checked_mul(millis));
+    let interval = interval.map(Duration::from_millis);
+    let fits = |interval: &Duration| (SHORTEST..=LONGEST).contains(interval);
+    interval.filter(fits).ok_or("it is to be from 100ms to 24h")
+}
+
+/// Less would be a busy loop.
+const SHORTEST: Duration = Duration::from_millis(100);
+/// More would be no holding.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 const AFTER_HELP: &str = "\
 Environment:
   QEMU_BINARY_PATH     directory of the emulators [default: /usr/bin]
@@ -137,6 +177,15 @@ pub enum YesNo {
     Yes,
     /// Without it.
     No,
+}
+
+/// `--on-exit`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnExit {
+    /// They stay, as after an install.
+    Keep,
+    /// QEMU's handlers of what was installed go.
+    Uninstall,
 }
 
 /// `--persistent`
@@ -264,9 +313,43 @@ mod tests {
             &["--install"],
             &["--list", "--status"],
             &["--credentials", "maybe"],
+            &["--hold"],
+            &["--interval", "5s", "--install", "arm64"],
+            &["--on-exit", "keep", "--install", "arm64"],
+            &["--hold", "--install", "arm64", "--status"],
         ] {
             assert!(parse(args).is_err(), "{args:?}");
         }
+    }
+
+    #[test]
+    fn an_interval_has_a_unit_and_bounds() {
+        for (text, millis) in [
+            ("100ms", 100),
+            ("30s", 30_000),
+            ("5m", 300_000),
+            ("24h", 86_400_000),
+        ] {
+            assert_eq!(interval(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "30",
+            "99ms",
+            "0s",
+            "25h",
+            "1.5s",
+            "-1s",
+            "1 s",
+            "99999999999999999999s",
+            "9999999999999999h",
+            "1d",
+        ] {
+            assert!(interval(text).is_err(), "{text:?}");
+        }
+        let held = parse(&["--hold", "--install", "arm64"]).unwrap();
+        assert_eq!((held.interval.as_secs(), held.on_exit), (30, OnExit::Keep));
     }
 
     #[test]

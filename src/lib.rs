@@ -6,7 +6,7 @@
 //! - the kernel: [`wording`], [`namespace`], [`process`], [`anchor`], [`table`], [`mount`], [`runner`];
 //! - the emulators' files, and what they say: [`emulator`], [`identity`], [`complaint`];
 //! - policy, which returns values and prints nothing: [`survey`], [`status`], [`trial`], [`rehearsal`], [`install`],
-//!   [`uninstall`], [`verify`], [`deep`], [`list`], [`export`], [`explain`];
+//!   [`uninstall`], [`hold`], [`verify`], [`deep`], [`list`], [`export`], [`explain`];
 //! - the edge: [`report`] (the public JSON), [`text`], [`cli`], [`streams`], [`session`] and [`run`](mod@run). Only
 //!   the last two print, and only the last knows exit codes.
 
@@ -17,6 +17,7 @@ pub mod deep;
 pub mod emulator;
 pub mod explain;
 pub mod export;
+pub mod hold;
 pub mod identity;
 pub mod install;
 pub mod list;

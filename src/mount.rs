@@ -22,9 +22,11 @@ use crate::namespace;
 use crate::table::{Lock, Table};
 use crate::wording::errno_of;
 
+mod detached;
 mod error;
 mod keeper;
 
+pub use detached::{for_holding, is_at};
 pub use error::MountError;
 pub use keeper::Keeper;
 use keeper::{keeper_of, mounted_by_us, predates};

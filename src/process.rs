@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use signal_hook::flag;
 
@@ -34,6 +35,13 @@ pub fn wait_for_children() -> io::Result<()> {
         flag::register(Signal::SIGCHLD as i32, Arc::default())?;
     }
     Ok(())
+}
+
+/// Lets go of the processes that have ended and that nobody waits for: in a container the first process inherits what
+/// others there leave behind. For when none that are waited for can be running.
+pub fn reap() {
+    let any = Pid::from_raw(-1);
+    while waitpid(any, Some(WaitPidFlag::WNOHANG)).is_ok_and(|ended| ended.pid().is_some()) {}
 }
 
 /// When a process started, in clock ticks since the host's boot.

@@ -13,6 +13,7 @@ use binfmt_magic::rule::Flags;
 
 use crate::cli::{Cli, Environment, Format, YesNo};
 use crate::export::export;
+use crate::install::Order;
 use crate::list::list;
 use crate::mount::{self, MountPoint};
 use crate::report::{Architecture, Health, Status, write_json};
@@ -25,6 +26,7 @@ use crate::verify::Words;
 use crate::wording::cause;
 
 mod explain;
+mod hold;
 mod install;
 mod verify;
 
@@ -80,6 +82,11 @@ impl<'a> Session<'a> {
             (true, true) => Some(selection("all")?),
             (true, false) => None,
         };
+        let mut unknown = install.iter().flat_map(|selection| &selection.unknown);
+        // waiting makes no name known
+        if let Some(unknown) = unknown.next().filter(|_| cli.hold) {
+            return Err(Wrong::Usage(anyhow!("{}", describe_unknown(unknown))));
+        }
         let uninstall = (!cli.uninstall.is_empty()).then(|| cli.uninstall.join(","));
         if uninstall
             .as_ref()
@@ -141,7 +148,8 @@ impl<'a> Session<'a> {
             self.uninstall(&list, streams)?;
         }
         let installed = match self.install.take() {
-            Some(selection) => Some(self.install(selection, streams)?),
+            Some(selection) if self.cli.hold => return self.hold(selection, streams),
+            Some(selection) => Some(self.install(selection, streams)?.1),
             None => None,
         };
         if self.cli.verify.is_some() {
@@ -170,6 +178,19 @@ impl<'a> Session<'a> {
             0 => last,
             more => format!("{last} (and {more} more, above)"),
         })
+    }
+
+    /// What an install of `selection` with this command line would be, but for what it resets.
+    fn order(&self, selection: Selection) -> Order {
+        Order {
+            selection,
+            emulators: self.emulators.clone(),
+            prefix: self.prefix.clone(),
+            flags: self.flags,
+            reset: false,
+            force: self.cli.force,
+            keep: self.cli.keep,
+        }
     }
 
     fn survey(&self) -> Result<Survey> {

@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use binfmt_magic::arch::Arch;
 
@@ -152,6 +153,17 @@ pub fn write_list(out: &mut dyn Write, list: &[Architecture], colour: bool) -> i
 #[must_use]
 pub fn milliseconds(micros: u64) -> String {
     format!("{}.{} ms", micros / 1000, micros % 1000 / 100)
+}
+
+/// `500ms`, `30s`, `5m`, as the command line takes it
+#[must_use]
+pub fn interval(interval: Duration) -> String {
+    match interval.as_millis() {
+        millis if millis % 1000 != 0 => format!("{millis}ms"),
+        millis if millis % 60_000 != 0 => format!("{}s", millis / 1000),
+        millis if millis % 3_600_000 != 0 => format!("{}m", millis / 60_000),
+        millis => format!("{}h", millis / 3_600_000),
+    }
 }
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {

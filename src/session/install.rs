@@ -7,7 +7,7 @@ use binfmt_magic::platform::Selection;
 
 use super::{Session, describe_unknown};
 use crate::anchor;
-use crate::cli::Anchor;
+use crate::cli::{Anchor, OnExit};
 use crate::install::{self, Order, install};
 use crate::mount::{self, Keeper, MountError, Mounted};
 use crate::streams::Streams;
@@ -16,19 +16,15 @@ use crate::text;
 use crate::uninstall::uninstall_others;
 
 impl Session<'_> {
+    /// What became of each, and how the host stands afterwards.
     pub(super) fn install(
         &mut self,
         selection: Selection,
         streams: &mut Streams,
-    ) -> Result<Survey> {
+    ) -> Result<(Vec<install::Item>, Survey)> {
         let order = Order {
-            selection,
-            emulators: self.emulators.clone(),
-            prefix: self.prefix.clone(),
-            flags: self.flags,
             reset: self.cli.reset,
-            force: self.cli.force,
-            keep: self.cli.keep,
+            ..self.order(selection)
         };
         if order.reset && !self.has_emulators() {
             bail!(
@@ -37,11 +33,13 @@ impl Session<'_> {
             );
         }
         let mounted = mount::for_installing(&self.at);
+        // who holds is to mend, and that takes a table
+        let refusal = mounted.as_ref().err().filter(|_| !self.cli.hold);
         if let Some(MountError::UserNamespace(_) | MountError::Denied(_)) =
-            mounted.as_ref().err().and_then(|e| e.downcast_ref())
+            refusal.and_then(|e| e.downcast_ref())
         {
             if let Some(survey) = self.runs_already(&order.selection, streams)? {
-                return Ok(survey);
+                return Ok((Vec::new(), survey));
             }
         }
         let Mounted {
@@ -66,7 +64,7 @@ impl Session<'_> {
             let missing = format!("no emulators in {dir}; set QEMU_BINARY_PATH to their directory");
             self.missing.push(missing);
         }
-        self.report_items(items, streams);
+        self.report_items(&items, streams);
         for unknown in &order.selection.unknown {
             streams.say(&format!("installing: {} {unknown}", unknown.item));
             self.told.push(describe_unknown(unknown));
@@ -76,7 +74,7 @@ impl Session<'_> {
             (Err(error), _) | (Ok(false), Some(error)) => self.missing.push(format!("{error:#}")),
             _ => {}
         }
-        Ok(survey)
+        Ok((items, survey))
     }
 
     /// In a user namespace without a table of its own, or without the privilege to look at the host's, the host's
@@ -105,10 +103,11 @@ impl Session<'_> {
 
     /// Sees to it that the handlers outlive this call, or says why they may not.
     ///
-    /// Where the host is not seen to have the table mounted, it is anchored, whoever else may hold it: nothing tells
+    /// Those that are not to outlive it need no more than the table that it holds open. Where the host is not seen to have the table mounted, it is anchored, whoever else may hold it: nothing tells
     /// whether they will stay. Age alone is trusted only where the anchor is refused.
-    fn keep(&self, keeper: Keeper) -> Option<anyhow::Error> {
-        if matches!(keeper, Keeper::Host | Keeper::UserNamespace) {
+    pub(super) fn keep(&self, keeper: Keeper) -> Option<anyhow::Error> {
+        let last = self.cli.hold && self.cli.on_exit == OnExit::Uninstall;
+        if last || matches!(keeper, Keeper::Host | Keeper::UserNamespace) {
             return None;
         }
         let refused = match self.cli.anchor {
@@ -127,9 +126,9 @@ impl Session<'_> {
         )))
     }
 
-    fn report_items(&mut self, items: Vec<install::Item>, streams: &mut Streams) {
+    fn report_items(&mut self, items: &[install::Item], streams: &mut Streams) {
         for (arch, result) in items {
-            streams.say(&text::installation(arch, &result));
+            streams.say(&text::installation(arch, result));
             if let Err(error) = result {
                 self.told
                     .push(format!("{} is not installed: {error:#}", arch.oci));

@@ -12,7 +12,6 @@ use super::{Session, describe_unknown};
 use crate::anchor;
 use crate::cli::{Anchor, Cli, Environment, Format, YesNo};
 use crate::deep::{self, Examined, RootError};
-use crate::install::Order;
 use crate::mount::{self, Keeper};
 use crate::report::{Verification, write_json};
 use crate::streams::Streams;
@@ -67,7 +66,7 @@ impl<'a> Session<'a> {
             .listed
             .as_ref()
             .map(|selection| selection.arches(known));
-        audit = verify::verify(survey, &self.order(), asked.as_deref())?;
+        audit = verify::verify(survey, &self.order(Selection::default()), asked.as_deref())?;
         if let Some(arch) = self.may_end(survey) {
             let mend = Mend::Install { arch, force: false };
             audit.findings.push(about_table(Drift::MayEnd, mend));
@@ -106,19 +105,6 @@ impl<'a> Session<'a> {
                     failing.join(", ")
                 ));
             }
-        }
-    }
-
-    /// What an install with this command line would be.
-    fn order(&self) -> Order {
-        Order {
-            selection: Selection::default(),
-            emulators: self.emulators.clone(),
-            prefix: self.prefix.clone(),
-            flags: self.flags,
-            reset: false,
-            force: self.cli.force,
-            keep: self.cli.keep,
         }
     }
 

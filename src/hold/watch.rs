@@ -1,0 +1,140 @@
+//! When to look at a table: at a change that the kernel tells of, when the interval is over, and when to end.
+//!
+//! One `ppoll(2)`. Its timeout is of `CLOCK_MONOTONIC`, so that setting the clock does nothing to it, and time in which
+//! the machine was suspended does not count.
+//!
+//! What inotify tells of this file system, seen on Linux 6.18 with `IN_ALL_EVENTS` on its root directory:
+//!
+//! | what happens | events |
+//! | --- | --- |
+//! | a line is written to `register` | `IN_MODIFY`, `IN_CLOSE_WRITE` of `register`; none of the new entry |
+//! | `-1` to an entry | `IN_DELETE` of it, then `IN_MODIFY` and `IN_CLOSE_WRITE` |
+//! | `-1` to `status` | `IN_DELETE` of each entry, then those of writing `status` |
+//! | `0` or `1` to an entry or to `status` | `IN_MODIFY` and `IN_CLOSE_WRITE` of it |
+//! | the last mount goes | `IN_UNMOUNT`; but who holds the table open prevents it |
+//! | one of several mounts goes | none |
+//! | a program is started | none |
+//!
+//! Kernels whose `kill_node` (`fs/binfmt_misc.c`) unhashes the entry without `d_delete` leave out `IN_DELETE`. Those of
+//! writing come from `write(2)` and `close(2)` and are the same everywhere. Watches are of inodes, so a change made through any
+//! mount counts, also in another container.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeSpec;
+
+use crate::table::Table;
+
+/// Changes that follow one another closer than that are looked at together.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What to wait for.
+#[derive(Debug)]
+pub struct Watch {
+    ends: SignalFd,
+    changes: Option<Inotify>,
+    interval: Duration,
+    due: Option<Instant>,
+    /// Until when changes are not listened to.
+    paused: Instant,
+}
+
+/// Why to wake up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    /// The table has changed, maybe by this process itself.
+    Changed,
+    /// The interval is over.
+    Due,
+    /// SIGTERM or SIGINT.
+    Ended,
+}
+
+impl Watch {
+    /// From now on SIGTERM and SIGINT wait until [`Self::wait`] tells of them, so that they interrupt nothing. What this
+    /// process starts inherits that.
+    ///
+    /// # Errors
+    /// When the kernel has no more file descriptors for this process.
+    pub fn start(interval: Duration) -> io::Result<Self> {
+        let mut ends = SigSet::empty();
+        ends.add(Signal::SIGTERM);
+        ends.add(Signal::SIGINT);
+        ends.thread_block()?;
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        Ok(Self {
+            ends: SignalFd::with_flags(&ends, flags)?,
+            changes: None,
+            interval,
+            due: None,
+            paused: Instant::now(),
+        })
+    }
+
+    /// Also wakes up at changes of `table`, and of no other. Where the kernel has no watch to give, it does not.
+    pub fn follow(&mut self, table: &Table) {
+        self.changes = follow(table).ok();
+    }
+
+    /// Whether it wakes up at changes.
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        self.changes.is_some()
+    }
+
+    /// Sleeps until there is a reason not to. The interval begins when the last one's work is done: with the first call
+    /// after it.
+    ///
+    /// # Errors
+    /// When the kernel does not let it wait.
+    pub fn wait(&mut self) -> io::Result<Woken> {
+        loop {
+            let now = Instant::now();
+            let due = *self.due.get_or_insert(now + self.interval);
+            let paused = self.paused > now;
+            let until = if paused { due.min(self.paused) } else { due };
+            let mut waited = vec![PollFd::new(self.ends.as_fd(), PollFlags::POLLIN)];
+            let changes = self.changes.iter().filter(|_| !paused);
+            waited.extend(changes.map(|changes| PollFd::new(changes.as_fd(), PollFlags::POLLIN)));
+            let timeout = TimeSpec::from_duration(until.saturating_duration_since(now));
+            match ppoll(&mut waited, Some(timeout), None) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            let has_changed = waited.get(1).is_some_and(|fd| fd.any() == Some(true));
+            if self.ends.read_signal()?.is_some() {
+                return Ok(Woken::Ended);
+            }
+            if has_changed {
+                self.forget_changes();
+                self.paused = Instant::now() + PAUSE;
+                return Ok(Woken::Changed);
+            }
+            if Instant::now() >= due {
+                self.due = None;
+                return Ok(Woken::Due);
+            }
+        }
+    }
+
+    /// Which changes they were does not matter: the table is looked at as a whole, afterwards.
+    fn forget_changes(&self) {
+        let read = || self.changes.as_ref().map(Inotify::read_events);
+        while read().is_some_and(|events| events.is_ok()) {}
+    }
+}
+
+fn follow(table: &Table) -> nix::Result<Inotify> {
+    let changes = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+    // by number, since it need not be mounted anywhere
+    let directory = format!("/proc/self/fd/{}", table.as_fd().as_raw_fd());
+    let events = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_DELETE;
+    changes.add_watch(directory.as_str(), events)?;
+    Ok(changes)
+}

@@ -1,0 +1,345 @@
+//! The part of a session that holds: install, then look, mend and tell until it is told to end.
+//!
+//! Mending is installing again, with what works left as it is, whoever registered it. So two that hold do not fight over
+//! what they would make otherwise: each is content once every platform runs.
+
+use std::rc::Rc;
+
+use anyhow::Result;
+use binfmt_magic::arch::{ARCHES, Arch};
+use binfmt_magic::entry::Entry;
+use binfmt_magic::platform::Selection;
+
+use super::Session;
+use crate::cli::OnExit;
+use crate::emulator;
+use crate::hold::{Picture, Watch, Woken};
+use crate::install::{Item, Order, Outcome, install};
+use crate::mount::{self, Mounted};
+use crate::process;
+use crate::streams::Streams;
+use crate::survey::{Survey, takes};
+use crate::table::{Lock, Table};
+use crate::text;
+use crate::uninstall::uninstall_others;
+use crate::wording::shown;
+
+/// The end of what kept anything from being done.
+const OVER: &str = "mending: OK (all is as it was)";
+
+/// What is held, and what is wrong with it.
+struct Hold {
+    order: Order,
+    /// All that is asked for; of `all`, every architecture.
+    arches: Vec<&'static Arch>,
+    /// How often it is looked at, as it was written.
+    interval: String,
+    watch: Watch,
+    /// Held open. `None` where nothing is mounted, as long as nothing needs it.
+    table: Option<Rc<Table>>,
+    /// How the table was after the last time that something was done about it.
+    settled: Picture,
+    /// What is asked for and does not run, and why.
+    failing: Vec<(&'static Arch, String)>,
+    /// Why nothing can be done at all, and how the table is meanwhile.
+    refused: Option<(String, Option<Picture>)>,
+    /// What is wrong and will stay so.
+    lasting: Vec<String>,
+}
+
+impl Session<'_> {
+    /// Installs and stays. What cannot be installed at first is tried again, if there is anything else to hold.
+    pub(super) fn hold(
+        mut self,
+        selection: Selection,
+        streams: &mut Streams,
+    ) -> Result<Option<String>> {
+        let watch = Watch::start(self.cli.interval)?;
+        let order = Order {
+            keep: true,
+            ..self.order(selection.clone())
+        };
+        let (items, survey) = self.install(selection, streams)?;
+        let shown = self.show(&survey, streams);
+        if let Err(error) = streams.finish(shown) {
+            self.missing.push(error.to_string());
+        }
+        if !items.iter().any(|(_, result)| result.is_ok()) {
+            return Ok(self.last_line(streams));
+        }
+        let lasting = std::mem::take(&mut self.missing);
+        self.told.clear();
+        for missing in &lasting {
+            streams.say(&format!("binfmt: {missing}"));
+        }
+        let arches = order.selection.arches(&ARCHES);
+        let mut hold = Hold {
+            settled: Picture::of(&survey, &arches),
+            failing: Vec::new(),
+            interval: text::interval(self.cli.interval),
+            refused: None,
+            lasting,
+            table: None,
+            order,
+            arches,
+            watch,
+        };
+        hold.failing = hold.failures(&items, &survey, |_| false);
+        hold.keep_open(&self);
+        streams.say(&hold.describe());
+        loop {
+            match hold.watch.wait()? {
+                Woken::Ended => break,
+                woken => hold.look(&self, woken == Woken::Due, streams),
+            }
+        }
+        if self.cli.on_exit == OnExit::Keep {
+            hold.look(&self, true, streams);
+            self.told.extend(hold.complaints());
+        }
+        self.let_go(&hold, streams)?;
+        self.told.extend(hold.lasting);
+        Ok(self.last_line(streams))
+    }
+
+    /// Unless they are to be kept, removes QEMU's entries that take programs of what is held.
+    fn let_go(&mut self, hold: &Hold, streams: &mut Streams) -> Result<()> {
+        let Some(table) = hold.table.as_deref() else {
+            return Ok(());
+        };
+        let lock = table.lock()?;
+        if self.cli.on_exit == OnExit::Uninstall {
+            let is_held = |entry: &Entry| hold.arches.iter().any(|arch| takes(entry, arch));
+            let removals = uninstall_others(table, |entry| !is_held(entry))?;
+            self.report_removals(&removals, streams);
+        }
+        mount::tidy(table, &lock, &self.at)?;
+        Ok(())
+    }
+}
+
+impl Hold {
+    /// `holding: arm64, arm; looking at each change and every 30s`
+    fn describe(&self) -> String {
+        let held = self.arches.iter().copied();
+        let held = names(held.filter(|arch| self.settled.handler(arch).is_some()));
+        let held = if held.is_empty() { "nothing" } else { &held };
+        let often = if self.watch.follows() {
+            "at each change and "
+        } else {
+            ""
+        };
+        let failing = names(self.failing.iter().map(|(arch, _)| *arch));
+        let failing = if failing.is_empty() {
+            failing
+        } else {
+            format!("; trying again: {failing}")
+        };
+        format!(
+            "holding: {held}{failing}; looking {often}every {}",
+            self.interval
+        )
+    }
+
+    fn keep_open(&mut self, session: &Session) {
+        // what keeps it from being opened is seen at the next look
+        let table = mount::for_holding(&session.at).ok().flatten();
+        self.table = table.map(Rc::new);
+        if let Some(table) = &self.table {
+            self.watch.follow(table);
+        }
+    }
+
+    /// Looks, and mends what differs; what fails is tried again only when `due`.
+    fn look(&mut self, session: &Session, due: bool, streams: &mut Streams) {
+        process::reap();
+        let picture = self.picture();
+        let whole = picture.as_ref() == Some(&self.settled) && self.is_mounted(session);
+        if whole && self.refused.take().is_some() {
+            streams.say(OVER);
+        }
+        let waits = if whole {
+            self.failing.is_empty() || !due
+        } else {
+            let tried = self.refused.as_ref().map(|(_, before)| before);
+            tried == Some(&picture) && !due
+        };
+        if !waits {
+            self.mend(session, streams);
+        }
+    }
+
+    fn picture(&self) -> Option<Picture> {
+        Picture::take(self.table.as_deref(), &self.arches).ok()
+    }
+
+    fn is_mounted(&self, session: &Session) -> bool {
+        let table = self.table.as_deref();
+        table.is_none_or(|table| mount::is_at(table, &session.at))
+    }
+
+    fn mend(&mut self, session: &Session, streams: &mut Streams) {
+        let mut lines = Vec::new();
+        match self.try_to_mend(session, &mut lines) {
+            Ok(()) if self.refused.take().is_some() && lines.is_empty() => lines.push(OVER.into()),
+            Ok(()) => {}
+            Err(error) => {
+                let error = format!("{error:#}");
+                if self.refused.is_none() {
+                    lines.push(format!("mending: not yet: {error}; {}", self.again()));
+                }
+                self.refused = Some((error, self.picture()));
+            }
+        }
+        for line in &lines {
+            streams.say(line);
+        }
+    }
+
+    fn again(&self) -> String {
+        format!("tried again every {}", self.interval)
+    }
+
+    /// Adds to `lines` what was done. Where the table cannot be mounted, the one that is held is mended all the same.
+    fn try_to_mend(&mut self, session: &Session, lines: &mut Vec<String>) -> Result<()> {
+        let locked = self.open_again(session, lines);
+        let Some(table) = self.table.clone() else {
+            return locked.map(drop);
+        };
+        let (_lock, opened) = match locked {
+            Ok(lock) => (lock, Ok(())),
+            Err(refusal) => (table.lock()?, Err(refusal)),
+        };
+        let before = Picture::take(Some(&table), &self.arches)?;
+        // unless another call has mended it meanwhile
+        if before != self.settled || !self.failing.is_empty() {
+            let (items, survey) = install(&table, &self.order)?;
+            lines.extend(self.settle(&before, &items, &survey));
+        }
+        opened
+    }
+
+    /// Sees to it that the table is mounted, kept and held.
+    fn open_again(&mut self, session: &Session, lines: &mut Vec<String>) -> Result<Lock> {
+        let was_mounted = self.is_mounted(session);
+        let Mounted { lock, keeper, .. } = mount::for_installing(&session.at)?;
+        if !was_mounted {
+            let dir = session.at.dir.display();
+            lines.push(format!("mending: {dir} OK (it was not mounted)"));
+        }
+        if self.table.is_none() || !self.is_mounted(session) {
+            self.keep_open(session);
+        }
+        if let Some(caveat) = session.keep(keeper).map(|caveat| format!("{caveat:#}")) {
+            if !self.lasting.contains(&caveat) {
+                lines.push(format!("binfmt: {caveat}"));
+                self.lasting.push(caveat);
+            }
+        }
+        Ok(lock)
+    }
+
+    /// Takes note of how things are after an install, and puts what has become of each into words.
+    fn settle(&mut self, before: &Picture, items: &[Item], survey: &Survey) -> Vec<String> {
+        let settled = Picture::of(survey, &self.arches);
+        let former = std::mem::replace(&mut self.settled, settled);
+        let lost = |arch: &Arch| {
+            former
+                .handler(arch)
+                .is_some_and(|entry| before.handler(arch) != Some(entry))
+        };
+        let failing = self.failures(items, survey, lost);
+        let failed = std::mem::replace(&mut self.failing, failing);
+        let was_failing = |arch: &Arch| failed.iter().any(|(of, _)| of.qemu == arch.qemu);
+        let fails = |arch: &Arch| self.failing.iter().any(|(of, _)| of.qemu == arch.qemu);
+
+        let (mut gone, mut late, mut spoilt, mut lines) = (vec![], vec![], vec![], vec![]);
+        for arch in self.arches.iter().copied().filter(|arch| !fails(arch)) {
+            let installed = items.iter().any(|(of, result)| {
+                of.qemu == arch.qemu && matches!(result, Ok(Outcome::Installed { .. }))
+            });
+            match (former.handler(arch), before.handler(arch)) {
+                _ if was_failing(arch) => late.push(arch),
+                (Some(_), None) if installed => gone.push(arch),
+                (_, Some(_)) if installed => spoilt.push(arch),
+                (Some(entry), _) if self.settled.handler(arch) != Some(entry) => {
+                    let handler = self.settled.handler(arch).map(|entry| shown(&entry.name));
+                    let handler = handler.unwrap_or_else(|| "the kernel".to_owned());
+                    lines.push(format!(
+                        "mending: {} left to {handler}, changed by something else, which runs it",
+                        arch.oci
+                    ));
+                }
+                _ => {}
+            }
+        }
+        let groups = [
+            (gone, "no handler was in effect"),
+            (
+                spoilt,
+                "another handler took its programs and did not run them",
+            ),
+            (late, "it was not installed before"),
+        ];
+        for (arches, reason) in groups.into_iter().filter(|(arches, _)| !arches.is_empty()) {
+            let names = names(arches.into_iter());
+            lines.push(format!("mending: {names} OK ({reason})"));
+        }
+        for (arch, reason) in self.failing.iter().filter(|(arch, _)| !was_failing(arch)) {
+            lines.push(format!(
+                "mending: {} not yet: {reason}; {}",
+                arch.oci,
+                self.again()
+            ));
+        }
+        lines
+    }
+
+    /// What does not run after an install. Of what that passed over without a word, `all` without an emulator, it is what
+    /// was failing before or is `lost`.
+    fn failures(
+        &self,
+        items: &[Item],
+        survey: &Survey,
+        lost: impl Fn(&Arch) -> bool,
+    ) -> Vec<(&'static Arch, String)> {
+        let mut failing = Vec::new();
+        for &arch in &self.arches {
+            let item = items.iter().find(|(of, _)| of.qemu == arch.qemu);
+            let missed = lost(arch) || self.failing.iter().any(|(of, _)| of.qemu == arch.qemu);
+            let reason = match item {
+                Some((_, Ok(_))) => continue,
+                Some((_, Err(error))) => format!("{error:#}"),
+                None if !missed || survey.of(arch).works() => continue,
+                None => self.why_passed_over(arch),
+            };
+            failing.push((arch, reason));
+        }
+        failing
+    }
+
+    fn why_passed_over(&self, arch: &Arch) -> String {
+        let path = self
+            .order
+            .emulators
+            .join(arch.interpreter_name(&self.order.prefix));
+        match emulator::open(&path) {
+            Err(error) => error.to_string(),
+            Ok(_) => format!("{} was not there a moment ago", path.display()),
+        }
+    }
+
+    /// What is not as asked for.
+    fn complaints(&self) -> Vec<String> {
+        let complain =
+            |(arch, reason): &(&Arch, String)| format!("{} is not installed: {reason}", arch.oci);
+        let failing = self.failing.iter().map(complain);
+        let refused = self.refused.iter().map(|(error, _)| error.clone());
+        failing.chain(refused).collect()
+    }
+}
+
+fn names(arches: impl Iterator<Item = &'static Arch>) -> String {
+    let names: Vec<&str> = arches.map(|arch| arch.oci).collect();
+    names.join(", ")
+}
