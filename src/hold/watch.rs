@@ -23,6 +23,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{SigSet, Signal};
@@ -31,7 +32,8 @@ use nix::sys::time::TimeSpec;
 
 use crate::table::Table;
 
-/// Changes that follow one another closer than that are looked at together.
+/// How long a change waits for others to follow, which are then looked at together: who empties the table does so entry by
+/// entry.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What to wait for.
@@ -41,8 +43,8 @@ pub struct Watch {
     changes: Option<Inotify>,
     interval: Duration,
     due: Option<Instant>,
-    /// Until when changes are not listened to.
-    paused: Instant,
+    /// When to look at changes that were heard of.
+    heard: Option<Instant>,
 }
 
 /// Why to wake up.
@@ -73,7 +75,7 @@ impl Watch {
             changes: None,
             interval,
             due: None,
-            paused: Instant::now(),
+            heard: None,
         })
     }
 
@@ -97,28 +99,31 @@ impl Watch {
         loop {
             let now = Instant::now();
             let due = *self.due.get_or_insert(now + self.interval);
-            let paused = self.paused > now;
-            let until = if paused { due.min(self.paused) } else { due };
+            let until = self.heard.map_or(due, |heard| due.min(heard));
             let mut waited = vec![PollFd::new(self.ends.as_fd(), PollFlags::POLLIN)];
-            let changes = self.changes.iter().filter(|_| !paused);
+            let changes = self.changes.iter().filter(|_| self.heard.is_none());
             waited.extend(changes.map(|changes| PollFd::new(changes.as_fd(), PollFlags::POLLIN)));
             let timeout = TimeSpec::from_duration(until.saturating_duration_since(now));
             match ppoll(&mut waited, Some(timeout), None) {
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
-            let has_changed = waited.get(1).is_some_and(|fd| fd.any() == Some(true));
+            let hears = waited.get(1).is_some_and(|fd| fd.any() == Some(true));
+            let now = Instant::now();
             if self.ends.read_signal()?.is_some() {
                 return Ok(Woken::Ended);
             }
-            if has_changed {
-                self.forget_changes();
-                self.paused = Instant::now() + PAUSE;
-                return Ok(Woken::Changed);
+            if hears {
+                self.heard = Some(now + PAUSE);
             }
-            if Instant::now() >= due {
+            if now >= due {
                 self.due = None;
                 return Ok(Woken::Due);
+            }
+            if self.heard.is_some_and(|heard| now >= heard) {
+                self.heard = None;
+                self.forget_changes();
+                return Ok(Woken::Changed);
             }
         }
     }

@@ -12,9 +12,8 @@ use binfmt_magic::platform::Selection;
 
 use super::Session;
 use crate::cli::OnExit;
-use crate::emulator;
 use crate::hold::{Picture, Watch, Woken};
-use crate::install::{Item, Order, Outcome, install};
+use crate::install::{Order, install};
 use crate::mount::{self, Mounted};
 use crate::process;
 use crate::streams::Streams;
@@ -22,7 +21,10 @@ use crate::survey::{Survey, takes};
 use crate::table::{Lock, Table};
 use crate::text;
 use crate::uninstall::uninstall_others;
-use crate::wording::shown;
+
+mod settle;
+
+use settle::Failing;
 
 /// The end of what kept anything from being done.
 const OVER: &str = "mending: OK (all is as it was)";
@@ -40,7 +42,7 @@ struct Hold {
     /// How the table was after the last time that something was done about it.
     settled: Picture,
     /// What is asked for and does not run, and why.
-    failing: Vec<(&'static Arch, String)>,
+    failing: Vec<Failing>,
     /// Why nothing can be done at all, and how the table is meanwhile.
     refused: Option<(String, Option<Picture>)>,
     /// What is wrong and will stay so.
@@ -60,9 +62,8 @@ impl Session<'_> {
             ..self.order(selection.clone())
         };
         let (items, survey) = self.install(selection, streams)?;
-        let shown = self.show(&survey, streams);
-        if let Err(error) = streams.finish(shown) {
-            self.missing.push(error.to_string());
+        if let Err(error) = self.show_once(&survey, streams) {
+            self.missing.push(format!("{error:#}"));
         }
         if !items.iter().any(|(_, result)| result.is_ok()) {
             return Ok(self.last_line(streams));
@@ -100,6 +101,17 @@ impl Session<'_> {
         self.let_go(&hold, streams)?;
         self.told.extend(hold.lasting);
         Ok(self.last_line(streams))
+    }
+
+    /// What an install shows.
+    fn show_once(&mut self, installed: &Survey, streams: &mut Streams) -> Result<()> {
+        let closer = if self.shows_health() {
+            Some(self.survey()?)
+        } else {
+            None
+        };
+        let shown = self.show(closer.as_ref().unwrap_or(installed), streams);
+        streams.finish(shown)
     }
 
     /// Unless they are to be kept, removes QEMU's entries that take programs of what is held.
@@ -213,7 +225,13 @@ impl Hold {
         let before = Picture::take(Some(&table), &self.arches)?;
         // unless another call has mended it meanwhile
         if before != self.settled || !self.failing.is_empty() {
-            let (items, survey) = install(&table, &self.order)?;
+            let (mut items, mut survey) = install(&table, &self.order)?;
+            // what was wiped out meanwhile did not run
+            if self.fails_anew(&items) {
+                let again = install(&table, &self.order)?;
+                items = settle::later(items, again.0);
+                survey = again.1;
+            }
             lines.extend(self.settle(&before, &items, &survey));
         }
         opened
@@ -239,100 +257,10 @@ impl Hold {
         Ok(lock)
     }
 
-    /// Takes note of how things are after an install, and puts what has become of each into words.
-    fn settle(&mut self, before: &Picture, items: &[Item], survey: &Survey) -> Vec<String> {
-        let settled = Picture::of(survey, &self.arches);
-        let former = std::mem::replace(&mut self.settled, settled);
-        let lost = |arch: &Arch| {
-            former
-                .handler(arch)
-                .is_some_and(|entry| before.handler(arch) != Some(entry))
-        };
-        let failing = self.failures(items, survey, lost);
-        let failed = std::mem::replace(&mut self.failing, failing);
-        let was_failing = |arch: &Arch| failed.iter().any(|(of, _)| of.qemu == arch.qemu);
-        let fails = |arch: &Arch| self.failing.iter().any(|(of, _)| of.qemu == arch.qemu);
-
-        let (mut gone, mut late, mut spoilt, mut lines) = (vec![], vec![], vec![], vec![]);
-        for arch in self.arches.iter().copied().filter(|arch| !fails(arch)) {
-            let installed = items.iter().any(|(of, result)| {
-                of.qemu == arch.qemu && matches!(result, Ok(Outcome::Installed { .. }))
-            });
-            match (former.handler(arch), before.handler(arch)) {
-                _ if was_failing(arch) => late.push(arch),
-                (Some(_), None) if installed => gone.push(arch),
-                (_, Some(_)) if installed => spoilt.push(arch),
-                (Some(entry), _) if self.settled.handler(arch) != Some(entry) => {
-                    let handler = self.settled.handler(arch).map(|entry| shown(&entry.name));
-                    let handler = handler.unwrap_or_else(|| "the kernel".to_owned());
-                    lines.push(format!(
-                        "mending: {} left to {handler}, changed by something else, which runs it",
-                        arch.oci
-                    ));
-                }
-                _ => {}
-            }
-        }
-        let groups = [
-            (gone, "no handler was in effect"),
-            (
-                spoilt,
-                "another handler took its programs and did not run them",
-            ),
-            (late, "it was not installed before"),
-        ];
-        for (arches, reason) in groups.into_iter().filter(|(arches, _)| !arches.is_empty()) {
-            let names = names(arches.into_iter());
-            lines.push(format!("mending: {names} OK ({reason})"));
-        }
-        for (arch, reason) in self.failing.iter().filter(|(arch, _)| !was_failing(arch)) {
-            lines.push(format!(
-                "mending: {} not yet: {reason}; {}",
-                arch.oci,
-                self.again()
-            ));
-        }
-        lines
-    }
-
-    /// What does not run after an install. Of what that passed over without a word, `all` without an emulator, it is what
-    /// was failing before or is `lost`.
-    fn failures(
-        &self,
-        items: &[Item],
-        survey: &Survey,
-        lost: impl Fn(&Arch) -> bool,
-    ) -> Vec<(&'static Arch, String)> {
-        let mut failing = Vec::new();
-        for &arch in &self.arches {
-            let item = items.iter().find(|(of, _)| of.qemu == arch.qemu);
-            let missed = lost(arch) || self.failing.iter().any(|(of, _)| of.qemu == arch.qemu);
-            let reason = match item {
-                Some((_, Ok(_))) => continue,
-                Some((_, Err(error))) => format!("{error:#}"),
-                None if !missed || survey.of(arch).works() => continue,
-                None => self.why_passed_over(arch),
-            };
-            failing.push((arch, reason));
-        }
-        failing
-    }
-
-    fn why_passed_over(&self, arch: &Arch) -> String {
-        let path = self
-            .order
-            .emulators
-            .join(arch.interpreter_name(&self.order.prefix));
-        match emulator::open(&path) {
-            Err(error) => error.to_string(),
-            Ok(_) => format!("{} was not there a moment ago", path.display()),
-        }
-    }
-
     /// What is not as asked for.
     fn complaints(&self) -> Vec<String> {
         let complain =
-            |(arch, reason): &(&Arch, String)| format!("{} is not installed: {reason}", arch.oci);
+            |(arch, reason): &Failing| format!("{} is not installed: {reason}", arch.oci);
         let failing = self.failing.iter().map(complain);
         let refused = self.refused.iter().map(|(error, _)| error.clone());
         failing.chain(refused).collect()

@@ -1,0 +1,162 @@
+//! What became of each platform that was lost, or could not be installed before; in words, a line for all that share
+//! their fate.
+
+use binfmt_magic::arch::Arch;
+
+use super::{Hold, names};
+use crate::emulator;
+use crate::hold::Picture;
+use crate::install::{Item, Outcome};
+use crate::survey::Survey;
+use crate::wording::shown;
+
+/// A platform that does not run, and why.
+pub(super) type Failing = (&'static Arch, String);
+
+/// What became of one that runs.
+enum Fate {
+    /// It ran all the time, or another call has mended it.
+    Unchanged,
+    Mended(Reason),
+    /// Something else has registered another handler for it, which works.
+    Left,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    Gone,
+    Spoilt,
+    Over,
+}
+
+impl Reason {
+    const ALL: [(Self, &'static str); 3] = [
+        (Self::Gone, "no handler was in effect"),
+        (
+            Self::Spoilt,
+            "another handler took its programs and did not run them",
+        ),
+        (Self::Over, "what kept it from being installed is over"),
+    ];
+}
+
+impl Hold {
+    /// Takes note of how things are after an install into a table that was as `before`, and says what has become of each.
+    pub(super) fn settle(
+        &mut self,
+        before: &Picture,
+        items: &[Item],
+        survey: &Survey,
+    ) -> Vec<String> {
+        let settled = Picture::of(survey, &self.arches);
+        let former = std::mem::replace(&mut self.settled, settled);
+        let is_lost = |arch: &Arch| {
+            let had = former.handler(arch);
+            had.is_some() && before.handler(arch) != had
+        };
+        let failing = self.failures(items, survey, is_lost);
+        let failed = std::mem::replace(&mut self.failing, failing);
+        let fate = |arch: &Arch| {
+            let installed = matches!(of(items, arch), Some(Ok(Outcome::Installed { .. })));
+            match (former.handler(arch), before.handler(arch)) {
+                _ if is_among(&failed, arch) && installed => Fate::Mended(Reason::Over),
+                _ if is_among(&failed, arch) => Fate::Left,
+                (had, there) if installed && there.is_some() && there != had => {
+                    Fate::Mended(Reason::Spoilt)
+                }
+                // or wiped out since
+                (Some(_), _) if installed => Fate::Mended(Reason::Gone),
+                (Some(had), _) if self.settled.handler(arch) != Some(had) => Fate::Left,
+                _ => Fate::Unchanged,
+            }
+        };
+        let running = self.arches.iter().copied();
+        let running = running.filter(|arch| !is_among(&self.failing, arch));
+        let fates: Vec<_> = running.map(|arch| (arch, fate(arch))).collect();
+        let mended = |reason| {
+            let mended = fates
+                .iter()
+                .filter(move |(_, fate)| matches!(fate, Fate::Mended(why) if *why == reason));
+            names(mended.map(|(arch, _)| *arch))
+        };
+        let mended = Reason::ALL.map(|(reason, words)| (mended(reason), words));
+        let mended = mended.iter().filter(|(names, _)| !names.is_empty());
+        let mended = mended.map(|(names, words)| format!("mending: {names} OK ({words})"));
+        let left = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Left));
+        let left = left.map(|(arch, _)| self.left(arch));
+        let fresh = self
+            .failing
+            .iter()
+            .filter(|(arch, _)| !is_among(&failed, arch));
+        let fresh = fresh.map(|(arch, reason)| {
+            format!("mending: {} not yet: {reason}; {}", arch.oci, self.again())
+        });
+        mended.chain(left).chain(fresh).collect()
+    }
+
+    /// Whether something that did not fail before does now.
+    pub(super) fn fails_anew(&self, items: &[Item]) -> bool {
+        let mut failing = items.iter().filter(|(_, result)| result.is_err());
+        failing.any(|(arch, _)| !is_among(&self.failing, arch))
+    }
+
+    fn left(&self, arch: &Arch) -> String {
+        let handler = self.settled.handler(arch).map(|entry| shown(&entry.name));
+        let handler = handler.unwrap_or_else(|| "the kernel".to_owned());
+        format!(
+            "mending: {} left to {handler}, which is not of this install and runs it",
+            arch.oci
+        )
+    }
+
+    /// What does not run after an install. Of what that passes over without a word, `all` without an emulator, it is what
+    /// was failing before or `is_lost`.
+    pub(super) fn failures(
+        &self,
+        items: &[Item],
+        survey: &Survey,
+        is_lost: impl Fn(&Arch) -> bool,
+    ) -> Vec<Failing> {
+        let reason = |arch: &Arch| match of(items, arch) {
+            Some(result) => result.as_ref().err().map(|error| format!("{error:#}")),
+            None if survey.of(arch).works() => None,
+            None if is_lost(arch) || is_among(&self.failing, arch) => {
+                Some(self.why_passed_over(arch))
+            }
+            None => None,
+        };
+        let arches = self.arches.iter().copied();
+        arches
+            .filter_map(|arch| Some((arch, reason(arch)?)))
+            .collect()
+    }
+
+    fn why_passed_over(&self, arch: &Arch) -> String {
+        let name = arch.interpreter_name(&self.order.prefix);
+        let path = self.order.emulators.join(name);
+        match emulator::open(&path) {
+            Err(error) => error.to_string(),
+            Ok(_) => format!("{} was not there a moment ago", path.display()),
+        }
+    }
+}
+
+/// What became of each in two installs, one right after the other.
+pub(super) fn later(first: Vec<Item>, mut second: Vec<Item>) -> Vec<Item> {
+    for (arch, result) in first {
+        let same = second.iter_mut().find(|(of, _)| of.qemu == arch.qemu);
+        if let (Ok(Outcome::Installed { .. }), Some((_, later @ Ok(_)))) = (&result, same) {
+            *later = result;
+        }
+    }
+    second
+}
+
+fn of<'a>(items: &'a [Item], arch: &Arch) -> Option<&'a anyhow::Result<Outcome>> {
+    let item = items.iter().find(|(of, _)| of.qemu == arch.qemu);
+    item.map(|(_, result)| result)
+}
+
+fn is_among(failing: &[Failing], arch: &Arch) -> bool {
+    failing.iter().any(|(of, _)| of.qemu == arch.qemu)
+}
