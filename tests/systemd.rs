@@ -13,8 +13,7 @@ mod machine;
 use booted::{Booted, Stage};
 use machine::Machine;
 
-const UNITS: &str =
-    "binfmt.service binfmt-health.service binfmt-health.timer binfmt-repair.service";
+const UNITS: &str = "binfmt.service binfmt-hold.service binfmt-health.service binfmt-health.timer binfmt-repair.service";
 const BOTH: [&str; 2] = ["qemu-aarch64", "qemu-s390x"];
 
 #[test]
@@ -49,7 +48,12 @@ fn the_units_are_valid_and_confined() {
         (String::new(), String::new())
     );
     // in tenths, as systemd-analyze has it: 96 without any setting
-    for (service, exposure) in [("binfmt", 42), ("binfmt-health", 16), ("binfmt-repair", 11)] {
+    for (service, exposure) in [
+        ("binfmt", 42),
+        ("binfmt-hold", 42),
+        ("binfmt-health", 16),
+        ("binfmt-repair", 11),
+    ] {
         let options = format!("--no-pager --threshold={exposure}");
         host.sh(&format!(
             "systemd-analyze security {options} {service}.service"
@@ -102,6 +106,31 @@ fn when_systemd_binfmt_is_restarted_the_service_fills_the_table_again() {
         assert_eq!(machine.entries(), ["other", BOTH[0], BOTH[1]]);
     }
     host.systemctl("stop binfmt.service").ok();
+    assert_eq!(machine.entries(), ["other"]);
+}
+
+/// The other service, which takes the first one's place.
+#[test]
+fn the_holding_service_fills_the_table_whenever_something_empties_it() {
+    let Some(machine) = Machine::take_unheld() else {
+        return;
+    };
+    let host = Booted::new(&machine);
+    host.systemctl("enable --now binfmt.service").ok();
+    host.systemctl("disable binfmt.service").ok();
+    host.systemctl("enable --now binfmt-hold.service").ok();
+    machine.runs("arm64");
+    assert_eq!(host.state("binfmt.service"), "inactive");
+    host.configure_other();
+    for _ in 0..3 {
+        host.systemctl("restart systemd-binfmt").ok();
+        host.comes_to_run("arm64");
+        host.comes_to_run("s390x");
+    }
+    host.reboot(|| machine.is_clean());
+    machine.runs("arm64");
+    host.systemctl("stop binfmt-hold.service").ok();
+    assert_eq!(host.state("binfmt-hold.service"), "inactive");
     assert_eq!(machine.entries(), ["other"]);
 }
 

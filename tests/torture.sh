@@ -3,7 +3,7 @@
 #
 #   torture.sh BINARY
 #
-# It owns how long and how much; what is done is in tests/{faults,load,kernels,hostile,concurrency}.rs and fuzz/, which
+# It owns how long and how much; what is done is in tests/{faults,load,hold,kernels,hostile,concurrency}.rs and fuzz/, which
 # `make test` runs too, in a shorter cut. At the end it prints how much of each was tried. What fails, fails it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -13,12 +13,12 @@ BINFMT_TEST_BINARY=$(realpath "$1")
 BINFMT_TEST_TALLY=$(mktemp)
 trap 'rm -f "$BINFMT_TEST_TALLY"' EXIT
 export BINFMT_TEST_BINARY BINFMT_TEST_TALLY
-# every system call, every kernel, and a load for this many seconds
-export BINFMT_TEST_FAULTS=all BINFMT_TEST_MACHINES=all BINFMT_TEST_LOAD=120
+# every system call, every kernel, a load for this many seconds, and this many times that the table is emptied under --hold
+export BINFMT_TEST_FAULTS=all BINFMT_TEST_MACHINES=all BINFMT_TEST_LOAD=120 BINFMT_TEST_WIPES=1000
 fuzzing_seconds=60
 
 tests=()
-for name in faults load kernels hostile concurrency; do tests+=(--test "$name"); done
+for name in faults load hold kernels hostile concurrency; do tests+=(--test "$name"); done
 cargo test --locked "${tests[@]}"
 for target in fuzz/targets/*.rs; do fuzz/run.sh "$(basename "$target" .rs)" "$fuzzing_seconds"; done
 

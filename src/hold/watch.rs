@@ -15,9 +15,9 @@
 //! | one of several mounts goes | none |
 //! | a program is started | none |
 //!
-//! Kernels whose `kill_node` (`fs/binfmt_misc.c`) unhashes the entry without `d_delete` leave out `IN_DELETE`. Those of
-//! writing come from `write(2)` and `close(2)` and are the same everywhere. Watches are of inodes, so a change made through any
-//! mount counts, also in another container.
+//! `IN_DELETE` depends on how a kernel takes the entry's file away. The events of writing are those of every file system
+//! (`fsnotify_modify` in `vfs_write`, `fsnotify_close` in `__fput`), so they are what counts. Watches are of inodes: a change
+//! that is made through any mount counts, also in another container.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
