@@ -59,10 +59,15 @@ pub struct Cli {
     #[arg(long, value_name = "DIR")]
     pub export: Option<PathBuf>,
     /// Show why FILE runs here, or does not; exit 1 if it does not
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "status"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "status"], group = "below_root")]
     pub explain: Option<PathBuf>,
-    /// With --explain: FILE is one below DIR, an image's root directory
-    #[arg(long, value_name = "DIR", requires = "explain")]
+    /// Run COMMAND, in a user namespace with a handler for PLATFORM where there is none; takes no privilege
+    #[arg(long, value_name = "PLATFORM", requires = "command", group = "below_root", conflicts_with_all = [
+        "install", "uninstall", "reset", "list", "status", "verify", "export", "mount", "format", "force", "keep", "persistent",
+    ])]
+    pub run: Option<String>,
+    /// With --explain and --run: FILE, or COMMAND, is one below DIR, an image's root directory
+    #[arg(long, value_name = "DIR", requires = "below_root")]
     pub root: Option<PathBuf>,
     /// With --explain: compare with the handler's magic byte by byte
     #[arg(long, requires = "explain")]
@@ -108,6 +113,9 @@ pub struct Cli {
     /// Show this
     #[arg(long, short, action = ArgAction::HelpShort)]
     pub help: Option<bool>,
+    /// With --run: the command, and its arguments
+    #[arg(last = true, value_name = "COMMAND", requires = "run")]
+    pub command: Vec<OsString>,
 }
 
 impl Cli {
@@ -159,7 +167,8 @@ Environment:
 Exit status:
   0  everything asked for is in place
   1  something is not; the last line on stderr says what to do
-  2  the command line is wrong";
+  2  the command line is wrong
+  with --run, COMMAND's own, or 125: nothing was run, 126: COMMAND cannot be run, 127: there is none of that name";
 
 /// `--format`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -236,7 +245,7 @@ impl Environment {
 }
 
 /// Reads `-install x` and `-install=x` as `--install x`, which is how Go programs, the incumbent among them, take
-/// their flags.
+/// their flags. What follows `--` is somebody else's.
 pub fn accept_single_dash(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let long = |arg: &OsStr| {
         let name = arg.to_str()?.strip_prefix('-')?.split('=').next()?;
@@ -244,9 +253,17 @@ pub fn accept_single_dash(args: impl IntoIterator<Item = OsString>) -> Vec<OsStr
         let known = is_word && is_long_option(name);
         known.then(|| format!("-{}", arg.to_string_lossy()))
     };
-    args.into_iter()
+    let mut args = args.into_iter();
+    let own = args.by_ref().take_while(|arg| arg != "--");
+    let mut accepted: Vec<_> = own
         .map(|arg| long(&arg).map_or(arg, OsString::from))
-        .collect()
+        .collect();
+    let others: Vec<_> = args.collect();
+    if !others.is_empty() {
+        accepted.push("--".into());
+        accepted.extend(others);
+    }
+    accepted
 }
 
 fn is_long_option(name: &str) -> bool {
@@ -306,6 +323,14 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_two_dashes_is_the_commands() {
+        let words = ["ls", "-status", "--", "--list"];
+        let cli = parse(&[&["-run", "arm64", "--"], &words[..]].concat()).unwrap();
+        assert_eq!(cli.run.as_deref(), Some("arm64"));
+        assert_eq!(cli.command, words);
+    }
+
+    #[test]
     fn wrong_command_lines_are_wrong() {
         for args in [
             &["--bogus"][..],
@@ -317,6 +342,14 @@ mod tests {
             &["--interval", "5s", "--install", "arm64"],
             &["--on-exit", "keep", "--install", "arm64"],
             &["--hold", "--install", "arm64", "--status"],
+            &["--run", "arm64"],
+            &["--run", "arm64", "--"],
+            &["--run", "arm64", "ls"],
+            &["--run", "--", "ls"],
+            &["--run", "arm64", "--install", "arm64", "--", "ls"],
+            &["--run", "arm64", "--explain", "ls", "--", "ls"],
+            &["--root", "/", "--", "ls"],
+            &["--", "ls"],
         ] {
             assert!(parse(args).is_err(), "{args:?}");
         }

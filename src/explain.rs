@@ -31,8 +31,11 @@ pub mod place;
 pub mod problem;
 pub mod shebang;
 
+mod machine;
 mod program;
 mod walk;
+
+pub use machine::machine_of;
 
 /// How much of a file's beginning the kernel decides by (`BINPRM_BUF_SIZE`): so much since Linux 5.1, half before.
 pub const WINDOW: usize = 256;

@@ -3,7 +3,7 @@
 //!
 //! From the bottom up, each module using only those before it:
 //!
-//! - the kernel: [`wording`], [`namespace`], [`process`], [`anchor`], [`table`], [`mount`], [`runner`];
+//! - the kernel: [`wording`], [`namespace`], [`process`], [`user_namespace`], [`anchor`], [`table`], [`mount`], [`root_directory`], [`runner`];
 //! - the emulators' files, and what they say: [`emulator`], [`identity`], [`complaint`];
 //! - policy, which returns values and prints nothing: [`survey`], [`status`], [`trial`], [`rehearsal`], [`install`],
 //!   [`uninstall`], [`hold`], [`verify`], [`deep`], [`list`], [`export`], [`explain`];
@@ -26,6 +26,7 @@ pub mod namespace;
 pub mod process;
 pub mod rehearsal;
 pub mod report;
+pub mod root_directory;
 pub mod run;
 pub mod runner;
 pub mod session;
@@ -36,5 +37,6 @@ pub mod table;
 pub mod text;
 pub mod trial;
 pub mod uninstall;
+pub mod user_namespace;
 pub mod verify;
 pub mod wording;

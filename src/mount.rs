@@ -25,11 +25,13 @@ use crate::wording::errno_of;
 mod detached;
 mod error;
 mod keeper;
+mod own;
 
 pub use detached::{for_holding, is_at};
 pub use error::MountError;
 pub use keeper::Keeper;
 use keeper::{keeper_of, mounted_by_us, predates};
+pub use own::own;
 
 /// Where the kernel expects it, and everybody looks.
 pub const DEFAULT: &str = "/proc/sys/fs/binfmt_misc";

@@ -23,6 +23,18 @@ pub fn bounding_capabilities(process: Pid) -> Option<u64> {
     u64::from_str_radix(value(process, "CapBnd:")?.trim(), 16).ok()
 }
 
+/// The capabilities that a process has now, one bit each.
+#[must_use]
+pub fn effective_capabilities(process: Pid) -> Option<u64> {
+    u64::from_str_radix(value(process, "CapEff:")?.trim(), 16).ok()
+}
+
+/// Whether a filter decides about this process's system calls (`seccomp(2)`).
+#[must_use]
+pub fn is_filtered() -> bool {
+    value(Pid::this(), "Seccomp:").is_some_and(|mode| mode.trim() == "2")
+}
+
 /// Sees to it that this process can wait for its children. The kernel forgets those of who ignores SIGCHLD, as some
 /// supervisors leave it to what they start; with any handler, it does not (`sigaction(2)`).
 ///

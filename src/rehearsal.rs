@@ -16,9 +16,9 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
 use crate::mount;
-use crate::runner::own_user_namespace;
 use crate::survey::Verdict;
 use crate::trial;
+use crate::user_namespace;
 
 /// First argument of the process that rehearses. Not part of the command line.
 pub const VERB: &str = "--rehearse";
@@ -78,7 +78,7 @@ pub fn perform(words: &[OsString], mut answers: impl Write) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let candidates: Vec<(&'static Arch, Rule)> =
         words.chunks(2).map(candidate).collect::<Result<_>>()?;
-    own_user_namespace()?;
+    user_namespace::enter_as_root()?;
     let table = mount::in_passing()?;
     if !table.entries()?.is_empty() {
         bail!("the table of a new user namespace is not empty");

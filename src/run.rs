@@ -13,8 +13,9 @@ use crate::emulator;
 use crate::process;
 use crate::rehearsal;
 use crate::runner;
-use crate::session::{Session, Wrong};
+use crate::session::{NotRun, Session, Wrong};
 use crate::streams::Streams;
+use crate::user_namespace::ids;
 
 /// Everything asked for is in place.
 const DONE: u8 = 0;
@@ -22,6 +23,13 @@ const DONE: u8 = 0;
 const NOT_DONE: u8 = 1;
 /// The command line is wrong; nothing was done.
 const USAGE: u8 = 2;
+/// Of a command that is to be run, as env(1), chroot(1) and docker have them: nothing was started, also for a wrong command
+/// line, since the command's own status may be any other.
+const NOT_STARTED: u8 = 125;
+/// The command is there, and cannot be run.
+const NOT_RUN: u8 = 126;
+/// There is no such command.
+const NOT_FOUND: u8 = 127;
 
 /// Does what `args`, the program's name first, ask for; returns the exit status.
 pub fn run(args: Vec<OsString>, environment: &Environment, streams: &mut Streams) -> u8 {
@@ -42,9 +50,19 @@ pub fn run(args: Vec<OsString>, environment: &Environment, streams: &mut Streams
         let performed = rehearsal::perform(&args[2..], &mut *streams.out);
         return report(performed.map(|()| None), "", streams);
     }
-    let cli = match Cli::try_parse_from(accept_single_dash(args)) {
+    if args.get(1).is_some_and(|arg| arg == ids::VERB) {
+        return report(ids::give(&args[2..]).map(|()| None), "", streams);
+    }
+    let args = accept_single_dash(args);
+    let runs = asks_to_run(&args);
+    let (wrong, failed) = if runs {
+        (NOT_STARTED, NOT_STARTED)
+    } else {
+        (USAGE, NOT_DONE)
+    };
+    let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, streams),
+        Err(error) => return usage(&error, wrong, streams),
     };
     match Session::new(&cli, environment) {
         Ok(session) if cli.version => {
@@ -52,13 +70,31 @@ pub fn run(args: Vec<OsString>, environment: &Environment, streams: &mut Streams
             streams.say(&line);
             DONE
         }
+        Ok(session) if runs => {
+            let (status, why) = match session.become_command(streams) {
+                NotRun::Failed(error) => (NOT_STARTED, error),
+                NotRun::CannotBeRun(error) => (NOT_RUN, error),
+                NotRun::NotFound(error) => (NOT_FOUND, error),
+            };
+            streams.say(&format!("binfmt: {why:#}"));
+            status
+        }
         Ok(session) => report(session.run(streams), "binfmt: ", streams),
         Err(Wrong::Usage(error)) => {
             streams.say(&format!("binfmt: {error:#}; try binfmt --help"));
-            USAGE
+            wrong
         }
-        Err(Wrong::Value(error)) => report(Err(error), "binfmt: ", streams),
+        Err(Wrong::Value(error)) => {
+            streams.say(&format!("binfmt: {error:#}"));
+            failed
+        }
     }
+}
+
+/// Whether the command line, right or wrong, is one of `--run`.
+fn asks_to_run(args: &[OsString]) -> bool {
+    let mut own = args.iter().take_while(|arg| *arg != "--");
+    own.any(|arg| arg == "--run" || arg.as_encoded_bytes().starts_with(b"--run="))
 }
 
 /// Turns what is not in place, if anything, into the last line and the exit status.
@@ -73,7 +109,7 @@ fn report(result: anyhow::Result<Option<String>>, prefix: &str, streams: &mut St
 }
 
 /// Help goes to stdout; what is wrong with a command line to stderr, in one line.
-fn usage(error: &clap::Error, streams: &mut Streams) -> u8 {
+fn usage(error: &clap::Error, wrong: u8, streams: &mut Streams) -> u8 {
     let text = error.render().to_string();
     if error.kind() == ErrorKind::DisplayHelp {
         let written = write!(streams.out, "{text}");
@@ -86,8 +122,17 @@ fn usage(error: &clap::Error, streams: &mut Streams) -> u8 {
         .collect();
     let text = words.join(" ");
     let text = text.trim().trim_start_matches("error: ");
-    streams.say(&format!("binfmt: {text}; try binfmt --help"));
-    USAGE
+    let lacks_dashes = match error.kind() {
+        ErrorKind::UnknownArgument => !text.contains("'-"),
+        kind => kind == ErrorKind::MissingRequiredArgument,
+    };
+    let hint = if wrong == NOT_STARTED && lacks_dashes {
+        "; the command to run follows --"
+    } else {
+        ""
+    };
+    streams.say(&format!("binfmt: {text}{hint}; try binfmt --help"));
+    wrong
 }
 
 /// One line in the incumbent's form; the QEMU is the one that an install would take.

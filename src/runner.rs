@@ -35,7 +35,6 @@ use answer::{Answer, Shown};
 pub(crate) use apart::refusal;
 pub(crate) use become_other::Other;
 pub use become_other::{NotStarted, become_other};
-pub(crate) use root::own_user_namespace;
 pub use serve::serve;
 
 /// First argument of the process that runs probes. Not part of the command line.

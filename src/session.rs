@@ -25,10 +25,13 @@ use crate::uninstall::{Removal, uninstall};
 use crate::verify::Words;
 use crate::wording::cause;
 
+mod command;
 mod explain;
 mod hold;
 mod install;
 mod verify;
+
+pub use command::NotRun;
 
 /// Why a command line that parses is not carried out.
 #[derive(Debug)]
@@ -52,6 +55,8 @@ pub struct Session<'a> {
     status: Option<Selection>,
     /// What `--verify` names.
     listed: Option<Selection>,
+    /// What `--run` runs programs of.
+    platform: Option<Platform>,
     /// What a command that mends repeats.
     words: Words,
     /// What is not in place.
@@ -120,6 +125,7 @@ impl<'a> Session<'a> {
             uninstall,
             status: status.map(|list| selection(list)).transpose()?,
             listed: listed.map(|list| selection(list)).transpose()?,
+            platform: cli.run.as_deref().map(platform).transpose()?,
             words: verify::words(cli, environment),
             missing: Vec::new(),
             told: Vec::new(),
@@ -334,6 +340,11 @@ impl<'a> Session<'a> {
             self.missing.push(describe_unknown(unknown));
         }
     }
+}
+
+fn platform(name: &str) -> Result<Platform, Wrong> {
+    let known = name.parse::<Platform>();
+    known.map_err(|unknown| Wrong::Value(anyhow!("{}", describe_unknown(&unknown))))
 }
 
 fn describe_unknown(unknown: &UnknownPlatform) -> String {

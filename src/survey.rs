@@ -16,8 +16,10 @@ use crate::runner::{self, Form, Job, Outcome, Ran, Run, is_trial, mark};
 use crate::table::Table;
 
 mod failure;
+mod one;
 
 pub use failure::Failure;
+pub use one::of_one;
 
 /// What one architecture's probe showed.
 #[derive(Debug, Clone, PartialEq, Eq)]

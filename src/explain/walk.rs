@@ -17,7 +17,7 @@ use super::shebang::{self, Shebang};
 use super::{Content, Explanation, Here, Note, Step, Visit, WINDOW};
 
 /// How often the kernel goes from a file to its interpreter (`exec_binprm`).
-const REWRITES: usize = 5;
+pub(super) const REWRITES: usize = 5;
 
 /// Where the kernel goes from a file.
 pub(super) enum Next {
@@ -254,7 +254,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn content(head: &[u8]) -> Content {
+pub(super) fn content(head: &[u8]) -> Content {
     if let Some(ident) = Ident::read(head) {
         return Content::Elf(ident);
     }

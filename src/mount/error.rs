@@ -28,6 +28,8 @@ pub enum MountError {
     Denied(PathBuf),
     /// No privilege to mount, in a user namespace.
     DeniedInUserNamespace(PathBuf),
+    /// This kernel, a release, has no tables of user namespaces.
+    TooOld(String),
     /// In a user namespace nothing is mounted unasked.
     UserNamespace(PathBuf),
     /// The mount point does not allow a mount.
@@ -88,6 +90,11 @@ impl fmt::Display for MountError {
                 "permission denied mounting binfmt_misc at {} in this user namespace (needs Linux 6.7 and its root); \
                  run it on the host instead",
                 dir.display()
+            ),
+            Self::TooOld(release) => write!(
+                f,
+                "this kernel, Linux {release}, has no handlers of a user namespace's own, which takes 6.7 or newer; have \
+                 root install them for all: binfmt --install LIST"
             ),
             Self::UserNamespace(dir) => write!(
                 f,

@@ -21,8 +21,9 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, stat};
 use nix::unistd::{chdir, chroot, fchdir};
 
+use super::BECOME;
 use super::become_other::{NotStarted, Other};
-use super::{BECOME, own_user_namespace};
+use crate::user_namespace;
 use crate::wording::errno_of;
 
 /// The directory of search that shells are started with.
@@ -32,7 +33,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// shell's status.
 pub(super) fn enter(root: &Path, script: &OsStr) -> Result<Infallible, NotStarted> {
     if unshare(CloneFlags::CLONE_NEWNS).is_err() {
-        own_user_namespace().map_err(|error| error.downcast().unwrap_or(Errno::EPERM))?;
+        user_namespace::enter_as_root()?;
     }
     unshare(CloneFlags::CLONE_NEWPID)?;
     make_private()?;

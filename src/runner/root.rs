@@ -15,6 +15,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::chroot;
 
 use super::{Form, Job, mark};
+use crate::user_namespace;
 
 /// Whom the programs of [`Form::Setuid`] belong to: `nobody`, so that their privilege is none.
 pub(super) const OWNER: u32 = 65534;
@@ -57,7 +58,7 @@ fn in_empty_root(jobs: &[Job]) -> Result<Programs> {
     let (proc, root) = (Path::new("/proc"), Path::new("/proc/sys"));
     let nothing = None::<&str>;
     if unshare(CloneFlags::CLONE_NEWNS).is_err() {
-        own_user_namespace()?;
+        user_namespace::enter_as_root()?;
     }
     // the probes will do so with another directory: whether that is allowed shows here
     chroot("/")?;
@@ -116,17 +117,6 @@ fn in_memory(jobs: &[Job]) -> Result<Programs> {
         all: programs.collect::<Result<_>>()?,
         root: PathBuf::from("/"),
     })
-}
-
-/// Enters a user namespace in which this user is root, and a mount namespace of it.
-pub(crate) fn own_user_namespace() -> Result<()> {
-    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
-    // files cannot be made by a user whom the namespace does not know
-    fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
-    fs::write("/proc/self/setgroups", "deny")?;
-    fs::write("/proc/self/gid_map", format!("0 {group} 1"))?;
-    Ok(())
 }
 
 fn program(job: &Job) -> Vec<u8> {

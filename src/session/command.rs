@@ -1,0 +1,278 @@
+//! The part of a session that runs a command with `--run`: it becomes the command, so that signals, the terminal and the
+//! exit status are the command's own, and no process of ours is left.
+//!
+//! Where programs of the platform run already, they run as they do. Where they do not, the command gets a table of its
+//! own, in a user namespace. Whoever may not enter one is told why.
+
+use std::convert::Infallible;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Error, anyhow};
+use binfmt_magic::arch::Arch;
+use binfmt_magic::platform::{Platform, Selection};
+use nix::errno::Errno;
+use nix::unistd::{getegid, geteuid};
+
+use super::Session;
+use crate::explain::elf::LoadedBy;
+use crate::explain::place::Place;
+use crate::explain::problem::Culprit;
+use crate::explain::{Explanation, Here, explain, machine_of};
+use crate::install::{self, Order, install};
+use crate::mount;
+use crate::root_directory;
+use crate::streams::Streams;
+use crate::survey::{self, Survey, Verdict, may_be_native};
+use crate::user_namespace::ids::{self, Ids};
+use crate::user_namespace::{self, Refused};
+use crate::wording::{cause, errno_of, shown};
+
+mod search;
+
+use search::{below, completed, search};
+
+/// Why a command was not run.
+#[derive(Debug)]
+pub enum NotRun {
+    /// What it needs is not to be had.
+    Failed(Error),
+    /// It is there, and cannot be run.
+    CannotBeRun(Error),
+    /// It is not there.
+    NotFound(Error),
+}
+
+impl From<Error> for NotRun {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// The command, found.
+struct Found {
+    program: PathBuf,
+    arch: Option<&'static Arch>,
+    /// With `--root`: what is searched, and where to start.
+    inside: Option<(OsString, PathBuf)>,
+}
+
+impl Session<'_> {
+    /// Becomes the command of `--run`, and so returns only if it does not.
+    #[must_use]
+    pub fn become_command(&self, streams: &mut Streams) -> NotRun {
+        match self.run_command(streams) {
+            Ok(never) => match never {},
+            Err(not_run) => not_run,
+        }
+    }
+
+    fn run_command(&self, streams: &mut Streams) -> Result<Infallible, NotRun> {
+        let (Some(platform), Some(name)) = (self.platform, self.cli.command.first()) else {
+            return Err(anyhow!("there is nothing to run").into());
+        };
+        let found = self.find(name)?;
+        self.check_root(platform.arch, &found)?;
+        let caller = (geteuid(), getegid());
+        let mut verdict = survey::of_one(platform.arch)?;
+        let mut survey = None;
+        let own_table = !matches!(verdict, Verdict::Works { .. });
+        if own_table || self.cli.root.is_some() {
+            self.enter_user_namespace(streams)?;
+        }
+        if own_table {
+            let after = self.install_for(platform)?;
+            verdict = after.of(platform.arch).verdict.clone();
+            survey = Some(after);
+        }
+        check_level(platform, &verdict)?;
+        if let Some(dir) = &self.cli.root {
+            root_directory::enter(dir).map_err(Error::from)?;
+        }
+        if let Some(survey) = &survey {
+            check(&found, platform.arch, survey)?;
+        }
+        if own_table && self.cli.root.is_none() && !caller.0.is_root() {
+            user_namespace::become_user(caller.0, caller.1)
+                .map_err(|errno| Error::from(Refused(errno)))?;
+        }
+        self.exec(name, &found, survey)
+    }
+
+    /// Finds the command as the kernel, or execvp(3), would, in the root directory that it is to run in.
+    fn find(&self, name: &OsStr) -> Result<Found, NotRun> {
+        let path = env::var_os("PATH");
+        let Some(dir) = &self.cli.root else {
+            let (place, path) = (Place::here(), path.unwrap_or_else(|| completed(None)));
+            let program = search(&place, name, &path, Path::new(""))?;
+            return Ok(Found {
+                arch: machine_of(&place, &program),
+                program,
+                inside: None,
+            });
+        };
+        let place = Place::below(dir).map_err(Error::from)?;
+        let path = completed(path.as_deref());
+        let start = below(dir).unwrap_or_else(|| "/".into());
+        let program = search(&place, name, &path, &start)?;
+        Ok(Found {
+            arch: machine_of(&place, &program),
+            program,
+            inside: Some((path, start)),
+        })
+    }
+
+    /// A root file system of another architecture than named is told by the command, or by its shell where the command is
+    /// the host's own: a root file system may well hold programs of this host.
+    fn check_root(&self, wanted: &Arch, found: &Found) -> Result<(), NotRun> {
+        let (Some(dir), Some(arch)) = (&self.cli.root, found.arch) else {
+            return Ok(());
+        };
+        if is_same(arch, wanted) {
+            return Ok(());
+        }
+        let place = Place::below(dir).map_err(Error::from)?;
+        let shell = machine_of(&place, Path::new("/bin/sh"));
+        if may_be_native(arch) && shell.is_some_and(|shell| is_same(shell, wanted)) {
+            return Ok(());
+        }
+        Err(NotRun::CannotBeRun(anyhow!(
+            "{} in {} is a program for linux/{2}, not for linux/{3}; name that: --run linux/{2}",
+            shown(found.program.as_os_str()),
+            shown(dir.as_os_str()),
+            arch.oci,
+            wanted.oci,
+        )))
+    }
+
+    fn enter_user_namespace(&self, streams: &mut Streams) -> Result<(), Error> {
+        if self.cli.root.is_none() && !geteuid().is_root() {
+            return Ok(user_namespace::enter_as_root().map_err(Refused)?);
+        }
+        let entered = ids::enter_as_root().map_err(Refused)?;
+        if let (Ids::One(lack), Some(_)) = (entered, &self.cli.root) {
+            streams.say(&format!(
+                "binfmt: root is the only user in there, and programs that become another one fail (apt: -o \
+                 APT::Sandbox::User=root): {lack}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Registers the platform's handler in a table that ends with the command.
+    fn install_for(&self, platform: Platform) -> Result<Survey, Error> {
+        let order = Order {
+            selection: Selection {
+                named: vec![platform],
+                ..Selection::default()
+            },
+            emulators: self.emulators.clone(),
+            prefix: self.prefix.clone(),
+            flags: self.flags,
+            reset: false,
+            force: false,
+            keep: false,
+        };
+        let table = mount::own()?;
+        let (items, survey) = install(&table, &order)?;
+        for (arch, result) in items {
+            let refused = || format!("programs for linux/{} do not run", arch.oci);
+            let _: install::Outcome = result.with_context(refused)?;
+        }
+        Ok(survey)
+    }
+
+    fn exec(
+        &self,
+        name: &OsStr,
+        found: &Found,
+        survey: Option<Survey>,
+    ) -> Result<Infallible, NotRun> {
+        let mut command = Command::new(&found.program);
+        command.arg0(name).args(&self.cli.command[1..]);
+        if let Some((path, start)) = &found.inside {
+            command
+                .current_dir(start)
+                .env("PATH", path)
+                .env("HOME", "/root");
+        }
+        let error = command.exec();
+        let named = shown(found.program.as_os_str());
+        let why = || anyhow!("{named} cannot be run: {}", cause(&error));
+        if ![Errno::ENOEXEC, Errno::ENOENT, Errno::EACCES].contains(&errno_of(&error)) {
+            return Err(NotRun::CannotBeRun(why()));
+        }
+        // the kernel's own word, where no better one is to be had
+        let survey = survey.map_or_else(|| Survey::take(None), Ok);
+        let explanation = survey.and_then(|survey| explained(&found.program, &survey));
+        let problem = explanation.ok().and_then(|explanation| explanation.problem);
+        Err(NotRun::CannotBeRun(problem.map_or_else(why, |problem| {
+            anyhow!("{named} cannot be run: {problem}; {}", problem.remedy())
+        })))
+    }
+}
+
+/// What keeps the command from running is said before it is started, since an emulator's own words are few.
+fn check(found: &Found, wanted: &Arch, survey: &Survey) -> Result<(), NotRun> {
+    let named = shown(found.program.as_os_str());
+    if let Some(arch) = found.arch {
+        if !is_same(arch, wanted) && !survey.of(arch).works() {
+            return Err(NotRun::CannotBeRun(anyhow!(
+                "{named} is a program for linux/{0}, not for linux/{1}; name that: --run linux/{0}",
+                arch.oci,
+                wanted.oci
+            )));
+        }
+    }
+    let explanation = explained(&found.program, survey)?;
+    let Some(problem) = explanation.problem.filter(|problem| !problem.is_unknown()) else {
+        return Ok(());
+    };
+    // an emulator that is told so looks for the loader elsewhere
+    if problem.errno().is_none() && env::var_os("QEMU_LD_PREFIX").is_some() {
+        return Ok(());
+    }
+    let is_loader = matches!(&problem.culprit, Culprit::Loader(_, LoadedBy::Emulator));
+    let remedy = if is_loader && found.inside.is_none() {
+        "give its root file system: --root DIR; or where its libraries are: QEMU_LD_PREFIX=DIR"
+            .to_owned()
+    } else {
+        problem.remedy()
+    };
+    Err(NotRun::CannotBeRun(anyhow!(
+        "{named} cannot be run: {problem}; {remedy}"
+    )))
+}
+
+fn explained(program: &Path, survey: &Survey) -> Result<Explanation, Error> {
+    let here = Here {
+        survey,
+        enabled: true,
+        table: Path::new(mount::DEFAULT),
+        root: None,
+    };
+    Ok(explain(program, &here)?)
+}
+
+fn check_level(platform: Platform, verdict: &Verdict) -> Result<(), Error> {
+    let wanted = platform
+        .variant
+        .and_then(|v| v.strip_prefix('v')?.parse::<u8>().ok());
+    match (verdict, wanted) {
+        (Verdict::Works { level, .. }, Some(wanted))
+            if platform.arch.levels > 1 && wanted > *level =>
+        {
+            Err(anyhow!(
+                "{platform} does not run: only level v{level} of it does; use a newer QEMU"
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_same(one: &Arch, other: &Arch) -> bool {
+    one.interpreter == other.interpreter
+}

@@ -1,0 +1,21 @@
+//! One architecture alone, where the table may be out of sight.
+
+use anyhow::Result;
+use binfmt_magic::arch::Arch;
+
+use super::Verdict;
+use crate::complaint::Limits;
+use crate::runner::{self, Form, Job};
+
+/// Runs the probe of `arch`, and only that, whatever would take it.
+///
+/// # Errors
+/// When probes cannot be run at all.
+pub fn of_one(arch: &'static Arch) -> Result<Verdict> {
+    let form = Form::Plain;
+    let runs = runner::run(&[Job { arch, form }])?;
+    let verdict = |run| Verdict::of(arch, None, run, Limits::of_this_process());
+    Ok(runs
+        .first()
+        .map_or(Verdict::Fails(super::Failure::NoHandler), verdict))
+}
