@@ -185,7 +185,7 @@ need-run:
 	@qemu/need.sh cargo unshare
 
 need-test:
-	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare c++ venv bindfs qemu-system-x86_64
+	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare newuidmap c++ venv bindfs qemu-system-x86_64
 
 .PHONY: help run test torture coverage fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
   emulators install uninstall clean test-material test-rootfs test-kernels always need-run need-test

@@ -87,7 +87,7 @@ pub fn enter(dir: &Path) -> Result<(), RootDirectoryError> {
     let root = tree(dir).map_err(refused("open_tree"))?;
     attach(&root, dir).map_err(refused("move_mount"))?;
     fchdir(&root).map_err(refused("fchdir"))?;
-    change_root().map_err(refused("pivot_root"))?;
+    change_root().map_err(refused("chroot"))?;
 
     make_directory("/proc").map_err(|error| RootDirectoryError::NoProc(dir.to_owned(), error))?;
     attach(&proc, Path::new("/proc")).map_err(refused("move_mount"))?;
@@ -122,9 +122,9 @@ fn attach(mounted: &OwnedFd, path: &Path) -> nix::Result<()> {
 fn change_root() -> nix::Result<()> {
     match pivot_root(".", ".") {
         Ok(()) => umount2(".", MntFlags::MNT_DETACH)?,
-        // the root directory is the one that the kernel was booted with: nothing can be put in its place
-        Err(Errno::EINVAL) => chroot(".")?,
-        Err(errno) => return Err(errno),
+        // where the root directory is the one that the kernel was booted with, nothing can be put in its place; then programs
+        // can make no user namespaces of their own
+        Err(_) => chroot(".")?,
     }
     chdir("/")
 }

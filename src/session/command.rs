@@ -23,7 +23,7 @@ use crate::explain::place::Place;
 use crate::explain::problem::Culprit;
 use crate::explain::{Explanation, Here, explain, machine_of};
 use crate::install::{self, Order, install};
-use crate::mount;
+use crate::mount::{self, MountError};
 use crate::root_directory;
 use crate::streams::Streams;
 use crate::survey::{self, Survey, Verdict, may_be_native};
@@ -92,12 +92,15 @@ impl Session<'_> {
         if let Some(dir) = &self.cli.root {
             root_directory::enter(dir).map_err(Error::from)?;
         }
+        let is_expected = |arch| is_same(arch, platform.arch) || may_be_native(arch);
+        if survey.is_none() && !found.arch.is_some_and(is_expected) {
+            survey = Some(self.survey()?);
+        }
         if let Some(survey) = &survey {
             check(&found, platform.arch, survey)?;
         }
         if own_table && self.cli.root.is_none() && !caller.0.is_root() {
-            user_namespace::become_user(caller.0, caller.1)
-                .map_err(|errno| Error::from(Refused(errno)))?;
+            user_namespace::become_user(caller.0, caller.1).map_err(no_namespace)?;
         }
         self.exec(name, &found, survey)
     }
@@ -150,9 +153,9 @@ impl Session<'_> {
 
     fn enter_user_namespace(&self, streams: &mut Streams) -> Result<(), Error> {
         if self.cli.root.is_none() && !geteuid().is_root() {
-            return Ok(user_namespace::enter_as_root().map_err(Refused)?);
+            return user_namespace::enter_as_root().map_err(no_namespace);
         }
-        let entered = ids::enter_as_root().map_err(Refused)?;
+        let entered = ids::enter_as_root().map_err(no_namespace)?;
         if let (Ids::One(lack), Some(_)) = (entered, &self.cli.root) {
             streams.say(&format!(
                 "binfmt: root is the only user in there, and programs that become another one fail (apt: -o \
@@ -176,7 +179,11 @@ impl Session<'_> {
             force: false,
             keep: false,
         };
-        let table = mount::own()?;
+        let table = mount::own().map_err(|error| match error {
+            MountError::DeniedInUserNamespace(dir) => Error::from(Refused(Errno::EPERM))
+                .context(format!("cannot mount {}", dir.display())),
+            error => error.into(),
+        })?;
         let (items, survey) = install(&table, &order)?;
         for (arch, result) in items {
             let refused = || format!("programs for linux/{} do not run", arch.oci);
@@ -206,13 +213,17 @@ impl Session<'_> {
             return Err(NotRun::CannotBeRun(why()));
         }
         // the kernel's own word, where no better one is to be had
-        let survey = survey.map_or_else(|| Survey::take(None), Ok);
+        let survey = survey.map_or_else(|| self.survey(), Ok);
         let explanation = survey.and_then(|survey| explained(&found.program, &survey));
         let problem = explanation.ok().and_then(|explanation| explanation.problem);
         Err(NotRun::CannotBeRun(problem.map_or_else(why, |problem| {
             anyhow!("{named} cannot be run: {problem}; {}", problem.remedy())
         })))
     }
+}
+
+fn no_namespace(errno: Errno) -> Error {
+    Error::from(Refused(errno)).context("cannot enter a user namespace")
 }
 
 /// What keeps the command from running is said before it is started, since an emulator's own words are few.

@@ -20,7 +20,6 @@ pub struct Refused(pub Errno);
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(errno) = self;
-        write!(f, "no user namespace is to be had: ")?;
         match errno {
             Errno::ENOSPC | Errno::EUSERS => match sysctl(LIMIT).as_deref() {
                 Some("0") => write!(

@@ -16,7 +16,7 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -33,6 +33,8 @@ pub(crate) const BINFMT: &str = match option_env!("BINFMT_TEST_BINARY") {
 };
 /// Where the kernel expects the table.
 pub(crate) const MOUNT_POINT: &str = "/proc/sys/fs/binfmt_misc";
+/// How many users a host of many has: enough for all of a Debian, and for the range of one more Debian's.
+pub(crate) const USERS: u32 = 200_000;
 /// Seconds after which a command of a test has failed.
 const LIMIT: &str = "60";
 
@@ -121,6 +123,31 @@ impl Host {
 
     /// A host in the namespaces that these options of `unshare` make, after the shell commands `setup` ran there.
     pub(crate) fn with(namespaces: &[&str], setup: &str) -> Self {
+        Self::start(namespaces, setup, |_, _| ())
+    }
+
+    /// A host with an empty table, and the first [`USERS`] of the machine as themselves, after `setup`. Takes root.
+    pub(crate) fn of_many_users(setup: &str) -> Self {
+        let mount = format!("mount -t binfmt_misc binfmt_misc {MOUNT_POINT}");
+        let setup = format!("echo unshared\nread -r go\n{mount}\n{setup}");
+        Self::start(&["--user", "--mount"], &setup, |keeper, said| {
+            let mut line = String::new();
+            said.read_line(&mut line).expect("a line from it");
+            assert_eq!(line, "unshared\n");
+            for map in ["uid_map", "gid_map"] {
+                let map = format!("/proc/{}/{map}", keeper.id());
+                fs::write(map, format!("0 0 {USERS}")).expect("a map of ids");
+            }
+            let stdin = keeper.stdin.as_mut().expect("a piped stdin");
+            stdin.write_all(b"\n").expect("a shell that reads");
+        })
+    }
+
+    fn start(
+        namespaces: &[&str],
+        setup: &str,
+        meanwhile: impl FnOnce(&mut Child, &mut BufReader<ChildStdout>),
+    ) -> Self {
         let script =
             format!("read -r pid rest </proc/self/stat\n{setup}\necho ready $pid\nexec cat");
         let mut keeper = Command::new("unshare")
@@ -130,10 +157,10 @@ impl Host {
             .stdout(Stdio::piped())
             .spawn()
             .expect("util-linux's unshare");
+        let mut said = BufReader::new(keeper.stdout.take().expect("a piped stdout"));
+        meanwhile(&mut keeper, &mut said);
         let mut line = String::new();
-        let stdout = keeper.stdout.take().expect("a piped stdout");
-        BufReader::new(stdout)
-            .read_line(&mut line)
+        said.read_line(&mut line)
             .expect("a line from the namespaces");
         let pid = line.trim().strip_prefix("ready ").map(str::parse);
         let Some(Ok(pid)) = pid else {
