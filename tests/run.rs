@@ -305,10 +305,7 @@ fn root_has_all_ids_and_stays_root() {
         let output = output.ok();
         let words: Vec<_> = output.stdout.split_whitespace().collect();
         assert_eq!(words, ["0", "0", "0", &count]);
-        assert_eq!(
-            output.stderr.lines().count(),
-            usize::from(!is_root && options.contains("root"))
-        );
+        assert_eq!(output.stderr, "");
         assert_eq!(user.host.table(), "");
     }
 }
@@ -318,11 +315,13 @@ fn what_runs_already_is_just_run() {
     let user = Ordinary::new();
     // no namespace, no emulator
     for options in ["--run linux/amd64", "--run 386"] {
-        let namespace = user.sh("readlink /proc/self/ns/user").ok();
         let output = user.sh(&format!(
-            "QEMU_BINARY_PATH=/nowhere exec /mnt/binfmt {options} -- readlink /proc/self/ns/user"
+            "readlink /proc/self/ns/user
+             QEMU_BINARY_PATH=/nowhere exec /mnt/binfmt {options} -- readlink /proc/self/ns/user"
         ));
-        assert_eq!(output.ok().stdout, namespace.stdout, "{options}");
+        let output = output.ok();
+        let namespaces: Vec<_> = output.stdout.lines().collect();
+        assert_eq!(namespaces[0], namespaces[1], "{options}");
     }
     let root = user.root("native", "amd64");
     let output = user.sh(&format!(
@@ -424,11 +423,16 @@ fn what_is_asked_for_wrongly_gets_its_own_sentence() {
     none.ends(125)
         .ends_saying(&["/nowhere/qemu-aarch64 does not exist", "QEMU_BINARY_PATH"]);
     // a program of this host in a root file system of another, which its shell tells
-    user.sh(&format!("cp {amd64}/bin/busybox {arm64}/bin/native"))
-        .ok();
-    user.run(&format!("{ARM64} --root {arm64}"), "/bin/native uname -m")
-        .ok()
-        .prints("x86_64");
+    user.sh(&format!(
+        "cp {amd64}/bin/busybox {arm64}/bin/busybox.native"
+    ))
+    .ok();
+    user.run(
+        &format!("{ARM64} --root {arm64}"),
+        "/bin/busybox.native uname -m",
+    )
+    .ok()
+    .prints("x86_64");
 }
 
 #[test]
@@ -501,13 +505,18 @@ fn where_user_namespaces_are_forbidden_the_setting_is_named() {
     user.host
         .sh("echo 0 >/proc/sys/user/max_user_namespaces")
         .ok();
-    let output = user.run(ARM64, "true").ends(125);
-    output.ends_saying(&[
+    // who has set that there, since a user need not have a namespace there either
+    let run = |platform: &str| {
+        let command = format!("/mnt/binfmt --run {platform} -- true");
+        user.host
+            .sh(&format!("QEMU_BINARY_PATH=/mnt/emulators exec {command}"))
+    };
+    run("arm64").ends(125).ends_saying(&[
         "cannot enter a user namespace",
         "user.max_user_namespaces is 0",
     ]);
     // what runs already takes none
-    user.run("--run amd64", "true").ok();
+    run("amd64").ok();
 }
 
 #[test]
@@ -567,7 +576,7 @@ fn a_debian_works() {
     let package = "set -e; mkdir -p /tmp/own/DEBIAN
         printf 'Package: own\\nVersion: 1\\nArchitecture: arm64\\nMaintainer: nobody <nobody@example.org>\\nDescription: one\\n' >/tmp/own/DEBIAN/control
         printf '#!/bin/sh\\nuname -m >/made-by-own\\n' >/tmp/own/DEBIAN/postinst; chmod 755 /tmp/own/DEBIAN/postinst
-        dpkg-deb --build /tmp/own /tmp/own.deb; apt-get install -y /tmp/own.deb; cat /made-by-own; apt-get purge -y own";
+        dpkg-deb --build /tmp/own /tmp/own.deb; dpkg --install /tmp/own.deb; cat /made-by-own; dpkg --purge own";
     user.host
         .sh(&format!(
             "cat >/mnt/home/package <<'end'\n{package}\nend\ncp /mnt/home/package {root}/package"

@@ -55,7 +55,7 @@ impl Ordinary {
                 become_user: user.into(),
             };
         }
-        setup.push_str(&format!("chown {id}:{id} /mnt/home\n"));
+        setup = format!("{setup}chown {id}:{id} /mnt/home\n");
         let user = [
             "setpriv".to_owned(),
             format!("--reuid={id}"),
