@@ -42,7 +42,7 @@ pub enum Ids {
 pub enum Lack {
     /// Nobody has given this user any: who it is, and the file that has none.
     NoRange(String, &'static str),
-    /// What would map them says, or there is, this.
+    /// They were not mapped; why.
     NotMapped(String),
 }
 
