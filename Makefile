@@ -121,7 +121,8 @@ DESTDIR :=
 BINDIR := $(PREFIX)/bin
 EMULATORS := $(PREFIX)/lib/binfmt
 UNITDIR := $(PREFIX)/lib/systemd/system
-UNITS := binfmt.service binfmt-hold.service binfmt-health.service binfmt-health.timer binfmt-repair.service
+UNITS := binfmt.service binfmt-hold.service binfmt-health.service binfmt-health.timer binfmt-repair.service \
+  binfmt-metrics.service binfmt-metrics.timer
 USUAL := aarch64,arm,riscv64,ppc64,ppc64le,s390x,i386,x86_64,mips64el,mips64,loongarch64
 comma := ,
 INSTALLED = $(if $(filter all,$(TARGETS)),$(wildcard build/emulators/qemu-*),\
@@ -142,9 +143,10 @@ uninstall: ## what install put there
 clean: ## remove everything that was built or fetched
 	rm -rf build target
 
-# What the tests need besides emulators: foreign programs, an older QEMU to upgrade from, Debian's registrations.
+# What the tests need besides emulators: foreign programs, an older QEMU to upgrade from, Debian's registrations, and
+# Prometheus' tool, without the server that a package of it would start.
 test-material: $(TRIXIE:%=build/programs/%) $(BOOKWORM:%=build/programs/%) build/emulators-7.2 build/binfmt.d \
-  build/programs/arm64-dynamic build/programs/arm64-dynamic-libc
+  build/programs/arm64-dynamic build/programs/arm64-dynamic-libc build/promtool
 
 $(TRIXIE:%=build/programs/%): always
 	@$(BUSYBOX) --arch $(@F) $@
@@ -162,6 +164,9 @@ build/programs/arm64-dynamic: always
 build/programs/arm64-dynamic-libc: always
 	@$(FETCH) --package libc6 --arch arm64 --keep '*/aarch64-linux-gnu/ld-linux-aarch64.so.1' \
 	  --keep '*/aarch64-linux-gnu/libc.so.6' $@
+
+build/promtool: always
+	@$(FETCH) --release bookworm --package prometheus --keep usr/bin/promtool $@
 
 # Userlands for the conformance of the emulators that are there.
 ROOTFS := $(foreach pair,aarch64:arm64 arm:armhf arm:armel riscv64:riscv64 s390x:s390x ppc64le:ppc64el i386:i386 \

@@ -78,8 +78,9 @@ pub struct Cli {
     /// Mount point; in a user namespace, naming one asks to mount it there [default: the kernel's own]
     #[arg(long, value_name = "DIR")]
     pub mount: Option<PathBuf>,
-    /// Form of the output [default: text for --list, --status, --verify and --explain, else json]
-    #[arg(long, value_name = "json|text", hide_possible_values = true)]
+    /// Form of the output [default: text for --list, --status, --verify and --explain, else json];
+    /// prometheus: metrics, for --status
+    #[arg(long, value_name = "json|text|prometheus", hide_possible_values = true)]
     pub format: Option<Format>,
     /// Also take over from, or remove, handlers that are not QEMU's
     #[arg(long)]
@@ -177,6 +178,8 @@ pub enum Format {
     Json,
     /// For people.
     Text,
+    /// For Prometheus, by way of a file.
+    Prometheus,
 }
 
 /// `--credentials`

@@ -38,6 +38,9 @@ pub struct Identity {
     pub size: u64,
     /// GNU build id in hexadecimal digits, where the linker left one.
     pub build_id: Option<String>,
+    /// When its bytes were last changed, as its file system has it, in seconds since 1970. Packages and images carry over
+    /// the time of their build.
+    pub modified: i64,
 }
 
 /// What has become of a file's path.
@@ -89,6 +92,7 @@ impl Identity {
             place,
             size: metadata.len(),
             build_id: build_id(file)?,
+            modified: metadata.mtime(),
         })
     }
 }

@@ -23,7 +23,7 @@ use crate::trial;
 mod decide;
 mod round;
 
-pub(crate) use decide::{Decision, Pending, Refusal, is_stand_in, plan};
+pub(crate) use decide::{Decision, Pending, Refusal, is_stale, is_stand_in, plan};
 use round::Round;
 pub(crate) use round::ask;
 

@@ -7,7 +7,7 @@
 //! - the emulators' files, and what they say: [`emulator`], [`identity`], [`complaint`];
 //! - policy, which returns values and prints nothing: [`survey`], [`status`], [`trial`], [`rehearsal`], [`install`],
 //!   [`uninstall`], [`hold`], [`verify`], [`deep`], [`list`], [`export`], [`explain`];
-//! - the edge: [`report`] (the public JSON), [`text`], [`cli`], [`streams`], [`session`] and [`run`](mod@run). Only
+//! - the edge: [`report`] (the public JSON), [`text`], [`metrics`], [`cli`], [`streams`], [`session`] and [`run`](mod@run). Only
 //!   the last two print, and only the last knows exit codes.
 
 pub mod anchor;
@@ -21,6 +21,7 @@ pub mod hold;
 pub mod identity;
 pub mod install;
 pub mod list;
+pub mod metrics;
 pub mod mount;
 pub mod namespace;
 pub mod process;

@@ -29,6 +29,7 @@ mod command;
 mod explain;
 mod hold;
 mod install;
+mod metrics;
 mod verify;
 
 pub use command::NotRun;
@@ -99,6 +100,11 @@ impl<'a> Session<'a> {
         {
             return Err(Wrong::Usage(anyhow!(
                 "the list of what to uninstall is empty"
+            )));
+        }
+        if cli.format == Some(Format::Prometheus) && cli.status.is_none() {
+            return Err(Wrong::Usage(anyhow!(
+                "--format prometheus is a form of --status alone"
             )));
         }
         let status = cli.status.as_ref().and_then(Option::as_ref);
@@ -324,6 +330,7 @@ impl<'a> Session<'a> {
         }
         match self.cli.format {
             Some(Format::Json) => write_json(streams.out, &health),
+            Some(Format::Prometheus) => self.show_metrics(&examined, &health, streams),
             _ => text::write_health(streams.out, &health, streams.colour),
         }
     }
@@ -334,7 +341,12 @@ impl<'a> Session<'a> {
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
             let (reason, remedy) = (text(&failing.reason), text(&failing.remedy));
             let missing = format!("{} does not run: {reason}; {remedy}", failing.platform);
-            self.told.push(missing);
+            // of the forms of output, metrics alone have no room for reasons
+            let lines = match self.cli.format {
+                Some(Format::Prometheus) => &mut self.missing,
+                _ => &mut self.told,
+            };
+            lines.push(missing);
         }
         for unknown in self.status.iter().flat_map(|selection| &selection.unknown) {
             self.missing.push(describe_unknown(unknown));

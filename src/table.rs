@@ -10,6 +10,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -76,9 +77,17 @@ impl Table {
     ///
     /// # Errors
     /// When there is no such file.
-    pub fn metadata(&self, name: &str) -> io::Result<Metadata> {
+    pub fn metadata(&self, name: impl AsRef<OsStr>) -> io::Result<Metadata> {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-        File::from(openat(&self.dir, name, flags, Mode::empty())?).metadata()
+        File::from(openat(&self.dir, name.as_ref(), flags, Mode::empty())?).metadata()
+    }
+
+    /// When the entry `name` was registered or, since then, last written to from a shell, in seconds since 1970: its inode is made
+    /// when it is registered (`bm_get_inode` in `fs/binfmt_misc.c`), and no write changes its times, but `>` truncates, and that
+    /// does (`simple_setattr`). `None`: it is gone.
+    #[must_use]
+    pub fn changed(&self, name: &OsStr) -> Option<i64> {
+        self.metadata(name).ok().map(|metadata| metadata.mtime())
     }
 
     /// Whether the table as a whole is switched on (`status`). Off, no entry has any effect.

@@ -13,7 +13,8 @@ mod machine;
 use booted::{Booted, Stage};
 use machine::Machine;
 
-const UNITS: &str = "binfmt.service binfmt-hold.service binfmt-health.service binfmt-health.timer binfmt-repair.service";
+const UNITS: &str = "binfmt.service binfmt-hold.service binfmt-health.service binfmt-health.timer binfmt-repair.service \
+    binfmt-metrics.service binfmt-metrics.timer";
 const BOTH: [&str; 2] = ["qemu-aarch64", "qemu-s390x"];
 
 #[test]
@@ -53,6 +54,7 @@ fn the_units_are_valid_and_confined() {
         ("binfmt-hold", 42),
         ("binfmt-health", 16),
         ("binfmt-repair", 11),
+        ("binfmt-metrics", 20),
     ] {
         let options = format!("--no-pager --threshold={exposure}");
         host.sh(&format!(
@@ -213,6 +215,33 @@ fn the_timer_checks_for_as_long_as_the_service_is_there() {
     host.systemctl("stop binfmt.service").ok();
     assert_eq!(host.state("binfmt-health.timer"), "inactive");
     assert_eq!(machine.entries(), [""; 0]);
+}
+
+#[test]
+fn the_metrics_are_written_whether_platforms_run_or_not() {
+    let Some(machine) = Machine::take_unheld() else {
+        return;
+    };
+    let host = Booted::new(&machine);
+    let file = "/var/lib/prometheus/node-exporter/binfmt.prom";
+    // nowhere to write to
+    host.systemctl("start binfmt-metrics.service").ends(1);
+    host.sh(&format!("mkdir -p $(dirname {file})")).ok();
+    host.systemctl("enable --now binfmt.service binfmt-metrics.timer")
+        .ok();
+    for up in [1, 0] {
+        host.systemctl("start binfmt-metrics.service").ok();
+        let sample = format!("binfmt_platform_up{{platform=\"linux/arm64\"}} {up}");
+        // as the exporter's own user
+        host.sh(&format!("setpriv --reuid 65534 grep -Fx '{sample}' {file}"))
+            .ok();
+        host.sh(&format!("grep '^binfmt_emulator_stale.* 0$' {file}"))
+            .ok();
+        if up == 1 {
+            host.loses("qemu-aarch64");
+        }
+    }
+    host.systemctl("stop binfmt.service").ok();
 }
 
 #[test]

@@ -13,7 +13,7 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 
 use super::{Order, Outcome};
-use crate::emulator::Version;
+use crate::emulator::{self, Version};
 use crate::identity;
 use crate::runner::Ran;
 use crate::survey::{Standing, Survey, Verdict, takes, without_handlers};
@@ -271,6 +271,17 @@ fn former(standing: &Standing, rule: &Rule) -> Result<Option<Arc<File>>, String>
     };
     let same = identity::is_same(pinned, &there).map_err(|error| cause(&error))?;
     Ok((!same).then(|| pinned.clone()))
+}
+
+/// Whether the emulator that the kernel has pinned for one of QEMU's handlers is another than the one that `rule` would pin, byte
+/// for byte. `None` where one of the two is not to be had.
+pub(crate) fn is_stale(standing: &Standing, rule: &Rule) -> Option<bool> {
+    let handler = standing.handler.as_ref()?;
+    let is_pinned = matches!(standing.ran, Ran::Interpreter(_));
+    if !is_pinned || !handler.is_qemu() || emulator::open(&rule.interpreter).is_err() {
+        return None;
+    }
+    former(standing, rule).ok().map(|former| former.is_some())
 }
 
 /// QEMU's entries for the programs of `arch` and of no other architecture, and the holder of `name`.

@@ -1,0 +1,43 @@
+//! The part of a session that hands metrics out.
+
+use std::io;
+
+use binfmt_magic::rule::Rule;
+
+use super::Session;
+use crate::install::is_stale;
+use crate::metrics::{Measured, write_metrics};
+use crate::mount;
+use crate::report::Health;
+use crate::status::Examined;
+use crate::streams::Streams;
+
+impl Session<'_> {
+    /// `health` is what `examined` came to.
+    pub(super) fn show_metrics(
+        &self,
+        examined: &[Examined<'_>],
+        health: &Health,
+        streams: &mut Streams,
+    ) -> io::Result<()> {
+        let table = mount::for_looking(&self.at).ok().flatten();
+        let measure = |(examined, health)| {
+            let Examined {
+                standing, emulator, ..
+            }: &Examined<'_> = examined;
+            let handler = standing.handler.as_ref();
+            let emulator = emulator
+                .as_ref()
+                .and_then(|emulator| emulator.as_ref().ok());
+            let rule = Rule::for_arch(standing.arch, &self.prefix, &self.emulators, self.flags);
+            Measured {
+                health,
+                changed: handler.and_then(|entry| table.as_ref()?.changed(&entry.name)),
+                modified: emulator.map(|emulator| emulator.identity.modified),
+                stale: is_stale(standing, &rule),
+            }
+        };
+        let measured = examined.iter().zip(&health.platforms).map(measure);
+        write_metrics(streams.out, &measured.collect::<Vec<_>>())
+    }
+}
