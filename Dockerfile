@@ -28,6 +28,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY magic magic
 COPY bench bench
+COPY deploy/package deploy/package
 COPY src src
 COPY LICENSE .
 COPY --chmod=755 qemu/image/licences.sh /
@@ -36,9 +37,13 @@ COPY --chmod=755 qemu/image/licences.sh /
 RUN --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates.crt,required=false \
     --mount=type=cache,target=/root/.cargo/registry \
     --mount=type=cache,id=binfmt-target,target=/src/target,sharing=locked \
-    find Cargo.toml Cargo.lock magic bench src -type f -exec touch {} + && \
+    find Cargo.toml Cargo.lock magic bench deploy src -type f -exec touch {} + && \
     /toolchain.sh build "$TARGETARCH" /out/usr/bin/binfmt && \
     /licences.sh "$TARGETARCH" /out/usr/share/doc/binfmt/linked
+
+# its files as they are, for `make deb` and `make dist`
+FROM scratch AS program
+COPY --from=tool /out /
 
 # --- the emulators, and what their licence asks for: from source... -------------------------------------------------
 # What changes seldom comes first; then what all targets share, once; then the targets, side by side.

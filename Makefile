@@ -20,7 +20,7 @@ BOOKWORM := mips64el
 KERNELS := bullseye bookworm trixie trixie-backports
 
 # The tests that call the tool as a user does, but for those that take long.
-COMMAND_LINE_TESTS = $(filter-out $(patsubst %,tests/%.rs,conformance docker faults kernels load systemd),$(shell grep -l '^mod harness' tests/*.rs))
+COMMAND_LINE_TESTS = $(filter-out $(patsubst %,tests/%.rs,conformance docker faults kernels load package systemd),$(shell grep -l '^mod harness' tests/*.rs))
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17 | sed 's/^/make /'
@@ -60,6 +60,12 @@ build: need-run ## the release binary, target/release/binfmt
 
 image: ## the container image `binfmt`, for Docker; qemu/image/build.sh has the choices
 	@qemu/image/build.sh
+
+deb: need-run ## a Debian package, in build/package
+	@deploy/package/build.sh deb
+
+dist: need-run ## release archives and their checksums, in build/dist: the same to the byte for one commit
+	@deploy/package/build.sh dist
 
 sbom: image ## what the image is made of, as SPDX 2.3, in build/sbom.spdx.json
 	@mkdir -p build
@@ -192,5 +198,5 @@ need-run:
 need-test:
 	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare newuidmap c++ venv bindfs qemu-system-x86_64
 
-.PHONY: help run test torture coverage fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
+.PHONY: help run deb dist test torture coverage fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
   emulators install uninstall clean test-material test-rootfs test-kernels always need-run need-test

@@ -1,7 +1,10 @@
-//! A host that was booted: a container whose first process is a real systemd, with what `make install` installs.
+//! A host that was booted: a container whose first process is a real systemd, with what `make install` installs, or what a
+//! test puts there.
 //!
 //! Its table is the machine's, there being one per user namespace. So what it registers shows on the machine, and a
 //! test has the machine to itself. Its automount of `binfmt_misc` and its mounts are its own.
+
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -76,16 +79,23 @@ impl<'a> Booted<'a> {
 
     /// Boots one with what is installed, and nothing enabled.
     pub(crate) fn new(machine: &'a Machine) -> Self {
-        build(Self::NAME, "", &root().join("tests/systemd"));
         let installed = Stage::new(machine).0.join("usr/local");
         // made by Stage
         let files = machine.host.scratch().join("files");
+        let options = format!(
+            "--tmpfs /var/lib/containers --volume {}:/usr/local --volume {}:{FILES}:ro",
+            installed.display(),
+            files.display(),
+        );
+        Self::with(machine, &options)
+    }
+
+    /// Boots one with these options of `docker run`, and nothing installed.
+    pub(crate) fn with(machine: &'a Machine, options: &str) -> Self {
+        build(Self::NAME, "", &root().join("tests/systemd"));
         machine
             .docker(&format!(
-                "run --detach --name {name} --privileged --cgroupns private --tmpfs /run --tmpfs /tmp \
-                 --tmpfs /var/lib/containers --volume {}:/usr/local --volume {}:{FILES}:ro {name}",
-                installed.display(),
-                files.display(),
+                "run --detach --name {name} --privileged --cgroupns private --tmpfs /run --tmpfs /tmp {options} {name}",
                 name = Self::NAME,
             ))
             .ok();

@@ -1,0 +1,107 @@
+//! Writes the man page and the completions for bash, zsh and fish into a folder, from the definition of the command line that
+//! `--help` shows. What becomes of them is `build.sh`'s.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use binfmt::cli::Cli;
+use clap::{Command, CommandFactory};
+use clap_complete::aot::{Bash, Fish, Zsh, generate_to};
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+
+fn main() -> Result<()> {
+    let folder = std::env::args_os().nth(1);
+    let folder = folder.context("usage: binfmt-package FOLDER")?;
+    write_all(Path::new(&folder))
+}
+
+/// Writes all of them.
+fn write_all(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let failed = || format!("cannot write into {}", folder.display());
+    write_man(&folder.join("binfmt.1")).with_context(failed)?;
+    let command = || Cli::command();
+    generate_to(Bash, &mut command(), "binfmt", folder).with_context(failed)?;
+    generate_to(Zsh, &mut command(), "binfmt", folder).with_context(failed)?;
+    generate_to(Fish, &mut command(), "binfmt", folder).with_context(failed)?;
+    Ok(())
+}
+
+/// The man page. What follows the options in `--help` makes sections of its own.
+fn write_man(path: &Path) -> Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    let command = Cli::command().version(version);
+    let after = after_help(&command);
+    let source = format!("binfmt {version}");
+    let man = Man::new(command).source(source).manual("binfmt");
+    let mut page = File::create(path)?;
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    after.to_writer(&mut page)?;
+    Ok(())
+}
+
+/// `Environment:`, and below it a word and what it means, two blanks apart: a section of a man page, and its paragraphs.
+fn after_help(command: &Command) -> Roff {
+    let text = command.get_after_help().map(ToString::to_string);
+    let mut page = Roff::default();
+    for line in text.unwrap_or_default().lines() {
+        if let Some(heading) = line.strip_suffix(':') {
+            page.control("SH", [heading.to_uppercase().as_str()]);
+        } else if let Some((word, meaning)) = line.trim().split_once("  ") {
+            page.control("TP", []);
+            page.text([bold(word)]);
+            page.text([roman(meaning.trim())]);
+        }
+    }
+    page.control("SH", ["SEE ALSO"]);
+    page.text([
+        bold("binfmt.d"),
+        roman("(5), "),
+        bold("systemd-binfmt.service"),
+        roman("(8), "),
+        bold("qemu-user"),
+        roman("(1), and /usr/share/doc/binfmt/README.md"),
+    ]);
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Arg;
+
+    /// Every long option and every line about the environment and the exit status is in the man page; every option in each
+    /// completion.
+    #[test]
+    fn nothing_of_the_help_is_missing() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/package-test");
+        write_all(&folder).unwrap();
+        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+        let page = read("binfmt.1");
+        let command = Cli::command();
+        for long in command.get_arguments().filter_map(Arg::get_long) {
+            let escaped = long.replace('-', "\\-");
+            assert!(page.contains(&format!("\\-\\-{escaped}")), "{long}: {page}");
+            assert!(
+                read("binfmt.bash").contains(&format!("--{long} ")),
+                "{long}"
+            );
+            assert!(read("_binfmt").contains(&format!("'--{long}")), "{long}");
+            assert!(
+                read("binfmt.fish").contains(&format!("-l {long} ")),
+                "{long}"
+            );
+        }
+        for word in ["ENVIRONMENT", "QEMU_BINARY_PATH", "EXIT STATUS", "SEE ALSO"] {
+            assert!(page.contains(word), "{word}: {page}");
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
