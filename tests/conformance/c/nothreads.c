@@ -1,6 +1,7 @@
 /* A process that may start no thread or process any more, and executes code that it has not executed before: what an emulator does
  * beside its guest must not need a thread by then. It is a child, in which threads of its parent's emulator are not, whatever
  * they had been started for: the parent waits until they are done with that. */
+#pragma GCC optimize("O0") /* there is much of it, and nothing to gain */
 #include "check.h"
 #include <pthread.h>
 #include <sys/resource.h>
