@@ -58,7 +58,7 @@ END
 
 is_small() { # is_small PROGRAM: the budget, in bytes; it is amd64's, other instructions take other room
   size=$(stat -c %s "$1")
-  [ "$size" -lt 870000 ] || fail "$1 has $size bytes, and its budget is 870000; leave something out, or raise the budget in toolchain.sh"
+  [ "$size" -lt 890000 ] || fail "$1 has $size bytes, and its budget is 890000; leave something out, or raise the budget in toolchain.sh"
 }
 
 build() { # build ARCH PROGRAM
