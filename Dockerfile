@@ -28,7 +28,8 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY magic magic
 COPY bench bench
-COPY deploy/package deploy/package
+COPY deploy/package/Cargo.toml deploy/package/
+COPY deploy/package/src deploy/package/src
 COPY src src
 COPY LICENSE .
 COPY --chmod=755 qemu/image/licences.sh /

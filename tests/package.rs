@@ -18,6 +18,13 @@ use booted::Booted;
 use harness::{Output, emulators, program};
 use machine::{Machine, OURS, build, built, debian, root, run};
 
+/// This machine, in Docker's words.
+const ARCH: &str = if cfg!(target_arch = "aarch64") {
+    "arm64"
+} else {
+    "amd64"
+};
+
 /// Two versions of the package, and the archives, each made twice.
 struct Made {
     folder: PathBuf,
@@ -37,10 +44,10 @@ impl Made {
     fn make() -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
         let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
-        let make = |target: &str, variable: &str| {
+        fs::create_dir_all(&folder).expect("a file that was made");
+        let make = |words: &[&str]| {
             let mut make = Command::new("make");
-            run(make.arg("-C").arg(root()).args([target, variable]))
+            run(make.arg("-C").arg(root()).args(words))
         };
         let second = format!("{}+more", env!("CARGO_PKG_VERSION"));
         for (name, version) in [
@@ -48,12 +55,15 @@ impl Made {
             (Self::SECOND, &second),
             (Self::SECOND_AGAIN, &second),
         ] {
-            make("deb", &format!("DEB_VERSION={version}"));
-            let file = built("package").join(format!("binfmt_{version}_amd64.deb"));
-            fs::copy(file, folder.join(name)).unwrap();
+            let said = make(&["deb", &format!("DEB_VERSION={version}")]);
+            let file = said
+                .lines()
+                .find(|line| line.starts_with("build/package/binfmt_"));
+            let file = root().join(file.expect("the path of a package"));
+            fs::copy(file, folder.join(name)).expect("a file that was made");
         }
         let archives = ["one", "two"].map(|name| {
-            make("dist", "");
+            make(&["dist"]);
             let copy = folder.join(name);
             run(Command::new("cp").arg("-r").args([&built("dist"), &copy]));
             copy
@@ -70,15 +80,20 @@ impl Made {
 /// A host that was booted, with two emulators where Debian's package has them.
 fn booted<'a>(machine: &'a Machine, made: &Made) -> Booted<'a> {
     let emulator = |qemu: &str| {
-        let file = emulators().join(qemu).canonicalize().unwrap();
+        let file = emulators()
+            .join(qemu)
+            .canonicalize()
+            .expect("a file that was made");
         format!("--volume {}:/usr/bin/{qemu}:ro", file.display())
     };
-    let foreign = program("arm64").canonicalize().unwrap();
+    let foreign = program("arm64")
+        .canonicalize()
+        .expect("a file that was made");
     let options = [
         made.volume(),
         emulator("qemu-aarch64"),
         emulator("qemu-s390x"),
-        format!("--volume {}:/foreign:ro", foreign.display()),
+        format!("--volume {}:/busybox:ro", foreign.display()),
     ];
     Booted::with(machine, &options.join(" "))
 }
@@ -119,7 +134,7 @@ fn on_a_host_with_systemd_nothing_starts_unasked_and_nothing_is_lost() {
 
     // an upgrade, while programs run all the time
     let under_load = "touch /tmp/upgrading
-        (while [ -e /tmp/upgrading ]; do /foreign echo ran || echo lost; done >/tmp/runs 2>&1) &
+        (while [ -e /tmp/upgrading ]; do /busybox echo ran || echo lost; done >/tmp/runs 2>&1) &
         until [ -s /tmp/runs ]; do sleep .01; done
         dpkg --install /packages/second.deb
         rm /tmp/upgrading; wait
@@ -262,7 +277,7 @@ fn two_builds_are_the_same_and_the_sums_are_right() {
     assert!(read(Made::SECOND) == read(Made::SECOND_AGAIN));
     assert!(read(Made::FIRST) != read(Made::SECOND));
     let version = env!("CARGO_PKG_VERSION");
-    let program = format!("binfmt-{version}-linux-amd64");
+    let program = format!("binfmt-{version}-linux-{ARCH}");
     let sources = format!("binfmt-{version}");
     let [one, two] = &made.archives;
     for name in [

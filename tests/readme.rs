@@ -77,6 +77,8 @@ fn the_make_targets_exist() {
         "test-image",
         "bench",
         "bench-image",
+        "deb",
+        "dist",
         "install",
         "uninstall",
         "help",
@@ -124,4 +126,10 @@ fn the_tests_it_names_exist() {
     };
     rows_of(&privileges, docker);
     rows_of(&what_is_left, include_str!("systemd.rs"));
+    let of_a_package = [
+        "when",
+        "what becomes of the handlers",
+        "test in `tests/package.rs`",
+    ];
+    rows_of(&of_a_package, include_str!("package.rs"));
 }

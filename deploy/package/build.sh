@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Puts together what is handed to others: what `make deb` and `make dist` run. It needs a Docker engine, for the program.
 #
-#   build.sh deb     build/package/binfmt_VERSION_amd64.deb, by cargo-deb, which is installed into build/tools
+#   build.sh deb     build/package/binfmt_VERSION_ARCH.deb, by cargo-deb, which is installed into build/tools
 #   build.sh dist    build/dist: the program and what belongs to it, the sources, and SHA256SUMS
 #
 # The program is the image's: static, so that one file serves every release, and with the licences of what is linked into
 # it. The man page and completions come from the definition of the command line (src/main.rs). Two calls on one commit make
 # the same bytes: files have the commit's time, and are root's.
 #
-# From the environment: DEB_VERSION, the package's version where it is not Cargo.toml's; SOURCE_DATE_EPOCH, the time.
+# From the environment: PLATFORM, linux/amd64 or linux/arm64 (the engine's); DEB_VERSION, the package's version where it is
+# not Cargo.toml's; SOURCE_DATE_EPOCH, the time.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -16,11 +17,23 @@ cargo_deb=3.8.0
 tools=build/tools
 stage=build/package
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || :)}
+export SOURCE_DATE_EPOCH
 
 fail() { # fail WHAT REMEDY
   printf 'build.sh: %s; %s\n' "$1" "$2" >&2
   exit 1
+}
+
+platform() { # sets arch and target: the machine that it is for, in Docker's words and in Rust's
+  arch=${PLATFORM:-$(docker version --format '{{.Server.Os}}/{{.Server.Arch}}' 2>/dev/null)} ||
+    fail 'no Docker engine answers' 'install one and start it, or point DOCKER_HOST to one'
+  arch=${arch#linux/}
+  case $arch in
+    amd64) target=x86_64-unknown-linux-gnu ;;
+    arm64) target=aarch64-unknown-linux-gnu ;;
+    *) fail "there is no program for $arch" 'PLATFORM may be linux/amd64 or linux/arm64' ;;
+  esac
 }
 
 units() { # units BIN EMULATORS FOLDER: with these paths filled in
@@ -32,6 +45,8 @@ units() { # units BIN EMULATORS FOLDER: with these paths filled in
 }
 
 prepare() { # the program, its licences, the man page and the completions
+  [[ -n $SOURCE_DATE_EPOCH ]] || fail 'the time of the commit is not to be had' 'set SOURCE_DATE_EPOCH, in seconds'
+  platform
   rm -rf "$stage"
   qemu/image/build.sh program "$stage/program" >/dev/null
   cargo run --locked --quiet --package binfmt-package -- "$stage"
@@ -58,7 +73,7 @@ deb() {
   prepare
   debian_texts "$deb_version"
   units /usr/bin /usr/bin "$stage/units"
-  "$tools/bin/cargo-deb" --package binfmt-package --no-build --no-strip --quiet --deb-version "$deb_version" --output "$stage/" >/dev/null
+  "$tools/bin/cargo-deb" --package binfmt-package --target "$target" --no-build --no-strip --quiet --deb-version "$deb_version" --output "$stage/" >/dev/null
   ls "$stage"/*.deb
 }
 
@@ -68,8 +83,9 @@ archive() { # archive FOLDER FILE: the same bytes for the same files
 }
 
 dist() {
-  local out=build/dist name=binfmt-$version-linux-amd64 folder
+  local out=build/dist name folder
   prepare
+  name=binfmt-$version-linux-$arch
   folder=$stage/$name
   rm -rf "$out"
   mkdir -p "$out" "$folder"/{completions,licences}
@@ -79,6 +95,7 @@ dist() {
   cp "$stage"/{binfmt.bash,_binfmt,binfmt.fish} "$folder/completions/"
   units /usr/local/bin /usr/local/lib/binfmt "$folder/systemd"
   archive "$folder" "$out/$name.tar.gz"
+  git diff --quiet HEAD || echo 'build.sh: the sources are the last commit, and files have changed since' >&2
   git archive --prefix "binfmt-$version/" HEAD | gzip --no-name --best >"$out/binfmt-$version.tar.gz"
   (cd "$out" && sha256sum -- *.tar.gz >SHA256SUMS && cat SHA256SUMS)
 }

@@ -90,12 +90,14 @@ mod tests {
             let escaped = long.replace('-', "\\-");
             assert!(page.contains(&format!("\\-\\-{escaped}")), "{long}: {page}");
             assert!(
-                read("binfmt.bash").contains(&format!("--{long} ")),
+                read("binfmt.bash").contains(&format!(" --{long}")),
                 "{long}"
             );
-            assert!(read("_binfmt").contains(&format!("'--{long}")), "{long}");
+            let zsh = read("_binfmt");
+            let is_there = |after| zsh.contains(&format!("--{long}{after}["));
+            assert!(is_there("=") || is_there(""), "{long}: {zsh}");
             assert!(
-                read("binfmt.fish").contains(&format!("-l {long} ")),
+                read("binfmt.fish").contains(&format!(" -l {long} ")),
                 "{long}"
             );
         }
