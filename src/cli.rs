@@ -29,7 +29,7 @@ pub struct Cli {
     /// With --install: stay, and put back what others take out of the table, until SIGTERM
     #[arg(long, requires = "install", conflicts_with_all = ["list", "status", "verify", "export", "explain"])]
     pub hold: bool,
-    /// With --hold: how often to look, besides at each change that the kernel tells of [default: 30s]
+    /// With --hold: how often to look, besides at each change that the kernel tells of, 100ms to 24h [default: 30s]
     #[arg(long, value_name = "TIME", requires = "hold", default_value = "30s", hide_default_value = true,
         value_parser = interval)]
     pub interval: Duration,
@@ -63,7 +63,7 @@ pub struct Cli {
     pub explain: Option<PathBuf>,
     /// Run COMMAND, in a user namespace with a handler for PLATFORM where there is none; takes no privilege
     #[arg(long, value_name = "PLATFORM", requires = "command", group = "below_root", conflicts_with_all = [
-        "install", "uninstall", "reset", "list", "status", "verify", "export", "mount", "format", "force", "keep", "persistent",
+        "install", "hold", "interval", "on_exit", "uninstall", "reset", "list", "status", "verify", "export", "mount", "format", "force", "keep", "persistent",
     ])]
     pub run: Option<String>,
     /// With --explain and --run: FILE, or COMMAND, is one below DIR, an image's root directory
@@ -347,6 +347,7 @@ mod tests {
             &["--hold", "--install", "arm64", "--status"],
             &["--run", "arm64"],
             &["--run", "arm64", "--"],
+            &["--run", "arm64", "--hold", "--", "ls"],
             &["--run", "arm64", "ls"],
             &["--run", "--", "ls"],
             &["--run", "arm64", "--install", "arm64", "--", "ls"],

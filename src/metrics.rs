@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use crate::report::{EmulatorFile, PlatformHealth, State};
+use crate::wording::{is_control, printable};
 
 /// One platform, and what is asked of it here alone.
 #[derive(Debug)]
@@ -133,10 +134,13 @@ fn write_family(out: &mut dyn Write, name: &str, help: &str, samples: &[Sample])
 }
 
 /// As the format has label values: any text, with a backslash before backslash and quote, and `\n` for the end of a line.
+/// Other control characters are shown as they are in texts, since a terminal may be what reads them.
 fn escaped(value: &str) -> Cow<'_, str> {
-    if !value.contains(['\\', '"', '\n']) {
+    if !value.contains(|c: char| is_control(c) || ['\\', '"'].contains(&c)) {
         return value.into();
     }
+    let lines: Vec<String> = value.split('\n').map(printable).collect();
+    let value = lines.join("\n");
     let value = value.replace('\\', r"\\").replace('"', "\\\"");
     value.replace('\n', r"\n").into()
 }

@@ -12,13 +12,15 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{chdir, chroot, fchdir, pivot_root};
+use procfs::process::Process;
 use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
@@ -92,13 +94,25 @@ pub fn enter(dir: &Path) -> Result<(), RootDirectoryError> {
     make_directory("/proc").map_err(|error| RootDirectoryError::NoProc(dir.to_owned(), error))?;
     attach(&proc, Path::new("/proc")).map_err(refused("move_mount"))?;
     if let (Ok(sys), Ok(())) = (sys, make_directory("/sys")) {
-        let _ = attach(&sys, Path::new("/sys")).and_then(|()| make_read_only(Path::new("/sys")));
+        if attach(&sys, Path::new("/sys")).is_ok() {
+            for place in below("/sys") {
+                let _ = make_read_only(&place);
+            }
+        }
     }
     if make_directory("/dev").is_ok() {
         let _ = devices.appear();
     }
     if let Ok(Ok(resolver)) = resolver {
-        let place = OpenOptions::new().append(true).create(true).open(RESOLVER);
+        // a link to what a program would make at boot
+        if let Ok(to) = fs::read_link(RESOLVER) {
+            let _ = Path::new("/etc").join(to).parent().map(fs::create_dir_all);
+        }
+        let mut place = OpenOptions::new();
+        place.append(true).create(true);
+        // whatever DIR has there must not be waited for
+        place.custom_flags(OFlag::O_NONBLOCK.bits());
+        let place = place.open(RESOLVER);
         let place = place.is_ok() || Path::new(RESOLVER).exists();
         let file = Path::new(RESOLVER);
         let _ = place.then(|| attach(&resolver, file).and_then(|()| make_read_only(file)));
@@ -134,6 +148,13 @@ fn make_directory(path: &str) -> io::Result<()> {
         Err(_) if Path::new(path).is_dir() => Ok(()),
         made => made,
     }
+}
+
+/// The mounts at a path and below, each of which is read-only or not by itself.
+fn below(path: &str) -> Vec<PathBuf> {
+    let mounts = Process::myself().and_then(|process| process.mountinfo());
+    let places = mounts.into_iter().flatten().map(|mount| mount.mount_point);
+    places.filter(|place| place.starts_with(path)).collect()
 }
 
 /// Root, outside as here, could do harm by it. The mount's other settings are locked, and must be repeated.
@@ -203,7 +224,10 @@ fn tmpfs(path: &str, flags: MsFlags, options: &str) -> io::Result<()> {
 /// The terminal that this process has on one of its standard descriptors.
 fn terminal() -> Option<PathBuf> {
     let names = (0..=2).filter_map(|fd| fs::read_link(format!("/proc/self/fd/{fd}")).ok());
-    let mut terminals =
-        names.filter(|name| name.starts_with("/dev/pts") || name.starts_with("/dev/tty"));
+    let is_terminal = |name: &PathBuf| {
+        let name = name.as_os_str().as_encoded_bytes();
+        name.starts_with(b"/dev/pts/") || name.starts_with(b"/dev/tty")
+    };
+    let mut terminals = names.filter(is_terminal);
     terminals.next()
 }

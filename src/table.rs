@@ -160,7 +160,7 @@ impl Table {
     /// Waits until no other call changes this table, then keeps others out.
     ///
     /// # Errors
-    /// When the lock is still taken after a minute, or this file system cannot be locked.
+    /// When the lock is still taken after two minutes, or this file system cannot be locked.
     pub fn lock(&self) -> Result<Lock, TableError> {
         let refused = |errno| self.error(Op::Lock, OsStr::new(LOCKED), errno);
         let mut file = match self.open(OsStr::new(LOCKED), OFlag::O_WRONLY, Op::Open) {

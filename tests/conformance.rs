@@ -96,6 +96,19 @@ fn programs_in_c_do_the_same() {
     });
 }
 
+/// Debian's have a second one for QEMU itself.
+#[test]
+fn a_guest_of_one_thread_is_a_process_of_one() {
+    in_userlands(&["sh".to_owned()], |userland, shell| {
+        let count = "set -- /proc/$$/task/*; echo $#";
+        let counted = userland.tested.run(&[shell, "-c", count]);
+        match counted.stdout.as_str() {
+            "1\n" => Ok(()),
+            _ => Err(format!("{}: {counted:#?}", userland.debian)),
+        }
+    });
+}
+
 #[test]
 fn programs_of_debian_do_the_same() {
     let mut programs: Vec<String> = ["sh", "pl", "py"]

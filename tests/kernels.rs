@@ -24,7 +24,7 @@ const TABLE_FOR_NAMESPACE: (u32, u32) = (6, 7);
 const PROGRAM: &str = "/arm64/busybox uname -m";
 const TABLE: &str = "/proc/sys/fs/binfmt_misc";
 /// The kernel takes down a namespace's mounts when it gets to it: soon.
-const UNTIL_TEARDOWN: &str = "sleep 0.5";
+const UNTIL_TEARDOWN: &str = "sleep 3";
 /// Fails if the program still runs after 20 seconds.
 const UNTIL_ENDED: &str =
     "for i in $(seq 40); do /arm64/busybox uname -m 2>/dev/null || exit 0; sleep 0.5; done; exit 1";

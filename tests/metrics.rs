@@ -259,7 +259,7 @@ fn names_that_the_format_gives_a_meaning_are_escaped() {
     let host = Host::new();
     let folder = host.folder("a \"b\" c\\d", &[("qemu-aarch64", emulators())]);
     let file = folder.join("qemu-aarch64");
-    let name = "qemu-\"x\"\ny} 1";
+    let name = "qemu-\"x\"\ny} 1\u{1b}";
     host.register(name, "aarch64", &file, "F");
     let output = metrics(&host, &["--status", "arm64"]).ok();
     assert_eq!(
@@ -273,7 +273,7 @@ fn names_that_the_format_gives_a_meaning_are_escaped() {
         .replace('\\', r"\\")
         .replace('"', "\\\"");
     output
-        .prints(r#"entry="qemu-\"x\"\ny} 1","#)
+        .prints(r#"entry="qemu-\"x\"\ny} 1\\u{1b}","#)
         .prints(&format!("interpreter=\"{path}\","));
 }
 

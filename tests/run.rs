@@ -166,6 +166,36 @@ fn a_root_file_system_has_what_programs_expect() {
     );
 }
 
+/// As systemd leaves it, and as an archive that means ill has it.
+#[test]
+fn names_are_looked_up_as_outside_whatever_is_in_the_place_of_the_resolvers_file() {
+    let user = Ordinary::new();
+    let root = user.root("root", "arm64");
+    let expected = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    for place in [
+        "ln -sf ../run/systemd/resolve/stub-resolv.conf",
+        "rm -f etc/resolv.conf; mkfifo",
+    ] {
+        user.sh(&format!("cd {root}; {place} etc/resolv.conf")).ok();
+        let output = user.run(&format!("{ARM64} --root {root}"), "cat /etc/resolv.conf");
+        assert_eq!(output.ok().stdout, expected, "{place}");
+    }
+}
+
+#[test]
+fn in_a_root_file_system_nothing_below_sys_can_be_written() {
+    let user = Ordinary::new();
+    let root = user.root("root", "arm64");
+    let mounts = user.run(
+        &format!("{ARM64} --root {root}"),
+        "sh -c 'grep \" /sys\" /proc/self/mountinfo'",
+    );
+    let mounts = mounts.ok().stdout;
+    let is_open = |line: &&str| !line.split(' ').nth(5).unwrap_or_default().starts_with("ro");
+    let open: Vec<_> = mounts.lines().filter(is_open).collect();
+    assert!(!mounts.is_empty() && open.is_empty(), "{mounts}");
+}
+
 #[test]
 fn in_a_root_file_system_the_directory_is_kept_where_it_can_be() {
     let user = Ordinary::new();
@@ -229,8 +259,11 @@ fn links_of_a_root_file_system_do_not_lead_out_of_it() {
          ln -s ../../../../mnt/home/outside sys"
     ))
     .ok();
-    user.run(&format!("{ARM64} --root {root}"), "sh -c 'test ! -e /mnt'")
-        .ok();
+    user.run(
+        &format!("{ARM64} --root {root}"),
+        "sh -c 'test ! -e /mnt/programs'",
+    )
+    .ok();
     assert_eq!(user.sh("ls /mnt/home/outside").ok().stdout, "");
 }
 
@@ -243,7 +276,7 @@ fn without_ranges_root_is_alone_and_that_is_said() {
     let map: Vec<_> = output.stdout.split_whitespace().collect();
     assert_eq!(map, ["0", &Ordinary::ID.to_string(), "1"]);
     output.ends_saying(&[
-        "root is the only user in there",
+        "not all users and groups are known in there",
         "/etc/subuid",
         "--add-subuids",
     ]);

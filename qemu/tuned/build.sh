@@ -111,7 +111,7 @@ configure() { # configure FLAG...: with these flags of the compiler
 
 make_files() { # make_files FILE...: by their paths in $build
   ninja -C "$build" "$@" >"$build/log" ||
-    { grep -m 1 -A 8 '^FAILED' "$build/log" >&2; fail 'QEMU cannot be compiled' "the log is $build/log"; }
+    { grep -m 1 -A 8 '^FAILED' "$build/log" >&2 || :; fail 'QEMU cannot be compiled' "the log is $build/log"; }
 }
 
 make_emulators() { # make_emulators TARGETS
@@ -141,6 +141,7 @@ share() {
   tar -C "$profile" -xf "$here/profile.tar.xz"
   configure -fprofile-use="$profile" "${profiled[@]}" -Wl,-Map=%
   mapfile -t objects < <(ninja -C "$build" -t inputs "$any" | grep '\.o$' | grep -v "^lib$any-")
+  ((${#objects[@]})) || fail "ninja names no objects of $any" "see $build/build.ninja"
   make_files "${objects[@]}"
 }
 

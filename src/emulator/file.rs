@@ -45,7 +45,9 @@ pub(super) fn look(path: &Path) -> Result<File, Unfit> {
     let file = File::open(path).map_err(Unfit::Refused)?;
     let mut start = (&file).take(HEAD);
     start.read_to_end(&mut head).map_err(Unfit::Refused)?;
-    check_head(&head, metadata.len())?;
+    // of this very file: another may have taken its place since
+    let length = file.metadata().map_err(Unfit::Refused)?.len();
+    check_head(&head, length)?;
     Ok(file)
 }
 

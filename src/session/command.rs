@@ -1,5 +1,6 @@
 //! The part of a session that runs a command with `--run`: it becomes the command, so that signals, the terminal and the
-//! exit status are the command's own, and no process of ours is left.
+//! exit status are the command's own, and no process of ours is left. SIGPIPE and SIGCHLD begin with their default actions,
+//! whatever the caller had set: Rust's runtime does not tell of the one, and [`crate::process`] needs the other.
 //!
 //! Where programs of the platform run already, they run as they do. Where they do not, the command gets a table of its
 //! own, in a user namespace. Whoever may not enter one is told why.
@@ -158,7 +159,7 @@ impl Session<'_> {
         let entered = ids::enter_as_root().map_err(no_namespace)?;
         if let (Ids::One(lack), Some(_)) = (entered, &self.cli.root) {
             streams.say(&format!(
-                "binfmt: root is the only user in there, and programs that become another one fail (apt: -o \
+                "binfmt: not all users and groups are known in there, and programs that become another one fail (apt: -o \
                  APT::Sandbox::User=root): {lack}"
             ));
         }

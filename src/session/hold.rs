@@ -4,6 +4,7 @@
 //! what they would make otherwise: each is content once every platform runs.
 
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use binfmt_magic::arch::{ARCHES, Arch};
@@ -28,6 +29,11 @@ use settle::Failing;
 
 /// The end of what kept anything from being done.
 const OVER: &str = "mending: OK (all is as it was)";
+
+/// How often a repair is begun anew within itself ...
+const REPEATS: u32 = 3;
+/// ... and for how long at most.
+const REPEATING: Duration = Duration::from_secs(5);
 
 /// What is held, and what is wrong with it.
 struct Hold {
@@ -88,6 +94,8 @@ impl Session<'_> {
         hold.failing = hold.failures(&items, &survey, |_| false);
         hold.keep_open(&self);
         streams.say(&hold.describe());
+        // what has changed before there was a watch
+        hold.look(&self, false, streams);
         loop {
             match hold.watch.wait()? {
                 Woken::Ended => break,
@@ -116,9 +124,14 @@ impl Session<'_> {
 
     /// Unless they are to be kept, removes QEMU's entries that take programs of what is held.
     fn let_go(&mut self, hold: &Hold, streams: &mut Streams) -> Result<()> {
-        let Some(table) = hold.table.as_deref() else {
-            return Ok(());
+        let table = match hold.table.clone() {
+            Some(table) => table,
+            None => match mount::for_uninstalling(&self.at)? {
+                Some(table) => Rc::new(table),
+                None => return Ok(()),
+            },
         };
+        let table = table.as_ref();
         let lock = table.lock()?;
         if self.cli.on_exit == OnExit::Uninstall {
             let is_held = |entry: &Entry| hold.arches.iter().any(|arch| takes(entry, arch));
@@ -225,9 +238,13 @@ impl Hold {
         let before = Picture::take(Some(&table), &self.arches)?;
         // unless another call has mended it meanwhile
         if before != self.settled || !self.failing.is_empty() {
+            let begin = Instant::now();
             let (mut items, mut survey) = install(&table, &self.order)?;
-            // what was wiped out meanwhile did not run
-            if self.fails_anew(&items) {
+            // what was wiped out meanwhile did not run; an emulator that hangs is not waited for again and again
+            for _ in 0..REPEATS {
+                if !self.fails_anew(&items) || begin.elapsed() > REPEATING {
+                    break;
+                }
                 let again = install(&table, &self.order)?;
                 items = settle::later(items, again.0);
                 survey = again.1;

@@ -3,7 +3,7 @@
 # The first process of a virtual machine of vm.rs: runs what comes in on the second serial line, and answers with a line.
 #
 # A request is a number, the length of a shell script in hexadecimal digits, these, and the number again. The answer is that
-# number, the script's exit status, its stdout and its stderr, again in digits. A serial line loses characters while its
+# number, the script's exit status, its stdout and its stderr, again in digits, and once more the number. A serial line loses characters while its
 # machine is busy: where some are missing, the answer is `again`; a request that comes twice is run once and answered twice.
 /bin/busybox mkdir -p /proc /sys /dev /tmp /sbin
 /bin/busybox --install -s /bin
@@ -27,7 +27,7 @@ while read -r number length digits last <&3; do
   if [ "$number" != "$answered" ]; then
     echo "$digits" | xxd -r -p >/tmp/script
     timeout 240 sh -e /tmp/script >/tmp/stdout 2>/tmp/stderr </dev/null
-    answer="$number $? $(xxd -p /tmp/stdout | tr -d '\n') $(xxd -p /tmp/stderr | tr -d '\n')"
+    answer="$number $? $(xxd -p /tmp/stdout | tr -d '\n') $(xxd -p /tmp/stderr | tr -d '\n') $number"
     answered=$number
   fi
   echo "$answer" >&3

@@ -190,11 +190,15 @@ impl Vm {
         loop {
             match self.answers.recv_timeout(PATIENCE) {
                 Ok(line) if line.trim_end() == "again" => return None,
-                Ok(line) => match line.trim_end().split_once(' ') {
-                    Some((first, answer)) if first == number => return Some(answer.to_owned()),
-                    // one that was sent again has been answered twice
-                    _ => {}
-                },
+                Ok(line) => {
+                    let answer = line.trim_end().strip_prefix(number);
+                    let answer = answer.and_then(|rest| rest.strip_prefix(' '));
+                    // another's: one that was sent again has been answered twice
+                    let Some(answer) = answer else { continue };
+                    // without its end, something is missing
+                    let whole = answer.strip_suffix(number);
+                    return whole.map(|answer| answer.trim_end().to_owned());
+                }
                 Err(RecvTimeoutError::Timeout) => return None,
                 Err(RecvTimeoutError::Disconnected) => self.has_ended(to),
             }

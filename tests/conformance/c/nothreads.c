@@ -4,6 +4,7 @@
 #pragma GCC optimize("O0") /* there is much of it, and nothing to gain */
 #include "check.h"
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -25,6 +26,16 @@ WALK(third, 2000)
 
 static void *nothing(void *argument) { return argument; }
 
+/* Each time there is less to know of these pages. */
+static void map(void) {
+  long size = sysconf(_SC_PAGESIZE);
+  for (int i = 0; i < 500; i++) {
+    char *at = mmap(NULL, 3 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    mprotect(at + size, size, PROT_READ);
+    munmap(at, 3 * size);
+  }
+}
+
 static int child(void) {
   struct rlimit limit;
   pthread_t thread;
@@ -37,6 +48,7 @@ static int child(void) {
   CALL(fork());
   IS(pthread_create(&thread, NULL, nothing, NULL) != 0);
   first();
+  map();
   second();
   VALUE(touched);
   limit.rlim_cur = limit.rlim_max;
