@@ -106,7 +106,7 @@ coverage: need-test emulators test-material ## how many lines of the tool and of
 	@tests/coverage.sh
 
 test-image: need-test image ## the command-line tests once more, with the static binary of the image
-	@$(MAKE) -j$(JOBS) emulators test-material
+	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs
 	@$(MAKE) build/image/binfmt
 	BINFMT_TEST_BINARY=$(CURDIR)/build/image/binfmt cargo test --locked $(COMMAND_LINE_TESTS:tests/%.rs=--test %)
 
@@ -178,7 +178,8 @@ build/promtool: always
 ROOTFS := $(foreach pair,aarch64:arm64 arm:armhf arm:armel riscv64:riscv64 s390x:s390x ppc64le:ppc64el i386:i386 \
   x86_64:amd64 mips64el:mips64el,$(if $(wildcard build/tuned/qemu-$(word 1,$(subst :, ,$(pair)))),build/rootfs/$(word 2,$(subst :, ,$(pair)))))
 
-test-rootfs: $(ROOTFS)
+# That of arm64 is for the tests of --run, too.
+test-rootfs: $(sort build/rootfs/arm64 $(ROOTFS))
 
 build/rootfs/%: always
 	@qemu/rootfs.sh $* $@
