@@ -36,6 +36,8 @@ const LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd/2", "/dev/stderr"),
     ("pts/ptmx", "/dev/ptmx"),
 ];
+/// Where a root file system has its programs, those of root's included.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Where names of the network are looked up.
 const RESOLVER: &str = "/etc/resolv.conf";
 

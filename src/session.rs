@@ -247,23 +247,10 @@ impl<'a> Session<'a> {
 
     /// A variant that was asked for by name must be reached.
     fn check_levels(&mut self, selection: &Selection, survey: &Survey) {
-        for platform in &selection.named {
-            let wanted = platform
-                .variant
-                .and_then(|variant| variant.strip_prefix('v'));
-            let wanted = wanted
-                .and_then(|level| level.parse::<u8>().ok())
-                .unwrap_or(0);
-            let Verdict::Works { level, .. } = survey.of(platform.arch).verdict else {
-                continue;
-            };
-            if platform.arch.levels > 1 && wanted > level {
-                let missing = format!(
-                    "{platform} does not run: only level v{level} of it does; use a newer QEMU"
-                );
-                self.missing.push(missing);
-            }
-        }
+        let lacking =
+            |platform: &Platform| level_lacking(*platform, &survey.of(platform.arch).verdict);
+        self.missing
+            .extend(selection.named.iter().filter_map(lacking));
     }
 
     fn has_emulators(&self) -> bool {
@@ -357,6 +344,17 @@ impl<'a> Session<'a> {
 fn platform(name: &str) -> Result<Platform, Wrong> {
     let known = name.parse::<Platform>();
     known.map_err(|unknown| Wrong::Value(anyhow!("{}", describe_unknown(&unknown))))
+}
+
+/// What is wrong where a variant that was asked for by name (`linux/amd64/v4`) is not reached.
+fn level_lacking(platform: Platform, verdict: &Verdict) -> Option<String> {
+    let Verdict::Works { level, .. } = verdict else {
+        return None;
+    };
+    let wanted = platform.variant?.strip_prefix('v')?.parse::<u8>().ok()?;
+    (platform.arch.levels > 1 && wanted > *level).then(|| {
+        format!("{platform} does not run: only level v{level} of it does; use a newer QEMU")
+    })
 }
 
 fn describe_unknown(unknown: &UnknownPlatform) -> String {

@@ -23,11 +23,9 @@ use nix::unistd::{chdir, chroot, fchdir};
 
 use super::BECOME;
 use super::become_other::{NotStarted, Other};
+use crate::root_directory::PATH;
 use crate::user_namespace;
 use crate::wording::errno_of;
-
-/// The directory of search that shells are started with.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Takes the namespaces and waits for what runs in them. Does not return but with an error: the process ends with the
 /// shell's status.

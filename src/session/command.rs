@@ -18,7 +18,7 @@ use binfmt_magic::platform::{Platform, Selection};
 use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
 
-use super::Session;
+use super::{Session, level_lacking};
 use crate::explain::elf::LoadedBy;
 use crate::explain::place::Place;
 use crate::explain::problem::Culprit;
@@ -89,7 +89,9 @@ impl Session<'_> {
             verdict = after.of(platform.arch).verdict.clone();
             survey = Some(after);
         }
-        check_level(platform, &verdict)?;
+        if let Some(lacking) = level_lacking(platform, &verdict) {
+            return Err(anyhow!(lacking).into());
+        }
         if let Some(dir) = &self.cli.root {
             root_directory::enter(dir).map_err(Error::from)?;
         }
@@ -267,22 +269,6 @@ fn explained(program: &Path, survey: &Survey) -> Result<Explanation, Error> {
         root: None,
     };
     Ok(explain(program, &here)?)
-}
-
-fn check_level(platform: Platform, verdict: &Verdict) -> Result<(), Error> {
-    let wanted = platform
-        .variant
-        .and_then(|v| v.strip_prefix('v')?.parse::<u8>().ok());
-    match (verdict, wanted) {
-        (Verdict::Works { level, .. }, Some(wanted))
-            if platform.arch.levels > 1 && wanted > *level =>
-        {
-            Err(anyhow!(
-                "{platform} does not run: only level v{level} of it does; use a newer QEMU"
-            ))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn is_same(one: &Arch, other: &Arch) -> bool {

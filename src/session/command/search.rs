@@ -8,11 +8,8 @@ use anyhow::anyhow;
 
 use super::NotRun;
 use crate::explain::place::{Place, Purpose, Unopened};
+use crate::root_directory::PATH;
 use crate::wording::shown;
-
-/// Where a root file system has its programs. What of it the caller's search path lacks is searched last: users' paths
-/// often lack the directories of root's programs, and root is who runs there.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// `name` as it is if it has a slash, else in the first directory of `path` that has it as a program. `start`: what
 /// relative paths are relative to; it may be empty.
@@ -56,6 +53,7 @@ pub(super) fn search(
 }
 
 /// The search path that a root file system is searched by: the caller's, and what of the usual one it lacks.
+/// Users' paths often lack the directories of root's programs, and root is who runs there.
 pub(super) fn completed(path: Option<&OsStr>) -> OsString {
     let mut all: Vec<PathBuf> = path
         .map(|path| env::split_paths(path).collect())
