@@ -33,12 +33,9 @@ COPY deploy/package/src deploy/package/src
 COPY src src
 COPY LICENSE .
 COPY --chmod=755 qemu/image/licences.sh /
-# Other checkouts share the cache. Cargo goes by the age of files, and these are as old as in their checkout: made new,
-# none of them passes for what another checkout's build has compiled.
 RUN --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates.crt,required=false \
     --mount=type=cache,target=/root/.cargo/registry \
     --mount=type=cache,id=binfmt-target,target=/src/target,sharing=locked \
-    find Cargo.toml Cargo.lock magic bench deploy src -type f -exec touch {} + && \
     /toolchain.sh build "$TARGETARCH" /out/usr/bin/binfmt && \
     /licences.sh "$TARGETARCH" /out/usr/share/doc/binfmt/linked
 
@@ -88,6 +85,17 @@ RUN /emulators.sh package "$TARGETARCH" /out "$QEMU_RELEASE" "$TARGETS"
 
 FROM emulators-${QEMU_FROM} AS emulators
 
+# --- the tool with the emulators inside: make single ----------------------------------------------------------------
+FROM tool AS carrying
+ARG TARGETARCH
+RUN apt-get -qq update && apt-get -qq install -y --no-install-recommends zstd >/dev/null
+COPY --chmod=755 qemu/carry.sh /
+COPY --from=emulators /out/root/usr/bin /emulators
+RUN --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates.crt,required=false \
+    --mount=type=cache,target=/root/.cargo/registry \
+    --mount=type=cache,id=binfmt-target,target=/src/target,sharing=locked \
+    /toolchain.sh carry "$TARGETARCH" /single/binfmt /emulators
+
 # --- what it is all made of ----------------------------------------------------------------------------------------
 FROM base AS sbom
 RUN apt-get -qq update && apt-get -qq install -y --no-install-recommends python3 >/dev/null
@@ -109,6 +117,11 @@ COPY LICENSE /out/usr/share/doc/binfmt/
 RUN grep -rohE '/usr/share/common-licenses/[A-Za-z0-9.-]*[A-Za-z0-9]' /out/usr/share/doc | sort -u | \
     xargs cp --dereference --parents --target-directory=/out
 COPY --from=sbom /out /out
+
+# The single file, with the licences of all that is in it and what the emulators' asks for.
+FROM scratch AS single
+COPY --from=carrying /single /
+COPY --from=documents /out/usr/share /
 
 # What `make image` reads to fill in QEMU_VERSION.
 FROM scratch AS version

@@ -20,7 +20,7 @@ BOOKWORM := mips64el
 KERNELS := bullseye bookworm trixie trixie-backports
 
 # The tests that call the tool as a user does, but for those that take long.
-COMMAND_LINE_TESTS = $(filter-out $(patsubst %,tests/%.rs,conformance docker faults kernels load package systemd),$(shell grep -l '^mod harness' tests/*.rs))
+COMMAND_LINE_TESTS = $(filter-out $(patsubst %,tests/%.rs,conformance docker faults kernels load package single systemd),$(shell grep -l '^mod harness' tests/*.rs))
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17 | sed 's/^/make /'
@@ -60,6 +60,10 @@ build: need-run ## the release binary, target/release/binfmt
 
 image: ## the container image `binfmt`, for Docker; qemu/image/build.sh has the choices
 	@qemu/image/build.sh
+
+single: ## one file that carries the emulators, build/single/binfmt; TARGETS=aarch64,arm for some
+	@qemu/image/build.sh single build/single
+	@ls -l build/single/binfmt
 
 deb: need-run ## a Debian package, in build/package
 	@deploy/package/build.sh deb
@@ -197,7 +201,7 @@ need-run:
 	@qemu/need.sh cargo unshare
 
 need-test:
-	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare newuidmap c++ venv bindfs qemu-system-x86_64
+	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare newuidmap c++ venv bindfs qemu-system-x86_64 zstd objcopy
 
-.PHONY: help run deb dist test torture coverage fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
+.PHONY: help run single deb dist test torture coverage fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
   emulators install uninstall clean test-material test-rootfs test-kernels always need-run need-test

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the machine has what the Makefile's targets call.
 #
-#   need.sh COMMAND...    cargo, cargo-fmt, cargo-clippy, shellcheck, unshare, newuidmap, c++, bindfs, qemu-system-x86_64, venv (Python's)
+#   need.sh COMMAND...    cargo, cargo-fmt, cargo-clippy, shellcheck, unshare, newuidmap, c++, bindfs, qemu-system-x86_64, zstd, objcopy, venv (Python's)
 #
 # As root on Debian, what is missing is installed with apt; otherwise it is named, and the exit status is 1.
 # For cargo, Rust must be as new as Cargo.toml's rust-version, and a linker and the certificates that downloading
@@ -45,6 +45,7 @@ package_of() { # package_of COMMAND: the Debian packages that bring it
     c++) echo g++ ;;
     certificates) echo ca-certificates ;;
     newuidmap) echo uidmap ;;
+    objcopy) echo binutils ;;
     llvm-cov-*) echo "llvm-${1##*-}" ;;
     qemu-system-x86_64) echo qemu-system-x86 ;;
     unshare) echo util-linux ;;

@@ -58,6 +58,12 @@ pub struct Cli {
     /// Write what works into DIR as files that systemd-binfmt registers at every boot (/etc/binfmt.d)
     #[arg(long, value_name = "DIR")]
     pub export: Option<PathBuf>,
+    /// With --install: copy the emulators into the host whose root directory DIR is, for its systemd to register at boot
+    #[arg(long, value_name = "DIR", requires = "install", conflicts_with_all = ["hold", "export", "run"])]
+    pub persist: Option<PathBuf>,
+    /// Remove what --persist wrote below DIR
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["persist", "run"])]
+    pub unpersist: Option<PathBuf>,
     /// Show why FILE runs here, or does not; exit 1 if it does not
     #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "status"], group = "below_root")]
     pub explain: Option<PathBuf>,
@@ -124,7 +130,7 @@ impl Cli {
     #[must_use]
     pub fn asks_otherwise(&self) -> bool {
         let shows = self.list || self.status.is_some() || self.version;
-        let files = self.export.is_some() || self.explain.is_some();
+        let files = self.export.is_some() || self.explain.is_some() || self.unpersist.is_some();
         shows || self.verify.is_some() || !self.uninstall.is_empty() || files
     }
 }
@@ -220,7 +226,7 @@ pub enum Anchor {
 #[derive(Debug)]
 pub struct Environment {
     /// `QEMU_BINARY_PATH`
-    pub emulators: PathBuf,
+    pub emulators: Option<PathBuf>,
     /// `QEMU_BINARY_PREFIX`
     pub prefix: OsString,
     /// `QEMU_PRESERVE_ARGV0`
@@ -238,9 +244,7 @@ impl Environment {
                 .any(|off| value.eq_ignore_ascii_case(off))
         };
         Self {
-            emulators: get("QEMU_BINARY_PATH")
-                .unwrap_or_else(|| "/usr/bin".into())
-                .into(),
+            emulators: get("QEMU_BINARY_PATH").map(PathBuf::from),
             prefix: get("QEMU_BINARY_PREFIX").unwrap_or_default(),
             preserve_argv0: !get("QEMU_PRESERVE_ARGV0").is_some_and(off),
         }
@@ -392,7 +396,7 @@ mod tests {
     #[test]
     fn an_empty_variable_counts_as_not_set() {
         let empty = Environment::from(|_| Some(OsString::new()));
-        assert_eq!(empty.emulators, PathBuf::from("/usr/bin"));
+        assert_eq!(empty.emulators, None);
         assert!(empty.preserve_argv0);
         for off in ["0", "no", "False"] {
             assert!(

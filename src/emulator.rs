@@ -20,32 +20,28 @@ use nix::sys::signal::Signal;
 
 use crate::runner::{NotStarted, Other};
 
+#[cfg(feature = "carried")]
+mod carried;
+#[cfg(not(feature = "carried"))]
+#[path = "emulator/carries_none.rs"]
+mod carried;
 mod file;
+mod source;
 mod unfit;
 
 pub(crate) use file::{HEAD, segments};
+pub use source::{DIR, Source};
 pub use unfit::{EmulatorError, Unfit};
 
 /// How long an emulator may take to print its version.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Opens the file after a look at it without running it: an executable, static, complete ELF program of this host.
-///
-/// # Errors
-/// The first thing that is wrong with it.
-pub fn open(path: &Path) -> Result<File, EmulatorError> {
-    file::look(path).map_err(|unfit| EmulatorError {
-        path: path.to_owned(),
-        unfit,
-    })
-}
-
-/// Runs the emulator at `path` and returns QEMU's version.
+/// Runs the emulator of `source` at `path` and returns QEMU's version.
 ///
 /// # Errors
 /// When it cannot be opened, and those of [`Asked::version`] and [`Asked::answer`].
-pub fn version(path: &Path) -> Result<Version, EmulatorError> {
-    Asked::version(path, &open(path)?)?.answer()
+pub fn version(path: &Path, source: &Source) -> Result<Version, EmulatorError> {
+    Asked::version(path, &source.open(path)?)?.answer()
 }
 
 fn refused(path: &Path, error: io::Error) -> EmulatorError {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use binfmt_magic::entry::Entry;
+use binfmt_magic::rule::Rule;
 
 use crate::namespace;
 use crate::survey::Survey;
@@ -46,20 +47,30 @@ fn write(dir: &Path, entry: &Entry) -> Result<PathBuf> {
             "{interpreter} is gone, though {name} still runs it; install {name} again, then export"
         );
     }
-    let line = rule.encode()?;
-    // another delimiter could begin a comment, and a control character end the name or the line: see binfmt.d(5)
-    if !line.starts_with(b":") || line.iter().any(u8::is_ascii_control) {
-        bail!(
-            "{name} cannot be written in the form of binfmt.d: it has a colon or control character in its name or path"
-        );
-    }
-    let comment: &[u8] = b"# written by binfmt --export; systemd-binfmt registers it at boot\n";
+    let rules = rules(&rule)?;
     let mut path = dir.join(&entry.name).into_os_string();
     path.push(".conf");
     let path = PathBuf::from(path);
     let unfinished = path.with_extension("conf.new");
-    let written = fs::write(&unfinished, [comment, &line, b"\n"].concat());
+    let written = fs::write(&unfinished, rules);
     let written = written.and_then(|()| fs::rename(&unfinished, &path));
     written.map_err(|error| anyhow!("cannot write {}: {}", path.display(), cause(&error)))?;
     Ok(path)
+}
+
+/// The file for `systemd-binfmt` that registers `rule` and nothing else.
+///
+/// # Errors
+/// When that form has no way to write it: with a colon or control character in it.
+pub(crate) fn rules(rule: &Rule) -> Result<Vec<u8>> {
+    let line = rule.encode()?;
+    // another delimiter could begin a comment, and a control character end the name or the line: see binfmt.d(5)
+    if !line.starts_with(b":") || line.iter().any(u8::is_ascii_control) {
+        let name = shown(&rule.name);
+        bail!(
+            "{name} cannot be written in the form of binfmt.d: it has a colon or control character in its name or path"
+        );
+    }
+    let comment: &[u8] = b"# written by binfmt; systemd-binfmt registers it at boot\n";
+    Ok([comment, &line, b"\n"].concat())
 }

@@ -169,6 +169,12 @@ pub fn sha256(file: &File) -> io::Result<String> {
     Ok(hexadecimal(&digest.finalize()))
 }
 
+/// The SHA-256 of these bytes, likewise.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
 /// Whether two files have the same bytes. One file under two paths is not read.
 ///
 /// # Errors

@@ -8,14 +8,13 @@
 //! Where the table is mounted and what keeps it there is [`crate::mount`]'s and [`crate::anchor`]'s.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use binfmt_magic::arch::Arch;
 use binfmt_magic::platform::Selection;
 use binfmt_magic::rule::Flags;
 
-use crate::emulator::Version;
+use crate::emulator::{Source, Version};
 use crate::survey::Survey;
 use crate::table::Table;
 use crate::trial;
@@ -32,8 +31,8 @@ pub(crate) use round::ask;
 pub struct Order {
     /// Which architectures.
     pub selection: Selection,
-    /// Directory of the emulators.
-    pub emulators: PathBuf,
+    /// Where emulators are taken from.
+    pub emulators: Source,
     /// What is put before file and entry names.
     pub prefix: String,
     /// The flags to register with; P only where the emulator turns out to know it.

@@ -6,7 +6,8 @@
 //! - the kernel: [`wording`], [`namespace`], [`process`], [`user_namespace`], [`anchor`], [`table`], [`mount`], [`root_directory`], [`runner`];
 //! - the emulators' files, and what they say: [`emulator`], [`identity`], [`complaint`];
 //! - policy, which returns values and prints nothing: [`survey`], [`status`], [`trial`], [`rehearsal`], [`install`],
-//!   [`uninstall`], [`hold`], [`verify`], [`deep`], [`list`], [`export`], [`explain`];
+//!   [`uninstall`], [`hold`], [`verify`], [`deep`], [`list`], [`export`],
+//!   [`persist`], [`explain`];
 //! - the edge: [`report`] (the public JSON), [`text`], [`metrics`], [`cli`], [`streams`], [`session`] and [`run`](mod@run). Only
 //!   the last two print, and only the last knows exit codes.
 
@@ -24,6 +25,7 @@ pub mod list;
 pub mod metrics;
 pub mod mount;
 pub mod namespace;
+pub mod persist;
 pub mod process;
 pub mod rehearsal;
 pub mod report;

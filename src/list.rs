@@ -1,11 +1,10 @@
 //! Listing: every architecture that there is an emulator for in QEMU, and how far it is from running here.
 
 use std::ffi::OsString;
-use std::path::Path;
 
 use binfmt_magic::arch::Arch;
 
-use crate::emulator::{self, EmulatorError};
+use crate::emulator::{EmulatorError, Source};
 use crate::survey::{Failure, Survey, Verdict};
 
 /// How far an architecture is from running.
@@ -35,9 +34,9 @@ pub struct Listed {
     pub available: Available,
 }
 
-/// Every architecture in the table's order; emulators are looked for in `dir`.
+/// Every architecture in the table's order; emulators are those of `emulators`.
 #[must_use]
-pub fn list(survey: &Survey, dir: &Path, prefix: &str) -> Vec<Listed> {
+pub fn list(survey: &Survey, emulators: &Source, prefix: &str) -> Vec<Listed> {
     let listed = survey.standings.iter().map(|standing| {
         let arch = standing.arch;
         let available = match (&standing.handler, &standing.verdict) {
@@ -49,7 +48,7 @@ pub fn list(survey: &Survey, dir: &Path, prefix: &str) -> Vec<Listed> {
                     Verdict::Works { .. } => None,
                 },
             },
-            _ => match emulator::open(&dir.join(arch.interpreter_name(prefix))) {
+            _ => match emulators.open(&emulators.dir().join(arch.interpreter_name(prefix))) {
                 Ok(_) => Available::Emulator,
                 Err(error) => Available::No(error),
             },

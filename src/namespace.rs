@@ -1,16 +1,18 @@
-//! Which namespaces this process is in, and how to do one thing in another mount namespace.
+//! Which namespaces this process is in, and how to do one thing in another mount namespace or root directory.
 //!
-//! A thread may leave its process's mount namespace; the thread's end undoes it, also when the process is killed. So
+//! A thread may leave its process's mount namespace and root directory; the thread's end undoes it, also when the process is killed. So
 //! whatever is mounted in one of these leaves no trace, and no `unsafe` fork is needed. See `mount_namespaces(7)`,
 //! `unshare(2)` and `setns(2)`.
 
 use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::{chroot, fchdir};
 
 use crate::wording::errno_of;
 
@@ -124,6 +126,22 @@ pub fn with_host_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> nix::Result
         let host = File::open("/proc/1/ns/mnt").map_err(|e| errno_of(&e))?;
         unshare(CloneFlags::CLONE_FS)?;
         setns(host, CloneFlags::CLONE_NEWNS)?;
+        Ok(work())
+    })
+}
+
+/// Does `work` with `root`, a directory that is open, as root directory and current one.
+///
+/// # Errors
+/// When it cannot become that (`EPERM` without `CAP_SYS_CHROOT`).
+pub fn with_root_directory<T: Send>(
+    root: impl AsFd + Send,
+    work: impl FnOnce() -> T + Send,
+) -> nix::Result<T> {
+    in_thread(|| {
+        unshare(CloneFlags::CLONE_FS)?;
+        fchdir(root)?;
+        chroot(".")?;
         Ok(work())
     })
 }

@@ -7,6 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -15,6 +16,7 @@ use binfmt_magic::rule::Rule;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
+use crate::emulator::{DIR, Source};
 use crate::mount;
 use crate::survey::Verdict;
 use crate::trial;
@@ -35,16 +37,24 @@ pub enum Rehearsed {
     Fails(String),
 }
 
-/// Tries every rule at once; the answers are in their order.
+/// Tries every rule, whose interpreters are of `emulators`, at once; the answers are in their order.
 ///
 /// # Errors
 /// Where no user namespace, or no table in it, is to be had: then nobody knows.
-pub fn rehearse(candidates: &[(&'static Arch, Rule)]) -> Result<Vec<Rehearsed>> {
+pub fn rehearse(
+    candidates: &[(&'static Arch, Rule)],
+    emulators: &Source,
+) -> Result<Vec<Rehearsed>> {
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
     let mut command = Command::new("/proc/self/exe");
-    command.arg(VERB).stdin(Stdio::null());
+    let from = if emulators.is_program() {
+        CARRIED
+    } else {
+        FILES
+    };
+    command.args([VERB, from]).stdin(Stdio::null());
     for (arch, rule) in candidates {
         let line = OsString::from_vec(rule.encode()?);
         command.arg(arch.qemu).arg(line);
@@ -59,6 +69,10 @@ pub fn rehearse(candidates: &[(&'static Arch, Rule)]) -> Result<Vec<Rehearsed>> 
     Ok(answers)
 }
 
+/// Emulators that the process takes from where it carries them itself, being the same program.
+const CARRIED: &str = "carried";
+/// Emulators that it finds at their paths.
+const FILES: &str = "files";
 const KEPT: &str = "kept";
 const REPLACED: &str = "replaced";
 
@@ -76,6 +90,9 @@ fn read(answer: &str) -> Rehearsed {
 /// When there is no such table to be had, or its probes cannot be run.
 pub fn perform(words: &[OsString], mut answers: impl Write) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
+    let [from, words @ ..] = words else {
+        bail!("nothing to rehearse");
+    };
     let candidates: Vec<(&'static Arch, Rule)> =
         words.chunks(2).map(candidate).collect::<Result<_>>()?;
     user_namespace::enter_as_root()?;
@@ -83,11 +100,16 @@ pub fn perform(words: &[OsString], mut answers: impl Write) -> Result<()> {
     if !table.entries()?.is_empty() {
         bail!("the table of a new user namespace is not empty");
     }
+    let emulators = if from == CARRIED {
+        Source::own("")?
+    } else {
+        Source::directory(Path::new(DIR))
+    };
     let rules: Vec<_> = candidates
         .iter()
         .map(|(arch, rule)| (*arch, rule))
         .collect();
-    for verdict in trial::run(&table, &rules)? {
+    for verdict in trial::run(&table, &emulators, &rules)? {
         let answer = match verdict {
             Ok(Verdict::Works { argv0: true, .. }) => KEPT.to_owned(),
             Ok(Verdict::Works { argv0: false, .. }) => REPLACED.to_owned(),

@@ -2,14 +2,13 @@
 //! is a [`Session`]'s.
 
 use std::ffi::OsString;
-use std::path::Path;
 
 use binfmt_magic::arch::ARCHES;
 use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::cli::{Cli, Environment, accept_single_dash};
-use crate::emulator;
+use crate::emulator::{self, Source};
 use crate::process;
 use crate::rehearsal;
 use crate::runner;
@@ -136,13 +135,13 @@ fn usage(error: &clap::Error, wrong: u8, streams: &mut Streams) -> u8 {
 }
 
 /// One line in the incumbent's form; the QEMU is the one that an install would take.
-fn version(dir: &Path, prefix: &str) -> String {
+fn version(source: &Source, prefix: &str) -> String {
     let emulators = ARCHES
         .iter()
-        .map(|arch| dir.join(arch.interpreter_name(prefix)));
-    let present = emulators.filter(|path| path.exists());
+        .map(|arch| source.dir().join(arch.interpreter_name(prefix)));
+    let present = emulators.filter(|path| source.has(path));
     let first = present
-        .map(|path| emulator::version(&path))
+        .map(|path| emulator::version(&path, source))
         .find_map(Result::ok);
     let qemu = first.map_or_else(|| "none".to_owned(), |version| format!("v{version}"));
     format!("binfmt/{} qemu/{qemu}", env!("CARGO_PKG_VERSION"))

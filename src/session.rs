@@ -12,6 +12,7 @@ use binfmt_magic::platform::{Fault, Platform, Selection, UnknownPlatform, items}
 use binfmt_magic::rule::Flags;
 
 use crate::cli::{Cli, Environment, Format, YesNo};
+use crate::emulator::Source;
 use crate::export::export;
 use crate::install::Order;
 use crate::list::list;
@@ -30,6 +31,7 @@ mod explain;
 mod hold;
 mod install;
 mod metrics;
+mod persist;
 mod verify;
 
 pub use command::NotRun;
@@ -48,7 +50,7 @@ pub enum Wrong {
 pub struct Session<'a> {
     cli: &'a Cli,
     at: MountPoint,
-    emulators: PathBuf,
+    emulators: Source,
     prefix: String,
     flags: Flags,
     install: Option<Selection>,
@@ -119,12 +121,7 @@ impl<'a> Session<'a> {
                     .map_or_else(default, |dir| dir.canonicalize().unwrap_or(dir.clone())),
                 explicit: cli.mount.is_some(),
             },
-            emulators: std::path::absolute(&environment.emulators).map_err(|e| {
-                let cause = cause(&e);
-                Wrong::Value(anyhow!(
-                    "QEMU_BINARY_PATH cannot be made absolute: {cause}; give an absolute path"
-                ))
-            })?,
+            emulators: source(environment).map_err(Wrong::Value)?,
             prefix: prefix(environment).map_err(Wrong::Value)?,
             flags: flags(cli, environment),
             install,
@@ -138,9 +135,9 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Directory of the emulators, absolute.
+    /// Where emulators are taken from.
     #[must_use]
-    pub fn emulators(&self) -> &Path {
+    pub fn emulators(&self) -> &Source {
         &self.emulators
     }
 
@@ -158,6 +155,9 @@ impl<'a> Session<'a> {
     pub fn run(mut self, streams: &mut Streams) -> Result<Option<String>> {
         if let Some(list) = self.uninstall.take() {
             self.uninstall(&list, streams)?;
+        }
+        if let Some(dir) = &self.cli.unpersist {
+            self.unpersist(dir, streams)?;
         }
         let installed = match self.install.take() {
             Some(selection) if self.cli.hold => return self.hold(selection, streams),
@@ -258,8 +258,11 @@ impl<'a> Session<'a> {
     }
 
     fn has_emulator(&self, arch: &Arch) -> bool {
-        let path = self.emulators.join(arch.interpreter_name(&self.prefix));
-        path.exists()
+        let path = self
+            .emulators
+            .dir()
+            .join(arch.interpreter_name(&self.prefix));
+        self.emulators.has(&path)
     }
 
     fn export(&mut self, survey: &Survey, dir: &Path, streams: &mut Streams) {
@@ -373,6 +376,18 @@ fn flags(cli: &Cli, environment: &Environment) -> Flags {
         credentials,
         fix_binary: true,
     }
+}
+
+/// What the environment names is a directory, also for a program that carries emulators.
+fn source(environment: &Environment) -> Result<Source> {
+    let Some(dir) = &environment.emulators else {
+        return Source::own(&prefix(environment)?).context("cannot read /proc/self/exe");
+    };
+    let absolute = std::path::absolute(dir).map_err(|e| {
+        let cause = cause(&e);
+        anyhow!("QEMU_BINARY_PATH cannot be made absolute: {cause}; give an absolute path")
+    })?;
+    Ok(Source::directory(&absolute))
 }
 
 fn prefix(environment: &Environment) -> Result<String> {

@@ -10,6 +10,7 @@ use binfmt_magic::arch::Arch;
 
 use crate::emulator::Version;
 use crate::install;
+use crate::persist::Fate;
 use crate::report::Architecture;
 use crate::uninstall::{self, Removal};
 use crate::wording::{printable, shown};
@@ -36,6 +37,19 @@ pub fn removal(removal: &Removal) -> String {
         Ok(uninstall::Outcome::NotFound) => format!("uninstalling: {label} not found"),
         Err(refusal) => format!("uninstalling: {label} {refusal}"),
     }
+}
+
+/// `persisting: /host/etc/binfmt.d/qemu-arm.conf OK`
+#[must_use]
+pub fn persisting(path: &str, fate: Fate) -> String {
+    let (verb, fate) = match fate {
+        Fate::Written => ("persisting", "OK"),
+        Fate::Unchanged => ("persisting", "already there"),
+        Fate::Removed => ("unpersisting", "OK"),
+        Fate::Gone => ("unpersisting", "not found"),
+        Fate::Changed => ("unpersisting", "changed since, and so left"),
+    };
+    format!("{verb}: {path} {fate}")
 }
 
 /// `installing: arm64 OK (qemu-aarch64 10.0.13, 4.1 ms)`, in the incumbent's words up to the parenthesis.

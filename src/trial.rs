@@ -12,6 +12,7 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::{Matcher, Rule};
 
 use crate::complaint::Limits;
+use crate::emulator::Source;
 use crate::runner::{self, Form, Job, TRIAL, is_trial, mark};
 use crate::survey::Verdict;
 use crate::table::Table;
@@ -20,12 +21,19 @@ use crate::table::Table;
 ///
 /// # Errors
 /// When probes cannot be run at all, or a trial entry cannot be removed again.
-pub fn run(table: &Table, candidates: &[(&'static Arch, &Rule)]) -> Result<Vec<Result<Verdict>>> {
+pub fn run(
+    table: &Table,
+    emulators: &Source,
+    candidates: &[(&'static Arch, &Rule)],
+) -> Result<Vec<Result<Verdict>>> {
     let trials: Vec<Rule> = candidates
         .iter()
         .map(|(arch, rule)| trial_of(arch, rule))
         .collect();
-    let registered: Vec<_> = trials.iter().map(|trial| table.register(trial)).collect();
+    let registered: Vec<_> = trials
+        .iter()
+        .map(|trial| emulators.register(table, trial))
+        .collect();
     let jobs: Vec<Job> = candidates
         .iter()
         .map(|&(arch, _)| Job {

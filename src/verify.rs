@@ -12,7 +12,7 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::{Platform, Selection};
 use binfmt_magic::rule::Rule;
 
-use crate::emulator::{self, EmulatorError, Unfit};
+use crate::emulator::{EmulatorError, Unfit};
 use crate::install::{Decision, Order, Outcome, Refusal, is_stand_in, plan};
 use crate::runner::is_trial;
 use crate::survey::{Standing, Survey, may_be_native, takes};
@@ -95,7 +95,7 @@ pub fn verify(survey: &Survey, order: &Order, asked: Option<&[&'static Arch]>) -
             Err(refusal) => audit.refuse(survey.of(arch), &refusal),
         }
     }
-    let (compared, unrehearsed) = compare(survey, pending);
+    let (compared, unrehearsed) = compare(survey, pending, &order.emulators);
     audit.unrehearsed = unrehearsed;
     for compared in compared {
         audit.differ(survey.of(compared.arch), compared);
@@ -142,7 +142,7 @@ impl Audit {
 
     /// What an install would leave as it is.
     fn leave(&mut self, arch: &'static Arch, outcome: Outcome, order: &Order) {
-        let rule = Rule::for_arch(arch, &order.prefix, &order.emulators, order.flags);
+        let rule = Rule::for_arch(arch, &order.prefix, order.emulators.dir(), order.flags);
         let (entry, left_to) = match outcome {
             Outcome::Native {
                 shadowed_by: Some(entry),
@@ -163,13 +163,15 @@ impl Audit {
                 let mend = Mend::Advice(UNSEEN.to_owned());
                 return self.find(Some(arch), Some(&entry), Drift::Unseen(why), mend);
             }
-            Outcome::AlreadyInstalled { entry, .. } => match emulator::open(&rule.interpreter) {
-                Ok(_) => (Some(entry), false),
-                Err(error) => {
-                    let mend = unfit(&error);
-                    return self.find(Some(arch), Some(&entry), Drift::Unfit(error), mend);
+            Outcome::AlreadyInstalled { entry, .. } => {
+                match order.emulators.open(&rule.interpreter) {
+                    Ok(_) => (Some(entry), false),
+                    Err(error) => {
+                        let mend = unfit(&error);
+                        return self.find(Some(arch), Some(&entry), Drift::Unfit(error), mend);
+                    }
                 }
-            },
+            }
             Outcome::Native { .. } | Outcome::Installed { .. } => (None, false),
         };
         self.in_order.push(InOrder {

@@ -3,6 +3,7 @@
 #
 #   toolchain.sh install ARCH          packages and what is missing between them; ARCH in Docker's words
 #   toolchain.sh build ARCH PROGRAM    the program, from the sources in the current directory
+#   toolchain.sh carry ARCH PROGRAM FOLDER    the program that carries the emulators in FOLDER
 #
 # Debian ships no Rust standard library for musl, so it is built here (`-Zbuild-std`, hence RUSTC_BOOTSTRAP), which
 # also gets it built for size and without the code that prints backtraces.
@@ -61,21 +62,36 @@ is_small() { # is_small PROGRAM: the budget, in bytes; it is amd64's, other inst
   [ "$size" -lt 890000 ] || fail "$1 has $size bytes, and its budget is 890000; leave something out, or raise the budget in toolchain.sh"
 }
 
-build() { # build ARCH PROGRAM
+compile() { # compile PROGRAM OPTION...
+  program=$1
+  shift
   export RUSTC_BOOTSTRAP=1
   # without the positions of panics, and with sequences that repeat made functions: 80 kB
   export RUSTFLAGS="-C linker=$musl-gcc -C link-self-contained=no -C target-feature=+crt-static \
 -C relocation-model=static -C panic=abort -Zlocation-detail=none -C llvm-args=-enable-machine-outliner=always -L native=$unwind"
-  cargo build --release --locked --bin binfmt --target "$target" \
+  # Other checkouts share the cache of what was compiled. Cargo goes by the age of files, and these are as old as in their
+  # checkout: made new, none of them passes for what another checkout's build has compiled.
+  find . -path ./target -prune -o -type f -exec touch {} +
+  cargo build --release --locked --bin binfmt --target "$target" "$@" \
     -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size
-  install -D "target/$target/release/binfmt" "$2"
-  headers=$("$gnu-readelf" -lW "$2")
-  case $headers in *INTERP* | *DYNAMIC*) fail "$2 is not static" ;; esac
+  install -D "target/$target/release/binfmt" "$program"
+  headers=$("$gnu-readelf" -lW "$program")
+  case $headers in *INTERP* | *DYNAMIC*) fail "$program is not static" ;; esac
+}
+
+build() { # build ARCH PROGRAM
+  compile "$2" --no-default-features
   [ "$1" != amd64 ] || is_small "$2"
+}
+
+carry() { # carry PROGRAM FOLDER
+  compile "$1"
+  OBJCOPY=$gnu-objcopy /carry.sh "$1" "$2"/qemu-*
 }
 
 case $1 in
   install) install_packages "$2" && make_unwinder ;;
   build) build "$2" "$3" ;;
+  carry) carry "$3" "$4" ;;
   *) fail "no such step: $1" ;;
 esac

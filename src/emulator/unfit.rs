@@ -13,6 +13,8 @@ use crate::wording::{cause, errno_of};
 pub enum Unfit {
     /// No such file.
     Missing,
+    /// This program carries emulators, and not this one.
+    NotCarried,
     /// A directory, a device, ….
     NotAFile,
     /// No execute permission bit.
@@ -53,6 +55,10 @@ impl fmt::Display for EmulatorError {
             Unfit::Missing => write!(
                 f,
                 "{path} does not exist; set QEMU_BINARY_PATH to the directory of the emulators"
+            ),
+            Unfit::NotCarried => write!(
+                f,
+                "{path} is not among the emulators that this binfmt carries; set QEMU_BINARY_PATH to a directory that has it"
             ),
             Unfit::NotAFile => write!(
                 f,

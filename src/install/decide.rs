@@ -13,7 +13,7 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 
 use super::{Order, Outcome};
-use crate::emulator::{self, Version};
+use crate::emulator::{Source, Version};
 use crate::identity;
 use crate::runner::Ran;
 use crate::survey::{Standing, Survey, Verdict, takes, without_handlers};
@@ -164,14 +164,14 @@ fn decide(
             Decision::Skip
         });
     }
-    let mut rule = Rule::for_arch(arch, &order.prefix, &order.emulators, order.flags);
-    let present = rule.interpreter.exists();
+    let mut rule = Rule::for_arch(arch, &order.prefix, order.emulators.dir(), order.flags);
+    let present = order.emulators.has(&rule.interpreter);
     if let Some(entry) = handler.filter(|_| standing.works()) {
         let entry_name = entry.name.clone();
         if !entry.is_qemu() && !order.force {
             return Ok(Decision::Leave(Outcome::LeftTo { entry: entry_name }));
         }
-        let (former, unseen) = match former(standing, &rule) {
+        let (former, unseen) = match former(standing, &rule, &order.emulators) {
             Ok(former) => (former, None),
             Err(why) => (None, Some(why)),
         };
@@ -209,7 +209,7 @@ fn decide(
         check_name(survey, arch, &rule.name)?;
     }
     let (current, works) = (handler.cloned(), standing.works());
-    let former = former(standing, &rule).ok().flatten();
+    let former = former(standing, &rule, &order.emulators).ok().flatten();
     Ok(Decision::Register(Box::new(Pending {
         arch,
         rule,
@@ -256,17 +256,17 @@ pub(super) fn is_it(entry: &Entry, rule: &Rule) -> bool {
 
 /// The emulator that the kernel has pinned, if it is not byte for byte the one at the interpreter's path. Where that path
 /// leads nowhere, there is nothing to compare. The error is why the pinned one cannot be compared.
-fn former(standing: &Standing, rule: &Rule) -> Result<Option<Arc<File>>, String> {
+fn former(
+    standing: &Standing,
+    rule: &Rule,
+    emulators: &Source,
+) -> Result<Option<Arc<File>>, String> {
     let pinned = match &standing.ran {
         Ran::Interpreter(pinned) => pinned,
         Ran::Itself => return Ok(None),
         Ran::Unseen(why) => return Err(why.clone()),
     };
-    // opening anything but a file may wait for somebody
-    if !rule.interpreter.is_file() {
-        return Ok(None);
-    }
-    let Ok(there) = File::open(&rule.interpreter) else {
+    let Some(there) = emulators.file(&rule.interpreter) else {
         return Ok(None);
     };
     let same = identity::is_same(pinned, &there).map_err(|error| cause(&error))?;
@@ -275,13 +275,15 @@ fn former(standing: &Standing, rule: &Rule) -> Result<Option<Arc<File>>, String>
 
 /// Whether the emulator that the kernel has pinned for one of QEMU's handlers is another than the one that `rule` would pin, byte
 /// for byte. `None` where one of the two is not to be had.
-pub(crate) fn is_stale(standing: &Standing, rule: &Rule) -> Option<bool> {
+pub(crate) fn is_stale(standing: &Standing, rule: &Rule, emulators: &Source) -> Option<bool> {
     let handler = standing.handler.as_ref()?;
     let is_pinned = matches!(standing.ran, Ran::Interpreter(_));
-    if !is_pinned || !handler.is_qemu() || emulator::open(&rule.interpreter).is_err() {
+    if !is_pinned || !handler.is_qemu() || emulators.open(&rule.interpreter).is_err() {
         return None;
     }
-    former(standing, rule).ok().map(|former| former.is_some())
+    former(standing, rule, emulators)
+        .ok()
+        .map(|former| former.is_some())
 }
 
 /// QEMU's entries for the programs of `arch` and of no other architecture, and the holder of `name`.

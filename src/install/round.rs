@@ -11,23 +11,25 @@ use binfmt_magic::rule::Rule;
 
 use super::decide::{Decision, Pending, is_it, is_stand_in, plan};
 use super::{Former, Item, Order, Outcome};
-use crate::emulator::{self, Asked, EmulatorError, may_be_asked};
+use crate::emulator::{Asked, EmulatorError, Source, may_be_asked};
 use crate::survey::{Survey, Verdict, takes};
 use crate::table::Table;
 use crate::trial;
 use crate::wording::shown;
 
 /// One call's work. An architecture is either settled, in `done`, or still `pending`.
-pub(super) struct Round {
+pub(super) struct Round<'a> {
+    emulators: &'a Source,
     done: HashMap<&'static str, Result<Outcome>>,
     pending: Vec<Pending>,
     /// Stand-ins that a killed call left beside the entry that they stood in for.
     leftovers: Vec<OsString>,
 }
 
-impl Round {
-    pub(super) fn decide(order: &Order, survey: &Survey) -> Result<Self> {
+impl<'a> Round<'a> {
+    pub(super) fn decide(order: &'a Order, survey: &Survey) -> Result<Self> {
         let mut round = Self {
+            emulators: &order.emulators,
             done: HashMap::new(),
             pending: Vec::new(),
             leftovers: Vec::new(),
@@ -63,7 +65,11 @@ impl Round {
     /// Looks at every emulator and starts it, all at once: a file that does not even print its version is refused
     /// before the table is touched. What it is to take the place of is asked too.
     pub(super) fn check_emulators(&mut self) {
-        let mut asked: Vec<_> = self.pending.iter().map(ask).collect();
+        let mut asked: Vec<_> = self
+            .pending
+            .iter()
+            .map(|p| ask(p, self.emulators))
+            .collect();
         asked.reverse();
         self.sift(|pending| {
             let (new, former) = asked.pop()?;
@@ -86,7 +92,7 @@ impl Round {
             .filter(|p| p.works)
             .map(|p| (p.arch, &p.rule))
             .collect();
-        let mut verdicts = trial::run(table, &candidates)?;
+        let mut verdicts = trial::run(table, self.emulators, &candidates)?;
         verdicts.reverse();
         self.sift(|pending| {
             if !pending.works {
@@ -116,7 +122,8 @@ impl Round {
     }
 
     pub(super) fn register(&mut self, table: &Table) {
-        self.sift(|pending| register(table, pending).err().map(Err));
+        let emulators = self.emulators;
+        self.sift(|pending| register(table, emulators, pending).err().map(Err));
     }
 
     /// From registered to installed, or to taken back.
@@ -152,7 +159,7 @@ impl Round {
 
     /// Registers again, without P, what turned out to lose `argv[0]` over it. True if there was any.
     fn drop_argv0(&mut self, table: &Table, after: &Survey) -> bool {
-        let mut any = false;
+        let (mut any, emulators) = (false, self.emulators);
         self.sift(|pending| {
             let lost = matches!(
                 after.of(pending.arch).verdict,
@@ -166,7 +173,7 @@ impl Round {
             let again = table
                 .remove(&pending.name())
                 .map_err(Into::into)
-                .and_then(|()| register(table, pending));
+                .and_then(|()| register(table, emulators, pending));
             again.err().map(Err)
         });
         any
@@ -187,7 +194,7 @@ impl Round {
                 )),
                 Verdict::Works { micros, .. } => {
                     changed |= !pending.obsolete.is_empty();
-                    replace(table, pending).map(|()| Outcome::Installed {
+                    replace(table, self.emulators, pending).map(|()| Outcome::Installed {
                         version: pending.version.clone(),
                         former: pending.former.as_ref().map(|_| Former {
                             version: pending.former_version.clone(),
@@ -250,32 +257,39 @@ fn leftovers(survey: &Survey, arch: &Arch, outcome: &Outcome) -> Vec<OsString> {
 }
 
 /// Asks the new emulator for its version, and the one that is pinned now.
-pub(crate) fn ask(pending: &Pending) -> (Result<Asked, EmulatorError>, Option<Asked>) {
+pub(crate) fn ask(
+    pending: &Pending,
+    emulators: &Source,
+) -> (Result<Asked, EmulatorError>, Option<Asked>) {
     let path = &pending.rule.interpreter;
-    let new = emulator::open(path).and_then(|file| Asked::version(path, &file));
+    let new = emulators
+        .open(path)
+        .and_then(|file| Asked::version(path, &file));
     let asked = may_be_asked(pending.current.as_ref(), Path::new(""));
     let former = pending.former.as_ref().filter(|_| asked);
     (new, former.and_then(|file| Asked::version(path, file).ok()))
 }
 
-fn register(table: &Table, pending: &Pending) -> Result<()> {
+fn register(table: &Table, emulators: &Source, pending: &Pending) -> Result<()> {
     let rule = Rule {
         name: pending.name(),
         ..pending.rule.clone()
     };
-    Ok(table.register(&rule)?)
+    emulators.register(table, &rule)
 }
 
 /// Lets the obsolete entries go. Where one of them held the name, the new entry gets it by being registered once more
 /// under it, newest of all, before its stand-in goes.
-fn replace(table: &Table, pending: &Pending) -> Result<()> {
+fn replace(table: &Table, emulators: &Source, pending: &Pending) -> Result<()> {
     for name in &pending.obsolete {
         table.remove(name)?;
     }
     let stand_in = pending.name();
     if stand_in != pending.rule.name {
         let works = || format!("{} works in its place", shown(&stand_in));
-        table.register(&pending.rule).with_context(works)?;
+        emulators
+            .register(table, &pending.rule)
+            .with_context(works)?;
         table.remove(&stand_in)?;
     }
     Ok(())

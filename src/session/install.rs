@@ -22,16 +22,19 @@ impl Session<'_> {
         selection: Selection,
         streams: &mut Streams,
     ) -> Result<(Vec<install::Item>, Survey)> {
-        let order = Order {
+        let mut order = Order {
             reset: self.cli.reset,
             ..self.order(selection)
         };
         if order.reset && !self.has_emulators() {
             bail!(
                 "no emulators in {}; set QEMU_BINARY_PATH to their directory",
-                self.emulators.display()
+                self.emulators.dir().display()
             );
         }
+        let host = self.cli.persist.as_deref();
+        let host = host.map(|dir| self.copy_emulators(dir, &mut order, streams));
+        let host = host.transpose()?;
         let mounted = mount::for_installing(&self.at);
         // who holds is to mend, and that takes a table
         let refusal = mounted.as_ref().err().filter(|_| !self.cli.hold);
@@ -60,11 +63,14 @@ impl Session<'_> {
         let tidied = mount::tidy(&table, &lock, &self.at);
         let (items, survey) = installed?;
         if items.is_empty() && order.selection.unknown.is_empty() && !self.has_emulators() {
-            let dir = self.emulators.display();
+            let dir = self.emulators.dir().display();
             let missing = format!("no emulators in {dir}; set QEMU_BINARY_PATH to their directory");
             self.missing.push(missing);
         }
         self.report_items(&items, streams);
+        if let Some(host) = host {
+            self.write_rules(&host, &items, &survey, streams);
+        }
         for unknown in &order.selection.unknown {
             streams.say(&format!("installing: {} {unknown}", unknown.item));
             self.told.push(describe_unknown(unknown));

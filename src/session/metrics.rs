@@ -29,12 +29,17 @@ impl Session<'_> {
             let emulator = emulator
                 .as_ref()
                 .and_then(|emulator| emulator.as_ref().ok());
-            let rule = Rule::for_arch(standing.arch, &self.prefix, &self.emulators, self.flags);
+            let rule = Rule::for_arch(
+                standing.arch,
+                &self.prefix,
+                self.emulators.dir(),
+                self.flags,
+            );
             Measured {
                 health,
                 changed: handler.and_then(|entry| table.as_ref()?.changed(&entry.name)),
                 modified: emulator.map(|emulator| emulator.identity.modified),
-                stale: is_stale(standing, &rule),
+                stale: is_stale(standing, &rule, &self.emulators),
             }
         };
         let measured = examined.iter().zip(&health.platforms).map(measure);

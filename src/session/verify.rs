@@ -169,8 +169,8 @@ pub(super) fn words(cli: &Cli, environment: &Environment) -> Words {
         ..Words::default()
     };
     let default = Environment::from(|_| None);
-    if environment.emulators != default.emulators {
-        let path = environment.emulators.to_string_lossy().into_owned();
+    if let Some(path) = &environment.emulators {
+        let path = path.to_string_lossy().into_owned();
         words.environment.push(("QEMU_BINARY_PATH", path));
     }
     if environment.prefix != default.prefix {

@@ -7,7 +7,7 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::{Flags, Matcher, Rule};
 
 use super::Drift;
-use crate::emulator::{Asked, Version};
+use crate::emulator::{Asked, Source, Version};
 use crate::install::{Pending, ask};
 use crate::rehearsal::{Rehearsed, rehearse};
 use crate::survey::{Failure, Standing, Survey, Verdict, takes};
@@ -27,8 +27,9 @@ pub(super) struct Compared {
 pub(super) fn compare(
     survey: &Survey,
     mut pending: Vec<Pending>,
+    emulators: &Source,
 ) -> (Vec<Compared>, Option<String>) {
-    let asked: Vec<_> = pending.iter().map(ask).collect();
+    let asked: Vec<_> = pending.iter().map(|p| ask(p, emulators)).collect();
     let answers: Vec<_> = asked
         .into_iter()
         .map(|(new, former)| {
@@ -37,7 +38,7 @@ pub(super) fn compare(
         })
         .collect();
     let new = answers.iter().map(|(_, new)| new.as_ref().ok());
-    let (unready, unrehearsed) = rehearsed(&mut pending, &new.collect::<Vec<_>>());
+    let (unready, unrehearsed) = rehearsed(&mut pending, &new.collect::<Vec<_>>(), emulators);
     let all = pending.into_iter().zip(answers).zip(unready);
     let compared = all.map(|((pending, (former, new)), unready)| {
         let standing = survey.of(pending.arch);
@@ -70,12 +71,13 @@ pub(super) fn outer_remedy(standing: &Standing) -> Option<String> {
 fn rehearsed(
     pending: &mut [Pending],
     new: &[Option<&Version>],
+    emulators: &Source,
 ) -> (Vec<Option<Drift>>, Option<String>) {
     let fit = pending.iter().zip(new).filter(|(_, new)| new.is_some());
     let candidates: Vec<_> = fit
         .map(|(pending, _)| (pending.arch, pending.rule.clone()))
         .collect();
-    let (mut answers, unrehearsed) = match rehearse(&candidates) {
+    let (mut answers, unrehearsed) = match rehearse(&candidates, emulators) {
         Ok(answers) => (Some(answers.into_iter()), None),
         Err(error) => (None, Some(format!("{error:#}"))),
     };

@@ -4,7 +4,6 @@
 use binfmt_magic::arch::Arch;
 
 use super::{Hold, names};
-use crate::emulator;
 use crate::hold::Picture;
 use crate::install::{Item, Outcome};
 use crate::survey::Survey;
@@ -133,8 +132,8 @@ impl Hold {
 
     fn why_passed_over(&self, arch: &Arch) -> String {
         let name = arch.interpreter_name(&self.order.prefix);
-        let path = self.order.emulators.join(name);
-        match emulator::open(&path) {
+        let path = self.order.emulators.dir().join(name);
+        match self.order.emulators.open(&path) {
             Err(error) => error.to_string(),
             Ok(_) => format!("{} was not there a moment ago", path.display()),
         }

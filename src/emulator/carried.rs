@@ -1,0 +1,184 @@
+//! Emulators that this program itself carries: sections of its ELF file that `objcopy --add-section` has put there, such as
+//! `qemu-aarch64.zst`, each one frame of Zstandard (RFC 8878). The loader maps none of them.
+//!
+//! What is needed is unpacked into memory, a file system for each (`tmpfs`) that is mounted nowhere, as
+//! `/usr/bin/qemu-aarch64`: the path that it has in the image. So a read-only or `noexec` file system is in nobody's way,
+//! nobody can put another file in its place, and the memory is free again as soon as the entry that has it pinned and this
+//! process are gone. Who may not mount gets a file of memory alone (`memfd_create(2)`), which serves for all but to be
+//! registered.
+//!
+//! Rests on `fsmount(2)`, Linux 5.2.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+#[cfg(target_pointer_width = "32")]
+use goblin::elf::{header::header32 as header, section_header::section_header32 as section_header};
+#[cfg(target_pointer_width = "64")]
+use goblin::elf::{header::header64 as header, section_header::section_header64 as section_header};
+use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
+    fsopen,
+};
+use ruzstd::decoding::StreamingDecoder;
+
+use super::DIR;
+
+/// This program's own file.
+const PROGRAM: &str = "/proc/self/exe";
+/// What the names of its sections end with that hold emulators.
+const SUFFIX: &str = ".zst";
+
+/// The emulators that this program carries.
+#[derive(Debug)]
+pub(super) struct Carried {
+    sections: HashMap<String, Section>,
+    unpacked: Mutex<HashMap<String, Arc<OwnedFd>>>,
+}
+
+/// Where in the program's file it is, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Section {
+    offset: u64,
+    size: u64,
+}
+
+impl Carried {
+    /// `None` where it carries none, as most builds do.
+    ///
+    /// # Errors
+    /// When the program's own file cannot be read.
+    pub(super) fn of_this_program() -> io::Result<Option<Self>> {
+        let sections = sections(&mut File::open(PROGRAM)?)?;
+        let carried = Self {
+            sections,
+            unpacked: Mutex::default(),
+        };
+        Ok((!carried.sections.is_empty()).then_some(carried))
+    }
+
+    pub(super) fn has(&self, name: &OsStr) -> bool {
+        name.to_str()
+            .is_some_and(|name| self.sections.contains_key(name))
+    }
+
+    /// The emulator `name`, to be read or started.
+    ///
+    /// # Errors
+    /// Those of [`Self::root`] but for a lack of privilege, and those of a file in memory.
+    pub(super) fn open(&self, name: &OsStr) -> io::Result<File> {
+        match self.root(name) {
+            Ok(root) => File::open(below(&root, name)),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.in_memory(name),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A root directory in which the emulator `name` is, at its path in the image.
+    ///
+    /// # Errors
+    /// `NotFound` where it is not carried; when nothing can be mounted here, or there is no memory; or when what is carried is
+    /// damaged.
+    pub(super) fn root(&self, name: &OsStr) -> io::Result<Arc<OwnedFd>> {
+        let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = name.to_string_lossy();
+        if let Some(root) = unpacked.get(&*key) {
+            return Ok(root.clone());
+        }
+        let section = self.section(name)?;
+        let root = Arc::new(memory()?);
+        fs::create_dir_all(below(&root, OsStr::new("")))?;
+        let file = below(&root, name);
+        let mut new = OpenOptions::new();
+        section.unpack(&mut new.write(true).create_new(true).open(&file)?)?;
+        fs::set_permissions(&file, Permissions::from_mode(0o755))?;
+        unpacked.insert(key.into_owned(), root.clone());
+        Ok(root)
+    }
+
+    fn in_memory(&self, name: &OsStr) -> io::Result<File> {
+        let section = self.section(name)?;
+        let mut file = File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC)?);
+        section.unpack(&mut file)?;
+        // what is open for writing cannot be started
+        File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+    }
+
+    fn section(&self, name: &OsStr) -> io::Result<Section> {
+        let section = name.to_str().and_then(|name| self.sections.get(name));
+        section.copied().ok_or_else(|| Errno::ENOENT.into())
+    }
+}
+
+impl Section {
+    fn unpack(self, into: &mut File) -> io::Result<()> {
+        let mut program = File::open(PROGRAM)?;
+        program.seek(SeekFrom::Start(self.offset))?;
+        let damaged = |error: &dyn std::fmt::Display| {
+            let text = format!("this program is damaged, fetch it again: {error}");
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        };
+        let compressed = io::BufReader::new(program.take(self.size));
+        let mut bytes = StreamingDecoder::new(compressed).map_err(|error| damaged(&error))?;
+        io::copy(&mut bytes, into).map_err(|error| match error.raw_os_error() {
+            Some(_) => error,
+            None => damaged(&error),
+        })?;
+        let decoder = bytes.into_frame_decoder();
+        let intact = decoder.get_checksum_from_data() == decoder.get_calculated_checksum();
+        intact
+            .then_some(())
+            .ok_or_else(|| damaged(&"wrong checksum"))
+    }
+}
+
+/// A file system in memory, empty, whose root directory this is.
+fn memory() -> io::Result<OwnedFd> {
+    let tmpfs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&tmpfs, "mode", "755")?;
+    fsconfig_create(&tmpfs)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    Ok(fsmount(&tmpfs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Where this process finds what has the image's path for `name` below `root`.
+fn below(root: &OwnedFd, name: &OsStr) -> PathBuf {
+    Path::new(&format!("/proc/self/fd/{}{DIR}", root.as_raw_fd())).join(name)
+}
+
+/// The sections of an ELF file of this host that hold emulators, by the emulators' names.
+#[allow(
+    clippy::useless_conversion,
+    reason = "the fields of 32-bit files are smaller"
+)]
+fn sections(program: &mut File) -> io::Result<HashMap<String, Section>> {
+    let header = header::Header::from_fd(program).map_err(io::Error::other)?;
+    let count = usize::from(header.e_shnum);
+    let headers = section_header::SectionHeader::from_fd(program, header.e_shoff.into(), count);
+    let headers = headers.map_err(io::Error::other)?;
+    // a program that was stripped of its sections has none
+    let Some(table) = headers.get(usize::from(header.e_shstrndx)) else {
+        return Ok(HashMap::new());
+    };
+    program.seek(SeekFrom::Start(table.sh_offset.into()))?;
+    let mut names = Vec::new();
+    program.take(table.sh_size.into()).read_to_end(&mut names)?;
+    let section = |header: &section_header::SectionHeader| {
+        let name = names.get(usize::try_from(header.sh_name).ok()?..)?;
+        let name = std::str::from_utf8(name.split(|byte| *byte == 0).next()?).ok()?;
+        let section = Section {
+            offset: header.sh_offset.into(),
+            size: header.sh_size.into(),
+        };
+        Some((name.strip_suffix(SUFFIX)?.to_owned(), section))
+    };
+    Ok(headers.iter().filter_map(section).collect())
+}

@@ -1,0 +1,164 @@
+//! Where an install takes emulators from: a directory, that of another root directory, or this program itself.
+//!
+//! The kernel looks up an interpreter's path as seen by whoever registers it, so registering is this module's too.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use binfmt_magic::rule::Rule;
+
+use super::carried::Carried;
+use super::{EmulatorError, Unfit, file};
+use crate::namespace::with_root_directory;
+use crate::table::Table;
+
+/// Where emulators are if nobody says otherwise, and where the image has them.
+pub const DIR: &str = "/usr/bin/";
+
+/// Where an install takes emulators from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    dir: PathBuf,
+    prefix: String,
+    from: From,
+}
+
+#[derive(Debug, Clone)]
+enum From {
+    /// This process's own root directory.
+    Here,
+    /// Another one, which is open.
+    Below(Arc<OwnedFd>),
+    /// This program's file.
+    Program(Arc<Carried>),
+}
+
+impl Source {
+    /// The emulators in `dir`, which is absolute.
+    #[must_use]
+    pub fn directory(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            prefix: String::new(),
+            from: From::Here,
+        }
+    }
+
+    /// Those in `dir` of the root directory `root`.
+    ///
+    /// # Errors
+    /// When `root` is no directory that can be opened and made the root directory.
+    pub fn below(root: &Path, dir: &Path) -> io::Result<Self> {
+        let open = OwnedFd::from(File::open(root)?);
+        with_root_directory(&open, || ())?;
+        Ok(Self {
+            from: From::Below(Arc::new(open)),
+            ..Self::directory(dir)
+        })
+    }
+
+    /// Those that this program carries, under names that begin with `prefix`; or, as it mostly carries none, those of
+    /// [`DIR`].
+    ///
+    /// # Errors
+    /// When the program's own file cannot be read.
+    pub fn own(prefix: &str) -> io::Result<Self> {
+        let source = Self::directory(Path::new(DIR));
+        Ok(match Carried::of_this_program()? {
+            None => source,
+            Some(carried) => Self {
+                prefix: prefix.to_owned(),
+                from: From::Program(Arc::new(carried)),
+                ..source
+            },
+        })
+    }
+
+    /// What the paths of interpreters begin with.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether these are emulators that this program carries.
+    #[must_use]
+    pub fn is_program(&self) -> bool {
+        matches!(self.from, From::Program(_))
+    }
+
+    /// Whether something is at `path`.
+    #[must_use]
+    pub fn has(&self, path: &Path) -> bool {
+        match &self.from {
+            From::Here => path.exists(),
+            From::Below(root) => with_root_directory(root, || path.exists()).unwrap_or(false),
+            From::Program(carried) => carried.has(self.section(path)),
+        }
+    }
+
+    /// Opens the emulator at `path` after a look at it, as [`super::open`] does.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn open(&self, path: &Path) -> Result<File, EmulatorError> {
+        let opened = match &self.from {
+            From::Here => file::look(path),
+            From::Below(root) => with_root_directory(root, || file::look(path))
+                .unwrap_or_else(|errno| Err(Unfit::Refused(errno.into()))),
+            From::Program(carried) => carried.open(self.section(path)).map_err(|error| match error
+                .kind()
+            {
+                io::ErrorKind::NotFound => Unfit::NotCarried,
+                _ => Unfit::Refused(error),
+            }),
+        };
+        opened.map_err(|unfit| EmulatorError {
+            path: path.to_owned(),
+            unfit,
+        })
+    }
+
+    /// The file at `path` as it is, to be compared. Opening anything but a file may wait for somebody.
+    #[must_use]
+    pub(crate) fn file(&self, path: &Path) -> Option<File> {
+        let file = || path.is_file().then(|| File::open(path).ok()).flatten();
+        match &self.from {
+            From::Here => file(),
+            From::Below(root) => with_root_directory(root, file).ok().flatten(),
+            From::Program(carried) => carried.open(self.section(path)).ok(),
+        }
+    }
+
+    /// Registers `rule`, whose interpreter is one of these.
+    ///
+    /// # Errors
+    /// Those of [`Table::register`]; when what this program carries cannot be unpacked, or its root directory not be entered.
+    pub fn register(&self, table: &Table, rule: &Rule) -> Result<()> {
+        let root = match &self.from {
+            From::Here => return Ok(table.register(rule)?),
+            From::Below(root) => root.clone(),
+            From::Program(carried) => {
+                let path = &rule.interpreter;
+                let unpacked = carried.root(self.section(path));
+                unpacked.with_context(|| format!("{} cannot be unpacked", path.display()))?
+            }
+        };
+        let registered = with_root_directory(root, || table.register(rule));
+        let refused = "the emulator's root directory cannot be entered, which takes CAP_SYS_CHROOT";
+        Ok(registered.context(refused)??)
+    }
+
+    /// What the program calls the emulator that has this path.
+    fn section<'a>(&self, path: &'a Path) -> &'a OsStr {
+        let name = path.file_name().unwrap_or_default();
+        let section = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(&self.prefix));
+        section.map_or(name, OsStr::new)
+    }
+}
