@@ -49,12 +49,11 @@ pub fn rehearse(
         return Ok(Vec::new());
     }
     let mut command = Command::new("/proc/self/exe");
-    let from = if emulators.is_program() {
-        CARRIED
-    } else {
-        FILES
+    command.arg(VERB).stdin(Stdio::null());
+    match emulators.carried_as() {
+        Some(prefix) => command.args([CARRIED, prefix]),
+        None => command.args([FILES, ""]),
     };
-    command.args([VERB, from]).stdin(Stdio::null());
     for (arch, rule) in candidates {
         let line = OsString::from_vec(rule.encode()?);
         command.arg(arch.qemu).arg(line);
@@ -90,7 +89,7 @@ fn read(answer: &str) -> Rehearsed {
 /// When there is no such table to be had, or its probes cannot be run.
 pub fn perform(words: &[OsString], mut answers: impl Write) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    let [from, words @ ..] = words else {
+    let [from, prefix, words @ ..] = words else {
         bail!("nothing to rehearse");
     };
     let candidates: Vec<(&'static Arch, Rule)> =
@@ -101,7 +100,7 @@ pub fn perform(words: &[OsString], mut answers: impl Write) -> Result<()> {
         bail!("the table of a new user namespace is not empty");
     }
     let emulators = if from == CARRIED {
-        Source::own("")?
+        Source::own(&prefix.to_string_lossy())?
     } else {
         Source::directory(Path::new(DIR))
     };

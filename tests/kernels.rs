@@ -53,6 +53,18 @@ fn a_host_goes_from_bare_to_installed_upgraded_and_bare_again() {
         vm.binfmt("--uninstall all").ok();
         assert_ne!(vm.sh(PROGRAM).status, 0);
         assert!(is_bare(&mut vm), "the mount is left");
+
+        vm.sh("rm /usr/bin/qemu-*").ok();
+        let single = "/single-file/binfmt";
+        vm.sh(&format!("{single} --install all"))
+            .ok()
+            .says("arm64 OK");
+        vm.sh(PROGRAM).ok().prints("aarch64");
+        vm.sh(&format!("{single} --install all"))
+            .ok()
+            .says("already installed");
+        vm.sh(&format!("{single} --uninstall all")).ok();
+        assert!(is_bare(&mut vm), "the mount is left");
     });
 }
 

@@ -40,6 +40,7 @@ const SUFFIX: &str = ".zst";
 /// The emulators that this program carries.
 #[derive(Debug)]
 pub(super) struct Carried {
+    prefix: String,
     sections: HashMap<String, Section>,
     unpacked: Mutex<HashMap<String, Arc<OwnedFd>>>,
 }
@@ -52,22 +53,26 @@ struct Section {
 }
 
 impl Carried {
-    /// `None` where it carries none, as most builds do.
+    /// Each is called `prefix` and its name. `None` where it carries none, as most builds do.
     ///
     /// # Errors
     /// When the program's own file cannot be read.
-    pub(super) fn of_this_program() -> io::Result<Option<Self>> {
+    pub(super) fn of_this_program(prefix: &str) -> io::Result<Option<Self>> {
         let sections = sections(&mut File::open(PROGRAM)?)?;
         let carried = Self {
+            prefix: prefix.to_owned(),
             sections,
             unpacked: Mutex::default(),
         };
         Ok((!carried.sections.is_empty()).then_some(carried))
     }
 
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     pub(super) fn has(&self, name: &OsStr) -> bool {
-        name.to_str()
-            .is_some_and(|name| self.sections.contains_key(name))
+        self.section(name).is_ok()
     }
 
     /// The emulator `name`, to be read or started.
@@ -113,7 +118,10 @@ impl Carried {
     }
 
     fn section(&self, name: &OsStr) -> io::Result<Section> {
-        let section = name.to_str().and_then(|name| self.sections.get(name));
+        let name = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(&self.prefix));
+        let section = name.and_then(|name| self.sections.get(name));
         section.copied().ok_or_else(|| Errno::ENOENT.into())
     }
 }

@@ -12,8 +12,12 @@ pub(super) enum Carried {}
 
 #[allow(clippy::unnecessary_wraps, reason = "as in the other build")]
 impl Carried {
-    pub(super) fn of_this_program() -> io::Result<Option<Self>> {
+    pub(super) fn of_this_program(_: &str) -> io::Result<Option<Self>> {
         Ok(None)
+    }
+
+    pub(super) fn prefix(&self) -> &str {
+        match *self {}
     }
 
     pub(super) fn has(&self, _: &OsStr) -> bool {

@@ -24,7 +24,6 @@ pub const DIR: &str = "/usr/bin/";
 #[derive(Debug, Clone)]
 pub struct Source {
     dir: PathBuf,
-    prefix: String,
     from: From,
 }
 
@@ -44,7 +43,6 @@ impl Source {
     pub fn directory(dir: &Path) -> Self {
         Self {
             dir: dir.to_owned(),
-            prefix: String::new(),
             from: From::Here,
         }
     }
@@ -69,10 +67,9 @@ impl Source {
     /// When the program's own file cannot be read.
     pub fn own(prefix: &str) -> io::Result<Self> {
         let source = Self::directory(Path::new(DIR));
-        Ok(match Carried::of_this_program()? {
+        Ok(match Carried::of_this_program(prefix)? {
             None => source,
             Some(carried) => Self {
-                prefix: prefix.to_owned(),
                 from: From::Program(Arc::new(carried)),
                 ..source
             },
@@ -85,10 +82,13 @@ impl Source {
         &self.dir
     }
 
-    /// Whether these are emulators that this program carries.
+    /// What the names of the emulators begin with that this program carries, if it is those.
     #[must_use]
-    pub fn is_program(&self) -> bool {
-        matches!(self.from, From::Program(_))
+    pub(crate) fn carried_as(&self) -> Option<&str> {
+        match &self.from {
+            From::Program(carried) => Some(carried.prefix()),
+            _ => None,
+        }
     }
 
     /// Whether something is at `path`.
@@ -97,7 +97,7 @@ impl Source {
         match &self.from {
             From::Here => path.exists(),
             From::Below(root) => with_root_directory(root, || path.exists()).unwrap_or(false),
-            From::Program(carried) => carried.has(self.section(path)),
+            From::Program(carried) => carried.has(name(path)),
         }
     }
 
@@ -110,12 +110,14 @@ impl Source {
             From::Here => file::look(path),
             From::Below(root) => with_root_directory(root, || file::look(path))
                 .unwrap_or_else(|errno| Err(Unfit::Refused(errno.into()))),
-            From::Program(carried) => carried.open(self.section(path)).map_err(|error| match error
-                .kind()
-            {
-                io::ErrorKind::NotFound => Unfit::NotCarried,
-                _ => Unfit::Refused(error),
-            }),
+            From::Program(carried) => {
+                carried
+                    .open(name(path))
+                    .map_err(|error| match error.kind() {
+                        io::ErrorKind::NotFound => Unfit::NotCarried,
+                        _ => Unfit::Refused(error),
+                    })
+            }
         };
         opened.map_err(|unfit| EmulatorError {
             path: path.to_owned(),
@@ -130,7 +132,7 @@ impl Source {
         match &self.from {
             From::Here => file(),
             From::Below(root) => with_root_directory(root, file).ok().flatten(),
-            From::Program(carried) => carried.open(self.section(path)).ok(),
+            From::Program(carried) => carried.open(name(path)).ok(),
         }
     }
 
@@ -144,7 +146,7 @@ impl Source {
             From::Below(root) => root.clone(),
             From::Program(carried) => {
                 let path = &rule.interpreter;
-                let unpacked = carried.root(self.section(path));
+                let unpacked = carried.root(name(path));
                 unpacked.with_context(|| format!("{} cannot be unpacked", path.display()))?
             }
         };
@@ -152,13 +154,8 @@ impl Source {
         let refused = "the emulator's root directory cannot be entered, which takes CAP_SYS_CHROOT";
         Ok(registered.context(refused)??)
     }
+}
 
-    /// What the program calls the emulator that has this path.
-    fn section<'a>(&self, path: &'a Path) -> &'a OsStr {
-        let name = path.file_name().unwrap_or_default();
-        let section = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(&self.prefix));
-        section.map_or(name, OsStr::new)
-    }
+fn name(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or_default()
 }

@@ -58,7 +58,7 @@ impl fmt::Display for EmulatorError {
             ),
             Unfit::NotCarried => write!(
                 f,
-                "{path} is not among the emulators that this binfmt carries; set QEMU_BINARY_PATH to a directory that has it"
+                "{path} is not carried by this binfmt; set QEMU_BINARY_PATH to a directory that has it"
             ),
             Unfit::NotAFile => write!(
                 f,

@@ -233,6 +233,18 @@ static COMMON: LazyLock<Vec<u8>> = LazyLock::new(|| {
     put(&init, "init");
     put(&program("amd64"), "bin/busybox");
     put(Path::new(BINFMT), "bin/binfmt");
+    // with an emulator inside
+    let single = root.join("single");
+    run("cp", &[BINFMT, "single"], &root);
+    let carry = Path::new(env!("CARGO_MANIFEST_DIR")).join("qemu/carry.sh");
+    let carried = emulators().join("qemu-aarch64");
+    let words = format!(
+        "LEVEL=1 '{}' single '{}'",
+        carry.display(),
+        carried.display()
+    );
+    run("sh", &["-euc", &words], &root);
+    put(&single, "single-file/binfmt");
     put(&program("arm64"), "arm64/busybox");
     put(&emulators().join("qemu-aarch64"), "usr/bin/qemu-aarch64");
     put(&emulators().join("qemu-riscv64"), "usr/bin/qemu-riscv64");
@@ -247,6 +259,7 @@ static COMMON: LazyLock<Vec<u8>> = LazyLock::new(|| {
         );
     }
     run("sh", &["-euc", &script], &root);
+    fs::remove_file(single).expect("a file");
     let archive = archive(&root);
     fs::remove_dir_all(&root).expect("a folder");
     archive
