@@ -285,6 +285,35 @@ fn exported_files_are_registered_by_systemd_binfmt_at_every_boot() {
 }
 
 #[test]
+fn a_container_that_persists_is_needed_once() {
+    let Some(machine) = Machine::take_unheld() else {
+        return;
+    };
+    let host = Booted::new(&machine);
+    let files = "find /etc/binfmt.d /var/lib/binfmt 2>/dev/null || :";
+    let before = host.sh(files).ok().stdout;
+    let with_host = "--privileged -v /:/host";
+    host.container(with_host, "--install arm64,s390x --persist /host")
+        .ok()
+        .says("persisting: /host/etc/binfmt.d/qemu-aarch64.conf OK");
+    machine.runs("arm64");
+    for _ in 0..2 {
+        host.reboot(|| machine.stops_running("arm64"));
+        machine.runs("arm64");
+        machine.runs("s390x");
+    }
+    let status = host.sh("/usr/local/bin/binfmt --status arm64").ok();
+    let path = "/var/lib/binfmt/qemu-aarch64\n";
+    assert!(status.stdout.contains(path), "{status}");
+
+    host.container(with_host, "--uninstall all --unpersist /host")
+        .ok();
+    assert_eq!(host.sh(files).ok().stdout, before);
+    host.reboot(|| {});
+    machine.stops_running("arm64");
+}
+
+#[test]
 fn an_install_lets_the_automount_happen_and_joins_it() {
     let Some(machine) = Machine::take_unheld() else {
         return;
