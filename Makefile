@@ -64,6 +64,7 @@ image: ## the container image `binfmt`, for Docker; qemu/image/build.sh has the 
 single: ## one file that carries the emulators, build/single/binfmt; TARGETS=aarch64,arm for some
 	@qemu/image/build.sh single build/single
 	@ls -l build/single/binfmt
+	@build/single/binfmt --version
 
 deb: need-run ## a Debian package, in build/package
 	@deploy/package/build.sh deb
