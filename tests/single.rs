@@ -119,7 +119,7 @@ fn a_later_file_brings_its_emulators() {
 /// No network, no place to write to, and nothing there may be executed but the file.
 #[test]
 fn a_bare_read_only_host_is_enough() {
-    let host = Host::with(&["--net"], "");
+    let host = Host::new();
     let root = host.scratch().join("root");
     let arm64 = program("arm64");
     host.sh(&format!(
@@ -135,7 +135,7 @@ fn a_bare_read_only_host_is_enough() {
         arm64.display(),
     ))
     .ok();
-    let inside = |line: &str| host.sh(&format!("chroot {} {line}", root.display()));
+    let inside = |line: &str| host.sh(&format!("unshare --net chroot {} {line}", root.display()));
     inside("/binfmt --install arm64").ok().says("arm64 OK");
     inside("/busybox uname -m").ok().prints("aarch64");
     host.runs_arm64();
