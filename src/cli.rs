@@ -4,7 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, CommandFactory, Parser, ValueEnum};
+use clap::{Arg, ArgAction, CommandFactory, Parser};
+
+mod environment;
+mod value;
+
+pub use environment::Environment;
+pub use value::{Anchor, Format, OnExit, Yes, YesNo};
+use value::{interval, list};
 
 /// Teach this Linux host to run programs of other CPU architectures, with QEMU's user emulators.
 ///
@@ -135,36 +142,6 @@ impl Cli {
     }
 }
 
-/// A list may begin with what it excludes (`-riscv64,all`), so that an option in its place must be told from it.
-fn list(value: &str) -> Result<String, &'static str> {
-    if value.starts_with("--") {
-        return Err("an option stands where the list belongs");
-    }
-    Ok(value.to_owned())
-}
-
-/// `500ms`, `30s`, `5m`, `1h`
-fn interval(value: &str) -> Result<Duration, &'static str> {
-    let unit = value.trim_start_matches(|c: char| c.is_ascii_digit());
-    let millis = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err("write it as 500ms, 30s, 5m or 1h"),
-    };
-    let number = value[..value.len() - unit.len()].parse::<u64>().ok();
-    let interval = number.and_then(|number| number.checked_mul(millis));
-    let interval = interval.map(Duration::from_millis);
-    let fits = |interval: &Duration| (SHORTEST..=LONGEST).contains(interval);
-    interval.filter(fits).ok_or("it is to be from 100ms to 24h")
-}
-
-/// Less would be a busy loop.
-const SHORTEST: Duration = Duration::from_millis(100);
-/// More would be no holding.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-
 const AFTER_HELP: &str = "\
 Environment:
   QEMU_BINARY_PATH     directory of the emulators [default: /usr/bin]
@@ -176,80 +153,6 @@ Exit status:
   1  something is not; the last line on stderr says what to do
   2  the command line is wrong
   with --run, COMMAND's own, or 125: nothing was run, 126: COMMAND cannot be run, 127: there is none of that name";
-
-/// `--format`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For machines.
-    Json,
-    /// For people.
-    Text,
-    /// For Prometheus, by way of a file.
-    Prometheus,
-}
-
-/// `--credentials`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum YesNo {
-    /// With it.
-    Yes,
-    /// Without it.
-    No,
-}
-
-/// `--on-exit`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OnExit {
-    /// They stay, as after an install.
-    Keep,
-    /// QEMU's handlers of what was installed go.
-    Uninstall,
-}
-
-/// `--persistent`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Yes {
-    /// The only choice.
-    Yes,
-}
-
-/// `--anchor`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Anchor {
-    /// Where nothing else keeps the handlers.
-    Auto,
-    /// Do not touch tracefs.
-    Never,
-}
-
-/// The environment variables that count, read once.
-#[derive(Debug)]
-pub struct Environment {
-    /// `QEMU_BINARY_PATH`
-    pub emulators: Option<PathBuf>,
-    /// `QEMU_BINARY_PREFIX`
-    pub prefix: OsString,
-    /// `QEMU_PRESERVE_ARGV0`
-    pub preserve_argv0: bool,
-}
-
-impl Environment {
-    /// Takes the variables from `get`; an empty one counts as not set.
-    #[must_use]
-    pub fn from(get: impl Fn(&str) -> Option<OsString>) -> Self {
-        let get = |name| get(name).filter(|value| !value.is_empty());
-        let off = |value: OsString| {
-            ["0", "no", "false"]
-                .iter()
-                .any(|off| value.eq_ignore_ascii_case(off))
-        };
-        Self {
-            emulators: get("QEMU_BINARY_PATH").map(PathBuf::from),
-            prefix: get("QEMU_BINARY_PREFIX").unwrap_or_default(),
-            preserve_argv0: !get("QEMU_PRESERVE_ARGV0").is_some_and(off),
-        }
-    }
-}
 
 /// Reads `-install x` and `-install=x` as `--install x`, which is how Go programs, the incumbent among them, take
 /// their flags. What follows `--` is somebody else's.
@@ -364,46 +267,8 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_has_a_unit_and_bounds() {
-        for (text, millis) in [
-            ("100ms", 100),
-            ("30s", 30_000),
-            ("5m", 300_000),
-            ("24h", 86_400_000),
-        ] {
-            assert_eq!(interval(text), Ok(Duration::from_millis(millis)), "{text}");
-        }
-        for text in [
-            "",
-            "s",
-            "30",
-            "99ms",
-            "0s",
-            "25h",
-            "1.5s",
-            "-1s",
-            "1 s",
-            "99999999999999999999s",
-            "9999999999999999h",
-            "1d",
-        ] {
-            assert!(interval(text).is_err(), "{text:?}");
-        }
+    fn holding_has_defaults() {
         let held = parse(&["--hold", "--install", "arm64"]).unwrap();
         assert_eq!((held.interval.as_secs(), held.on_exit), (30, OnExit::Keep));
-    }
-
-    #[test]
-    fn an_empty_variable_counts_as_not_set() {
-        let empty = Environment::from(|_| Some(OsString::new()));
-        assert_eq!(empty.emulators, None);
-        assert!(empty.preserve_argv0);
-        for off in ["0", "no", "False"] {
-            assert!(
-                !Environment::from(|_| Some(off.into())).preserve_argv0,
-                "{off}"
-            );
-        }
-        assert!(Environment::from(|_| Some("1".into())).preserve_argv0);
     }
 }

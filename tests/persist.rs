@@ -18,18 +18,22 @@ const RECORD: &str = "var/lib/binfmt/persisted";
 /// A root directory with systemd's program.
 fn root(host: &Host) -> PathBuf {
     let root = host.scratch().join("root");
-    fs::create_dir_all(root.join("usr/lib/systemd")).unwrap();
-    fs::write(root.join("usr/lib/systemd/systemd-binfmt"), "").unwrap();
-    fs::create_dir(root.join("etc")).unwrap();
+    fs::create_dir_all(root.join("usr/lib/systemd")).expect("a folder");
+    fs::write(root.join("usr/lib/systemd/systemd-binfmt"), "").expect("a file");
+    fs::create_dir(root.join("etc")).expect("a folder");
     root
 }
 
 fn persist(host: &Host, root: &Path, list: &str) -> Output {
-    host.binfmt(&["--install", list, "--persist", root.to_str().unwrap()])
+    host.binfmt(&["--install", list, "--persist", shown(root)])
 }
 
 fn unpersist(host: &Host, root: &Path) -> Output {
-    host.binfmt(&["--unpersist", root.to_str().unwrap()])
+    host.binfmt(&["--unpersist", shown(root)])
+}
+
+fn shown(root: &Path) -> &str {
+    root.to_str().expect("a path that is text")
 }
 
 /// Every file and directory below, with what is in it.
@@ -104,7 +108,7 @@ fn newer_emulators_take_the_place_of_older_ones_and_go_all_the_same() {
     let host = Host::new();
     let root = root(&host);
     let before = contents(&host, &root);
-    host.call(&["--install", "arm64", "--persist", root.to_str().unwrap()])
+    host.call(&["--install", "arm64", "--persist", shown(&root)])
         .emulators(&old_emulators())
         .run()
         .ok();
@@ -133,14 +137,8 @@ fn what_others_have_written_or_changed_is_theirs() {
     assert_eq!(fs::read(root.join(RULES)).unwrap(), before);
     assert!(!root.join("var").exists());
 
-    host.binfmt(&[
-        "--force",
-        "--install",
-        "arm64",
-        "--persist",
-        root.to_str().unwrap(),
-    ])
-    .ok();
+    host.binfmt(&["--force", "--install", "arm64", "--persist", shown(&root)])
+        .ok();
     fs::write(root.join(RULES), "# changed since\n").unwrap();
     unpersist(&host, &root).ends_saying(&["was changed since", "remove it by hand"]);
     assert!(root.join(RULES).exists());
@@ -173,14 +171,14 @@ fn an_emulator_that_does_not_work_leaves_nothing() {
     let folder = host.folder("folder", &[("qemu-arm", emulators())]);
     // it says its version, and runs nothing
     host.compile_emulator(&folder.join("qemu-aarch64"), "return 3;");
-    host.call(&["--install", "arm64", "--persist", root.to_str().unwrap()])
+    host.call(&["--install", "arm64", "--persist", shown(&root)])
         .emulators(&folder)
         .run()
         .ends(1);
     assert_eq!(contents(&host, &root), before);
 
     // the other one does
-    host.call(&["--install", "all", "--persist", root.to_str().unwrap()])
+    host.call(&["--install", "all", "--persist", shown(&root)])
         .emulators(&folder)
         .run()
         .ends(1);

@@ -1,0 +1,52 @@
+//! The environment, as far as it counts.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The environment variables that count, read once.
+#[derive(Debug)]
+pub struct Environment {
+    /// `QEMU_BINARY_PATH`
+    pub emulators: Option<PathBuf>,
+    /// `QEMU_BINARY_PREFIX`
+    pub prefix: OsString,
+    /// `QEMU_PRESERVE_ARGV0`
+    pub preserve_argv0: bool,
+}
+
+impl Environment {
+    /// Takes the variables from `get`; an empty one counts as not set.
+    #[must_use]
+    pub fn from(get: impl Fn(&str) -> Option<OsString>) -> Self {
+        let get = |name| get(name).filter(|value| !value.is_empty());
+        let off = |value: OsString| {
+            ["0", "no", "false"]
+                .iter()
+                .any(|off| value.eq_ignore_ascii_case(off))
+        };
+        Self {
+            emulators: get("QEMU_BINARY_PATH").map(PathBuf::from),
+            prefix: get("QEMU_BINARY_PREFIX").unwrap_or_default(),
+            preserve_argv0: !get("QEMU_PRESERVE_ARGV0").is_some_and(off),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_variable_counts_as_not_set() {
+        let empty = Environment::from(|_| Some(OsString::new()));
+        assert_eq!(empty.emulators, None);
+        assert!(empty.preserve_argv0);
+        for off in ["0", "no", "False"] {
+            assert!(
+                !Environment::from(|_| Some(off.into())).preserve_argv0,
+                "{off}"
+            );
+        }
+        assert!(Environment::from(|_| Some("1".into())).preserve_argv0);
+    }
+}

@@ -1,0 +1,113 @@
+//! What options may be set to: each value as it is written, and what it means.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+/// `--format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For machines.
+    Json,
+    /// For people.
+    Text,
+    /// For Prometheus, by way of a file.
+    Prometheus,
+}
+
+/// `--credentials`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum YesNo {
+    /// With it.
+    Yes,
+    /// Without it.
+    No,
+}
+
+/// `--on-exit`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnExit {
+    /// They stay, as after an install.
+    Keep,
+    /// QEMU's handlers of what was installed go.
+    Uninstall,
+}
+
+/// `--persistent`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Yes {
+    /// The only choice.
+    Yes,
+}
+
+/// `--anchor`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Anchor {
+    /// Where nothing else keeps the handlers.
+    Auto,
+    /// Do not touch tracefs.
+    Never,
+}
+
+/// A list may begin with what it excludes (`-riscv64,all`), so that an option in its place must be told from it.
+pub(super) fn list(value: &str) -> Result<String, &'static str> {
+    if value.starts_with("--") {
+        return Err("an option stands where the list belongs");
+    }
+    Ok(value.to_owned())
+}
+
+/// `500ms`, `30s`, `5m`, `1h`
+pub(super) fn interval(value: &str) -> Result<Duration, &'static str> {
+    let unit = value.trim_start_matches(|c: char| c.is_ascii_digit());
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("write it as 500ms, 30s, 5m or 1h"),
+    };
+    let number = value[..value.len() - unit.len()].parse::<u64>().ok();
+    let interval = number.and_then(|number| number.checked_mul(millis));
+    let interval = interval.map(Duration::from_millis);
+    let fits = |interval: &Duration| (SHORTEST..=LONGEST).contains(interval);
+    interval.filter(fits).ok_or("it is to be from 100ms to 24h")
+}
+
+/// Less would be a busy loop.
+const SHORTEST: Duration = Duration::from_millis(100);
+/// More would be no holding.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_has_a_unit_and_bounds() {
+        for (text, millis) in [
+            ("100ms", 100),
+            ("30s", 30_000),
+            ("5m", 300_000),
+            ("24h", 86_400_000),
+        ] {
+            assert_eq!(interval(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "30",
+            "99ms",
+            "0s",
+            "25h",
+            "1.5s",
+            "-1s",
+            "1 s",
+            "99999999999999999999s",
+            "9999999999999999h",
+            "1d",
+        ] {
+            assert!(interval(text).is_err(), "{text:?}");
+        }
+    }
+}
