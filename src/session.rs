@@ -3,7 +3,6 @@
 //! stdout gets the JSON or the table that was asked for, nothing else; stderr a line per platform in the incumbent's
 //! words. What is not in place is gathered for the last line.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -15,14 +14,9 @@ use crate::cli::{Cli, Environment, Format, YesNo};
 use crate::emulator::Source;
 use crate::export::export;
 use crate::install::Order;
-use crate::list::list;
 use crate::mount::{self, MountPoint};
-use crate::report::{Architecture, Health, Status, write_json};
-use crate::status::examine;
 use crate::streams::Streams;
 use crate::survey::{Survey, Verdict};
-use crate::text;
-use crate::uninstall::{Removal, uninstall};
 use crate::verify::Words;
 use crate::wording::cause;
 
@@ -32,6 +26,8 @@ mod hold;
 mod install;
 mod metrics;
 mod persist;
+mod show;
+mod uninstall;
 mod verify;
 
 pub use command::NotRun;
@@ -217,34 +213,6 @@ impl<'a> Session<'a> {
         !self.cli.list && (self.cli.status.is_some() || self.cli.format == Some(Format::Text))
     }
 
-    fn uninstall(&mut self, list: &str, streams: &mut Streams) -> Result<()> {
-        let Some(table) = mount::for_uninstalling(&self.at)? else {
-            return self.uninstall_nothing(list, streams);
-        };
-        let lock = table.lock()?;
-        let removals = uninstall(&table, list, self.cli.force)?;
-        self.report_removals(&removals, streams);
-        mount::tidy(&table, &lock, &self.at)?;
-        Ok(())
-    }
-
-    /// In a user namespace without a table of its own there is nothing to uninstall, but what still runs was not.
-    fn uninstall_nothing(&mut self, list: &str, streams: &mut Streams) -> Result<()> {
-        let survey = Survey::take(None)?;
-        for item in items(list) {
-            streams.say(&format!("uninstalling: {item} not found"));
-            let arch = item
-                .parse::<Platform>()
-                .map(|platform| survey.of(platform.arch));
-            if arch.is_ok_and(|standing| standing.works() && !standing.is_native()) {
-                let missing =
-                    format!("{item} runs through a handler of the host; uninstall it there");
-                self.missing.push(missing);
-            }
-        }
-        Ok(())
-    }
-
     /// A variant that was asked for by name must be reached.
     fn check_levels(&mut self, selection: &Selection, survey: &Survey) {
         let lacking =
@@ -273,73 +241,6 @@ impl<'a> Session<'a> {
                 paths.iter().for_each(say);
             }
             Err(error) => self.missing.push(format!("{error:#}")),
-        }
-    }
-
-    fn report_removals(&mut self, removals: &[Removal], streams: &mut Streams) {
-        for removal in removals {
-            streams.say(&text::removal(removal));
-            if let Err(refusal) = &removal.result {
-                let label = removal.label.to_string_lossy();
-                self.told
-                    .push(format!("cannot uninstall {label}: {refusal}"));
-            }
-        }
-    }
-
-    fn show(&mut self, survey: &Survey, streams: &mut Streams) -> io::Result<()> {
-        if let Some(file) = &self.cli.explain {
-            return self.explain(file, survey, streams);
-        }
-        if self.cli.list {
-            let listed = list(survey, &self.emulators, &self.prefix);
-            let listed: Vec<Architecture> = listed.iter().map(Architecture::from).collect();
-            return match self.cli.format {
-                Some(Format::Json) => write_json(streams.out, &listed),
-                _ => text::write_list(streams.out, &listed, streams.colour),
-            };
-        }
-        if !self.shows_health() {
-            return write_json(streams.out, &Status::from(survey));
-        }
-        let known = ARCHES
-            .iter()
-            .filter(|arch| survey.of(arch).is_known() || self.has_emulator(arch));
-        let arches = self
-            .status
-            .as_ref()
-            .map(|selection| selection.arches(known));
-        let json = self.cli.format == Some(Format::Json);
-        let examined = examine(survey, arches.as_deref(), json);
-        let health = Health::new(survey, &examined, arches.is_none());
-        if self.cli.status.is_some() {
-            self.judge(&health);
-            if let Some(selection) = self.status.clone() {
-                self.check_levels(&selection, survey);
-            }
-        }
-        match self.cli.format {
-            Some(Format::Json) => write_json(streams.out, &health),
-            Some(Format::Prometheus) => self.show_metrics(&examined, &health, streams),
-            _ => text::write_health(streams.out, &health, streams.colour),
-        }
-    }
-
-    /// `--status` is a health check: what does not run counts as missing.
-    fn judge(&mut self, health: &Health) {
-        for failing in health.failing() {
-            let text = |text: &Option<String>| text.clone().unwrap_or_default();
-            let (reason, remedy) = (text(&failing.reason), text(&failing.remedy));
-            let missing = format!("{} does not run: {reason}; {remedy}", failing.platform);
-            // of the forms of output, metrics alone have no room for reasons
-            let lines = match self.cli.format {
-                Some(Format::Prometheus) => &mut self.missing,
-                _ => &mut self.told,
-            };
-            lines.push(missing);
-        }
-        for unknown in self.status.iter().flat_map(|selection| &selection.unknown) {
-            self.missing.push(describe_unknown(unknown));
         }
     }
 }

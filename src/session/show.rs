@@ -1,0 +1,72 @@
+//! The part of a session that shows how things are, in the form that was asked for, and what of it counts as missing.
+
+use std::io;
+
+use binfmt_magic::arch::ARCHES;
+
+use super::{Session, describe_unknown};
+use crate::cli::Format;
+use crate::list::list;
+use crate::report::{Architecture, Health, Status, write_json};
+use crate::status::examine;
+use crate::streams::Streams;
+use crate::survey::Survey;
+use crate::text;
+
+impl Session<'_> {
+    pub(super) fn show(&mut self, survey: &Survey, streams: &mut Streams) -> io::Result<()> {
+        if let Some(file) = &self.cli.explain {
+            return self.explain(file, survey, streams);
+        }
+        if self.cli.list {
+            let listed = list(survey, &self.emulators, &self.prefix);
+            let listed: Vec<Architecture> = listed.iter().map(Architecture::from).collect();
+            return match self.cli.format {
+                Some(Format::Json) => write_json(streams.out, &listed),
+                _ => text::write_list(streams.out, &listed, streams.colour),
+            };
+        }
+        if !self.shows_health() {
+            return write_json(streams.out, &Status::from(survey));
+        }
+        let known = ARCHES
+            .iter()
+            .filter(|arch| survey.of(arch).is_known() || self.has_emulator(arch));
+        let arches = self
+            .status
+            .as_ref()
+            .map(|selection| selection.arches(known));
+        let json = self.cli.format == Some(Format::Json);
+        let examined = examine(survey, arches.as_deref(), json);
+        let health = Health::new(survey, &examined, arches.is_none());
+        if self.cli.status.is_some() {
+            self.judge(&health);
+            if let Some(selection) = self.status.clone() {
+                self.check_levels(&selection, survey);
+            }
+        }
+        match self.cli.format {
+            Some(Format::Json) => write_json(streams.out, &health),
+            Some(Format::Prometheus) => self.show_metrics(&examined, &health, streams),
+            _ => text::write_health(streams.out, &health, streams.colour),
+        }
+    }
+
+    /// `--status` is a health check: what does not run counts as missing.
+    fn judge(&mut self, health: &Health) {
+        for failing in health.failing() {
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            let (reason, remedy) = (text(&failing.reason), text(&failing.remedy));
+            let missing = format!("{} does not run: {reason}; {remedy}", failing.platform);
+            // of the forms of output, metrics alone have no room for reasons
+            let lines = match self.cli.format {
+                Some(Format::Prometheus) => &mut self.missing,
+                _ => &mut self.told,
+            };
+            lines.push(missing);
+        }
+        for unknown in self.status.iter().flat_map(|selection| &selection.unknown) {
+            self.missing.push(describe_unknown(unknown));
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The part of a session that uninstalls, and tells.
+
+use anyhow::Result;
+use binfmt_magic::platform::{Platform, items};
+
+use super::Session;
+use crate::mount;
+use crate::streams::Streams;
+use crate::survey::Survey;
+use crate::text;
+use crate::uninstall::{Removal, uninstall};
+
+impl Session<'_> {
+    pub(super) fn uninstall(&mut self, list: &str, streams: &mut Streams) -> Result<()> {
+        let Some(table) = mount::for_uninstalling(&self.at)? else {
+            return self.uninstall_nothing(list, streams);
+        };
+        let lock = table.lock()?;
+        let removals = uninstall(&table, list, self.cli.force)?;
+        self.report_removals(&removals, streams);
+        mount::tidy(&table, &lock, &self.at)?;
+        Ok(())
+    }
+
+    /// In a user namespace without a table of its own there is nothing to uninstall, but what still runs was not.
+    fn uninstall_nothing(&mut self, list: &str, streams: &mut Streams) -> Result<()> {
+        let survey = Survey::take(None)?;
+        for item in items(list) {
+            streams.say(&format!("uninstalling: {item} not found"));
+            let arch = item
+                .parse::<Platform>()
+                .map(|platform| survey.of(platform.arch));
+            if arch.is_ok_and(|standing| standing.works() && !standing.is_native()) {
+                let missing =
+                    format!("{item} runs through a handler of the host; uninstall it there");
+                self.missing.push(missing);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn report_removals(&mut self, removals: &[Removal], streams: &mut Streams) {
+        for removal in removals {
+            streams.say(&text::removal(removal));
+            if let Err(refusal) = &removal.result {
+                let label = removal.label.to_string_lossy();
+                self.told
+                    .push(format!("cannot uninstall {label}: {refusal}"));
+            }
+        }
+    }
+}
