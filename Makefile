@@ -1,4 +1,4 @@
-# The commands of the README. What they need from the machine: qemu/need.sh; where emulators come from: qemu/fetch.sh.
+# The commands of the README and of docs/. What they need from the machine: qemu/need.sh; where emulators come from: qemu/fetch.sh.
 
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 SHELL := bash
