@@ -20,7 +20,7 @@ BOOKWORM := mips64el
 KERNELS := bullseye bookworm trixie trixie-backports
 
 # The tests that call the tool as a user does, but for those that take long.
-COMMAND_LINE_TESTS = $(filter-out $(patsubst %,tests/%.rs,conformance docker faults kernels load package systemd),$(shell grep -l '^mod harness' tests/*.rs))
+COMMAND_LINE_TESTS = $(filter-out $(patsubst %,tests/%.rs,conformance docker faults kernels load package pages systemd),$(shell grep -l '^mod harness' tests/*.rs))
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17 | sed 's/^/make /'
