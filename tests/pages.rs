@@ -6,7 +6,7 @@
 //! - `<!-- setting: NAME -->`: where the blocks from here on are run, [`settings`]. State carries on from block to block
 //!   within it; a comment of the same name begins anew.
 //! - `<!-- before: SCRIPT -->`: shell commands, run in that place of the setting, which must succeed.
-//! - `<!-- after: SCRIPT -->`: the same at the end of the setting, also where something has failed.
+//! - `<!-- after: SCRIPT -->`: the same at the end of the setting, in a shell of its own, also where something has failed.
 //! - `<!-- run by: FILE FUNCTION -->`: the next block is not run here but by that test, or by the code of one; `run by: make
 //!   NAME of .ci/run` by continuous integration. That it exists and has the commands' words is checked, [`run_by`].
 //!
@@ -37,9 +37,10 @@ mod shown;
 mod user;
 
 use std::fs;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 
-use page::{Item, Page};
+use page::{Command, Item, Page, Scene};
 use shell::Shell;
 
 /// A test for each page: those in a setting of their own run side by side, those on the machine take turns.
@@ -87,38 +88,45 @@ fn run(file: &str) {
     let unfounded: Vec<String> = page.claims().filter_map(run_by::refute).collect();
     assert_eq!(unfounded, [""; 0], "in {file}");
     for scene in &page.scenes {
-        let mut differences = Vec::new();
-        scene.setting.with(|shell| {
-            for item in &scene.items {
-                play(item, shell, &mut differences);
-            }
-            let rest = shell.rest();
-            differences.extend(rest.map(|rest| format!("{file}: afterwards\n{rest}")));
+        scene.setting.with(|start| {
+            let played = panic::catch_unwind(AssertUnwindSafe(|| play(scene, &mut start())));
+            // the shell may have ended with what failed
+            let mut shell = start();
             for script in &scene.after {
                 shell.prepare(script);
             }
+            match played {
+                Ok(differences) => assert!(differences.is_empty(), "{}", differences.join("\n\n")),
+                Err(panic) => panic::resume_unwind(panic),
+            }
         });
-        assert!(differences.is_empty(), "{}", differences.join("\n\n"));
     }
 }
 
-fn play(item: &Item, shell: &mut Shell, differences: &mut Vec<String>) {
-    match item {
-        Item::Before(script) => shell.prepare(script),
-        Item::Command(command) => {
-            let found = shell.run(&command.words, &command.shown);
-            let expected = command.status.unwrap_or(found.status);
-            let is_as_shown = found.differs.is_none() && found.status == expected;
-            if !is_as_shown {
-                differences.push(format!(
-                    "{}: $ {}\nstatus {}, shown {expected}; {}\n{}",
-                    command.place,
-                    command.words,
-                    found.status,
-                    found.differs.as_deref().unwrap_or("as shown"),
-                    found.printed
-                ));
-            }
+/// Does what there is to do in a setting. What is not as shown.
+fn play(scene: &Scene, shell: &mut Shell) -> Vec<String> {
+    let mut differences = Vec::new();
+    for item in &scene.items {
+        match item {
+            Item::Before(script) => shell.prepare(script),
+            Item::Command(command) => differences.extend(difference(command, shell)),
         }
     }
+    let rest = shell.rest();
+    differences.extend(rest.map(|rest| format!("after the last command: {rest}")));
+    differences
+}
+
+/// Runs a command. How it differs from what is shown.
+fn difference(command: &Command, shell: &mut Shell) -> Option<String> {
+    let found = shell.run(&command.words, &command.shown);
+    let expected = command.status.unwrap_or(found.status);
+    let is_as_shown = found.differs.is_none() && found.status == expected;
+    (!is_as_shown).then(|| {
+        let differs = found.differs.as_deref().unwrap_or("as shown");
+        format!(
+            "{}: $ {}\nstatus {}, expected {expected}; {differs}\n{}",
+            command.place, command.words, found.status, found.printed
+        )
+    })
 }

@@ -38,8 +38,8 @@ impl Setting {
         })
     }
 
-    /// Has it, for as long as `act` takes; or says why it cannot be had here.
-    pub(crate) fn with(self, act: impl FnOnce(&mut Shell)) {
+    /// Has it, for as long as `act` takes, which is given what starts shells in it; or says why it cannot be had here.
+    pub(crate) fn with(self, act: impl FnOnce(&dyn Fn() -> Shell)) {
         if !cfg!(target_arch = "x86_64") {
             return cannot_run("the pages show a machine with amd64");
         }
@@ -66,34 +66,33 @@ fn equip(folder: &str) -> String {
     )
 }
 
-fn namespace(act: impl FnOnce(&mut Shell)) {
+fn namespace(act: impl FnOnce(&dyn Fn() -> Shell)) {
     let host = Host::of_many_users(&equip("/mnt"));
-    let mut shell = start(host.command("bash"));
-    shell.prepare("cd /srv");
-    act(&mut shell);
+    act(&|| start(host.command("bash"), "cd /srv"));
 }
 
-fn engine(act: impl FnOnce(&mut Shell)) {
+fn engine(act: impl FnOnce(&dyn Fn() -> Shell)) {
     let Some(machine) = Machine::take() else {
         return;
     };
     let here = machine.host.scratch().join("here");
-    let mut shell = start(machine.host.command("bash"));
-    shell.prepare(&format!("mkdir '{0}'; cd '{0}'", here.display()));
-    act(&mut shell);
+    let first = format!("mkdir -p '{0}'; cd '{0}'", here.display());
+    act(&|| start(machine.host.command("bash"), &first));
 }
 
-fn systemd(act: impl FnOnce(&mut Shell)) {
+fn systemd(act: impl FnOnce(&dyn Fn() -> Shell)) {
     let Some(machine) = Machine::take_unheld() else {
         return;
     };
     let _booted = Booted::new(&machine);
-    let mut docker = Command::new("docker");
-    docker.args(["exec", "--interactive", &format!("{OURS}systemd"), "bash"]);
-    act(&mut Shell::start(docker));
+    act(&|| {
+        let mut docker = Command::new("docker");
+        docker.args(["exec", "--interactive", &format!("{OURS}systemd"), "bash"]);
+        Shell::start(docker)
+    });
 }
 
-fn user(act: impl FnOnce(&mut Shell)) {
+fn user(act: impl FnOnce(&dyn Fn() -> Shell)) {
     let Some(user) = Ordinary::with_ids() else {
         return;
     };
@@ -101,13 +100,11 @@ fn user(act: impl FnOnce(&mut Shell)) {
         return;
     };
     user.host.sh(&equip("/mnt/usr")).ok();
-    let mut shell = start(user.shell());
-    shell.prepare("export HOME=/mnt/home; cd");
-    act(&mut shell);
+    act(&|| start(user.shell(), "export HOME=/mnt/home; cd"));
 }
 
-/// Starts a shell on this machine.
-fn start(mut bash: Command) -> Shell {
+/// Starts a shell on this machine, with these commands first.
+fn start(mut bash: Command, first: &str) -> Shell {
     let programs = program("arm64");
     let programs = programs.ancestors().nth(2);
     let rootfs = material("BINFMT_TEST_ROOTFS", "rootfs", "make test-rootfs");
@@ -132,5 +129,7 @@ fn start(mut bash: Command) -> Shell {
         ("REPOSITORY", root()),
     ];
     bash.envs(folders);
-    Shell::start(bash)
+    let mut shell = Shell::start(bash);
+    shell.prepare(first);
+    shell
 }
