@@ -206,6 +206,12 @@ enum Block {
     Other(String),
 }
 
+/// A comment without its end; whatever is on the same line after that is taken for a part of it, and told.
+fn directions(comment: &str) -> Block {
+    let comment = comment.strip_suffix("-->").unwrap_or(comment);
+    Block::Comment(comment.trim().to_owned())
+}
+
 fn blocks(text: &str) -> Vec<(Block, Range<usize>)> {
     let mut blocks = Vec::new();
     let mut code: Option<(bool, String)> = None;
@@ -213,11 +219,12 @@ fn blocks(text: &str) -> Vec<(Block, Range<usize>)> {
         match event {
             Event::Start(Tag::HtmlBlock) => {
                 let html = text[range.clone()].trim();
-                let comment = html
-                    .strip_prefix("<!--")
-                    .and_then(|rest| rest.strip_suffix("-->"));
-                let comment = comment.map(|comment| Block::Comment(comment.trim().to_owned()));
+                let comment = html.strip_prefix("<!--").map(directions);
                 blocks.extend(comment.map(|comment| (comment, range)));
+            }
+            // readers do not see it, and it would direct nothing
+            Event::InlineHtml(html) if html.starts_with("<!--") => {
+                blocks.push((Block::Comment(html.into_string()), range));
             }
             Event::Start(Tag::CodeBlock(kind)) => {
                 let is_console = matches!(kind, CodeBlockKind::Fenced(info) if &*info == "console");
@@ -287,6 +294,14 @@ fn nothing_is_left_out_silently() {
         (
             "<!-- run by: tests/x.rs y -->\n".to_owned(),
             "no block is run by",
+        ),
+        (
+            format!("<!-- setting: user --> here\n\n{block}"),
+            "no setting",
+        ),
+        (
+            format!("See <!-- setting: user -->\n\n{block}"),
+            "says nothing",
         ),
         (
             "<!-- setting: user -->\n\n```\n$ true\n```\n".to_owned(),

@@ -4,8 +4,9 @@
 //! So the lines shown are to be those of stdout and of stderr, each in its order, all of them, and nothing else.
 //!
 //! A line that is `…` alone stands for any lines, also none; within a line `…` stands for anything. White space counts as
-//! one blank, since columns are as wide as their numbers, and what moves a terminal's cursor is not shown. Numbers that are not the same twice are compared by shape: with
-//! dots (versions, times), before a unit (`ms`, `kB`, `MB`), and beginnings of digests.
+//! one blank, since columns are as wide as their numbers, and what moves a terminal's cursor is not shown. Numbers that are
+//! not the same twice are compared by shape: with dots (versions, times), before a unit (`ms`, `kB`, `MB`), and beginnings
+//! of digests.
 
 use std::collections::BTreeSet;
 
