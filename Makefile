@@ -1,4 +1,4 @@
-# The commands of the README. What they need from the machine: qemu/need.sh; where emulators come from: qemu/fetch.sh.
+# The commands of the README and of docs/. What they need from the machine: qemu/need.sh; where emulators come from: qemu/fetch.sh.
 
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 SHELL := bash
@@ -20,7 +20,7 @@ BOOKWORM := mips64el
 KERNELS := bullseye bookworm trixie trixie-backports
 
 # The tests that call the tool as a user does, but for those that take long.
-COMMAND_LINE_TESTS = $(filter-out $(patsubst %,tests/%.rs,conformance docker faults kernels load package single systemd),$(shell grep -l '^mod harness' tests/*.rs))
+COMMAND_LINE_TESTS = $(filter-out $(patsubst %,tests/%.rs,bench conformance docker faults kernels load package pages single systemd),$(shell grep -l '^mod harness' tests/*.rs))
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17 | sed 's/^/make /'
@@ -45,14 +45,19 @@ lint: need-test ## formatting, clippy, rustdoc, shellcheck: all without a warnin
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	shellcheck .ci/run $$(find . \( -path ./target -o -path ./build \) -prune -o -name '*.sh' -print)
 
+# What measures, as many times as ROUNDS says, or as it thinks fit; and where plots go.
+BENCH := cargo run --locked --release --quiet --package binfmt-bench --
+ROUNDS :=
+PLOTS := bench/plots
+
 bench: build emulators ## time and memory beside another binary of the same command line: make bench RIVAL=path
-	QEMU_BINARY_PATH=build/emulators cargo run --locked --release --quiet --package binfmt-bench -- tool $(BINFMT) $(RIVAL)
+	QEMU_BINARY_PATH=build/emulators $(BENCH) tool $(ROUNDS:%=--rounds %) $(BINFMT) $(RIVAL)
 
 bench-image: need-run image ## the image's calls and parts beside another: make bench-image RIVAL_IMAGE=name
 	@$(FETCH) --package busybox-static --keep '*bin/busybox' build/floor
 	docker build --quiet --tag binfmt-bench-floor --file bench/floor.Dockerfile build/floor
 	docker build --quiet --tag binfmt-bench-shape --file bench/shape.Dockerfile --build-arg IMAGE=$(or $(IMAGE),binfmt) bench
-	cargo run --locked --release --quiet --package binfmt-bench -- image --floor binfmt-bench-floor \
+	$(BENCH) image $(ROUNDS:%=--rounds %) --floor binfmt-bench-floor \
 	  $(or $(IMAGE),binfmt) $(or $(RIVAL_IMAGE),binfmt-bench-shape)
 
 build: need-run ## the release binary, target/release/binfmt
@@ -92,15 +97,14 @@ profile: need-run ## learn anew what the emulators do, for the compiler; after a
 	@qemu/image/build.sh instrumented build/instrumented
 	@qemu/tuned/train.sh build/instrumented qemu/tuned/profile.tar.xz
 
-# Of the architecture ARCH, in OCI's words, as many times as ROUNDS says.
+# Of the architecture ARCH, in OCI's words.
 ARCH := arm64
-ROUNDS := 7
 RIVALS :=
 OPTIONS :=
 bench-emulators: need-run emulators ## our emulators beside Debian's: make bench-emulators ARCH=arm64 RIVALS=plain=folder
 	@qemu/rootfs.sh $(ARCH) build/rootfs/$(ARCH)
-	cargo run --locked --release --quiet --package binfmt-bench -- emulators --arch $(ARCH) --rootfs build/rootfs/$(ARCH) \
-	  --rounds $(ROUNDS) --svg bench/plots $(OPTIONS) tuned=build/tuned debian=build/emulators $(RIVALS)
+	$(BENCH) emulators --arch $(ARCH) --rootfs build/rootfs/$(ARCH) \
+	  $(ROUNDS:%=--rounds %) --svg $(PLOTS) $(OPTIONS) tuned=build/tuned debian=build/emulators $(RIVALS)
 
 torture: need-test image ## faults at every system call, kernels old and new, load, hostile input, fuzzing: half an hour
 	@$(MAKE) -j$(JOBS) emulators test-material test-kernels

@@ -355,7 +355,7 @@ fn without_an_anchor_the_last_line_says_what_is_lost() {
 }
 
 /// On the host, by a mount there. Where PID 1 is out of root's reach, as in some sandboxes, by the anchor: so this does
-/// not prove the mount, see the README.
+/// not prove the mount, see `docs/container.md`.
 #[test]
 fn with_the_hosts_processes_handlers_outlive_the_container_by_a_mount_or_an_anchor() {
     let Some(machine) = Machine::take() else {

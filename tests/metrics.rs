@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use harness::{BINFMT, Host, Output, emulators, material, old_emulators, version};
 
 const ALERTS: &str = include_str!("../deploy/prometheus/alerts.yml");
-const README: &str = include_str!("../README.md");
+const PAGE: &str = include_str!("../docs/metrics.md");
 const UNIT: &str = include_str!("../deploy/systemd/binfmt-metrics.service.in");
 
 fn promtool() -> PathBuf {
@@ -377,7 +377,7 @@ fn the_rules_are_valid_and_each_has_a_case() {
 }
 
 #[test]
-fn the_rules_and_the_readme_name_metrics_that_there_are() {
+fn the_rules_and_the_page_name_metrics_that_there_are() {
     let named = |text: &str| -> BTreeSet<String> {
         let words = text.split(|c: char| c != '_' && !c.is_ascii_alphanumeric());
         let words = words.filter(|word| word.starts_with("binfmt_"));
@@ -388,7 +388,7 @@ fn the_rules_and_the_readme_name_metrics_that_there_are() {
     let there = named(&metrics(&host, &["--status"]).ok().stdout);
     let unknown: Vec<_> = named(ALERTS).difference(&there).cloned().collect();
     assert_eq!(unknown, [""; 0]);
-    let rows = README.lines().filter(|line| line.starts_with("| `binfmt_"));
+    let rows = PAGE.lines().filter(|line| line.starts_with("| `binfmt_"));
     let documented: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
     assert_eq!(documented.len(), there.len());
     assert!(

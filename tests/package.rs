@@ -310,6 +310,7 @@ fn two_builds_are_the_same_and_the_sums_are_right() {
         "completions/_binfmt",
         "systemd/binfmt.service",
         "licences/crates",
+        "docs/boot.md",
     ] {
         assert!(one.join(&program).join(file).exists(), "{file}");
     }

@@ -1,7 +1,7 @@
 //! Tier: systemd. What is at work at boot, under a real systemd: the units of `make install`, the files of `--export`
 //! and the automount of `binfmt_misc`, and what becomes of handlers that a container of such a host installed.
 //!
-//! The README's table about what stays is shown here, and the tests are named beside it. The host is a container
+//! The table of `docs/boot.md` about what is left is shown here, and the tests are named beside it. The host is a container
 //! ([`booted`]); that a reboot of a machine empties the table, which is in the kernel's memory, it cannot show.
 
 #[path = "systemd/booted.rs"]

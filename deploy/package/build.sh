@@ -92,6 +92,7 @@ dist() {
   install -m 755 "$stage/program/usr/bin/binfmt" "$folder/"
   cp "$stage"/program/usr/share/doc/binfmt/linked/* "$folder/licences/"
   cp LICENSE README.md CHANGELOG.md SECURITY.md "$stage/binfmt.1" "$folder/"
+  cp -r docs "$folder/"
   cp "$stage"/{binfmt.bash,_binfmt,binfmt.fish} "$folder/completions/"
   units /usr/local/bin /usr/local/lib/binfmt "$folder/systemd"
   archive "$folder" "$out/$name.tar.gz"

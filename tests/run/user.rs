@@ -3,6 +3,8 @@
 //! As root, the host has several users, and one of them is taken. Otherwise it is the user who runs the tests, who is
 //! alone there.
 
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
+
 use std::path::Path;
 use std::process::Command;
 
@@ -126,6 +128,13 @@ impl Ordinary {
     /// Shell commands of the user.
     pub(crate) fn sh(&self, script: &str) -> Output {
         self.call(&["sh", "-e", "-c", script]).run()
+    }
+
+    /// A prepared shell of the user, with the environment of the test.
+    pub(crate) fn shell(&self) -> Command {
+        let mut command = self.host.command(&self.become_user[0]);
+        command.args(&self.become_user[1..]).arg("bash");
+        command
     }
 
     fn call(&self, words: &[&str]) -> Call<'_> {
