@@ -1,8 +1,11 @@
 //! Tier: engine. The pod of `deploy/kubernetes` against a real Docker engine: its privileges, mounts, probe, restarts and
-//! end, out of the manifest and of what Helm makes of the chart. The files themselves are judged in `kubernetes/files.rs`.
+//! end, out of the manifest and of what Helm makes of the chart. The files themselves are judged in `kubernetes/files.rs`,
+//! and given to Podman in `kubernetes/podman.rs`.
 //!
 //! No cluster is among it. What a container may do to the table is `tests/docker.rs`'s; how it is held, `tests/hold.rs`'s.
 
+#[path = "systemd/booted.rs"]
+mod booted;
 #[path = "kubernetes/chart.rs"]
 mod chart;
 #[path = "kubernetes/files.rs"]
@@ -12,6 +15,8 @@ mod harness;
 mod machine;
 #[path = "kubernetes/pod.rs"]
 mod pod;
+#[path = "kubernetes/podman.rs"]
+mod podman;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -216,11 +221,10 @@ fn with_the_table_switched_off_the_pod_waits_and_is_not_ready() {
     assert!(!pod.says().contains("mending: arm64"), "{}", pod.says());
 }
 
-/// The machine has it mounted, and has had it for a while.
+/// The machine has it mounted.
 fn mount(machine: &Machine) {
     let mount = format!("mount -t binfmt_misc binfmt_misc {MOUNT_POINT}");
     machine.host.sh(&mount).ok();
-    thread::sleep(Duration::from_secs(4));
 }
 
 /// Shell commands in the table's folder, for [`turn::succeeds`].
