@@ -158,7 +158,8 @@ fn where_the_node_has_nothing_mounted_such_a_pod_ends_and_says_why() {
     }
 }
 
-/// With another setting, as the next release might have it: the old pod neither fights the new one nor undoes its work.
+/// With other settings, as the next release might have them: the old pod neither fights the new one nor undoes its work,
+/// and the new one, told to, takes away what the old one has left.
 #[test]
 fn a_new_pod_takes_over_before_the_old_one_goes_and_no_start_fails() {
     let Some(machine) = Machine::take_unheld() else {
@@ -170,15 +171,13 @@ fn a_new_pod_takes_over_before_the_old_one_goes_and_no_start_fails() {
     let strategy = &objects(MANIFEST)[1]["spec"]["updateStrategy"]["rollingUpdate"];
     assert_eq!(*strategy, json!({"maxSurge": "10%", "maxUnavailable": 0}));
     let old = Pod::of(&machine, "pod-old", &helm.daemonset(&[ARM64]));
-    let new = Pod::of(
-        &machine,
-        "pod-new",
-        &helm.daemonset(&[ARM64, "credentials=false"]),
-    );
+    let values = [ARM64, "credentials=false", r#"onExit="uninstall""#];
+    let new = Pod::of(&machine, "pod-new", &helm.daemonset(&values));
     old.start();
     old.gets_ready();
+    old.probe().ok().prints(" POCF ");
     let over = AtomicBool::new(false);
-    let (old, new) = thread::scope(|scope| {
+    thread::scope(|scope| {
         let starts = scope.spawn(|| {
             let begin = Instant::now();
             while !over.load(Ordering::Relaxed) && begin.elapsed() < PATIENCE {
@@ -189,17 +188,17 @@ fn a_new_pod_takes_over_before_the_old_one_goes_and_no_start_fails() {
         new.gets_ready();
         // time for the old one to do what it should not
         thread::sleep(Duration::from_secs(1));
-        let old = old.is_deleted();
-        let new = new.is_deleted();
+        let (status, said) = old.is_deleted();
+        assert_eq!(status, 0, "{said}");
+        assert!(!said.contains("mending: arm64 OK"), "{said}");
+        new.probe().ok().prints(" PF ");
         over.store(true, Ordering::Relaxed);
         starts.join().expect("starts that all went well");
-        (old, new)
     });
-    assert_eq!((old.0, new.0), (0, 0));
-    assert!(!old.1.contains("mending: arm64 OK"), "{}", old.1);
-    assert!(!new.1.contains("mending: arm64 OK"), "{}", new.1);
-    let status = machine.privileged("--status arm64").ok();
-    status.prints(" PF ");
+    let (status, said) = new.is_deleted();
+    assert_eq!(status, 0, "{said}");
+    assert!(!said.contains("mending: arm64 OK"), "{said}");
+    machine.is_clean();
 }
 
 /// An administrator's decision, and so it is not ready, and not restarted either.
