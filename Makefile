@@ -20,7 +20,7 @@ BOOKWORM := mips64el
 KERNELS := bullseye bookworm trixie trixie-backports
 
 # The tests that call the tool as a user does, but for those that take long.
-COMMAND_LINE_TESTS = $(filter-out $(patsubst %,tests/%.rs,bench conformance docker faults kernels load package pages single systemd),$(shell grep -l '^mod harness' tests/*.rs))
+COMMAND_LINE_TESTS = $(filter-out $(patsubst %,tests/%.rs,bench conformance docker faults kernels kubernetes load package pages single systemd),$(shell grep -l '^mod harness' tests/*.rs))
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17 | sed 's/^/make /'
@@ -158,10 +158,10 @@ uninstall: ## what install put there
 clean: ## remove everything that was built or fetched
 	rm -rf build target
 
-# What the tests need besides emulators: foreign programs, an older QEMU to upgrade from, Debian's registrations, and
-# Prometheus' tool, without the server that a package of it would start.
+# What the tests need besides emulators: foreign programs, an older QEMU to upgrade from, Debian's registrations,
+# Prometheus' tool, without the server that a package of it would start, and Helm, with what judges its work.
 test-material: $(TRIXIE:%=build/programs/%) $(BOOKWORM:%=build/programs/%) build/emulators-7.2 build/binfmt.d \
-  build/programs/arm64-dynamic build/programs/arm64-dynamic-libc build/promtool
+  build/programs/arm64-dynamic build/programs/arm64-dynamic-libc build/promtool build/kubernetes
 
 $(TRIXIE:%=build/programs/%): always
 	@$(BUSYBOX) --arch $(@F) $@
@@ -182,6 +182,9 @@ build/programs/arm64-dynamic-libc: always
 
 build/promtool: always
 	@$(FETCH) --release bookworm --package prometheus --keep usr/bin/promtool $@
+
+build/kubernetes: always
+	@tests/kubernetes/tools.sh $@
 
 # Userlands for the conformance of the emulators that are there.
 ROOTFS := $(foreach pair,aarch64:arm64 arm:armhf arm:armel riscv64:riscv64 s390x:s390x ppc64le:ppc64el i386:i386 \

@@ -15,6 +15,6 @@ export PATH=$PWD/$tools/bin:$PATH LLVM_COV=llvm-cov-$version LLVM_PROFDATA=llvm-
 tests=()
 for file in tests/*.rs; do
   name=$(basename "$file" .rs)
-  case $name in bench | conformance | docker | faults | kernels | load | package | pages | systemd) ;; *) tests+=(--test "$name") ;; esac
+  case $name in bench | conformance | docker | faults | kernels | kubernetes | load | package | pages | single | systemd) ;; *) tests+=(--test "$name") ;; esac
 done
 cargo llvm-cov --locked --workspace --exclude binfmt-bench --lib "${tests[@]}" --summary-only "$@"

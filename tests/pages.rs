@@ -64,6 +64,7 @@ pages! {
     emulators: "docs/emulators.md",
     explain: "docs/explain.md",
     hold: "docs/hold.md",
+    kubernetes: "docs/kubernetes.md",
     metrics: "docs/metrics.md",
     packages: "docs/packages.md",
     persist: "docs/persist.md",
