@@ -9,6 +9,7 @@
 //! - `<!-- after: SCRIPT -->`: the same at the end of the setting, in a shell of its own, also where something has failed.
 //! - `<!-- run by: FILE FUNCTION -->`: the next block is not run here but by that test, or by the code of one; `run by: make
 //!   NAME of .ci/run` by continuous integration. That it exists and has the commands' words is checked, [`run_by`].
+//! - `<!-- not run: WHAT IT TAKES -->`: the next block is run nowhere, and the page says so: it has those words in bold.
 //!
 //! A block without a setting fails, as does one that is not marked `console`, or is named by a comment of another kind: no
 //! command is left out silently. The exit status is that of the `echo $?` that follows, or 0.

@@ -11,9 +11,13 @@ use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 use crate::machine::root;
 use crate::settings::Setting;
 
+/// Who runs what takes something that tests cannot have.
+const NOBODY: &str = "nobody";
+
 /// A page.
 #[derive(Debug)]
 pub(crate) struct Page {
+    text: String,
     pub(crate) scenes: Vec<Scene>,
     claimed: Vec<Claim>,
 }
@@ -89,6 +93,7 @@ impl Page {
 
     fn parse(file: &str, text: &str) -> Result<Self, String> {
         let mut page = Self {
+            text: text.to_owned(),
             scenes: Vec::new(),
             claimed: Vec::new(),
         };
@@ -139,6 +144,10 @@ impl Page {
             }
             "after" => self.scenes.last_mut().ok_or_else(scene)?.after.push(value),
             "run by" => *by = Some(value),
+            // the reader is told so, in bold
+            "not run" if self.text.contains(&format!("**{value}**")) => {
+                *by = Some(NOBODY.to_owned());
+            }
             _ => {
                 return Err(format!(
                     "{place}: a comment that says nothing to the tests: {key:?}"
@@ -151,6 +160,9 @@ impl Page {
     /// Takes a block of commands.
     fn block(&mut self, text: &str, by: Option<String>, place: &Place) -> Result<(), String> {
         let commands = commands(text, place)?;
+        if by.as_deref() == Some(NOBODY) {
+            return Ok(());
+        }
         if let Some(by) = by {
             let commands = commands.into_iter().map(|command| command.words).collect();
             let place = place.clone();
@@ -290,6 +302,10 @@ fn nothing_is_left_out_silently() {
             "says nothing",
         ),
         (format!("<!-- setting: nowhere -->\n{block}"), "no setting"),
+        (
+            format!("<!-- not run: a miracle -->\n{block}"),
+            "says nothing",
+        ),
         (format!("<!-- before: true -->\n{block}"), "nothing is set"),
         (
             "<!-- run by: tests/x.rs y -->\n".to_owned(),
