@@ -9,7 +9,7 @@ mod harness;
 
 use std::fs::{self, OpenOptions};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use harness::turn::{self, Turn, cannot_run, is_mounted};
 use harness::{BINFMT, Host, MOUNT_POINT, Output, emulators, program};
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// Long enough for the kernel to take down a superblock whose last mount has gone.
 const TEARDOWN: Duration = Duration::from_millis(250);
@@ -52,6 +54,44 @@ fn the_last_uninstall_leaves_no_trace() {
         .binfmt(&["--uninstall", "arm64"])
         .ok()
         .says("uninstalling: aarch64 OK");
+    machine.is_clean();
+}
+
+/// Whoever traces may empty the list of uprobes, and nothing tells of it. What holds has to look.
+#[test]
+fn held_handlers_have_an_anchor_again_and_outlive_their_holder() {
+    let Some(machine) = Machine::take() else {
+        return;
+    };
+    for interval in ["200ms", "1h"] {
+        let namespace = Namespace::new();
+        let options = ["--hold", "--interval", interval, "--install", "arm64"];
+        let mut held = namespace.host.command(BINFMT);
+        held.args(options).env("QEMU_BINARY_PATH", emulators());
+        let held = held.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut held = held.spawn().unwrap();
+        let until = |what: &dyn Fn() -> bool| {
+            let patience = Instant::now() + Duration::from_secs(20);
+            while !what() {
+                assert!(Instant::now() < patience, "at {interval}");
+                thread::sleep(Duration::from_millis(20));
+            }
+        };
+        until(&|| turn::anchors() == 1 && machine.host.runs("arm64").is_ok());
+        // it is at the end of its install, and asleep, once it tells that it holds
+        thread::sleep(Duration::from_secs(1));
+        machine.sh("echo '-:binfmt/anchor' >>$uprobes").ok();
+        if interval != "1h" {
+            until(&|| turn::anchors() == 1);
+        }
+        let pid = Pid::from_raw(held.id().try_into().unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
+        assert!(held.wait().unwrap().success(), "at {interval}");
+        namespace.ends();
+        assert_eq!(turn::anchors(), 1, "at {interval}");
+        machine.runs("arm64");
+        Namespace::new().binfmt(&["--uninstall", "all"]).ok();
+    }
     machine.is_clean();
 }
 

@@ -12,6 +12,7 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::Selection;
 
 use super::Session;
+use crate::anchor;
 use crate::cli::OnExit;
 use crate::hold::{Picture, Watch, Woken};
 use crate::install::{Order, install};
@@ -53,6 +54,8 @@ struct Hold {
     refused: Option<(String, Option<Picture>)>,
     /// What is wrong and will stay so.
     lasting: Vec<String>,
+    /// Whether there was an anchor when the table was last seen to.
+    anchored: bool,
 }
 
 impl Session<'_> {
@@ -86,6 +89,7 @@ impl Session<'_> {
             interval: text::interval(self.cli.interval),
             refused: None,
             lasting,
+            anchored: anchor::is_set(),
             table: None,
             order,
             arches,
@@ -104,6 +108,7 @@ impl Session<'_> {
         }
         if self.cli.on_exit == OnExit::Keep {
             hold.look(&self, true, streams);
+            hold.leave_kept(&self, streams);
             self.told.extend(hold.complaints());
         }
         self.let_go(&hold, streams)?;
@@ -179,7 +184,9 @@ impl Hold {
     fn look(&mut self, session: &Session, due: bool, streams: &mut Streams) {
         process::reap();
         let picture = self.picture();
-        let whole = picture.as_ref() == Some(&self.settled) && self.is_mounted(session);
+        // nothing tells of an anchor's end
+        let anchored = !(due && self.anchored) || anchor::is_set();
+        let whole = anchored && picture.as_ref() == Some(&self.settled) && self.is_mounted(session);
         if whole && self.refused.take().is_some() {
             streams.say(OVER);
         }
@@ -265,13 +272,31 @@ impl Hold {
         if self.table.is_none() || !self.is_mounted(session) {
             self.keep_open(session);
         }
-        if let Some(caveat) = session.keep(keeper).map(|caveat| format!("{caveat:#}")) {
+        let lost = self.anchored && !anchor::is_set();
+        let caveat = session.keep(keeper);
+        self.anchored = anchor::is_set();
+        if lost && self.anchored {
+            lines.push("mending: the anchor OK (it was removed)".to_owned());
+        }
+        if let Some(caveat) = caveat.map(|caveat| format!("{caveat:#}")) {
             if !self.lasting.contains(&caveat) {
                 lines.push(format!("binfmt: {caveat}"));
                 self.lasting.push(caveat);
             }
         }
         Ok(lock)
+    }
+
+    /// Sees to it that what keeps the handlers from now on is not this process: what did at the beginning may be gone.
+    fn leave_kept(&mut self, session: &Session, streams: &mut Streams) {
+        let mut lines = Vec::new();
+        let kept = self.open_again(session, &mut lines).map(drop);
+        for line in &lines {
+            streams.say(line);
+        }
+        if let (Err(error), None) = (kept, &self.refused) {
+            self.refused = Some((format!("{error:#}"), self.picture()));
+        }
     }
 
     /// What is not as asked for.
