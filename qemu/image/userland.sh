@@ -4,30 +4,23 @@
 #   ARCH    in Debian's words: arm64, s390x
 #   FILE    the tar archive that comes out; where it is already there, nothing is done
 #
-# The second half of debootstrap(8) runs that architecture's own programs, so a handler must be installed. Besides
-# what is essential (apt and perl are) there are sudo, which depends on credentials, and busybox, which is what its
-# argv[0] says.
+# It is that of the conformance tests (rootfs.sh) without its compiler: what is essential, apt and perl among it, sudo,
+# which depends on credentials, and busybox, which is what its argv[0] says. Its apt asks this machine's mirror.
 set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 arch=$1 file=$2
 [[ ! -f $file ]] || exit 0
-
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$(dirname "$file")"
-if ! command -v debootstrap >/dev/null; then
-  apt-get -qq update
-  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends debootstrap >/dev/null
-fi
-make_of() { # make_of RELEASE
-  rm -rf "$work/root"
-  debootstrap --arch="$arch" --variant=minbase --include=sudo,busybox "$1" "$work/root" >"$work/log" 2>&1 ||
-    { printf 'userland.sh: debootstrap made no %s userland of %s: %s\n' "$arch" "$1" "$(tail -n 1 "$work/log")" >&2; false; }
-}
+# shellcheck source=/dev/null
+source qemu/apt.sh
 
-# trixie's index is at times ahead of the packages of the rarer architectures
-make_of trixie || make_of bookworm
-# Pipes and sockets that live in /dev come with every container.
-tar -C "$work/root" --exclude='./dev/*' --exclude='./var/cache/apt/archives/*.deb' --exclude='./var/lib/apt/lists/*' \
-  -cf "$work/tar" .
-mv "$work/tar" "$file.part"
+root=build/rootfs/$arch
+qemu/rootfs.sh "$arch" "$root"
+mkdir -p "$(dirname "$file")" "$work/more/etc/apt"
+release=$(sed -n 's/^VERSION_CODENAME=//p' "$root/etc/os-release")
+echo "deb $(machine_mirror) $release main" >"$work/more/etc/apt/sources.list"
+# Pipes and sockets that live in /dev come with every container, and without settings names are asked for in the network too.
+tar -C "$root" --exclude='./dev/*' --exclude=./etc/nsswitch.conf --exclude='./usr/lib/gcc/*' --exclude='./usr/libexec/gcc/*' \
+  --exclude='./usr/include/*' --exclude='./usr/lib/*/*.a' -cf "$file.part" . -C "$work/more" ./etc/apt/sources.list
 mv "$file.part" "$file"
