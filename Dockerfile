@@ -37,7 +37,7 @@ RUN --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates
     --mount=type=cache,target=/root/.cargo/registry \
     --mount=type=cache,id=binfmt-target,target=/src/target,sharing=locked \
     /toolchain.sh build "$TARGETARCH" /out/usr/bin/binfmt && \
-    /licences.sh "$TARGETARCH" /out/usr/share/doc/binfmt/linked
+    /licences.sh "$TARGETARCH" /out/usr/share/doc/binfmt/linked --no-default-features
 
 # its files as they are, for `make deb` and `make dist`
 FROM scratch AS program
@@ -94,7 +94,8 @@ COPY --from=emulators /out/root/usr/bin /emulators
 RUN --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates.crt,required=false \
     --mount=type=cache,target=/root/.cargo/registry \
     --mount=type=cache,id=binfmt-target,target=/src/target,sharing=locked \
-    /toolchain.sh carry "$TARGETARCH" /single/binfmt /emulators
+    /toolchain.sh carry "$TARGETARCH" /single/binfmt /emulators && \
+    /licences.sh "$TARGETARCH" /single/doc/binfmt/linked
 
 # --- what it is all made of ----------------------------------------------------------------------------------------
 FROM base AS sbom
@@ -120,8 +121,8 @@ COPY --from=sbom /out /out
 
 # The single file, with the licences of all that is in it and what the emulators' asks for.
 FROM scratch AS single
-COPY --from=carrying /single /
 COPY --from=documents /out/usr/share /
+COPY --from=carrying /single /
 
 # What `make image` reads to fill in QEMU_VERSION.
 FROM scratch AS version

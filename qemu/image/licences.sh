@@ -1,5 +1,7 @@
 #!/bin/bash
-# Gathers the licences of what is linked into the tool: licences.sh ARCH FOLDER, after `toolchain.sh build ARCH`
+# Gathers the licences of what is linked into the tool, after `toolchain.sh` has built it:
+#
+#   licences.sh ARCH FOLDER [OPTION...]    OPTION: Cargo's, by which it was built without features
 #
 #   FOLDER/crates             the crates, those of Rust's standard library too, and each licence text once
 #   FOLDER/rust, musl, gcc    Debian's word on the standard library, the C library, and the start-up code
@@ -9,6 +11,7 @@
 set -euo pipefail
 shopt -s nocaseglob nullglob
 arch=$1 folder=$2
+shift 2
 work=$(mktemp -d)
 registry=${CARGO_HOME:-$HOME/.cargo}/registry/src
 
@@ -18,9 +21,9 @@ case $arch in
   *) printf 'licences.sh: no image is built for %s; amd64 and arm64 are\n' "$arch" >&2; exit 1 ;;
 esac
 
-linked() { # linked MANIFEST: the crates from the registry that end up in the program, as NAME-VERSION LICENCE
+linked() { # linked MANIFEST OPTION...: the crates from the registry that end up in the program, as NAME-VERSION LICENCE
   # the standard library's own manifests use what is not stable yet
-  RUSTC_BOOTSTRAP=1 cargo tree --quiet --locked --manifest-path "$1" --target "$target" \
+  RUSTC_BOOTSTRAP=1 cargo tree --quiet --locked --manifest-path "$@" --target "$target" \
     --edges normal,no-proc-macro --prefix none --format '{p} {l}' |
     sed -nE '/\(\//d; s/ \(\*\)$//; s/^([^ ]+) v/\1-/p'
 }
@@ -49,7 +52,7 @@ texts() { # texts NAME-VERSION LICENCE: its licence files, each filed under its 
 }
 
 mkdir -p "$folder"
-{ linked Cargo.toml; linked /usr/src/rustc-*/library/std/Cargo.toml; } | sort -u >"$work/linked"
+{ linked Cargo.toml "$@"; linked /usr/src/rustc-*/library/std/Cargo.toml; } | sort -u >"$work/linked"
 while read -r crate licence; do texts "$crate" "$licence"; done <"$work/linked"
 {
   printf 'The program binfmt has these crates linked in, each under the licence beside it. Their texts follow.\n\n'

@@ -101,7 +101,8 @@ impl Source {
         }
     }
 
-    /// Opens the emulator at `path` after a look at it, as [`super::open`] does.
+    /// Opens the emulator at `path` after a look at it without running it: an executable, static, complete ELF program of this
+    /// host. What this program carries is taken at its word.
     ///
     /// # Errors
     /// The first thing that is wrong with it.
