@@ -209,7 +209,7 @@ need-run:
 	@qemu/need.sh cargo unshare
 
 need-test:
-	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare newuidmap c++ venv bindfs qemu-system-x86_64 zstd objcopy
+	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare newuidmap c++ venv bindfs qemu-system-x86_64 zstd objcopy strace
 
 .PHONY: help run single deb dist test torture coverage fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
   emulators install uninstall clean test-material test-rootfs test-kernels always need-run need-test

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the machine has what the Makefile's targets call.
 #
-#   need.sh COMMAND...    cargo, cargo-fmt, cargo-clippy, shellcheck, unshare, newuidmap, c++, bindfs, qemu-system-x86_64, zstd, objcopy, venv (Python's)
+#   need.sh COMMAND...    cargo, cargo-fmt, cargo-clippy, shellcheck, unshare, newuidmap, c++, bindfs, qemu-system-x86_64, zstd, objcopy, strace, venv (Python's)
 #
 # As root on Debian, what is missing is installed with apt; otherwise it is named, and the exit status is 1.
 # For cargo, Rust must be as new as Cargo.toml's rust-version, and a linker and the certificates that downloading

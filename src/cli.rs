@@ -66,7 +66,7 @@ pub struct Cli {
     #[arg(long, value_name = "DIR")]
     pub export: Option<PathBuf>,
     /// With --install: copy the emulators into the host whose root directory DIR is, for its systemd to register at boot
-    #[arg(long, value_name = "DIR", requires = "install", conflicts_with_all = ["hold", "export", "run"])]
+    #[arg(long, value_name = "DIR", requires = "install", conflicts_with_all = ["hold", "export", "run", "verify"])]
     pub persist: Option<PathBuf>,
     /// Remove what --persist wrote below DIR
     #[arg(long, value_name = "DIR", conflicts_with_all = ["persist", "run"])]

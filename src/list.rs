@@ -48,8 +48,8 @@ pub fn list(survey: &Survey, emulators: &Source, prefix: &str) -> Vec<Listed> {
                     Verdict::Works { .. } => None,
                 },
             },
-            _ => match emulators.open(&emulators.dir().join(arch.interpreter_name(prefix))) {
-                Ok(_) => Available::Emulator,
+            _ => match emulators.look(&emulators.dir().join(arch.interpreter_name(prefix))) {
+                Ok(()) => Available::Emulator,
                 Err(error) => Available::No(error),
             },
         };

@@ -2,26 +2,31 @@
 //! and taking back exactly that.
 //!
 //! The host is named by its root directory, which in a container is where it has been mounted. Everything written there is
-//! entered first in a record beside the emulators, in the form of `sha256sum`, so that a kill at any instant leaves nothing
-//! that cannot be taken back. What somebody else has written, or changed since, is not touched.
+//! entered first in a record beside the emulators, in the form of `sha256sum`, so that a kill at any instant leaves no file
+//! that cannot be taken back. What somebody else has written, or changed since, is not touched. An emulator that takes the place
+//! of another is on trial until [`Host::settle`]: the former is beside it, and comes back with [`Host::give_back`].
 //!
 //! What the rules say is [`crate::export`]'s; whether a handler works is known before it gets here. See `binfmt.d(5)`.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::emulator::Source;
 use crate::identity;
 use crate::namespace::with_root_directory;
-use crate::wording::cause;
+use crate::wording::{cause, errno_of};
 
+mod file;
 mod record;
 
+use file::{beside, digest_of, replace};
 use record::Record;
 
 /// Where the emulators are copied to: a place for a program's own files that is writable where `/usr` is not.
@@ -36,11 +41,13 @@ const READERS: [&str; 3] = [
 ];
 const EXECUTABLE: u32 = 0o755;
 const READABLE: u32 = 0o644;
+/// How long another call on the same host is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A host, by its root directory.
+/// A host, by its root directory. As long as this is held, no other call writes to it.
 #[derive(Debug)]
 pub struct Host {
-    root: OwnedFd,
+    root: Flock<File>,
     dir: PathBuf,
     /// Also write over what is not of an earlier call.
     force: bool,
@@ -65,18 +72,25 @@ impl Host {
     /// The host whose root directory is `dir`.
     ///
     /// # Errors
-    /// When `dir` cannot be opened and made the root directory.
+    /// When `dir` cannot be opened and made the root directory, or another call does not end.
     pub fn at(dir: &Path, force: bool) -> Result<Self> {
-        let open = || -> io::Result<OwnedFd> {
-            let root = OwnedFd::from(File::open(dir)?);
+        let open = || -> io::Result<File> {
+            let root = File::open(dir)?;
             with_root_directory(&root, || ())?;
             Ok(root)
         };
         let root = open().map_err(|error| {
+            let remedy = match errno_of(&error) {
+                Errno::EPERM => "run it as root, or the container with --privileged".to_owned(),
+                _ => format!(
+                    "in a container, mount the host's there: docker run -v /:{}",
+                    dir.display()
+                ),
+            };
             let (dir, cause) = (dir.display(), cause(&error));
-            anyhow!("{dir} cannot be entered as a root directory: {cause}; mount the host's there: docker run -v /:{dir}")
+            anyhow!("{dir} cannot be entered as a root directory: {cause}; {remedy}")
         })?;
-        let dir = dir.to_owned();
+        let (root, dir) = (lock(root, dir)?, dir.to_owned());
         Ok(Self { root, dir, force })
     }
 
@@ -98,12 +112,13 @@ impl Host {
     /// The emulators that were copied to it.
     ///
     /// # Errors
-    /// Those of [`Source::below`].
+    /// When there may be no more open files.
     pub fn emulators(&self) -> io::Result<Source> {
-        Source::below(&self.dir, Path::new(EMULATORS))
+        let root = self.root.try_clone()?.into();
+        Ok(Source::below(root, Path::new(EMULATORS)))
     }
 
-    /// Copies an emulator to it, under this name.
+    /// Copies an emulator to it, under this name, on trial.
     ///
     /// # Errors
     /// When it cannot be read or written, or another file is there.
@@ -119,30 +134,42 @@ impl Host {
     /// # Errors
     /// When it cannot be written, or another file is there.
     pub fn register_at_boot(&self, name: &str, rules: &[u8]) -> Result<Fate> {
-        self.put(&Path::new(RULES).join(name), rules, READABLE)
+        let path = Path::new(RULES).join(name);
+        let fate = self.put(&path, rules, READABLE)?;
+        self.inside(|| settle(&path))?;
+        Ok(fate)
     }
 
-    /// Removes the emulator `name` again, if it was copied and no file of rules `rules` was written for it.
+    /// The emulator `name` has passed its trial.
     ///
     /// # Errors
-    /// When it cannot be removed.
-    pub fn discard(&self, name: &str, rules: &str) -> Result<()> {
+    /// When the record cannot be written.
+    pub fn settle(&self, name: &str) -> Result<()> {
+        self.inside(|| settle(&Path::new(EMULATORS).join(name)))
+    }
+
+    /// The emulator `name` has failed: the former one is there again, or none, if no file of rules `rules` was written for it.
+    ///
+    /// # Errors
+    /// When it cannot be put back, or removed.
+    pub fn give_back(&self, name: &str, rules: &str) -> Result<()> {
         let (emulator, rules) = (
             Path::new(EMULATORS).join(name),
             Path::new(RULES).join(rules),
         );
         self.inside(|| {
             let mut record = Record::read()?;
-            let paths = record.paths();
-            if paths.contains(&emulator) && !paths.contains(&rules) {
-                fs::remove_file(&emulator)?;
+            let former = beside(&emulator, file::FORMER);
+            if former.exists() {
+                fs::rename(&former, &emulator).map_err(|error| anyhow!("{}", cause(&error)))?;
+                if let Some(digest) = digest_of(&emulator)? {
+                    record.settle(&emulator, &digest);
+                }
+            } else if !record.paths().contains(&rules) {
+                remove_if_ours(&record, &emulator)?;
                 record.forget(&emulator);
-                record.write()?;
             }
-            if record.paths().is_empty() {
-                record.remove()?;
-            }
-            Ok(())
+            record.write_or_remove()
         })
     }
 
@@ -150,54 +177,62 @@ impl Host {
         let put = || -> Result<Fate> {
             let digest = identity::digest(bytes);
             let mut record = Record::read()?;
-            if let Some(there) = digest_of(path)? {
-                if there == digest {
-                    return Ok(Fate::Unchanged);
-                }
-                if !record.has(path, &there) && !self.force {
+            let there = digest_of(path)?;
+            if there.as_ref() == Some(&digest) {
+                return Ok(Fate::Unchanged);
+            }
+            if let Some(there) = &there {
+                if !record.has(path, there) && !self.force {
                     bail!("it is there, and not of --persist; remove it, or let --force do it");
                 }
             }
-            let parents = [Path::new(EMULATORS), path.parent().unwrap_or(path)];
-            for dir in parents {
-                record.make_dir(dir)?;
-            }
+            record.make_dirs(path)?;
             record.add(path, &digest);
             record.write()?;
-            replace(path, bytes, mode)?;
-            record.settle(path, &digest);
-            record.write()?;
+            let parents = record.made_dirs();
+            let written = parents.and_then(|()| {
+                let keep = || fs::hard_link(path, beside(path, file::FORMER));
+                match there.as_ref().map(|_| keep()) {
+                    // that of a call that was killed is the one that had passed
+                    Some(Err(error)) if error.kind() != io::ErrorKind::AlreadyExists => {
+                        Err(anyhow!("{}", cause(&error)))
+                    }
+                    _ => replace(path, bytes, mode),
+                }
+            });
+            if let Err(error) = written {
+                record.drop(path, &digest);
+                let former = beside(path, file::FORMER);
+                if fs::remove_file(former).is_ok() || there.is_none() {
+                    // the error that led here is the one to be told
+                    let _ = record.write_or_remove();
+                }
+                return Err(error);
+            }
             Ok(Fate::Written)
         };
         let failed = || format!("cannot write {}", self.shown(path));
         self.inside(put).with_context(failed)
     }
 
-    /// Removes what was written, as far as it is still that, and what directories were made for it and are empty.
+    /// Removes what was written, as far as it is still that, rules before emulators, and what directories were made for it and are
+    /// empty. What cannot be removed stays in the record.
     ///
     /// # Errors
-    /// When the record cannot be read, or something in it not be removed.
-    pub fn take_back(&self) -> Result<Vec<(PathBuf, Fate)>> {
+    /// When the record cannot be read or written.
+    pub fn take_back(&self) -> Result<Vec<(PathBuf, Result<Fate>)>> {
         self.inside(|| {
             let mut record = Record::read()?;
             let mut fates = Vec::new();
-            for path in record.paths() {
-                let fate = match digest_of(&path)? {
-                    None => Fate::Gone,
-                    Some(there) if record.has(&path, &there) => {
-                        let failed = || format!("cannot remove {}", self.shown(&path));
-                        fs::remove_file(&path).with_context(failed)?;
-                        Fate::Removed
-                    }
-                    Some(_) => Fate::Changed,
-                };
-                // what a call that was killed left
-                let _ = fs::remove_file(unfinished(&path));
-                // what stays is not ours any more
-                record.forget(&path);
+            for path in record.paths().into_iter().rev() {
+                let fate = remove_if_ours(&record, &path);
+                if fate.is_ok() {
+                    // what stays is not ours any more
+                    record.forget(&path);
+                }
                 fates.push((path, fate));
             }
-            record.remove()?;
+            record.write_or_remove()?;
             Ok(fates)
         })
     }
@@ -211,45 +246,52 @@ impl Host {
 
     /// The host's symbolic links lead to where they do on the host.
     fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        with_root_directory(&self.root, work)?
+        with_root_directory(&*self.root, work)?
     }
 }
 
-fn digest_of(path: &Path) -> Result<Option<String>> {
-    let read = || {
-        let mut bytes = Vec::new();
-        let mut options = OpenOptions::new();
-        // whatever is there must not be waited for
-        let options = options.read(true).custom_flags(nix::libc::O_NONBLOCK);
-        options.open(path)?.read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    match read() {
-        Ok(bytes) => Ok(Some(identity::digest(&bytes))),
-        Err(error) if io::Error::kind(&error) == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(anyhow!("it cannot be read: {}", cause(&error))),
+/// Waits until no other call writes to the host.
+fn lock(mut root: File, dir: &Path) -> Result<Flock<File>> {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        root = match Flock::lock(root, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => return Ok(held),
+            Err((root, Errno::EWOULDBLOCK)) if Instant::now() < patience => root,
+            Err((_, errno)) => bail!(
+                "{} is locked by another call that writes there: {}; try again",
+                dir.display(),
+                cause(&errno.into())
+            ),
+        };
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Puts a file in its place as a whole, on the disk.
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let unfinished = unfinished(path);
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&unfinished)?;
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path)
-    };
-    write().map_err(|error| {
-        // it may not even have been made
-        let _ = fs::remove_file(&unfinished);
-        anyhow!("{}", cause(&error))
-    })
+/// Nothing but what is at `path` now is ours there any more.
+fn settle(path: &Path) -> Result<()> {
+    let mut record = Record::read()?;
+    // there is none, mostly
+    let _ = fs::remove_file(beside(path, file::FORMER));
+    match digest_of(path)? {
+        Some(digest) if record.has(path, &digest) => {
+            record.settle(path, &digest);
+            record.write()
+        }
+        _ => Ok(()),
+    }
 }
 
-fn unfinished(path: &Path) -> PathBuf {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".new");
-    unfinished.into()
+/// Removes what is at `path` if the record has it, and what a call that was killed left beside it.
+fn remove_if_ours(record: &Record, path: &Path) -> Result<Fate> {
+    for ending in [file::NEW, file::FORMER] {
+        let _ = fs::remove_file(beside(path, ending));
+    }
+    match digest_of(path)? {
+        None => Ok(Fate::Gone),
+        Some(there) if record.has(path, &there) => match fs::remove_file(path) {
+            Ok(()) => Ok(Fate::Removed),
+            Err(error) => Err(anyhow!("it cannot be removed: {}", cause(&error))),
+        },
+        Some(_) => Ok(Fate::Changed),
+    }
 }

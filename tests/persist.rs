@@ -8,6 +8,7 @@ mod harness;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use harness::{Host, Output, emulators, old_emulators};
 
@@ -230,4 +231,156 @@ fn a_record_that_is_none_is_not_acted_upon() {
     fs::write(root.join(RECORD), "rubbish\n").unwrap();
     unpersist(&host, &root).ends_saying(&["persisted is not as binfmt wrote it"]);
     assert!(root.join(EMULATOR).exists());
+}
+
+/// A folder with an emulator of arm64 that says its version, and runs nothing.
+fn broken(host: &Host) -> PathBuf {
+    let folder = host.folder("broken", &[]);
+    host.compile_emulator(&folder.join("qemu-aarch64"), "return 3;");
+    folder
+}
+
+#[test]
+fn a_failed_upgrade_leaves_what_the_next_boot_needs() {
+    let host = Host::new();
+    let root = root(&host);
+    persist(&host, &root, "arm64").ok();
+    let before = contents(&host, &root);
+    for options in [&[][..], &["--keep"]] {
+        let call = ["--install", "arm64", "--persist", shown(&root)];
+        host.call(&[options, &call].concat())
+            .emulators(&broken(&host))
+            .run()
+            .ends(1);
+        assert_eq!(contents(&host, &root), before, "{options:?}");
+    }
+    host.runs_arm64();
+}
+
+#[test]
+fn what_is_kept_is_not_persisted_and_named() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    host.binfmt(&["--install", "arm64"]).ok();
+    host.binfmt(&["--keep", "--install", "arm64", "--persist", shown(&root)])
+        .ends_saying(&["arm64 is not persisted", "is kept"]);
+    assert_eq!(contents(&host, &root), before);
+}
+
+#[test]
+fn a_reset_that_cannot_copy_takes_nothing_away() {
+    let host = Host::new();
+    let root = root(&host);
+    host.binfmt(&["--install", "arm64,arm"]).ok();
+    let table = host.table();
+    fs::write(root.join("var"), "in the way").unwrap();
+    host.binfmt(&["--reset", "--install", "arm64", "--persist", shown(&root)])
+        .ends_saying(&["not reset", "Not a directory"]);
+    assert_eq!(host.table(), table);
+}
+
+/// Killed at each call by which it makes, writes or renames something there.
+#[test]
+fn killed_anywhere_it_leaves_nothing_that_is_not_taken_back() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    let mut kills = 0;
+    for call in ["mkdir", "rename", "link", "unlink", "fchmod", "fsync"] {
+        for nth in 1.. {
+            let inject = format!("inject=/^{call}:signal=KILL:when={nth}");
+            let killed = host
+                .program("strace")
+                .args(["-f", "-qq", "-o", "/dev/null"])
+                .args([
+                    "-e",
+                    &format!("trace=/^{call}"),
+                    "-e",
+                    &inject,
+                    harness::BINFMT,
+                ])
+                .args(["--install", "arm64", "--persist", shown(&root)])
+                .env("QEMU_BINARY_PATH", emulators())
+                .run();
+            unpersist(&host, &root).ok();
+            // a directory that was just made may be empty, and not yet in the record
+            host.sh(&format!(
+                "cd {}; rmdir var/lib/binfmt var/lib var 2>/dev/null || :",
+                root.display()
+            ))
+            .ok();
+            assert_eq!(contents(&host, &root), before, "{call} {nth}");
+            if killed.status == 0 {
+                break;
+            }
+            kills += 1;
+        }
+    }
+    assert!(kills >= 12, "only {kills} kills");
+}
+
+#[test]
+fn calls_at_once_wait_for_each_other() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    thread::scope(|scope| {
+        for list in ["arm64", "arm", "riscv64", "arm64,arm"] {
+            scope.spawn(|| persist(&host, &root, list).ok());
+        }
+    });
+    for name in ["qemu-aarch64", "qemu-arm", "qemu-riscv64"] {
+        assert!(
+            root.join(format!("etc/binfmt.d/{name}.conf")).exists(),
+            "{name}"
+        );
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| persist(&host, &root, "arm64"));
+        scope.spawn(|| unpersist(&host, &root));
+    });
+    unpersist(&host, &root).ok();
+    assert_eq!(contents(&host, &root), before);
+}
+
+#[test]
+fn whoever_calls_it_only_root_writes_there() {
+    let host = Host::new();
+    let root = root(&host);
+    for (umask, all) in [("0", 0o777), ("077", 0o700)] {
+        host.sh(&format!(
+            "umask {umask}; QEMU_BINARY_PATH='{}' '{}' --install arm64 --persist '{}'",
+            emulators().display(),
+            harness::BINFMT,
+            root.display()
+        ))
+        .ok();
+        for dir in ["etc/binfmt.d", "var/lib/binfmt"] {
+            let mode = fs::metadata(root.join(dir)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o755, "{dir} with {all:o}");
+        }
+        unpersist(&host, &root).ok();
+    }
+}
+
+#[test]
+fn what_is_no_file_is_not_waited_for_nor_replaced() {
+    let host = Host::new();
+    let root = root(&host);
+    fs::create_dir_all(root.join("etc/binfmt.d")).unwrap();
+    // as systemd has files masked
+    symlink("/dev/null", root.join(RULES)).unwrap();
+    persist(&host, &root, "arm64").ends_saying(&["it is there, and not of --persist"]);
+    assert_eq!(
+        fs::read_link(root.join(RULES)).unwrap(),
+        Path::new("/dev/null")
+    );
+    assert!(!root.join("var").exists());
+
+    fs::create_dir_all(root.join("var/lib/binfmt")).unwrap();
+    host.sh(&format!("mkfifo {}", root.join(RECORD).display()))
+        .ok();
+    persist(&host, &root, "arm64").ends(1).says("persisted");
+    unpersist(&host, &root).ends(1).says("persisted");
 }

@@ -31,6 +31,7 @@ use rustix::mount::{
 use ruzstd::decoding::StreamingDecoder;
 
 use super::DIR;
+use crate::wording::errno_of;
 
 /// This program's own file.
 const PROGRAM: &str = "/proc/self/exe";
@@ -82,7 +83,11 @@ impl Carried {
     pub(super) fn open(&self, name: &OsStr) -> io::Result<File> {
         match self.root(name) {
             Ok(root) => File::open(below(&root, name)),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.in_memory(name),
+            Err(error)
+                if [Errno::EPERM, Errno::EACCES, Errno::ENOSYS].contains(&errno_of(&error)) =>
+            {
+                self.in_memory(name)
+            }
             Err(error) => Err(error),
         }
     }

@@ -9,13 +9,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use binfmt_magic::rule::Rule;
 
 use super::carried::Carried;
 use super::{EmulatorError, Unfit, file};
 use crate::namespace::with_root_directory;
 use crate::table::Table;
+use crate::wording::cause;
 
 /// Where emulators are if nobody says otherwise, and where the image has them.
 pub const DIR: &str = "/usr/bin/";
@@ -47,33 +48,27 @@ impl Source {
         }
     }
 
-    /// Those in `dir` of the root directory `root`.
-    ///
-    /// # Errors
-    /// When `root` is no directory that can be opened and made the root directory.
-    pub fn below(root: &Path, dir: &Path) -> io::Result<Self> {
-        let open = OwnedFd::from(File::open(root)?);
-        with_root_directory(&open, || ())?;
-        Ok(Self {
-            from: From::Below(Arc::new(open)),
+    /// Those in `dir` of the root directory `root`, which is open.
+    #[must_use]
+    pub fn below(root: OwnedFd, dir: &Path) -> Self {
+        Self {
+            from: From::Below(Arc::new(root)),
             ..Self::directory(dir)
-        })
+        }
     }
 
     /// Those that this program carries, under names that begin with `prefix`; or, as it mostly carries none, those of
-    /// [`DIR`].
-    ///
-    /// # Errors
-    /// When the program's own file cannot be read.
-    pub fn own(prefix: &str) -> io::Result<Self> {
+    /// [`DIR`]. What cannot read its own file carries nothing.
+    #[must_use]
+    pub fn own(prefix: &str) -> Self {
         let source = Self::directory(Path::new(DIR));
-        Ok(match Carried::of_this_program(prefix)? {
-            None => source,
-            Some(carried) => Self {
+        match Carried::of_this_program(prefix) {
+            Ok(Some(carried)) => Self {
                 from: From::Program(Arc::new(carried)),
                 ..source
             },
-        })
+            _ => source,
+        }
     }
 
     /// What the paths of interpreters begin with.
@@ -126,6 +121,17 @@ impl Source {
         })
     }
 
+    /// Whether it could be opened; of what this program carries, nothing is unpacked for that.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    pub fn look(&self, path: &Path) -> Result<(), EmulatorError> {
+        match &self.from {
+            From::Program(carried) if carried.has(name(path)) => Ok(()),
+            _ => self.open(path).map(drop),
+        }
+    }
+
     /// The file at `path` as it is, to be compared. Opening anything but a file may wait for somebody.
     #[must_use]
     pub(crate) fn file(&self, path: &Path) -> Option<File> {
@@ -148,12 +154,17 @@ impl Source {
             From::Program(carried) => {
                 let path = &rule.interpreter;
                 let unpacked = carried.root(name(path));
-                unpacked.with_context(|| format!("{} cannot be unpacked", path.display()))?
+                unpacked.map_err(|error| {
+                    let (path, cause) = (path.display(), cause(&error));
+                    anyhow!("{path} cannot be unpacked: {cause}; that takes root and Linux 5.2")
+                })?
             }
         };
         let registered = with_root_directory(root, || table.register(rule));
-        let refused = "the emulator's root directory cannot be entered, which takes CAP_SYS_CHROOT";
-        Ok(registered.context(refused)??)
+        Ok(registered.map_err(|errno| {
+            let cause = cause(&errno.into());
+            anyhow!("the emulator's root directory cannot be entered: {cause}")
+        })??)
     }
 }
 

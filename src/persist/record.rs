@@ -2,15 +2,18 @@
 //! directory that was made.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 
-use super::{EMULATORS, READABLE, replace};
+use super::file::{self, beside, make_dir, open, replace};
+use super::{EMULATORS, READABLE, RULES};
 use crate::wording::cause;
 
 const NAME: &str = "persisted";
+/// More bytes than any record has.
+const LONGEST: u64 = 1 << 20;
 const HEAD: &str = "# What binfmt --persist wrote; binfmt --unpersist takes it back.";
 const MADE: &str = "# made ";
 /// Between digest and path (`sha256sum(1)`).
@@ -31,11 +34,17 @@ impl Record {
     /// # Errors
     /// When it cannot be read.
     pub(super) fn read() -> Result<Self> {
-        match fs::read_to_string(path()) {
+        let read = || -> io::Result<String> {
+            let mut text = String::new();
+            open(&path())?.take(LONGEST).read_to_string(&mut text)?;
+            Ok(text)
+        };
+        let refused = |error: io::Error| anyhow!("{}: {}", path().display(), cause(&error));
+        match read() {
             Ok(text) => Self::parse(&text)
                 .with_context(|| format!("{} is not as binfmt wrote it", path().display())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(anyhow!("{}: {}", path().display(), cause(&error))),
+            Err(error) => Err(refused(error)),
         }
     }
 
@@ -43,9 +52,20 @@ impl Record {
         let mut record = Self::default();
         for line in text.lines() {
             if let Some(dir) = line.strip_prefix(MADE) {
+                let parents = |of: &str| Path::new(of).starts_with(dir);
+                if ![EMULATORS, RULES].into_iter().any(parents) {
+                    bail!("{dir} is no directory that it makes");
+                }
                 record.made.push(dir.into());
             } else if !line.starts_with('#') {
                 let (digest, path) = line.split_once(GAP).context("a line without digest")?;
+                let dir = Path::new(path).parent();
+                if ![EMULATORS, RULES]
+                    .map(|of| Some(Path::new(of)))
+                    .contains(&dir)
+                {
+                    bail!("{path} is nothing that it writes");
+                }
                 record.files.push((digest.to_owned(), path.into()));
             }
         }
@@ -77,18 +97,24 @@ impl Record {
         self.files.iter().any(same)
     }
 
-    /// Makes `dir`, and what it is in, and takes note of what was not there.
+    /// Makes the directory of the record itself, and takes note of it and of those that `path` takes.
     ///
     /// # Errors
-    /// When it cannot be made.
-    pub(super) fn make_dir(&mut self, dir: &Path) -> Result<()> {
-        let missing = dir.ancestors().take_while(|dir| !dir.exists());
-        let missing: Vec<&Path> = missing.collect();
-        for dir in missing.into_iter().rev() {
-            fs::create_dir(dir).map_err(|error| anyhow!("{}: {}", dir.display(), cause(&error)))?;
-            self.made.push(dir.to_owned());
-        }
+    /// When that of the record cannot be made.
+    pub(super) fn make_dirs(&mut self, path: &Path) -> Result<()> {
+        let own = missing(Path::new(EMULATORS));
+        own.iter().try_for_each(|dir| make_dir(dir))?;
+        self.made.extend(own);
+        self.made.extend(missing(path.parent().unwrap_or(path)));
         Ok(())
+    }
+
+    /// Makes those that are noted.
+    ///
+    /// # Errors
+    /// When one cannot be made.
+    pub(super) fn made_dirs(&self) -> Result<()> {
+        self.made.iter().try_for_each(|dir| make_dir(dir))
     }
 
     pub(super) fn add(&mut self, path: &Path, digest: &str) {
@@ -117,23 +143,47 @@ impl Record {
         paths
     }
 
-    /// Removes the record, and the directories that it tells of and that are empty.
+    /// `digest` is not at `path` after all.
+    pub(super) fn drop(&mut self, path: &Path, digest: &str) {
+        self.files.retain(|(of, at)| at != path || of != digest);
+    }
+
+    /// Writes it, or where nothing is left to be taken back, removes it and the directories that it tells of and that are empty.
     ///
     /// # Errors
-    /// When it cannot be removed.
-    pub(super) fn remove(&self) -> Result<()> {
+    /// When that fails.
+    pub(super) fn write_or_remove(&self) -> Result<()> {
+        if !self.files.is_empty() {
+            return self.write();
+        }
+        let (its, others): (Vec<_>, Vec<_>) = self
+            .made
+            .iter()
+            .rev()
+            .partition(|dir| Path::new(EMULATORS).starts_with(dir));
+        let remove = |dir: &PathBuf| {
+            // refused where somebody else has put something there
+            let _ = fs::remove_dir(dir);
+        };
+        others.into_iter().for_each(remove);
+        let _ = fs::remove_file(beside(&path(), file::NEW));
         match fs::remove_file(path()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(anyhow!("{}: {}", path().display(), cause(&error)));
             }
             _ => {}
         }
-        for dir in self.made.iter().rev() {
-            // refused where somebody else has put something there
-            let _ = fs::remove_dir(dir);
-        }
+        its.into_iter().for_each(remove);
         Ok(())
     }
+}
+
+/// Of `dir` and what it is in, what is not there, each after the one that it is in.
+fn missing(dir: &Path) -> Vec<PathBuf> {
+    let missing = dir.ancestors().take_while(|dir| !dir.exists());
+    let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+    missing.reverse();
+    missing
 }
 
 fn path() -> PathBuf {
@@ -171,5 +221,8 @@ mod tests {
     #[test]
     fn what_is_no_record_is_refused() {
         assert!(Record::parse("something else\n").is_err());
+        assert!(Record::parse("aa  /etc/hostname\n").is_err());
+        assert!(Record::parse("aa  /etc/binfmt.d/../hostname\n").is_err());
+        assert!(Record::parse("# made /srv\n").is_err());
     }
 }

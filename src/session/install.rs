@@ -22,7 +22,7 @@ impl Session<'_> {
         selection: Selection,
         streams: &mut Streams,
     ) -> Result<(Vec<install::Item>, Survey)> {
-        let mut order = Order {
+        let order = Order {
             reset: self.cli.reset,
             ..self.order(selection)
         };
@@ -32,12 +32,13 @@ impl Session<'_> {
                 self.emulators.dir().display()
             );
         }
-        let host = self.cli.persist.as_deref();
-        let host = host.map(|dir| self.copy_emulators(dir, &mut order, streams));
-        let host = host.transpose()?;
+        let host = self.host()?;
         let mounted = mount::for_installing(&self.at);
-        // who holds is to mend, and that takes a table
-        let refusal = mounted.as_ref().err().filter(|_| !self.cli.hold);
+        // who holds is to mend, and who persists to write what was tried, and that takes a table
+        let refusal = mounted
+            .as_ref()
+            .err()
+            .filter(|_| !self.cli.hold && host.is_none());
         if let Some(MountError::UserNamespace(_) | MountError::Denied(_)) =
             refusal.and_then(|e| e.downcast_ref())
         {
@@ -51,7 +52,11 @@ impl Session<'_> {
             keeper,
         } = mounted?;
         let caveat = self.keep(keeper);
-        let installed = install(&table, &order).and_then(|(items, mut survey)| {
+        let installed = match &host {
+            Some(host) => self.install_and_persist(host, &table, order.clone(), streams),
+            None => install(&table, &order),
+        };
+        let installed = installed.and_then(|(items, mut survey)| {
             if self.cli.reset {
                 let removals =
                     uninstall_others(&table, |entry| is_wanted(entry, &items, &order.prefix))?;
@@ -68,9 +73,6 @@ impl Session<'_> {
             self.missing.push(missing);
         }
         self.report_items(&items, streams);
-        if let Some(host) = host {
-            self.write_rules(&host, &items, &survey, streams);
-        }
         for unknown in &order.selection.unknown {
             streams.say(&format!("installing: {} {unknown}", unknown.item));
             self.told.push(describe_unknown(unknown));

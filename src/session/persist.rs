@@ -3,47 +3,101 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Error, Result, anyhow, bail};
 use binfmt_magic::arch::{ARCHES, Arch};
+use binfmt_magic::platform::Platform;
 
 use super::Session;
 use crate::emulator;
 use crate::export;
-use crate::install::{Item, Order, Outcome};
+use crate::install::{Item, Order, Outcome, install};
 use crate::persist::{self, Fate, Host};
 use crate::streams::Streams;
 use crate::survey::Survey;
+use crate::table::Table;
 use crate::text;
+use crate::wording::shown;
+
+/// An emulator that was copied to a host.
+type Copied = (&'static Arch, String);
 
 impl Session<'_> {
-    /// Copies the emulators of `order` to the host, and has it take them from there.
-    ///
-    /// One that does not even say its version is not copied. Where nothing could be copied, that of an earlier call serves.
-    pub(super) fn copy_emulators(
-        &mut self,
-        dir: &Path,
-        order: &mut Order,
-        streams: &mut Streams,
-    ) -> Result<Host> {
+    /// The host of `--persist`, if it is one.
+    pub(super) fn host(&self) -> Result<Option<Host>> {
+        let Some(dir) = &self.cli.persist else {
+            return Ok(None);
+        };
+        if self.prefix.contains(char::is_control) {
+            bail!("QEMU_BINARY_PREFIX has a control character, which no file of rules may have");
+        }
         let host = Host::at(dir, self.cli.force)?;
         host.check()?;
+        Ok(Some(host))
+    }
+
+    /// Copies the emulators of `order` to the host, has it take them from there, and installs.
+    pub(super) fn install_and_persist(
+        &mut self,
+        host: &Host,
+        table: &Table,
+        mut order: Order,
+        streams: &mut Streams,
+    ) -> Result<(Vec<Item>, Survey)> {
+        let (copied, failed) = self.copy_emulators(host, &order, streams)?;
+        // of these it is told already
+        let is_left =
+            |platform: &Platform| !failed.iter().any(|arch| arch.qemu == platform.arch.qemu);
+        order.selection.named.retain(is_left);
+        order.emulators = host.emulators()?;
+        let installed = if order.reset && !failed.is_empty() {
+            Err(anyhow!(
+                "not reset, since not every emulator could be copied: {}",
+                self.told.pop().unwrap_or_default()
+            ))
+        } else {
+            install(table, &order)
+        };
+        match installed {
+            Ok((items, survey)) => {
+                self.write_rules(host, copied, &items, &survey, streams);
+                Ok((items, survey))
+            }
+            Err(error) => {
+                for (arch, name) in copied {
+                    // the error that led here is the one to be told
+                    let _ = host.give_back(&name, &self.rules_of(arch));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Those that are on the host now, and those of which there is none. One that does not even say its version is not copied.
+    fn copy_emulators(
+        &mut self,
+        host: &Host,
+        order: &Order,
+        streams: &mut Streams,
+    ) -> Result<(Vec<Copied>, Vec<&'static Arch>)> {
         let before = Survey::take(None)?;
         let known = ARCHES.iter().filter(|arch| self.has_emulator(arch));
         let arches = order.selection.arches(known).into_iter();
+        let (mut copied, mut failed) = (Vec::new(), Vec::new());
         for arch in arches.filter(|arch| !before.of(arch).is_native()) {
             let name = arch.interpreter_name(&self.prefix);
             let path = Path::new(persist::EMULATORS).join(&name);
-            match self.copy_emulator(&host, &name) {
-                Ok(fate) => streams.say(&text::persisting(&host.shown(&path), fate)),
+            match self.copy_emulator(host, &name) {
+                Ok(fate) => {
+                    streams.say(&text::persisting(&host.shown(&path), fate));
+                    copied.push((arch, name));
+                }
                 Err(error) => {
-                    let failed = format!("{} is not persisted: {error:#}", arch.oci);
-                    streams.say(&format!("persisting: {error:#}"));
-                    self.told.push(failed);
+                    failed.push(arch);
+                    self.is_not_persisted(arch, &error, streams);
                 }
             }
         }
-        order.emulators = host.emulators()?;
-        Ok(host)
+        Ok((copied, failed))
     }
 
     fn copy_emulator(&self, host: &Host, name: &str) -> Result<Fate> {
@@ -52,35 +106,47 @@ impl Session<'_> {
         host.copy(name, &mut self.emulators.open(&path)?)
     }
 
-    /// Writes a rule for each handler that works and has an emulator on the host, and takes back the emulators of those that do
-    /// not work.
-    pub(super) fn write_rules(
+    /// Writes a rule for each handler that was seen to work with an emulator on the host, and gives the other emulators back.
+    fn write_rules(
         &mut self,
         host: &Host,
+        copied: Vec<Copied>,
         items: &[Item],
         survey: &Survey,
         streams: &mut Streams,
     ) {
-        for (arch, result) in items {
-            let written = match result {
-                Ok(Outcome::Native { .. }) => continue,
-                Ok(_) => write_rule(host, arch, survey).map(|(path, fate)| {
-                    streams.say(&text::persisting(&path, fate));
-                }),
-                Err(_) => {
-                    let (emulator, rules) = (
-                        arch.interpreter_name(&self.prefix),
-                        rules_of(OsStr::new(&arch.entry_name(&self.prefix))),
-                    );
-                    host.discard(&emulator, &rules)
-                }
+        for (arch, name) in copied {
+            let item = items.iter().find(|(of, _)| of.qemu == arch.qemu);
+            let written = match item.map(|(_, result)| result) {
+                Some(Ok(outcome)) => write_rule(host, arch, outcome, survey),
+                // that it is not installed is told
+                Some(Err(_)) => Ok(None),
+                None => Err(anyhow!("there was nothing to install")),
             };
-            if let Err(error) = written {
-                streams.say(&format!("persisting: {} {error:#}", arch.oci));
-                let failed = format!("{} is not persisted: {error:#}", arch.oci);
-                self.told.push(failed);
+            let settled = match &written {
+                Ok(Some(_)) => host.settle(&name),
+                _ => host.give_back(&name, &self.rules_of(arch)),
+            };
+            match written.and_then(|written| settled.map(|()| written)) {
+                Ok(written) => {
+                    if let Some((path, fate)) = written {
+                        streams.say(&text::persisting(&path, fate));
+                    }
+                }
+                Err(error) => self.is_not_persisted(arch, &error, streams),
             }
         }
+    }
+
+    fn is_not_persisted(&mut self, arch: &Arch, error: &Error, streams: &mut Streams) {
+        let failed = format!("{} is not persisted: {error:#}", arch.oci);
+        streams.say(&format!("persisting: {} {error:#}", arch.oci));
+        self.told.push(failed);
+    }
+
+    /// The file of rules of an architecture's entry.
+    fn rules_of(&self, arch: &Arch) -> String {
+        rules_of(OsStr::new(&arch.entry_name(&self.prefix)))
     }
 
     pub(super) fn unpersist(&mut self, dir: &Path, streams: &mut Streams) -> Result<()> {
@@ -91,31 +157,55 @@ impl Session<'_> {
         }
         for (path, fate) in fates {
             let path = host.shown(&path);
-            streams.say(&text::persisting(&path, fate));
-            if fate == Fate::Changed {
-                let left =
-                    format!("{path} was changed since --persist wrote it; remove it by hand");
-                self.told.push(left);
+            match fate {
+                Ok(fate) => {
+                    streams.say(&text::persisting(&path, fate));
+                    if fate == Fate::Changed {
+                        self.told.push(format!(
+                            "{path} was changed since --persist wrote it; remove it by hand"
+                        ));
+                    }
+                }
+                Err(error) => {
+                    streams.say(&format!("unpersisting: {path} {error:#}"));
+                    self.told.push(format!("{path} stays: {error:#}"));
+                }
             }
         }
         Ok(())
     }
 }
 
-fn write_rule(host: &Host, arch: &Arch, survey: &Survey) -> Result<(String, Fate)> {
+/// `None` where the kernel needs no rule.
+fn write_rule(
+    host: &Host,
+    arch: &Arch,
+    outcome: &Outcome,
+    survey: &Survey,
+) -> Result<Option<(String, Fate)>> {
+    match outcome {
+        Outcome::Native { .. } => return Ok(None),
+        Outcome::AlreadyInstalled {
+            kept: Some(why), ..
+        } => bail!("the handler that was there is kept: {why}"),
+        Outcome::LeftTo { entry } => {
+            bail!("it is left to {}; --force takes over", shown(entry))
+        }
+        Outcome::AlreadyInstalled { .. } | Outcome::Installed { .. } => {}
+    }
     let handler = survey.of(arch).handler.as_ref();
     let rule = handler.and_then(|entry| Some((entry, entry.to_rule()?)));
     let (entry, rule) = rule.ok_or_else(|| anyhow!("its handler is out of sight"))?;
-    if !entry.is_qemu() || !rule.interpreter.starts_with(persist::EMULATORS) {
-        return Err(anyhow!(
-            "it runs through {}, which is not of that host; --force takes over",
+    if !rule.interpreter.starts_with(persist::EMULATORS) {
+        bail!(
+            "it runs through {}, which is not of that host",
             rule.interpreter.display()
-        ));
+        );
     }
     let name = rules_of(&entry.name);
     let fate = host.register_at_boot(&name, &export::rules(&rule)?)?;
     let path = Path::new(persist::RULES).join(&name);
-    Ok((host.shown(&path), fate))
+    Ok(Some((host.shown(&path), fate)))
 }
 
 /// The file of rules for an entry.
