@@ -135,21 +135,19 @@ impl Section {
     fn unpack(self, into: &mut File) -> io::Result<()> {
         let mut program = File::open(PROGRAM)?;
         program.seek(SeekFrom::Start(self.offset))?;
-        let damaged = |error: &dyn std::fmt::Display| {
-            let text = format!("this program is damaged, fetch it again: {error}");
+        let damaged = || {
+            let text = "this program is damaged, fetch it again";
             io::Error::new(io::ErrorKind::InvalidData, text)
         };
         let compressed = io::BufReader::new(program.take(self.size));
-        let mut bytes = StreamingDecoder::new(compressed).map_err(|error| damaged(&error))?;
+        let mut bytes = StreamingDecoder::new(compressed).map_err(|_| damaged())?;
         io::copy(&mut bytes, into).map_err(|error| match error.raw_os_error() {
             Some(_) => error,
-            None => damaged(&error),
+            None => damaged(),
         })?;
         let decoder = bytes.into_frame_decoder();
         let intact = decoder.get_checksum_from_data() == decoder.get_calculated_checksum();
-        intact
-            .then_some(())
-            .ok_or_else(|| damaged(&"wrong checksum"))
+        intact.then_some(()).ok_or_else(damaged)
     }
 }
 
