@@ -231,6 +231,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_header_of_one_row_is_of_no_row_that_is_disjoint_from_it() {
+        for one in &ARCHES {
+            assert!(!disjoint(one, one), "{}", one.qemu);
+            for other in ARCHES.iter().filter(|other| other.qemu != one.qemu) {
+                assert!(disjoint(one, other), "{} {}", one.qemu, other.qemu);
+            }
+        }
+    }
+
+    #[test]
     fn a_name_means_one_row() {
         let mut seen = std::collections::HashMap::new();
         for arch in &ARCHES {
