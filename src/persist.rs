@@ -190,23 +190,25 @@ impl Host {
             record.add(path, &digest);
             record.write()?;
             let parents = record.made_dirs();
+            let former = beside(path, file::FORMER);
+            let mut kept = false;
             let written = parents.and_then(|()| {
-                let keep = || fs::hard_link(path, beside(path, file::FORMER));
-                match there.as_ref().map(|_| keep()) {
+                match there.as_ref().map(|_| fs::hard_link(path, &former)) {
+                    None => {}
+                    Some(Ok(())) => kept = true,
                     // that of a call that was killed is the one that had passed
-                    Some(Err(error)) if error.kind() != io::ErrorKind::AlreadyExists => {
-                        Err(anyhow!("{}", cause(&error)))
-                    }
-                    _ => replace(path, bytes, mode),
+                    Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Some(Err(error)) => return Err(anyhow!("{}", cause(&error))),
                 }
+                replace(path, bytes, mode)
             });
             if let Err(error) = written {
                 record.drop(path, &digest);
-                let former = beside(path, file::FORMER);
-                if fs::remove_file(former).is_ok() || there.is_none() {
-                    // the error that led here is the one to be told
-                    let _ = record.write_or_remove();
+                if kept {
+                    let _ = fs::remove_file(&former);
                 }
+                // the error that led here is the one to be told
+                let _ = record.write_or_remove();
                 return Err(error);
             }
             Ok(Fate::Written)
