@@ -114,6 +114,9 @@ torture: need-test image ## faults at every system call, kernels old and new, lo
 coverage: need-test emulators test-material ## how many lines of the tool and of magic/ the tests reach
 	@tests/coverage.sh
 
+mutants: need-test ## which changes of magic/ its tests would not notice, and no reason is given for
+	@tests/mutants.sh
+
 test-image: need-test image ## the command-line tests once more, with the static binary of the image
 	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs
 	@$(MAKE) build/image/binfmt
@@ -143,16 +146,29 @@ comma := ,
 INSTALLED = $(if $(filter all,$(TARGETS)),$(wildcard build/emulators/qemu-*),\
   $(patsubst %,build/emulators/qemu-%,$(subst $(comma), ,$(or $(TARGETS),$(USUAL)))))
 
-install: build emulators ## the tool, emulators and systemd units below PREFIX, for packaging below DESTDIR
+# Where man and the shells look for what belongs to a program of PREFIX.
+SHARE := $(PREFIX)/share
+MAN := $(SHARE)/man/man1/binfmt.1
+BASH := $(SHARE)/bash-completion/completions/binfmt
+ZSH := $(SHARE)/zsh/site-functions/_binfmt
+FISH := $(SHARE)/fish/vendor_completions.d/binfmt.fish
+
+install: build emulators ## the tool, emulators, systemd units, man page and completions below PREFIX, for packaging below DESTDIR
+	cargo run --locked --release --quiet --package binfmt-package -- build/share
 	install -D $(BINFMT) $(DESTDIR)$(BINDIR)/binfmt
 	install -d $(DESTDIR)$(EMULATORS) $(DESTDIR)$(UNITDIR)
 	install $(INSTALLED) $(DESTDIR)$(EMULATORS)
 	install -m 644 build/emulators/copyright $(DESTDIR)$(EMULATORS)
 	for unit in $(UNITS); do \
 	  sed 's|@BIN@|$(BINDIR)|; s|@EMULATORS@|$(EMULATORS)|' deploy/systemd/$$unit.in >$(DESTDIR)$(UNITDIR)/$$unit; done
+	install -D -m 644 build/share/binfmt.1 $(DESTDIR)$(MAN)
+	install -D -m 644 build/share/binfmt.bash $(DESTDIR)$(BASH)
+	install -D -m 644 build/share/_binfmt $(DESTDIR)$(ZSH)
+	install -D -m 644 build/share/binfmt.fish $(DESTDIR)$(FISH)
 
 uninstall: ## what install put there
-	rm -f $(DESTDIR)$(BINDIR)/binfmt $(UNITS:%=$(DESTDIR)$(UNITDIR)/%)
+	rm -f $(DESTDIR)$(BINDIR)/binfmt $(UNITS:%=$(DESTDIR)$(UNITDIR)/%) \
+	  $(addprefix $(DESTDIR),$(MAN) $(BASH) $(ZSH) $(FISH))
 	rm -rf $(DESTDIR)$(EMULATORS)
 
 clean: ## remove everything that was built or fetched
@@ -211,5 +227,5 @@ need-run:
 need-test:
 	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare newuidmap c++ venv bindfs qemu-system-x86_64 zstd objcopy strace
 
-.PHONY: help run single deb dist test torture coverage fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
+.PHONY: help run single deb dist test torture coverage mutants fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
   emulators install uninstall clean test-material test-rootfs test-kernels always need-run need-test

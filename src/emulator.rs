@@ -15,10 +15,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use binfmt_magic::entry::Entry;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use crate::runner::{NotStarted, Other};
+use crate::wording::errno_of;
 
 #[cfg(feature = "carried")]
 mod carried;
@@ -29,7 +31,10 @@ mod file;
 mod source;
 mod unfit;
 
-pub(crate) use file::{HEAD, segments};
+// public for fuzz/, as are the parsers below
+#[cfg(feature = "carried")]
+pub use carried::places;
+pub use file::{HEAD, check_head, segments};
 pub use source::{DIR, Source};
 pub use unfit::{EmulatorError, Unfit};
 
@@ -49,6 +54,11 @@ fn refused(path: &Path, error: io::Error) -> EmulatorError {
         path: path.to_owned(),
         unfit: Unfit::Refused(error),
     }
+}
+
+/// Whether a mount that nobody else sees was refused for want of privilege, by a filter, or by a kernel that knows no such mounts.
+fn cannot_mount(error: &io::Error) -> bool {
+    [Errno::EPERM, Errno::EACCES, Errno::ENOSYS].contains(&errno_of(error))
 }
 
 /// What an emulator says it is.

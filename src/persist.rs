@@ -11,12 +11,9 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 
 use crate::emulator::Source;
 use crate::identity;
@@ -24,9 +21,11 @@ use crate::namespace::with_root_directory;
 use crate::wording::{cause, errno_of};
 
 mod file;
+mod lock;
 mod record;
 
 use file::{beside, digest_of, replace};
+use lock::Locked;
 use record::Record;
 
 /// Where the emulators are copied to: a place for a program's own files that is writable where `/usr` is not.
@@ -41,13 +40,11 @@ const READERS: [&str; 3] = [
 ];
 const EXECUTABLE: u32 = 0o755;
 const READABLE: u32 = 0o644;
-/// How long another call on the same host is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A host, by its root directory. As long as this is held, no other call writes to it.
 #[derive(Debug)]
 pub struct Host {
-    root: Flock<File>,
+    locked: Locked,
     dir: PathBuf,
     /// Also write over what is not of an earlier call.
     force: bool,
@@ -72,40 +69,25 @@ impl Host {
     /// The host whose root directory is `dir`.
     ///
     /// # Errors
-    /// When `dir` cannot be opened and made the root directory, or another call does not end.
+    /// When `dir` cannot be made the root directory, or another call does not end.
     pub fn at(dir: &Path, force: bool) -> Result<Self> {
-        let open = || -> io::Result<File> {
-            let root = File::open(dir)?;
-            with_root_directory(&root, || ())?;
-            Ok(root)
-        };
-        let root = open().map_err(|error| {
-            let remedy = match errno_of(&error) {
-                Errno::EPERM => "run it as root, or the container with --privileged".to_owned(),
-                _ => format!(
-                    "in a container, mount the host's there: docker run -v /:{}",
-                    dir.display()
-                ),
-            };
-            let (dir, cause) = (dir.display(), cause(&error));
-            anyhow!("{dir} cannot be entered as a root directory: {cause}; {remedy}")
-        })?;
-        let (root, dir) = (lock(root, dir)?, dir.to_owned());
-        Ok(Self { root, dir, force })
+        let locked = Locked::new(enter(dir)?, dir)?;
+        let dir = dir.to_owned();
+        Ok(Self { locked, dir, force })
     }
 
-    /// Whether something reads rules at its boot.
+    /// The same, where something reads rules at boot. Where nothing does, not even a lock is left.
     ///
     /// # Errors
-    /// When nothing does.
-    pub fn check(&self) -> Result<()> {
+    /// Those of [`Self::at`], or when nothing does.
+    pub fn with_rules_at_boot(dir: &Path, force: bool) -> Result<Self> {
         let reads = |reader: &&str| fs::symlink_metadata(reader).is_ok();
-        if self.inside(|| Ok(READERS.iter().any(reads)))? {
-            return Ok(());
+        if with_root_directory(enter(dir)?, || READERS.iter().any(reads))? {
+            return Self::at(dir, force);
         }
         bail!(
             "nothing in {} reads {RULES} at boot, neither systemd-binfmt nor OpenRC's binfmt; is that the host's root directory?",
-            self.dir.display()
+            dir.display()
         )
     }
 
@@ -114,7 +96,7 @@ impl Host {
     /// # Errors
     /// When there may be no more open files.
     pub fn emulators(&self) -> io::Result<Source> {
-        let root = self.root.try_clone()?.into();
+        let root = self.locked.root().try_clone()?.into();
         Ok(Source::below(root, Path::new(EMULATORS)))
     }
 
@@ -188,27 +170,17 @@ impl Host {
             }
             record.make_dirs(path)?;
             record.add(path, &digest);
-            record.write()?;
-            let parents = record.made_dirs();
-            let former = beside(path, file::FORMER);
-            let mut kept = false;
-            let written = parents.and_then(|()| {
-                match there.as_ref().map(|_| fs::hard_link(path, &former)) {
-                    None => {}
-                    Some(Ok(())) => kept = true,
-                    // that of a call that was killed is the one that had passed
-                    Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    Some(Err(error)) => return Err(anyhow!("{}", cause(&error))),
+            let write = || {
+                record.write()?;
+                record.made_dirs()?;
+                if there.is_some() {
+                    keep(path)?;
                 }
                 replace(path, bytes, mode)
-            });
-            if let Err(error) = written {
-                record.drop(path, &digest);
-                if kept {
-                    let _ = fs::remove_file(&former);
-                }
+            };
+            if let Err(error) = write() {
                 // the error that led here is the one to be told
-                let _ = record.write_or_remove();
+                let _ = undo(&mut record, path, &digest);
                 return Err(error);
             }
             Ok(Fate::Written)
@@ -248,25 +220,60 @@ impl Host {
 
     /// The host's symbolic links lead to where they do on the host.
     fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        with_root_directory(&*self.root, work)?
+        with_root_directory(self.locked.root(), work)?
     }
 }
 
-/// Waits until no other call writes to the host.
-fn lock(mut root: File, dir: &Path) -> Result<Flock<File>> {
-    let patience = Instant::now() + PATIENCE;
-    loop {
-        root = match Flock::lock(root, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => return Ok(held),
-            Err((root, Errno::EWOULDBLOCK)) if Instant::now() < patience => root,
-            Err((_, errno)) => bail!(
-                "{} is locked by another call that writes there: {}; try again",
-                dir.display(),
-                cause(&errno.into())
+/// Opens `dir`, which can be made a root directory.
+fn enter(dir: &Path) -> Result<File> {
+    let open = || -> io::Result<File> {
+        let root = File::open(dir)?;
+        with_root_directory(&root, || ())?;
+        Ok(root)
+    };
+    open().map_err(|error| {
+        let remedy = match errno_of(&error) {
+            Errno::EPERM => "run it as root, or the container with --privileged".to_owned(),
+            _ => format!(
+                "in a container, mount the host's there: docker run -v /:{}",
+                dir.display()
             ),
         };
-        thread::sleep(Duration::from_millis(20));
+        let (dir, cause) = (dir.display(), cause(&error));
+        anyhow!("{dir} cannot be entered as a root directory: {cause}; {remedy}")
+    })
+}
+
+/// Keeps what is at `path` beside it, until what takes its place has passed its trial.
+fn keep(path: &Path) -> Result<()> {
+    match fs::hard_link(path, beside(path, file::FORMER)) {
+        // that of a call that was killed is the one that had passed
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        kept => kept.map_err(|error| anyhow!("{}", cause(&error))),
     }
+}
+
+/// What was at `path` is there again, or nothing, and the record says so. A write may fail when the file `written` is in its
+/// place already, and that one has passed no trial.
+///
+/// # Errors
+/// When that fails too. Then the record still has whatever may be there.
+fn undo(record: &mut Record, path: &Path, written: &str) -> Result<()> {
+    let former = beside(path, file::FORMER);
+    match fs::rename(&former, path) {
+        // rename(2) leaves it where both are one file, since none has taken its place
+        Ok(()) => {
+            let _ = fs::remove_file(&former);
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        Err(_) if digest_of(path)?.as_deref() == Some(written) => fs::remove_file(path)?,
+        Err(_) => {}
+    }
+    match digest_of(path)? {
+        Some(digest) => record.settle(path, &digest),
+        None => record.forget(path),
+    }
+    record.write_or_remove()
 }
 
 /// Nothing but what is at `path` now is ours there any more.

@@ -221,6 +221,14 @@ impl<'a> Session<'a> {
             .extend(selection.named.iter().filter_map(lacking));
     }
 
+    /// What a list, if there is one, means here: its `all` is what has a handler or an emulator.
+    fn meant_by(&self, list: Option<&Selection>, survey: &Survey) -> Option<Vec<&'static Arch>> {
+        let known = ARCHES
+            .iter()
+            .filter(|arch| survey.of(arch).is_known() || self.has_emulator(arch));
+        list.map(|selection| selection.arches(known))
+    }
+
     fn has_emulators(&self) -> bool {
         ARCHES.iter().any(|arch| self.has_emulator(arch))
     }
@@ -282,7 +290,7 @@ fn flags(cli: &Cli, environment: &Environment) -> Flags {
 /// What the environment names is a directory, also for a program that carries emulators.
 fn source(environment: &Environment) -> Result<Source> {
     let Some(dir) = &environment.emulators else {
-        return Ok(Source::own(&prefix(environment)?));
+        return Ok(Source::own(&prefix(environment)?)?);
     };
     let absolute = std::path::absolute(dir).map_err(|e| {
         let cause = cause(&e);

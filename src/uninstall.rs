@@ -106,8 +106,11 @@ fn remove_item(table: &Table, entries: &[Entry], item: &str, force: bool) -> Vec
             .collect();
     }
     let arch = item.parse::<Platform>().ok().map(|platform| platform.arch);
-    let kept = |entry: &Entry| is_named(&entry.name, item) && !entry.is_qemu() && !force;
-    if arch.is_none() && entries.iter().any(kept) {
+    let kept = |entry: &Entry| {
+        let named = entry.name == item || arch.is_none() && is_named(&entry.name, item);
+        named && !entry.is_qemu() && !force
+    };
+    if entries.iter().any(kept) {
         return vec![Removal {
             label: item.into(),
             result: Err(Refusal::NotQemu),

@@ -684,6 +684,32 @@ fn what_cannot_be_installed_at_first_is_tried_again_beside_what_can() {
     holder.ends_well();
 }
 
+/// It is waited for, up to its limit, before it is given up. The others, and who ends it, do not wait for it again.
+#[test]
+fn an_emulator_that_hangs_does_not_hold_up_the_others() {
+    let host = Host::new();
+    let folder = host.folder("emulators", &[("qemu-riscv64", emulators())]);
+    let asked = host.scratch().join("asked");
+    let hangs = format!("fopen(\"{}\", \"w\"); pause();", asked.display());
+    host.compile(&folder.join("qemu-aarch64"), &hangs);
+    let mut holder = Holder::start_with(&host, &["--interval", NEVER], &folder);
+    fs::remove_file(&asked).unwrap();
+    for _ in 0..2 {
+        wipe(&host);
+        holder.says("mending: riscv64 OK");
+        assert!(host.runs("riscv64").is_ok(), "{:#?}", holder.said);
+    }
+    holder.signal(Signal::SIGTERM);
+    let (status, said) = holder.ends();
+    assert_eq!(status, 1, "{said:#?}");
+    let last = said.last().map(String::as_str).unwrap_or_default();
+    assert!(
+        last.starts_with("binfmt: arm64 is not installed: "),
+        "{said:#?}"
+    );
+    assert!(!asked.exists(), "it was tried again");
+}
+
 #[test]
 fn what_cannot_be_held_at_all_ends_at_once() {
     let host = Host::new();

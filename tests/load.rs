@@ -63,7 +63,7 @@ fn not_one_program_misses_its_handler_while_fifty_calls_change_the_table() {
     tally("programs started under load", starts);
 }
 
-/// Calls as [`CALLS`] has them, each caller from another place on.
+/// Calls, each caller from another place on.
 fn call_until(host: &Host, caller: usize, end: Instant, calls: &AtomicUsize) {
     let folders: [PathBuf; 2] = [emulators(), old_emulators()];
     let choices: [(&[&str], &Path); 11] = [

@@ -15,6 +15,11 @@ use harness::{Host, Output, emulators, old_emulators};
 const EMULATOR: &str = "var/lib/binfmt/qemu-aarch64";
 const RULES: &str = "etc/binfmt.d/qemu-aarch64.conf";
 const RECORD: &str = "var/lib/binfmt/persisted";
+const LOCK: &str = "etc/.binfmt-persist.lock";
+/// Beside the emulator, and as a call names it, which has the host's root directory.
+const FORMER: &str = "/var/lib/binfmt/.qemu-aarch64.binfmt-former";
+/// By which something there is made, written or renamed.
+const CALLS: [&str; 6] = ["mkdir", "rename", "link", "unlink", "fchmod", "fsync"];
 
 /// A root directory with systemd's program.
 fn root(host: &Host) -> PathBuf {
@@ -35,6 +40,69 @@ fn unpersist(host: &Host, root: &Path) -> Output {
 
 fn shown(root: &Path) -> &str {
     root.to_str().expect("a path that is text")
+}
+
+fn persist_old(host: &Host, root: &Path) -> Output {
+    let call = host.call(&["--install", "arm64", "--persist", shown(root)]);
+    call.emulators(&old_emulators()).run()
+}
+
+/// The same call as [`persist`] with arm64, where system calls that begin with `call` go wrong, as `strace(1)` writes it; or
+/// only those on `paths`. It counts them anew in each thread. What they were is in the log.
+fn persist_with(host: &Host, root: &Path, call: &str, how: &str, paths: &[&str]) -> Output {
+    let trace = format!("trace=/^{call}");
+    let inject = format!("inject=/^{call}:{how}");
+    let paths = paths.iter().flat_map(|path| ["-P", path]);
+    host.program("strace")
+        .args(["-f", "-qq", "-o", shown(&log(host))])
+        .args(["-e", &trace, "-e", &inject])
+        .args(paths)
+        .args([harness::BINFMT, "--install", "arm64"])
+        .args(["--persist", shown(root)])
+        .env("QEMU_BINARY_PATH", emulators())
+        .run()
+}
+
+fn log(host: &Host) -> PathBuf {
+    host.scratch().join("log")
+}
+
+/// What an upgrade begins with: an older emulator that was persisted; and what it has left if it was killed just before the
+/// former was removed. Both as copies of the root directory.
+fn to_upgrade(host: &Host, root: &Path) -> [PathBuf; 2] {
+    let states = ["settled", "unsettled"].map(|name| host.scratch().join(name));
+    let save = |state: &Path| host.sh(&format!("cp -a {} {}", root.display(), state.display()));
+    persist_old(host, root).ok();
+    save(&states[0]).ok();
+    persist_with(host, root, "unlink", "signal=KILL", &[FORMER]).ends(137);
+    assert!(root.join(&FORMER[1..]).exists());
+    save(&states[1]).ok();
+    states
+}
+
+/// As [`to_upgrade`] saved it, with an empty table.
+fn restore(host: &Host, state: &Path, root: &Path) {
+    let (state, root) = (state.display(), root.display());
+    let empty = "echo -1 >/proc/sys/fs/binfmt_misc/status";
+    host.sh(&format!("rm -r {root}; cp -a {state} {root}; {empty}"))
+        .ok();
+}
+
+/// The next call mends what another one left, and what it wrote is taken back.
+fn is_mended(host: &Host, root: &Path, before: &str, what: &str) {
+    let persisted = persist(host, root, "arm64");
+    assert_eq!(persisted.status, 0, "{what}: {persisted}");
+    let new = emulators().join("qemu-aarch64");
+    let (there, new) = (root.join(EMULATOR), new.display());
+    host.sh(&format!("cmp {} {new}", there.display())).ok();
+    host.sh(&format!(
+        "cd {0}; sed 's|  /|  |' {RECORD} | sha256sum --check --strict --quiet; ! find . -name '.*' ! -name . | grep .",
+        root.display()
+    ))
+    .ok();
+    host.runs_arm64();
+    unpersist(host, root).ok();
+    assert_eq!(contents(host, root), before, "{what}");
 }
 
 /// Every file and directory below, with what is in it.
@@ -109,10 +177,7 @@ fn newer_emulators_take_the_place_of_older_ones_and_go_all_the_same() {
     let host = Host::new();
     let root = root(&host);
     let before = contents(&host, &root);
-    host.call(&["--install", "arm64", "--persist", shown(&root)])
-        .emulators(&old_emulators())
-        .run()
-        .ok();
+    persist_old(&host, &root).ok();
     persist(&host, &root, "arm64")
         .ok()
         .says("upgraded qemu-aarch64 7.");
@@ -287,22 +352,10 @@ fn killed_anywhere_it_leaves_nothing_that_is_not_taken_back() {
     let root = root(&host);
     let before = contents(&host, &root);
     let mut kills = 0;
-    for call in ["mkdir", "rename", "link", "unlink", "fchmod", "fsync"] {
+    for call in CALLS {
         for nth in 1.. {
-            let inject = format!("inject=/^{call}:signal=KILL:when={nth}");
-            let killed = host
-                .program("strace")
-                .args(["-f", "-qq", "-o", "/dev/null"])
-                .args([
-                    "-e",
-                    &format!("trace=/^{call}"),
-                    "-e",
-                    &inject,
-                    harness::BINFMT,
-                ])
-                .args(["--install", "arm64", "--persist", shown(&root)])
-                .env("QEMU_BINARY_PATH", emulators())
-                .run();
+            let how = format!("signal=KILL:when={nth}");
+            let killed = persist_with(&host, &root, call, &how, &[]);
             unpersist(&host, &root).ok();
             // a directory that was just made may be empty, and not yet in the record
             host.sh(&format!(
@@ -318,6 +371,167 @@ fn killed_anywhere_it_leaves_nothing_that_is_not_taken_back() {
         }
     }
     assert!(kills >= 12, "only {kills} kills");
+}
+
+#[test]
+fn an_upgrade_killed_anywhere_is_mended_by_the_next_call() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    let mut kills = 0;
+    for state in to_upgrade(&host, &root) {
+        // of the others there are none, or none that matters
+        for call in ["rename", "link", "unlink", "fsync"] {
+            for nth in 1.. {
+                restore(&host, &state, &root);
+                let how = format!("signal=KILL:when={nth}");
+                let killed = persist_with(&host, &root, call, &how, &[]);
+                assert!(root.join(EMULATOR).exists() && root.join(RULES).exists());
+                if killed.status == 0 {
+                    break;
+                }
+                let what = format!("{call} {nth}, {}", state.display());
+                is_mended(&host, &root, &before, &what);
+                kills += 1;
+            }
+        }
+    }
+    assert!(kills >= 12, "only {kills} kills");
+}
+
+/// An emulator that no trial has seen is never left where the next boot takes it from, nor one that the record does not know.
+#[test]
+fn an_upgrade_that_does_not_reach_the_disk_leaves_the_former() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    let emulator = root.join(EMULATOR);
+    let old = fs::read(old_emulators().join("qemu-aarch64")).unwrap();
+    let mut failures = Vec::new();
+    for (state, is_tried) in to_upgrade(&host, &root).into_iter().zip([false, true]) {
+        for nth in 1.. {
+            restore(&host, &state, &root);
+            let how = format!("error=EIO:when={nth}");
+            let failed = persist_with(&host, &root, "fsync", &how, &[]);
+            if failed.status == 0 {
+                break;
+            }
+            let what = format!("fsync {nth}, {}: {failed}", state.display());
+            let is_old = fs::read(&emulator).unwrap() == old;
+            assert!(is_old || is_tried, "{what}");
+            host.sh(&format!(
+                "cd {}; grep $(sha256sum <{EMULATOR} | cut -c-64) {RECORD}",
+                root.display()
+            ))
+            .ok();
+            is_mended(&host, &root, &before, &what);
+            failed.says("EIO");
+            failures.push((is_tried, nth));
+        }
+    }
+    let expected = [1, 2, 3, 4].map(|nth| (false, nth)).into_iter();
+    let expected: Vec<_> = expected.chain([1, 2].map(|nth| (true, nth))).collect();
+    assert_eq!(failures, expected);
+}
+
+#[test]
+fn what_does_not_reach_the_disk_leaves_nothing() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    for nth in 1..=4 {
+        let how = format!("error=EIO:when={nth}");
+        persist_with(&host, &root, "fsync", &how, &[]).ends(1);
+        assert_eq!(contents(&host, &root), before, "fsync {nth}");
+    }
+    let dir = root.join("etc/binfmt.d");
+    let rules = dir.join(".qemu-aarch64.conf.binfmt-new");
+    for nth in 1..=2 {
+        let (how, paths) = (format!("error=EIO:when={nth}"), [&dir, &rules]);
+        let failed = persist_with(&host, &root, "fsync", &how, &paths.map(|path| shown(path)));
+        failed.ends_saying(&["arm64 is not persisted", "EIO"]);
+        assert_eq!(contents(&host, &root), before, "fsync {nth} of the rules");
+    }
+}
+
+#[test]
+fn a_file_system_that_does_not_sync_directories_will_do() {
+    let host = Host::new();
+    let root = root(&host);
+    let dirs = ["var/lib/binfmt", "etc/binfmt.d"].map(|dir| root.join(dir));
+    let dirs = dirs.each_ref().map(|dir| shown(dir));
+    persist_with(&host, &root, "fsync", "error=EINVAL", &dirs).ok();
+    let refused = fs::read_to_string(log(&host)).unwrap();
+    assert!(refused.matches("(INJECTED)").count() >= 4, "{refused}");
+}
+
+#[test]
+fn a_copy_that_failed_leaves_the_handler_that_works() {
+    let host = Host::new();
+    let root = root(&host);
+    let folder = host.folder("two", &[("qemu-aarch64", emulators())]);
+    host.copy(&emulators().join("qemu-arm"), &folder.join("qemu-arm"));
+    persist_old(&host, &root).ok();
+    host.call(&["--install", "arm64"])
+        .emulators(&folder)
+        .run()
+        .ok();
+    let newer = host.entry("qemu-aarch64").unwrap();
+    fs::create_dir(root.join("var/lib/binfmt/.qemu-aarch64.binfmt-new")).unwrap();
+    for list in ["all", "arm64,arm"] {
+        host.call(&["--install", list, "--persist", shown(&root)])
+            .emulators(&folder)
+            .run()
+            .ends_saying(&["arm64 is not persisted", "File exists"]);
+        assert_eq!(host.entry("qemu-aarch64").as_ref(), Some(&newer), "{list}");
+        assert!(host.entry("qemu-arm").is_some(), "{list}");
+    }
+}
+
+#[test]
+fn nobody_but_root_can_keep_a_call_waiting() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    // each of these is there for everybody to open
+    host.sh(&format!(
+        "exec 7<{0} 8<{0}/etc 9<{0}/usr/lib/systemd/systemd-binfmt; flock 7; flock 8; flock 9
+         QEMU_BINARY_PATH='{1}' '{2}' --install arm64 --persist {0} 7<&- 8<&- 9<&-",
+        root.display(),
+        emulators().display(),
+        harness::BINFMT
+    ))
+    .ok();
+    persist_with(&host, &root, "unlink", "signal=KILL", &[]).ends(137);
+    let lock = fs::metadata(root.join(LOCK)).unwrap();
+    assert_eq!(lock.permissions().mode() & 0o777, 0o600);
+    unpersist(&host, &root).ok();
+    assert_eq!(contents(&host, &root), before);
+}
+
+/// A call that waits for a file that is then removed, as each call does at its end, waits for the next one too.
+#[test]
+fn a_lock_on_a_file_that_is_gone_is_none() {
+    let host = Host::new();
+    let root = root(&host);
+    let held = host.scratch().join("held");
+    let others = format!(
+        "exec 8>{0}; flock 8; touch {1}; sleep 1; rm {0}
+         exec 9>{0}; flock 9; exec 8>&-; sleep 5; test ! -e {2}; rm {0}",
+        root.join(LOCK).display(),
+        held.display(),
+        root.join(RECORD).display()
+    );
+    thread::scope(|scope| {
+        // nothing is written while it has the second file
+        scope.spawn(|| host.sh(&others).ok());
+        while !held.exists() {
+            thread::yield_now();
+        }
+        // it has the first file open when that is removed
+        persist_with(&host, &root, "flock", "delay_enter=2s:when=1", &[]).ok();
+    });
+    assert!(!root.join(LOCK).exists());
 }
 
 #[test]

@@ -376,6 +376,9 @@ fn what_is_asked_for_wrongly_gets_its_own_sentence() {
     let user = Ordinary::new();
     let (arm64, amd64) = (user.root("root", "arm64"), user.root("native", "amd64"));
     user.sh("cd /mnt/home; printf 'echo hello\n' >text; cp text plain; chmod 755 text; mkdir empty; : >file").ok();
+    user.host
+        .sh("mkdir --mode=700 /mnt/home/closed; chown 0:0 /mnt/home/closed")
+        .ok();
     for (words, status, said) in [
         // nothing was started
         ("--run arm64", 125, "the command to run follows --"),
@@ -395,6 +398,11 @@ fn what_is_asked_for_wrongly_gets_its_own_sentence() {
             "cannot open the root directory /nowhere",
         ),
         ("--run arm64 --root /mnt/home/file -- ls", 125, "ENOTDIR"),
+        (
+            "--run arm64 --root /mnt/home/closed -- ls",
+            125,
+            "cannot open the root directory /mnt/home/closed: Permission denied",
+        ),
         // not there
         (
             "--run arm64 -- no-such-program",
@@ -416,6 +424,7 @@ fn what_is_asked_for_wrongly_gets_its_own_sentence() {
             127,
             "there is no sh",
         ),
+        ("--run arm64 -- ''", 127, "the command has an empty name"),
         // cannot be run
         ("--run arm64 -- /mnt/home", 126, "is a directory"),
         ("--run arm64 -- /mnt/home/plain", 126, "its mode has no x"),

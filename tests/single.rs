@@ -209,6 +209,25 @@ fn a_file_that_is_damaged_says_so_and_registers_nothing() {
     assert_eq!(host.entries(), ["qemu-aarch64"]);
 }
 
+/// A download that broke off: it starts, and lacks what its end says about the rest.
+#[test]
+fn a_file_that_is_cut_off_says_so_and_does_nothing() {
+    let host = Host::new();
+    let file = made("single-cut-off", &emulators());
+    let size = fs::metadata(&file).unwrap().len();
+    for kept in [size - 1, size / 4 * 3] {
+        host.sh(&format!("truncate --size={kept} '{}'", file.display()))
+            .ok();
+        for args in [&["--install", "arm64"][..], &["--status"], &["--version"]] {
+            call(&host, &file, args)
+                .run()
+                .ends(1)
+                .ends_saying(&["this program is damaged, fetch it again"]);
+        }
+    }
+    assert_eq!(host.entries(), [""; 0]);
+}
+
 #[test]
 fn held_it_mends_without_a_file() {
     let host = Host::new();

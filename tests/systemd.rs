@@ -28,7 +28,14 @@ fn uninstalling_leaves_no_file_of_what_was_installed() {
         .map(|unit| format!("lib/systemd/system/{unit}"));
     let emulators = ["qemu-aarch64", "qemu-i386", "qemu-s390x", "copyright"];
     let emulators = emulators.map(|file| format!("lib/binfmt/{file}"));
-    let files = units.chain(emulators).chain(["bin/binfmt".to_owned()]);
+    let others = [
+        "bin/binfmt",
+        "share/bash-completion/completions/binfmt",
+        "share/fish/vendor_completions.d/binfmt.fish",
+        "share/man/man1/binfmt.1",
+        "share/zsh/site-functions/_binfmt",
+    ];
+    let files = units.chain(emulators).chain(others.map(str::to_owned));
     let mut files: Vec<String> = files.map(|file| format!("/usr/local/{file}")).collect();
     files.sort();
     assert_eq!(stage.files(&machine), files);

@@ -3,7 +3,7 @@
 #
 #   torture.sh BINARY
 #
-# It owns how long and how much; what is done is in tests/{faults,load,hold,kernels,hostile,concurrency}.rs and fuzz/, which
+# It owns how long and how much; what is done is in tests/{faults,load,hold,kernels,hostile,concurrency,anchor}.rs and fuzz/, which
 # `make test` runs too, in a shorter cut. At the end it prints how much of each was tried. What fails, fails it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,7 +12,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 BINFMT_TEST_BINARY=$(realpath "$1")
 BINFMT_TEST_TALLY=$(mktemp)
 trap 'rm -f "$BINFMT_TEST_TALLY"' EXIT
-export BINFMT_TEST_BINARY BINFMT_TEST_TALLY
+# what cannot run here fails, rather than being passed over
+export BINFMT_TEST_BINARY BINFMT_TEST_TALLY CI=1
 # every system call, every kernel, a load for this many seconds, and this many times that the table is emptied under --hold
 export BINFMT_TEST_FAULTS=all BINFMT_TEST_MACHINES=all BINFMT_TEST_LOAD=120 BINFMT_TEST_WIPES=1000
 fuzzing_seconds=60
@@ -20,7 +21,9 @@ fuzzing_seconds=60
 tests=()
 for name in faults load hold kernels hostile concurrency; do tests+=(--test "$name"); done
 cargo test --locked "${tests[@]}"
-for target in fuzz/targets/*.rs; do fuzz/run.sh "$(basename "$target" .rs)" "$fuzzing_seconds"; done
+cargo test --locked --test anchor faults::
+# each takes one processor
+basename --multiple --suffix .rs fuzz/targets/*.rs | xargs -P "$(nproc)" -I {} fuzz/run.sh {} "$fuzzing_seconds"
 
 # A single loss would have ended this before.
 printf '\nnothing lost in:\n'

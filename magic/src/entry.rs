@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use crate::arch::{ARCHES, Arch};
 use crate::rule::{Flags, Matcher, Rule};
 
 mod draft;
@@ -113,8 +114,9 @@ impl Entry {
         self.to_rule() == Some(wanted)
     }
 
-    /// Whether it is one of QEMU's user emulators, whoever registered it: by magic, and `qemu-*` by its own name
-    /// or its interpreter's, after a prefix too (`buildkit-qemu-arm`); or started from Debian's `qemu-binfmt` folder.
+    /// Whether it is one of QEMU's user emulators, whoever registered it: by magic, and with an interpreter that is called
+    /// `qemu-*`, after a prefix too (`buildkit-qemu-arm`), or is in Debian's `qemu-binfmt` folder. Its own name tells only if it
+    /// takes programs of an architecture: anything may be called so.
     #[must_use]
     pub fn is_qemu(&self) -> bool {
         let path = self.interpreter.as_deref();
@@ -122,9 +124,18 @@ impl Entry {
         let folder = path.and_then(|path| path.parent()?.file_name());
         let is_magic = matches!(self.matcher, Some(Matcher::Magic { .. }));
         is_magic
-            && (names_qemu(&self.name)
-                || names_qemu(file)
-                || folder == Some(OsStr::new("qemu-binfmt")))
+            && (names_qemu(file)
+                || folder == Some(OsStr::new("qemu-binfmt"))
+                || names_qemu(&self.name) && self.is_for_programs())
+    }
+
+    /// Whether it takes programs of any architecture.
+    fn is_for_programs(&self) -> bool {
+        let matcher = self.matcher.as_ref();
+        let takes = |arch: &Arch| {
+            matcher.is_some_and(|matcher| matcher.matches(&arch.header(), OsStr::new(arch.qemu)))
+        };
+        ARCHES.iter().any(takes)
     }
 }
 
@@ -155,7 +166,6 @@ fn names_qemu(name: &OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::Arch;
 
     fn entry(text: &[u8]) -> Entry {
         Entry::parse(OsStr::new("qemu-aarch64"), text)
@@ -281,6 +291,8 @@ mod tests {
             ("aarch64", "/usr/bin/qemu-aarch64-static", magic, true),
             ("x", "/opt/my-qemu-arm", magic, true),
             ("x", "/usr/libexec/qemu-binfmt/aarch64-binfmt-P", magic, true),
+            ("qemu-arm", "/bin/true", magic, true),
+            ("qemu-arm", "/bin/true", "flags: F\noffset 0\nmagic 6e6f", false),
             ("qemu-jar", "/usr/bin/qemu-jar", "flags: \nextension .jar", false),
             ("qemu-x", "/usr/bin/qemu-x", "flags: \n", false),
             ("myqemu-x", "/usr/bin/x", magic, true),

@@ -251,6 +251,20 @@ mod tests {
     }
 
     #[test]
+    fn platforms_differ_by_architecture_and_variant() {
+        let of = |name: &str| name.parse::<Platform>().unwrap();
+        assert_eq!(of("arm64"), of("linux/aarch64/v8"));
+        for (one, other) in [
+            ("arm64", "amd64"),
+            ("arm/v6", "arm/v7"),
+            ("amd64", "amd64/v2"),
+            ("arm/v5", "mips"),
+        ] {
+            assert_ne!(of(one), of(other), "{one} {other}");
+        }
+    }
+
+    #[test]
     fn what_is_no_platform_is_explained() {
         let arm64: String = variants(Arch::by_qemu("aarch64").unwrap()).join(", ");
         #[rustfmt::skip]

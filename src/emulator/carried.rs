@@ -30,8 +30,7 @@ use rustix::mount::{
 };
 use ruzstd::decoding::StreamingDecoder;
 
-use super::DIR;
-use crate::wording::errno_of;
+use super::{DIR, cannot_mount};
 
 /// This program's own file.
 const PROGRAM: &str = "/proc/self/exe";
@@ -57,7 +56,7 @@ impl Carried {
     /// Each is called `prefix` and its name. `None` where it carries none, as most builds do.
     ///
     /// # Errors
-    /// When the program's own file cannot be read.
+    /// When the program's own file cannot be read; `InvalidData` when it ends before what it should have.
     pub(super) fn of_this_program(prefix: &str) -> io::Result<Option<Self>> {
         let sections = sections(&mut File::open(PROGRAM)?)?;
         let carried = Self {
@@ -83,11 +82,7 @@ impl Carried {
     pub(super) fn open(&self, name: &OsStr) -> io::Result<File> {
         match self.root(name) {
             Ok(root) => File::open(below(&root, name)),
-            Err(error)
-                if [Errno::EPERM, Errno::EACCES, Errno::ENOSYS].contains(&errno_of(&error)) =>
-            {
-                self.in_memory(name)
-            }
+            Err(error) if cannot_mount(&error) => self.in_memory(name),
             Err(error) => Err(error),
         }
     }
@@ -135,10 +130,6 @@ impl Section {
     fn unpack(self, into: &mut File) -> io::Result<()> {
         let mut program = File::open(PROGRAM)?;
         program.seek(SeekFrom::Start(self.offset))?;
-        let damaged = || {
-            let text = "this program is damaged, fetch it again";
-            io::Error::new(io::ErrorKind::InvalidData, text)
-        };
         let compressed = io::BufReader::new(program.take(self.size));
         let mut bytes = StreamingDecoder::new(compressed).map_err(|_| damaged())?;
         io::copy(&mut bytes, into).map_err(|error| match error.raw_os_error() {
@@ -149,6 +140,11 @@ impl Section {
         let intact = decoder.get_checksum_from_data() == decoder.get_calculated_checksum();
         intact.then_some(()).ok_or_else(damaged)
     }
+}
+
+fn damaged() -> io::Error {
+    let text = "this program is damaged, fetch it again";
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 /// A file system in memory, empty, whose root directory this is.
@@ -166,18 +162,33 @@ fn below(root: &OwnedFd, name: &OsStr) -> PathBuf {
 }
 
 /// The sections of an ELF file of this host that hold emulators, by the emulators' names.
+fn sections(program: &mut File) -> io::Result<HashMap<String, Section>> {
+    let places = places(program)?.into_iter();
+    let sections = places.map(|(name, offset, size)| (name, Section { offset, size }));
+    Ok(sections.collect())
+}
+
+/// An emulator's name, and the offset and the size of its section, for each that an ELF file of this host holds.
+///
+/// # Errors
+/// When the file cannot be read; `InvalidData` when it ends before what it should have.
 #[allow(
     clippy::useless_conversion,
     reason = "the fields of 32-bit files are smaller"
 )]
-fn sections(program: &mut File) -> io::Result<HashMap<String, Section>> {
+pub fn places(program: &mut File) -> io::Result<Vec<(String, u64, u64)>> {
     let header = header::Header::from_fd(program).map_err(io::Error::other)?;
     let count = usize::from(header.e_shnum);
+    // objcopy puts them last, so that a broken download lacks them; of the size that is read, whatever the header has
+    let size = u64::from(header.e_shnum) * section_header::SIZEOF_SHDR as u64;
+    if u64::from(header.e_shoff).saturating_add(size) > program.metadata()?.len() {
+        return Err(damaged());
+    }
     let headers = section_header::SectionHeader::from_fd(program, header.e_shoff.into(), count);
     let headers = headers.map_err(io::Error::other)?;
     // a program that was stripped of its sections has none
     let Some(table) = headers.get(usize::from(header.e_shstrndx)) else {
-        return Ok(HashMap::new());
+        return Ok(Vec::new());
     };
     program.seek(SeekFrom::Start(table.sh_offset.into()))?;
     let mut names = Vec::new();
@@ -185,11 +196,47 @@ fn sections(program: &mut File) -> io::Result<HashMap<String, Section>> {
     let section = |header: &section_header::SectionHeader| {
         let name = names.get(usize::try_from(header.sh_name).ok()?..)?;
         let name = std::str::from_utf8(name.split(|byte| *byte == 0).next()?).ok()?;
-        let section = Section {
-            offset: header.sh_offset.into(),
-            size: header.sh_size.into(),
-        };
-        Some((name.strip_suffix(SUFFIX)?.to_owned(), section))
+        let name = name.strip_suffix(SUFFIX)?.to_owned();
+        Some((name, header.sh_offset.into(), header.sh_size.into()))
     };
     Ok(headers.iter().filter_map(section).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::mem::offset_of;
+
+    use super::*;
+
+    #[test]
+    fn a_program_that_was_cut_short_is_damaged_whatever_size_its_headers_claim() {
+        let size = section_header::SIZEOF_SHDR;
+        for claimed in [size, 0, 1] {
+            let mut bytes = vec![0; header::SIZEOF_EHDR + 2 * size];
+            let mut set =
+                |at: usize, number: &[u8]| bytes[at..][..number.len()].copy_from_slice(number);
+            let claimed = u16::try_from(claimed).unwrap();
+            set(
+                offset_of!(header::Header, e_shoff),
+                &header::SIZEOF_EHDR.to_ne_bytes(),
+            );
+            set(
+                offset_of!(header::Header, e_shentsize),
+                &claimed.to_ne_bytes(),
+            );
+            set(offset_of!(header::Header, e_shnum), &2_u16.to_ne_bytes());
+            assert!(places(&mut file_of(&bytes)).unwrap().is_empty());
+            bytes.pop();
+            let error = places(&mut file_of(&bytes)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{claimed}");
+        }
+    }
+
+    fn file_of(bytes: &[u8]) -> File {
+        let mut file = File::from(memfd_create("file", MFdFlags::MFD_CLOEXEC).unwrap());
+        file.write_all(bytes).unwrap();
+        file.rewind().unwrap();
+        file
+    }
 }

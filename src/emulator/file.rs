@@ -17,7 +17,7 @@ use nix::unistd::geteuid;
 use super::unfit::Unfit;
 
 /// How much of the file is read: the headers of every emulator are in its first page.
-pub(crate) const HEAD: u64 = 4096;
+pub const HEAD: u64 = 4096;
 /// Symbolic links on the way to a file, as the kernel has it (`MAXSYMLINKS`).
 const MOST_LINKS: u32 = 40;
 
@@ -91,7 +91,10 @@ fn open_to_all(path: &Path) -> io::Result<Option<PathBuf>> {
 }
 
 /// `head` is the start of a file of `length` bytes.
-fn check_head(head: &[u8], length: u64) -> Result<(), Unfit> {
+///
+/// # Errors
+/// The first thing that is wrong with it, as an emulator of this host.
+pub fn check_head(head: &[u8], length: u64) -> Result<(), Unfit> {
     if head.is_empty() {
         return Err(Unfit::Empty);
     }
@@ -123,7 +126,8 @@ fn check_head(head: &[u8], length: u64) -> Result<(), Unfit> {
 }
 
 /// The program headers, if `head` reaches that far.
-pub(crate) fn segments(head: &[u8]) -> Option<Vec<ProgramHeader>> {
+#[must_use]
+pub fn segments(head: &[u8]) -> Option<Vec<ProgramHeader>> {
     let header = Elf::parse_header(head).ok()?;
     let (container, size) = if header.e_ident[4] == Class::Elf64 as u8 {
         (Container::Big, header64::SIZEOF_EHDR)

@@ -13,7 +13,7 @@ use anyhow::{Result, anyhow};
 use binfmt_magic::rule::Rule;
 
 use super::carried::Carried;
-use super::{EmulatorError, Unfit, file};
+use super::{EmulatorError, Unfit, cannot_mount, file};
 use crate::namespace::with_root_directory;
 use crate::table::Table;
 use crate::wording::cause;
@@ -59,15 +59,18 @@ impl Source {
 
     /// Those that this program carries, under names that begin with `prefix`; or, as it mostly carries none, those of
     /// [`DIR`]. What cannot read its own file carries nothing.
-    #[must_use]
-    pub fn own(prefix: &str) -> Self {
+    ///
+    /// # Errors
+    /// When that file ends before what it should have.
+    pub fn own(prefix: &str) -> io::Result<Self> {
         let source = Self::directory(Path::new(DIR));
         match Carried::of_this_program(prefix) {
-            Ok(Some(carried)) => Self {
+            Ok(Some(carried)) => Ok(Self {
                 from: From::Program(Arc::new(carried)),
                 ..source
-            },
-            _ => source,
+            }),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(error),
+            _ => Ok(source),
         }
     }
 
@@ -93,6 +96,17 @@ impl Source {
             From::Here => path.exists(),
             From::Below(root) => with_root_directory(root, || path.exists()).unwrap_or(false),
             From::Program(carried) => carried.has(name(path)),
+        }
+    }
+
+    /// Whether there is nothing at `path`, for sure: what is not to be seen may be there.
+    #[must_use]
+    pub fn lacks(&self, path: &Path) -> bool {
+        let lacks = || matches!(path.try_exists(), Ok(false));
+        match &self.from {
+            From::Here => lacks(),
+            From::Below(root) => with_root_directory(root, lacks).unwrap_or(false),
+            From::Program(carried) => !carried.has(name(path)),
         }
     }
 
@@ -156,7 +170,12 @@ impl Source {
                 let unpacked = carried.root(name(path));
                 unpacked.map_err(|error| {
                     let (path, cause) = (path.display(), cause(&error));
-                    anyhow!("{path} cannot be unpacked: {cause}; that takes root and Linux 5.2")
+                    let needs = if cannot_mount(&error) {
+                        "; that takes root and Linux 5.2"
+                    } else {
+                        ""
+                    };
+                    anyhow!("{path} cannot be unpacked: {cause}{needs}")
                 })?
             }
         };

@@ -126,7 +126,7 @@ impl fmt::Display for Unopened {
 /// Why a root directory is of no use.
 #[derive(Debug)]
 pub enum RootError {
-    /// It cannot be opened.
+    /// It cannot be opened, or not be searched.
     Unopened(PathBuf, io::Error),
     /// `openat2(2)` is not to be had: before Linux 5.6, or where a filter of system calls does not know it.
     NoLookUp(PathBuf, Errno),
@@ -175,9 +175,11 @@ impl Place {
         let place = Self {
             root: Some((root, path)),
         };
-        // once, rather than of each file that it were not to be found
-        match place.look_up(Path::new("/"), OFlag::empty()) {
+        // Said here once, not as of each file that it is not there. Unlike a look at "/", that at "/." takes the right to search
+        // the directory.
+        match place.look_up(Path::new("/."), OFlag::empty()) {
             Ok(_) => Ok(place),
+            Err(errno @ Errno::EACCES) => Err(unopened(errno.into())),
             Err(errno) => Err(RootError::NoLookUp(dir.to_owned(), errno)),
         }
     }

@@ -188,7 +188,7 @@ fn decide(
         let kept = match () {
             () if order.keep && former.is_some() => Some("it has another emulator".to_owned()),
             () if order.keep => Some("it is made otherwise".to_owned()),
-            () if entry.is_qemu() && !present && !order.reset => {
+            () if entry.is_qemu() && !order.reset && order.emulators.lacks(&rule.interpreter) => {
                 Some(format!("{} does not exist", rule.interpreter.display()))
             }
             () => None,

@@ -59,7 +59,8 @@ pub(super) fn digest_of(path: &Path) -> Result<Option<String>> {
 /// Puts a file in its place as a whole, on the disk, whatever the umask.
 ///
 /// # Errors
-/// When it cannot be written. Then nothing of it is left.
+/// When it cannot be written. Then nothing of it is left, unless only its directory could not be brought to the disk: then it is
+/// in its place, and a power cut may undo that.
 pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let new = beside(path, NEW);
     let write = || -> io::Result<()> {
@@ -75,14 +76,21 @@ pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         file.set_permissions(Permissions::from_mode(mode))?;
         file.sync_all()?;
         fs::rename(&new, path)?;
-        let dir = path.parent().unwrap_or(Path::new("/"));
-        File::open(dir)?.sync_all()
+        sync_dir(path.parent().unwrap_or(Path::new("/")))
     };
     write().map_err(|error| {
         // it may not even have been made
         let _ = fs::remove_file(&new);
         anyhow!("{}", cause(&error))
     })
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    match File::open(dir)?.sync_all() {
+        // a file system that does not do that for directories (fsync(2)): there is no more to be had
+        Err(error) if errno_of(&error) == Errno::EINVAL => Ok(()),
+        synced => synced,
+    }
 }
 
 /// Makes a directory that nobody but its owner writes to, whatever the umask.

@@ -48,22 +48,27 @@ impl Record {
         }
     }
 
-    fn parse(text: &str) -> Result<Self> {
+    /// # Errors
+    /// When it tells of what is none of ours.
+    pub(super) fn parse(text: &str) -> Result<Self> {
         let mut record = Self::default();
         for line in text.lines() {
             if let Some(dir) = line.strip_prefix(MADE) {
                 let parents = |of: &str| Path::new(of).starts_with(dir);
-                if ![EMULATORS, RULES].into_iter().any(parents) {
+                // of nothing at all everything is below
+                if dir.is_empty() || ![EMULATORS, RULES].into_iter().any(parents) {
                     bail!("{dir} is no directory that it makes");
                 }
                 record.made.push(dir.into());
             } else if !line.starts_with('#') {
                 let (digest, path) = line.split_once(GAP).context("a line without digest")?;
-                let dir = Path::new(path).parent();
-                if ![EMULATORS, RULES]
+                let file = Path::new(path);
+                let dir = file.parent();
+                let ours = [EMULATORS, RULES]
                     .map(|of| Some(Path::new(of)))
-                    .contains(&dir)
-                {
+                    .contains(&dir);
+                // `..` has no name, and a name that ends so would not come back from a line
+                if !ours || file.file_name().is_none() || path.ends_with('\r') {
                     bail!("{path} is nothing that it writes");
                 }
                 record.files.push((digest.to_owned(), path.into()));
@@ -72,7 +77,7 @@ impl Record {
         Ok(record)
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let made = self
             .made
             .iter()
@@ -141,11 +146,6 @@ impl Record {
             }
         }
         paths
-    }
-
-    /// `digest` is not at `path` after all.
-    pub(super) fn drop(&mut self, path: &Path, digest: &str) {
-        self.files.retain(|(of, at)| at != path || of != digest);
     }
 
     /// Writes it, or where nothing is left to be taken back, removes it and the directories that it tells of and that are empty.
@@ -224,5 +224,20 @@ mod tests {
         assert!(Record::parse("aa  /etc/hostname\n").is_err());
         assert!(Record::parse("aa  /etc/binfmt.d/../hostname\n").is_err());
         assert!(Record::parse("# made /srv\n").is_err());
+    }
+
+    #[test]
+    fn what_has_no_name_of_its_own_is_refused() {
+        assert!(Record::parse("aa  /etc/binfmt.d/..\n").is_err());
+        assert!(Record::parse("# made \n").is_err());
+        assert!(Record::parse("# made /var/lib/binfmt\n").is_ok());
+    }
+
+    #[test]
+    fn lines_that_an_editor_ended_are_read_but_no_name_that_ends_so() {
+        let line = "aa  /etc/binfmt.d/qemu-arm.conf";
+        let read = Record::parse(&format!("{line}\r\n")).unwrap();
+        assert_eq!(read, Record::parse(line).unwrap());
+        assert!(Record::parse(&format!("{line}\r\r\n")).is_err());
     }
 }

@@ -50,6 +50,8 @@ struct Hold {
     settled: Picture,
     /// What is asked for and does not run, and why.
     failing: Vec<Failing>,
+    /// Whether that took so long to find out that whoever ends this is not to wait for it again.
+    hangs: bool,
     /// Why nothing can be done at all, and how the table is meanwhile.
     refused: Option<(String, Option<Picture>)>,
     /// What is wrong and will stay so.
@@ -70,7 +72,9 @@ impl Session<'_> {
             keep: true,
             ..self.order(selection.clone())
         };
+        let begin = Instant::now();
         let (items, survey) = self.install(selection, streams)?;
+        let hangs = begin.elapsed() > REPEATING;
         if let Err(error) = self.show_once(&survey, streams) {
             self.missing.push(format!("{error:#}"));
         }
@@ -86,6 +90,7 @@ impl Session<'_> {
         let mut hold = Hold {
             settled: Picture::of(&survey, &arches),
             failing: Vec::new(),
+            hangs,
             interval: text::interval(self.cli.interval),
             refused: None,
             lasting,
@@ -95,7 +100,7 @@ impl Session<'_> {
             arches,
             watch,
         };
-        hold.failing = hold.failures(&items, &survey, |_| false);
+        hold.failing = hold.failures(&items, &survey, |_| false, true);
         hold.keep_open(&self);
         streams.say(&hold.describe());
         // what has changed before there was a watch
@@ -107,7 +112,7 @@ impl Session<'_> {
             }
         }
         if self.cli.on_exit == OnExit::Keep {
-            hold.look(&self, true, streams);
+            hold.look(&self, !hold.hangs, streams);
             hold.leave_kept(&self, streams);
             self.told.extend(hold.complaints());
         }
@@ -197,7 +202,7 @@ impl Hold {
             tried == Some(&picture) && !due
         };
         if !waits {
-            self.mend(session, streams);
+            self.mend(session, due, streams);
         }
     }
 
@@ -210,9 +215,9 @@ impl Hold {
         table.is_none_or(|table| mount::is_at(table, &session.at))
     }
 
-    fn mend(&mut self, session: &Session, streams: &mut Streams) {
+    fn mend(&mut self, session: &Session, due: bool, streams: &mut Streams) {
         let mut lines = Vec::new();
-        match self.try_to_mend(session, &mut lines) {
+        match self.try_to_mend(session, due, &mut lines) {
             Ok(()) if self.refused.take().is_some() && lines.is_empty() => lines.push(OVER.into()),
             Ok(()) => {}
             Err(error) => {
@@ -233,7 +238,7 @@ impl Hold {
     }
 
     /// Adds to `lines` what was done. Where the table cannot be mounted, the one that is held is mended all the same.
-    fn try_to_mend(&mut self, session: &Session, lines: &mut Vec<String>) -> Result<()> {
+    fn try_to_mend(&mut self, session: &Session, due: bool, lines: &mut Vec<String>) -> Result<()> {
         let locked = self.open_again(session, lines);
         let Some(table) = self.table.clone() else {
             return locked.map(drop);
@@ -244,21 +249,47 @@ impl Hold {
         };
         let before = Picture::take(Some(&table), &self.arches)?;
         // unless another call has mended it meanwhile
-        if before != self.settled || !self.failing.is_empty() {
+        if before != self.settled {
+            self.install_again(&table, &before, lines)?;
+        }
+        // apart from the others, since an emulator that hangs is waited for
+        if due && !self.failing.is_empty() {
+            let before = Picture::take(Some(&table), &self.arches)?;
             let begin = Instant::now();
-            let (mut items, mut survey) = install(&table, &self.order)?;
-            // what was wiped out meanwhile did not run; an emulator that hangs is not waited for again and again
-            for _ in 0..REPEATS {
-                if !self.fails_anew(&items) || begin.elapsed() > REPEATING {
-                    break;
-                }
-                let again = install(&table, &self.order)?;
-                items = settle::later(items, again.0);
-                survey = again.1;
-            }
-            lines.extend(self.settle(&before, &items, &survey));
+            let (items, survey) = install(&table, &self.order)?;
+            self.hangs = begin.elapsed() > REPEATING;
+            lines.extend(self.settle(&before, &items, &survey, true));
         }
         opened
+    }
+
+    /// Installs all but what is known to fail, and does so again, some times, while more fails: what was wiped out meanwhile
+    /// did not run.
+    fn install_again(
+        &mut self,
+        table: &Table,
+        before: &Picture,
+        lines: &mut Vec<String>,
+    ) -> Result<()> {
+        let failing = self.failing.iter().map(|(arch, _)| *arch);
+        let order = Order {
+            selection: self.order.selection.clone().without(failing),
+            ..self.order.clone()
+        };
+        let begin = Instant::now();
+        let (mut items, mut survey) = install(table, &order)?;
+        // an emulator that hangs is not waited for again and again
+        for _ in 0..REPEATS {
+            if !self.fails_anew(&items) || begin.elapsed() > REPEATING {
+                break;
+            }
+            let again = install(table, &order)?;
+            items = settle::later(items, again.0);
+            survey = again.1;
+        }
+        self.hangs |= begin.elapsed() > REPEATING;
+        lines.extend(self.settle(before, &items, &survey, false));
+        Ok(())
     }
 
     /// Sees to it that the table is mounted, kept and held.

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::{Error, Result, anyhow, bail};
 use binfmt_magic::arch::{ARCHES, Arch};
-use binfmt_magic::platform::Platform;
 
 use super::Session;
 use crate::emulator;
@@ -30,9 +29,7 @@ impl Session<'_> {
         if self.prefix.contains(char::is_control) {
             bail!("QEMU_BINARY_PREFIX has a control character, which no file of rules may have");
         }
-        let host = Host::at(dir, self.cli.force)?;
-        host.check()?;
-        Ok(Some(host))
+        Host::with_rules_at_boot(dir, self.cli.force).map(Some)
     }
 
     /// Copies the emulators of `order` to the host, has it take them from there, and installs.
@@ -44,12 +41,11 @@ impl Session<'_> {
         streams: &mut Streams,
     ) -> Result<(Vec<Item>, Survey)> {
         let (copied, failed) = self.copy_emulators(host, &order, streams)?;
-        // of these it is told already
-        let is_left =
-            |platform: &Platform| !failed.iter().any(|arch| arch.qemu == platform.arch.qemu);
-        order.selection.named.retain(is_left);
         order.emulators = host.emulators()?;
-        let installed = if order.reset && !failed.is_empty() {
+        let all_copied = failed.is_empty();
+        // of these it is told already; what of them the host has is an older one
+        order.selection = order.selection.without(failed);
+        let installed = if order.reset && !all_copied {
             Err(anyhow!(
                 "not reset, since not every emulator could be copied: {}",
                 self.told.pop().unwrap_or_default()

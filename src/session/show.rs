@@ -2,8 +2,6 @@
 
 use std::io;
 
-use binfmt_magic::arch::ARCHES;
-
 use super::{Session, describe_unknown};
 use crate::cli::Format;
 use crate::list::list;
@@ -29,13 +27,7 @@ impl Session<'_> {
         if !self.shows_health() {
             return write_json(streams.out, &Status::from(survey));
         }
-        let known = ARCHES
-            .iter()
-            .filter(|arch| survey.of(arch).is_known() || self.has_emulator(arch));
-        let arches = self
-            .status
-            .as_ref()
-            .map(|selection| selection.arches(known));
+        let arches = self.meant_by(self.status.as_ref(), survey);
         let json = self.cli.format == Some(Format::Json);
         let examined = examine(survey, arches.as_deref(), json);
         let health = Health::new(survey, &examined, arches.is_none());

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use binfmt_magic::arch::{ARCHES, Arch};
+use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::Selection;
 
@@ -59,13 +59,7 @@ impl<'a> Session<'a> {
                 .push(about_table(Drift::TableOff, Mend::Shell(line)));
             return Ok(audit);
         }
-        let known = ARCHES
-            .iter()
-            .filter(|arch| survey.of(arch).is_known() || self.has_emulator(arch));
-        let asked = self
-            .listed
-            .as_ref()
-            .map(|selection| selection.arches(known));
+        let asked = self.meant_by(self.listed.as_ref(), survey);
         audit = verify::verify(survey, &self.order(Selection::default()), asked.as_deref())?;
         if let Some(arch) = self.may_end(survey) {
             let mend = Mend::Install { arch, force: false };

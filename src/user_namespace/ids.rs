@@ -142,9 +142,14 @@ fn identity(map: &str) -> String {
 }
 
 /// Root for `own`, and from 1 on all ranges that `text` (`owner:first:count`) has for one of `owners`. `None`: it has none.
-fn subordinate(text: &str, owners: &[Option<String>], own: u32) -> Option<String> {
+///
+/// A range is left out that a kernel refuses, with the whole map: it goes beyond the last number, or has somebody who is in the
+/// map already, as where a user's range is there by name and by number.
+#[must_use]
+pub fn subordinate(text: &str, owners: &[Option<String>], own: u32) -> Option<String> {
     let mut map = format!("0 {own} 1\n");
     let mut inside: u32 = 1;
+    let mut taken = vec![(own, own.saturating_add(1))];
     for line in text.lines() {
         let mut fields = line.trim().split(':');
         let owner = fields.next().map(str::to_owned);
@@ -153,9 +158,14 @@ fn subordinate(text: &str, owners: &[Option<String>], own: u32) -> Option<String
             continue;
         };
         let is_own = owner.is_some() && owners.contains(&owner);
-        let Some(next) = inside.checked_add(count).filter(|_| is_own && count > 0) else {
+        let ends = (inside.checked_add(count), first.checked_add(count));
+        let ((Some(next), Some(end)), true) = (ends, is_own && count > 0) else {
             continue;
         };
+        if taken.iter().any(|by| first < by.1 && by.0 < end) {
+            continue;
+        }
+        taken.push((first, end));
         map = format!("{map}{inside} {first} {count}\n");
         inside = next;
     }
@@ -257,6 +267,18 @@ mod tests {
             ("anna:100000:0\n", None),
             ("anna:100000\nanna:x:5\nanna\n:1:1\n\n#anna:1:1", None),
             ("anna:1:4294967295", None),
+            ("anna:4294967290:6", None),
+            ("anna:4294967290:5\n", Some("0 1000 1\n1 4294967290 5\n")),
+            // twice, and with the user's own
+            (
+                "anna:100000:65536\n1000:100000:65536\nanna:165535:2\n",
+                Some("0 1000 1\n1 100000 65536\n"),
+            ),
+            ("anna:900:200\n", None),
+            (
+                "anna:900:100\nanna:1001:1\n",
+                Some("0 1000 1\n1 900 100\n101 1001 1\n"),
+            ),
             ("", None),
         ] {
             assert_eq!(of(text).as_deref(), map, "{text:?}");

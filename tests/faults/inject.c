@@ -1,8 +1,9 @@
 /* Runs a program and lets system calls of it go wrong: inject REPORT count|kill|fail|forbid POINT VARIANT PROGRAM ARGUMENT...
  *
- *   count    nothing goes wrong
+ *   count    nothing goes wrong; what goes into the report is how many were counted before it first became a program again
  *   kill     the program is killed before its system call number POINT, and what it started with it
- *   fail     that system call is not made and returns an error instead, the one that VARIANT chooses of those plausible for it
+ *   fail     that system call is not made and returns an error instead, the one that VARIANT chooses of those plausible for it;
+ *            close(2) fails as Linux lets it fail: what was open is let go all the same
  *   forbid   each system call of the names POINT (open,openat) returns EPERM, in whichever program, as behind a container's filter
  *
  * Counted are the system calls of the program and of processes that are it, not of other programs that it becomes or
@@ -13,6 +14,7 @@
  * A seccomp filter hands each system call to this process (seccomp_unotify(2)), since the program uses ptrace itself. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -31,6 +33,12 @@
 #include <time.h>
 #include <unistd.h>
 
+/* of Linux 6.6, newer than the headers of Debian bookworm */
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, unsigned long long)
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP 1UL
+#endif
+
 #define PATIENCE_MS 3000
 #define LEFTOVER 250
 
@@ -46,6 +54,7 @@ struct call {
  * itself: signal masks, process ids, exits. */
 static const struct call calls[] = {
     CALL(openat, EACCES, EMFILE, EIO),
+    CALL(openat2, EACCES, ENOSYS),
     CALL(open, EACCES, EMFILE, EIO),
     CALL(read, EIO, EINTR),
     CALL(pread64, EIO, EINTR),
@@ -73,11 +82,12 @@ static const struct call calls[] = {
     CALL(fork, EAGAIN, ENOMEM),
     CALL(execve, ENOENT, EACCES, ENOMEM),
     CALL(execveat, ENOENT, EACCES, ENOSYS),
-    CALL(ptrace, EPERM, ESRCH),
+    CALL(ptrace, EPERM), // ESRCH is said of a process that is gone
     CALL(wait4, EINTR),
     CALL(waitid, EINTR),
     CALL(poll, EINTR, ENOMEM),
     CALL(ppoll, EINTR, ENOMEM),
+    CALL(signalfd4, EMFILE, ENOMEM),
     CALL(pipe2, EMFILE, ENFILE),
     CALL(socketpair, EMFILE),
     CALL(dup, EMFILE),
@@ -94,8 +104,10 @@ static const struct call calls[] = {
     CALL(move_mount, EPERM),
     CALL(pivot_root, EPERM, EINVAL),
     CALL(unshare, EPERM, ENOSPC),
+    CALL(setns, EPERM),
     CALL(chroot, EPERM, EACCES),
     CALL(chdir, EACCES),
+    CALL(fchdir, EACCES),
     CALL(chown, EPERM),
     CALL(fchownat, EPERM),
     CALL(chmod, EPERM),
@@ -122,15 +134,16 @@ static const struct call *find(int number, const char *name) {
   return NULL;
 }
 
-/* Every system call asks, but for the one that hands over who is asked. */
+/* Every system call that may fail asks. None of them hands over who is asked. */
 static int filter(void) {
-  struct sock_filter steps[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sendmsg, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
-  };
-  struct sock_fprog program = {sizeof steps / sizeof *steps, steps};
+  struct sock_filter steps[2 * CALLS + 2], *step = steps;
+  *step++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+  for (size_t i = 0; i < CALLS; i++) {
+    *step++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i].number, 0, 1);
+    *step++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF);
+  }
+  *step++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+  struct sock_fprog program = {(unsigned short)(step - steps), steps};
   // who has no privilege may set a filter for programs that get none
   if (geteuid()) prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
@@ -169,6 +182,18 @@ static int is_program(pid_t pid, const struct stat *program) {
   return !stat(path, &other) && other.st_dev == program->st_dev && other.st_ino == program->st_ino;
 }
 
+/* The process that the thread belongs to. */
+static pid_t process_of(pid_t thread) {
+  char path[64], line[128];
+  int process = 0;
+  snprintf(path, sizeof path, "/proc/%d/status", thread);
+  FILE *status = fopen(path, "r");
+  while (status && fgets(line, sizeof line, status) && sscanf(line, "Tgid: %d", &process) != 1) {
+  }
+  if (status) fclose(status);
+  return process;
+}
+
 static long now_ms(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -184,22 +209,44 @@ struct plan {
   char done[128];
 };
 
+/* Whoever asks keeps its descriptor, but the file that was open there is let go. */
+static void let_go(int listener, const struct seccomp_notif *request) {
+  int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  struct seccomp_notif_addfd instead = {
+      .id = request->id,
+      .flags = SECCOMP_ADDFD_FLAG_SETFD,
+      .srcfd = nothing,
+      .newfd = request->data.args[0],
+      .newfd_flags = O_CLOEXEC,
+  };
+  /* who asked may have been killed meanwhile */
+  if (nothing < 0 || (ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &instead) < 0 && errno != ENOENT))
+    fail("a descriptor that is to be closed");
+  close(nothing);
+}
+
 /* Decides about one system call: an error for it, or 0 to let it be made. */
-static int decide(struct plan *plan, int number, pid_t program) {
-  const struct call *call = find(number, NULL);
+static int decide(struct plan *plan, const struct seccomp_notif *request, pid_t program, int listener) {
+  const struct call *call = find(request->data.nr, NULL);
   if (!strcmp(plan->what, "forbid")) {
     if (!call || !plan->forbidden[call - calls]) return 0;
     snprintf(plan->done, sizeof plan->done, "%s is forbidden", call->name);
     return EPERM;
   }
-  if (!call || ++plan->counted != plan->point) return 0;
+  if (!call) return 0;
+  if (!strcmp(plan->what, "count") && !plan->done[0] && (call->number == SYS_execve || call->number == SYS_execveat))
+    snprintf(plan->done, sizeof plan->done, "%ld", plan->counted);
+  if (++plan->counted != plan->point) return 0;
   if (!strcmp(plan->what, "kill")) {
+    /* who is killed does not get to make it; a child that asked goes on */
+    int answer = process_of(request->pid) == program ? EINTR : 0;
     kill(program, SIGKILL);
     snprintf(plan->done, sizeof plan->done, "killed at %s", call->name);
-    return EINTR;
+    return answer;
   }
   int error = !strcmp(plan->what, "fail") && plan->variant < 4 ? call->errors[plan->variant] : 0;
   if (error) snprintf(plan->done, sizeof plan->done, "%s fails with %s", call->name, strerrorname_np(error));
+  if (error && call->number == SYS_close) let_go(listener, request);
   return error;
 }
 
@@ -207,17 +254,19 @@ static int decide(struct plan *plan, int number, pid_t program) {
 static int supervise(int listener, pid_t program, const struct stat *file, struct plan *plan) {
   int status = -1;
   long end = 0;
+  /* who asks and who answers take turns on one processor, where the kernel knows how */
+  ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
   for (;;) {
-    if (!end && waitpid(program, &status, WNOHANG) == program) end = now_ms();
-    if (end && now_ms() - end > PATIENCE_MS) return LEFTOVER << 8;
     struct pollfd asked = {listener, POLLIN, 0};
     if (poll(&asked, 1, 20) < 0) fail("poll");
+    if (!end && !(asked.revents & POLLIN) && waitpid(program, &status, WNOHANG) == program) end = now_ms();
+    if (end && now_ms() - end > PATIENCE_MS) return LEFTOVER << 8;
     if (asked.revents & POLLIN) {
       struct seccomp_notif request = {0};
       /* its process may have been killed meanwhile */
       if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &request)) continue;
       struct seccomp_notif_resp answer = {.id = request.id};
-      int error = !strcmp(plan->what, "forbid") || is_program(request.pid, file) ? decide(plan, request.data.nr, program) : 0;
+      int error = !strcmp(plan->what, "forbid") || is_program(request.pid, file) ? decide(plan, &request, program, listener) : 0;
       if (error)
         answer.error = -error;
       else

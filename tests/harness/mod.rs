@@ -24,6 +24,7 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::rule::{Flags, Matcher, Rule};
 use serde_json::Value;
 
+pub(crate) mod faults;
 pub(crate) mod turn;
 
 /// The binary under test: the one that `BINFMT_TEST_BINARY` names when the tests are compiled, or Cargo's.
@@ -268,6 +269,11 @@ impl Host {
             .collect()
     }
 
+    /// What is mounted there, as `proc(5)` has it.
+    pub(crate) fn mountinfo(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/mountinfo", self.pid)).expect("proc")
+    }
+
     /// The whole table, verbatim and in the kernel's order, to compare before and after.
     pub(crate) fn table(&self) -> String {
         let mut text = String::new();
@@ -356,19 +362,6 @@ impl Host {
         let version = "puts(\"qemu-aarch64 version 10.9.8\") < 0";
         let states = format!("if (argc > 1 && !strcmp(argv[1], \"--version\")) return {version};");
         self.compile(path, &format!("{states} {body}"));
-    }
-
-    /// The program that lets another one's system calls go wrong; `tests/faults/inject.c` says how it is called.
-    pub(crate) fn injector(&self) -> PathBuf {
-        let path = self.scratch().join("inject");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/inject.c");
-        let script = format!(
-            "cc -O1 -Wall -Wextra -Werror -static -o '{}' '{}'",
-            path.display(),
-            source.display()
-        );
-        self.sh(&script).ok();
-        path
     }
 
     /// Makes an executable file of these bytes.

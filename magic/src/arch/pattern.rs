@@ -13,8 +13,8 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    // Offsets up to e_version are the same for both classes; e_flags is ELFCLASS32's, the only class in which it
-    // tells rows apart
+    // Offsets up to e_version are the same for both classes; what follows is ELFCLASS32's, the only class in which
+    // e_flags tells rows apart
     pub(super) const CLASS: usize = 4;
     pub(super) const DATA: usize = 5;
     pub(super) const IDENT_VERSION: usize = 6;
@@ -22,6 +22,9 @@ impl Pattern {
     pub(super) const TYPE: usize = 16;
     pub(super) const MACHINE: usize = 18;
     pub(super) const VERSION: usize = 20;
+    pub(super) const ENTRY: usize = 24;
+    pub(super) const PROGRAM_HEADERS: usize = 28;
+    pub(super) const SECTION_HEADERS: usize = 32;
     pub(super) const FLAGS: usize = 36;
 
     pub(super) const SHORT: usize = Self::VERSION;

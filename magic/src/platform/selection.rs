@@ -57,14 +57,8 @@ impl Selection {
         if items(list).any(excludes_all) {
             return Err(EmptyList);
         }
-        let Self {
-            all,
-            named,
-            excluded,
-            unknown,
-        } = &mut selection;
-        named.retain(|platform| !contains(excluded, platform.arch));
-        if *all || !named.is_empty() || !unknown.is_empty() {
+        selection.drop_excluded();
+        if selection.all || !selection.named.is_empty() || !selection.unknown.is_empty() {
             Ok(selection)
         } else {
             Err(EmptyList)
@@ -116,6 +110,19 @@ impl Selection {
     #[must_use]
     pub fn wants(&self, arch: &Arch) -> bool {
         self.by_name(arch).is_some() || self.all && !contains(&self.excluded, arch)
+    }
+
+    /// The same without these.
+    #[must_use]
+    pub fn without(mut self, arches: impl IntoIterator<Item = &'static Arch>) -> Self {
+        self.excluded.extend(arches);
+        self.drop_excluded();
+        self
+    }
+
+    fn drop_excluded(&mut self) {
+        self.named
+            .retain(|platform| !contains(&self.excluded, platform.arch));
     }
 
     /// What is asked for: the named in the order of the list, then the wanted ones of `all`, in their order.

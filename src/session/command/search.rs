@@ -30,6 +30,9 @@ pub(super) fn search(
             })
         }
     };
+    if name.is_empty() {
+        return Err(NotRun::NotFound(anyhow!("the command has an empty name")));
+    }
     if name.as_encoded_bytes().contains(&b'/') {
         return open(start.join(name));
     }

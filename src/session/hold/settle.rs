@@ -41,11 +41,13 @@ impl Reason {
 
 impl Hold {
     /// Takes note of how things are after an install into a table that was as `before`, and says what has become of each.
+    /// `all`: whether what was failing has been tried, too.
     pub(super) fn settle(
         &mut self,
         before: &Picture,
         items: &[Item],
         survey: &Survey,
+        all: bool,
     ) -> Vec<String> {
         let settled = Picture::of(survey, &self.arches);
         let former = std::mem::replace(&mut self.settled, settled);
@@ -53,7 +55,7 @@ impl Hold {
             let had = former.handler(arch);
             had.is_some() && before.handler(arch) != had
         };
-        let failing = self.failures(items, survey, is_lost);
+        let failing = self.failures(items, survey, is_lost, all);
         let failed = std::mem::replace(&mut self.failing, failing);
         let fate = |arch: &Arch| {
             let installed = matches!(of(items, arch), Some(Ok(Outcome::Installed { .. })));
@@ -108,17 +110,20 @@ impl Hold {
         )
     }
 
-    /// What does not run after an install. Of what that passes over without a word, `all` without an emulator, it is what
-    /// was failing before or `is_lost`.
+    /// What does not run after an install. Of what that passes over without a word, `--install all` without an emulator, it
+    /// is what was failing before or `is_lost`. What was failing and, but for `all`, has not been tried fails as before.
     pub(super) fn failures(
         &self,
         items: &[Item],
         survey: &Survey,
         is_lost: impl Fn(&Arch) -> bool,
+        all: bool,
     ) -> Vec<Failing> {
+        let known = |arch: &Arch| self.failing.iter().find(|(of, _)| of.qemu == arch.qemu);
         let reason = |arch: &Arch| match of(items, arch) {
             Some(result) => result.as_ref().err().map(|error| format!("{error:#}")),
             None if survey.of(arch).works() => None,
+            None if !all && known(arch).is_some() => known(arch).map(|(_, reason)| reason.clone()),
             None if is_lost(arch) || is_among(&self.failing, arch) => {
                 Some(self.why_passed_over(arch))
             }

@@ -1,0 +1,97 @@
+//! One call at a time writes to a host: a lock on a file of its own, which only root can open.
+//!
+//! A file that others can open they can lock as well (`flock(2)`), and so keep root waiting. The file is there only while a
+//! call runs, so a lock counts only on the file that is still at its path.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+
+use crate::namespace::with_root_directory;
+use crate::wording::{cause, errno_of};
+
+/// In a directory that no call makes or removes, as `/etc/.pwd.lock` is.
+const PATH: &str = "/etc/.binfmt-persist.lock";
+/// How long another call on the same host is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A host's root directory, locked as long as this lives.
+#[derive(Debug)]
+pub(super) struct Locked {
+    root: File,
+    _held: Flock<File>,
+}
+
+impl Locked {
+    /// Waits until no other call writes to the host whose root directory is `root`, and is called `dir`.
+    ///
+    /// # Errors
+    /// When the file cannot be made, or another call does not end.
+    pub(super) fn new(root: File, dir: &Path) -> Result<Self> {
+        let held = with_root_directory(&root, wait)?.map_err(|error| {
+            let (dir, cause) = (dir.display(), cause(&error));
+            match errno_of(&error) {
+                Errno::EWOULDBLOCK => anyhow!(
+                    "{dir} is locked by another call that writes there: {cause}; try again"
+                ),
+                _ => anyhow!(
+                    "{PATH} of {dir} cannot be locked: {cause}; is {dir} the host's root directory, and writable?"
+                ),
+            }
+        })?;
+        Ok(Self { root, _held: held })
+    }
+
+    pub(super) fn root(&self) -> &File {
+        &self.root
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // still held: whoever waits for it finds it gone, and makes another
+        let _ = with_root_directory(&self.root, || fs::remove_file(PATH));
+    }
+}
+
+fn wait() -> io::Result<Flock<File>> {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        match Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
+            Ok(held) if is_at_its_path(&held)? => return Ok(held),
+            // the call that had it has removed it
+            Ok(_) => {}
+            Err((_, Errno::EWOULDBLOCK)) if Instant::now() < patience => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            Err((_, errno)) => return Err(errno.into()),
+        }
+    }
+}
+
+fn open() -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
+        .open(PATH)
+}
+
+fn is_at_its_path(file: &File) -> io::Result<bool> {
+    let own = file.metadata()?;
+    match fs::symlink_metadata(PATH) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (own.dev(), own.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,182 @@
+//! The machine itself and places on it, for tests that change its own table.
+
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::turn::{self, Turn, is_mounted};
+use crate::harness::{BINFMT, Host, Output, emulators};
+
+/// Long enough for the kernel to take down a superblock whose last mount has gone.
+pub(crate) const TEARDOWN: Duration = Duration::from_millis(250);
+
+/// The machine's own table and tracefs, for one test at a time.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) host: Host,
+    _turn: Turn,
+}
+
+impl Machine {
+    /// Waits for its turn. `None`, with the reason on stderr: the tier cannot run here.
+    pub(crate) fn take() -> Option<Self> {
+        let turn = Turn::take(|| UNFIT.clone())?;
+        Some(Self {
+            host: Host::with(&[], ""),
+            _turn: turn,
+        })
+    }
+
+    /// Runs shell commands in a mount namespace that ends with them. `$uprobes` is tracefs' list of definitions.
+    pub(crate) fn sh(&self, script: &str) -> Output {
+        let private = turn::private(script);
+        let call = self.host.program(private.get_program());
+        call.args(private.get_args()).run()
+    }
+
+    #[track_caller]
+    pub(crate) fn runs(&self, debian: &str) {
+        let ran = self.host.runs(debian);
+        assert!(ran.is_ok(), "{debian} does not run: {ran:?}");
+    }
+
+    #[track_caller]
+    pub(crate) fn fails(&self, debian: &str) {
+        let ran = self.host.runs(debian);
+        assert!(ran.is_err(), "{debian} runs");
+    }
+
+    /// The kernel takes a table down a moment after its last mount has gone.
+    #[track_caller]
+    pub(crate) fn stops_running(&self, debian: &str) {
+        let patience = Instant::now() + Duration::from_secs(5);
+        while self.host.runs(debian).is_ok() {
+            assert!(Instant::now() < patience, "{debian} still runs");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// No entry, no mount, no anchor, no file, and nothing that holds the superblock.
+    #[track_caller]
+    pub(crate) fn is_clean(&self) {
+        assert!(!is_mounted(), "a mount is left");
+        assert_eq!(turn::anchors(), 0, "an anchor is left");
+        assert_eq!(turn::entries(), [""; 0], "entries are left");
+        assert!(!turn::is_held(), "something holds the superblock");
+        let scratch = fs::read_dir(self.host.scratch()).expect("a folder");
+        assert_eq!(scratch.count(), 0, "a file is left");
+    }
+}
+
+/// Why the tier cannot run on this machine, found out before the first test.
+static UNFIT: LazyLock<Option<String>> = LazyLock::new(unfit);
+
+fn unfit() -> Option<String> {
+    let link = |name: &str| fs::read_link(format!("/proc/{name}")).unwrap_or_default();
+    let initial = [
+        link("self/ns/user") == Path::new("user:[4026531837]"),
+        link("self/ns/pid") == Path::new("pid:[4026531836]"),
+    ];
+    if initial.contains(&false) {
+        return Some("it needs the machine itself, not a container".into());
+    }
+    turn::unfit().or_else(turn::held).or_else(|| {
+        let uprobes = turn::succeeds("test -e $uprobes");
+        (!uprobes).then(|| "it needs tracefs with uprobe_events (CONFIG_UPROBE_EVENTS)".into())
+    })
+}
+
+/// A place to call the tool from: a mount namespace of the machine, a container, or the machine itself.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    pub(crate) host: Host,
+}
+
+impl Namespace {
+    /// `unshare --mount`
+    pub(crate) fn new() -> Self {
+        Self::with(&[], "")
+    }
+
+    /// A mount namespace, and others, after these shell commands.
+    pub(crate) fn with(others: &[&'static str], setup: &str) -> Self {
+        let namespaces: Vec<&str> = ["--mount"].iter().chain(others).copied().collect();
+        Self {
+            host: Host::with(&namespaces, setup),
+        }
+    }
+
+    /// Processes and a `/proc` of its own, as a container has them without `--pid=host`.
+    pub(crate) fn container(setup: &str) -> Self {
+        let setup = format!("mount -t proc proc /proc\n{setup}");
+        Self::with(&["--pid", "--fork"], &setup)
+    }
+
+    /// The machine itself.
+    pub(crate) fn host() -> Self {
+        Self {
+            host: Host::with(&[], ""),
+        }
+    }
+
+    pub(crate) fn binfmt(&self, args: &[&str]) -> Output {
+        self.host.binfmt(args)
+    }
+
+    pub(crate) fn sh(&self, script: &str) -> Output {
+        let call = self.host.program("sh").args(["-e", "-c", script]);
+        call.env("QEMU_BINARY_PATH", emulators()).run()
+    }
+
+    /// Ends it, and waits until what it alone held has gone.
+    pub(crate) fn ends(self) {
+        drop(self);
+        thread::sleep(TEARDOWN);
+    }
+}
+
+/// The user `nobody`, with a copy of the tool where such a user can get at it.
+#[derive(Debug)]
+pub(crate) struct Unprivileged {
+    namespace: Namespace,
+}
+
+impl Unprivileged {
+    pub(crate) fn new() -> Self {
+        let setup = format!("mount -t tmpfs -o mode=755 none /mnt; cp {BINFMT} /mnt/binfmt");
+        Self {
+            namespace: Namespace::with(&[], &setup),
+        }
+    }
+
+    pub(crate) fn binfmt(&self, options: &str) -> Output {
+        let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups --";
+        self.namespace
+            .sh(&format!("{nobody} /mnt/binfmt {options}"))
+    }
+}
+
+/// Somebody else's uprobe definition.
+#[derive(Debug)]
+pub(crate) struct OtherUprobe<'a> {
+    machine: &'a Machine,
+}
+
+impl<'a> OtherUprobe<'a> {
+    pub(crate) const EVENT: &'static str = "binfmt_test/other";
+
+    pub(crate) fn define(machine: &'a Machine, file: &Path) -> Self {
+        let line = format!("p:{} {}:0x1000", Self::EVENT, file.display());
+        machine.sh(&format!("echo '{line}' >>$uprobes")).ok();
+        Self { machine }
+    }
+}
+
+impl Drop for OtherUprobe<'_> {
+    fn drop(&mut self) {
+        self.machine
+            .sh(&format!("echo '-:{}' >>$uprobes || :", Self::EVENT));
+    }
+}

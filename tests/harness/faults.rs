@@ -1,0 +1,108 @@
+//! Faults: a program that lets another one's system calls go wrong, and calls of the tool under it.
+//!
+//! Which calls may fail, and with what, is `tests/faults/inject.c`'s; what must be so afterwards, the tests'.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{BINFMT, Host, Output, emulators};
+
+/// What `inject.c` says of a call with survivors.
+pub(crate) const LEFTOVER: i32 = 250;
+/// Ways in which a system call may fail, as `inject.c` counts them; one that has fewer says so.
+pub(crate) const VARIANTS: usize = 3;
+
+impl Host {
+    /// The program that lets another one's system calls go wrong; `tests/faults/inject.c` says how it is called.
+    pub(crate) fn injector(&self) -> PathBuf {
+        let path = self.scratch().join("inject");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/inject.c");
+        let script = format!(
+            "cc -O1 -Wall -Wextra -Werror -static -o '{}' '{}'",
+            path.display(),
+            source.display()
+        );
+        self.sh(&script).ok();
+        path
+    }
+}
+
+/// A call of the tool, to be made again and again with something going wrong.
+#[derive(Debug)]
+pub(crate) struct Faults {
+    inject: PathBuf,
+    report: PathBuf,
+    args: &'static [&'static str],
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fault {
+    /// The tool is killed before the system call of this number.
+    Kill(usize),
+    /// The system call of this number fails, in this of [`VARIANTS`] ways.
+    Fail(usize, usize),
+}
+
+/// How many system calls a call makes that may fail.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Count {
+    /// All of them.
+    pub(crate) all: usize,
+    /// Those before it first starts a process.
+    pub(crate) alone: usize,
+}
+
+impl Faults {
+    /// Faults of `binfmt ARGS...`; `tools` is the host whose scratch folder has what it takes.
+    pub(crate) fn of(args: &'static [&'static str], tools: &Host) -> Self {
+        Self {
+            inject: tools.injector(),
+            report: tools.scratch().join("report"),
+            args,
+        }
+    }
+
+    /// Calls it with nothing going wrong.
+    pub(crate) fn count(&self, host: &Host) -> Count {
+        self.run(host, ["count", "0", "0"]).ok();
+        let (all, alone) = self.report();
+        let alone = alone.parse().expect("a number");
+        Count { all, alone }
+    }
+
+    /// What became of the call, and in words what was done to it; `None` where nothing was: there is no such system call, or
+    /// no such way.
+    pub(crate) fn call(&self, host: &Host, fault: Fault) -> (Output, Option<String>) {
+        let (what, point, variant) = match fault {
+            Fault::Kill(point) => ("kill", point, 0),
+            Fault::Fail(point, variant) => ("fail", point, variant),
+        };
+        let output = self.run(host, [what, &point.to_string(), &variant.to_string()]);
+        let done = self.report().1;
+        let what = format!("{:?}, system call {point}: {done}", self.args);
+        (output, (!done.is_empty()).then_some(what))
+    }
+
+    fn run(&self, host: &Host, how: [&str; 3]) -> Output {
+        // one that is not written anew would tell of the call before
+        let _ = fs::remove_file(&self.report);
+        let call = host.program(&self.inject).args([&self.report]).args(how);
+        let call = call.args([BINFMT]).args(self.args);
+        call.emulators(&emulators()).run()
+    }
+
+    fn report(&self) -> (usize, String) {
+        let text = fs::read_to_string(&self.report).expect("a report");
+        let mut lines = text.lines();
+        let counted = lines.next().and_then(|line| line.parse().ok());
+        let done = lines.next().unwrap_or_default().to_owned();
+        (counted.expect("a number"), done)
+    }
+}
+
+/// The numbers up to `count`: `sample` of them, spread evenly, or all where `BINFMT_TEST_FAULTS=all`.
+pub(crate) fn points(count: usize, sample: usize) -> impl Iterator<Item = usize> {
+    let every = std::env::var_os("BINFMT_TEST_FAULTS").is_some_and(|value| value == "all");
+    (1..=count).step_by(if every { 1 } else { count.div_ceil(sample) })
+}
