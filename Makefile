@@ -22,6 +22,9 @@ KERNELS := bullseye bookworm trixie trixie-backports
 # The tests that call the tool as a user does, but for those that take long.
 COMMAND_LINE_TESTS = $(filter-out $(patsubst %,tests/%.rs,bench conformance docker faults kernels kubernetes load package pages single systemd),$(shell grep -l '^mod harness' tests/*.rs))
 
+# Of those, what takes minutes; `make torture` does more of it with the same binary.
+LONG := --skip killed --skip faults::
+
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17 | sed 's/^/make /'
 
@@ -120,7 +123,7 @@ mutants: need-test ## which changes of magic/ its tests would not notice, and no
 test-image: need-test image ## the command-line tests once more, with the static binary of the image
 	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs
 	@$(MAKE) build/image/binfmt
-	BINFMT_TEST_BINARY=$(CURDIR)/build/image/binfmt cargo test --locked $(COMMAND_LINE_TESTS:tests/%.rs=--test %)
+	BINFMT_TEST_BINARY=$(CURDIR)/build/image/binfmt cargo test --locked $(COMMAND_LINE_TESTS:tests/%.rs=--test %) -- $(LONG)
 
 # The static binary, as the image has it.
 build/image/binfmt: always
