@@ -210,7 +210,8 @@ pub const fn disjoint(one: &Arch, other: &Arch) -> bool {
 }
 
 /// Is there no header at all that two of these rows match?
-const fn all_disjoint(rows: &[Arch]) -> bool {
+#[must_use]
+pub const fn all_disjoint(rows: &[Arch]) -> bool {
     let mut one = 0;
     while one < rows.len() {
         let mut other = one + 1;

@@ -239,7 +239,10 @@ mod tests {
             ("ppc64el", "linux/ppc64le"), ("ppc64le/power9", "linux/ppc64le/power9"), ("ppc64", "linux/ppc64"),
             ("mips64el", "linux/mips64le"), ("mips64le", "linux/mips64le"), ("mipsel", "linux/mipsle"),
             ("loongarch64", "linux/loong64"), ("loong64", "linux/loong64"), ("s390x", "linux/s390x"),
-            ("riscv64/rva23u64", "linux/riscv64/rva23u64"), ("riscv32", "linux/riscv"),
+            ("powerpc64", "linux/ppc64"), ("powerpc", "linux/ppc"), ("armv7b", "linux/armbe"), ("x86", "linux/386"),
+            ("i586", "linux/386"), ("powerpc64le", "linux/ppc64le"), ("powerpc64el", "linux/ppc64le"),
+            ("parisc", "linux/hppa"), ("parisc64", "linux/hppa"), ("openrisc", "linux/or1k"), ("sh4a", "linux/sh"),
+            ("sh4aeb", "linux/sheb"), ("riscv64/rva23u64", "linux/riscv64/rva23u64"), ("riscv32", "linux/riscv"),
             ("aarch64_be", "linux/arm64be"), ("sh4", "linux/sh"), ("microblazeel", "linux/microblazeel"),
         ];
         for (item, expected) in rows {
@@ -302,6 +305,7 @@ mod tests {
             ("x86_46", &["x86_64"]),
             ("ppc64l", &["ppc64le", "ppc64"]),
             ("mipz", &["mips"]),
+            ("loongarh6", &["loongarch64"]),
             ("zzz", &[]),
         ] {
             assert_eq!(closest(name), expected, "{name}");
