@@ -1,5 +1,5 @@
-//! Faults around the anchor: every system call of an install that mounts the table and anchors it, and of the uninstall that ends
-//! both, fails, or is the last before a `SIGKILL`, up to where the first process is started. What comes later is
+//! Faults around the anchor: system calls of an install that mounts the table and anchors it, and of the uninstall that ends both,
+//! fail, or are the last before a `SIGKILL`, up to where the first process is started. What comes later is
 //! `tests/faults.rs`'s, whose hosts have no tracefs.
 //!
 //! After each: a call that said it was done has done it, one that failed has left no mount and no anchor of nothing, and the
@@ -10,8 +10,10 @@ use crate::harness::turn::{self, is_mounted};
 use crate::harness::{Output, tally};
 use crate::machine::{Machine, Namespace};
 
-/// System calls of each test, spread evenly, without `BINFMT_TEST_FAULTS=all`.
+/// System calls of each test, spread evenly: each takes a second ...
 const SAMPLE: usize = 6;
+/// ... and with `BINFMT_TEST_FAULTS=all`.
+const LARGE_SAMPLE: usize = 20;
 /// What a program ends with that a signal has ended.
 const BY_SIGNAL: i32 = 128;
 
@@ -126,7 +128,7 @@ impl Laboratory {
         let count = self.faults.count(&namespace.host);
         namespace.ends();
         self.mends("nothing");
-        points(count.alone, SAMPLE)
+        points(count.alone, SAMPLE, LARGE_SAMPLE)
     }
 
     /// A mount namespace to call it from, with something to uninstall if that is what it does.

@@ -101,8 +101,9 @@ impl Faults {
     }
 }
 
-/// The numbers up to `count`: `sample` of them, spread evenly, or all where `BINFMT_TEST_FAULTS=all`.
-pub(crate) fn points(count: usize, sample: usize) -> impl Iterator<Item = usize> {
-    let every = std::env::var_os("BINFMT_TEST_FAULTS").is_some_and(|value| value == "all");
-    (1..=count).step_by(if every { 1 } else { count.div_ceil(sample) })
+/// The numbers up to `count`: `few` of them, spread evenly, or `many` where `BINFMT_TEST_FAULTS=all`.
+pub(crate) fn points(count: usize, few: usize, many: usize) -> impl Iterator<Item = usize> {
+    let all = std::env::var_os("BINFMT_TEST_FAULTS").is_some_and(|value| value == "all");
+    let number = if all { many } else { few };
+    (1..=count).step_by(count.div_ceil(number).max(1))
 }

@@ -212,6 +212,24 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_nothing_says_what_to_write() {
+        let error = Selection::parse("").unwrap_err().to_string();
+        assert!(error.contains("write all, or names"), "{error}");
+    }
+
+    #[test]
+    fn what_is_taken_out_is_wanted_no_more() {
+        let arch = |name| Arch::by_qemu(name).unwrap();
+        let list = Selection::parse("all,arm64,s390x,-arm").unwrap();
+        let left = list.without([arch("aarch64"), arch("riscv64")]);
+        let wanted = ["x86_64", "aarch64", "riscv64", "arm", "s390x", "ppc"];
+        let wanted = wanted.map(|name| left.wants(arch(name)));
+        assert_eq!(wanted, [true, false, false, false, true, true]);
+        let named: Vec<_> = left.named.iter().map(ToString::to_string).collect();
+        assert_eq!(named, ["linux/s390x"]);
+    }
+
+    #[test]
     fn the_named_come_first_and_the_excluded_never() {
         for (list, expected) in [
             ("all,-arm64,s390x", "s390x amd64 riscv64 ppc64"),

@@ -212,6 +212,8 @@ mod tests {
             (b":n:M:254:abc::/bin/x:", "a magic of 3 bytes at offset 254: the kernel reads 256"),
             (b":n:M::::/bin/xyz:", "the magic is empty"),
             (b":n:M::\0bc::/bin/x:", "the magic is empty"),
+            (b":n:M::abcdef", "the registration line ends in its magic"),
+            (b":n:M::ab:cd", "the registration line ends in its mask"),
             (br":n:M::\x7::/bin/x:", r"the magic has \x without two hexadecimal digits"),
             (br":n:M::\\xzz::/bin/x:", r"the magic has \x without two hexadecimal digits"),
             (b":n:M::ab:a:/bin/x:", "a mask of 1 bytes for a magic of 2"),
