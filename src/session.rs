@@ -16,7 +16,7 @@ use crate::export::export;
 use crate::install::Order;
 use crate::mount::{self, MountPoint};
 use crate::streams::Streams;
-use crate::survey::{Survey, Verdict};
+use crate::survey::{Survey, Verdict, may_be_native};
 use crate::verify::Words;
 use crate::wording::cause;
 
@@ -227,6 +227,16 @@ impl<'a> Session<'a> {
             .iter()
             .filter(|arch| survey.of(arch).is_known() || self.has_emulator(arch));
         list.map(|selection| selection.arches(known))
+    }
+
+    /// Where a list means `all`, and there is neither a handler nor an emulator to tell what that is.
+    fn means_nothing(&self, list: Option<&Selection>, survey: &Survey) -> Option<String> {
+        let known = |arch: &Arch| !may_be_native(arch) && survey.of(arch).is_known();
+        let unknown = list?.all && !ARCHES.iter().any(known) && !self.has_emulators();
+        unknown.then(|| {
+            let dir = self.emulators.dir().display();
+            format!("there is no handler, and no emulators are in {dir}, so nothing says what all is; name the platforms, or set QEMU_BINARY_PATH")
+        })
     }
 
     fn has_emulators(&self) -> bool {

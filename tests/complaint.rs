@@ -35,7 +35,7 @@ fn a_limit_on_address_space_is_named() {
         .never_says("--install");
     limited(&host, NO_CODE, "--install s390x")
         .ends(1)
-        .says("jit buffer");
+        .ends_saying(&["jit buffer", "ulimit -v unlimited", "not registered"]);
     host.binfmt(&["--verify"]).ok();
 }
 

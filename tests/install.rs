@@ -465,3 +465,16 @@ fn an_emulator_that_talks_a_lot_is_heard_to_the_end() {
         .ends(1)
         .ends_saying(&["wrong answer (exit status 3)", "warning number 19999"]);
 }
+
+#[test]
+fn a_link_that_leads_nowhere_is_not_passed_over() {
+    let host = Host::new();
+    let folder = host.folder("emulators", &[("qemu-aarch64", emulators())]);
+    host.sh(&format!("ln -s gone '{}/qemu-s390x'", folder.display()))
+        .ok();
+    let call = host.call(&["--install", "all"]).emulators(&folder);
+    call.run()
+        .ends(1)
+        .says("arm64 OK")
+        .says("qemu-s390x does not exist");
+}

@@ -536,3 +536,22 @@ fn all_drifts_at_once_take_one_command() {
     let output = verify(&host, &[]).ends(1);
     mend(&host, &output);
 }
+
+/// A table that was emptied must not pass for one in which all is well.
+#[test]
+fn a_list_that_means_nothing_here_is_a_failure() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    let empty = host.folder("empty", &[]);
+    let call = |args: &[&str]| host.call(args).emulators(&empty).run();
+    call(&["--status", "all"]).ok();
+    host.binfmt(&["--uninstall", "all"]).ok();
+    for look in ["--status", "--verify"] {
+        call(&[look, "all"])
+            .ends(1)
+            .ends_saying(&["nothing says what all is", "QEMU_BINARY_PATH"]);
+    }
+    call(&["--verify"])
+        .ok()
+        .says("no handler of QEMU's to verify");
+}

@@ -89,12 +89,13 @@ impl Source {
         }
     }
 
-    /// Whether something is at `path`.
+    /// Whether something is at `path`, be it a link that leads nowhere.
     #[must_use]
     pub fn has(&self, path: &Path) -> bool {
+        let has = || path.symlink_metadata().is_ok();
         match &self.from {
-            From::Here => path.exists(),
-            From::Below(root) => with_root_directory(root, || path.exists()).unwrap_or(false),
+            From::Here => has(),
+            From::Below(root) => with_root_directory(root, has).unwrap_or(false),
             From::Program(carried) => carried.has(name(path)),
         }
     }

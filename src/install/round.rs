@@ -12,7 +12,7 @@ use binfmt_magic::rule::Rule;
 use super::decide::{Decision, Pending, is_it, is_stand_in, plan};
 use super::{Former, Item, Order, Outcome};
 use crate::emulator::{Asked, EmulatorError, Source, may_be_asked};
-use crate::survey::{Survey, Verdict, takes};
+use crate::survey::{Failure, Survey, Verdict, takes};
 use crate::table::Table;
 use crate::trial;
 use crate::wording::shown;
@@ -101,10 +101,8 @@ impl<'a> Round<'a> {
             match verdicts.pop()? {
                 Ok(Verdict::Works { argv0, .. }) => pending.rule.flags.preserve_argv0 &= argv0,
                 Ok(Verdict::Fails(failure)) => {
-                    let path = pending.rule.interpreter.display();
-                    return Some(Err(anyhow!(
-                        "{path} does not run programs: {failure}; the handler that was there stays"
-                    )));
+                    let why = does_not_run(pending, &failure);
+                    return Some(Err(anyhow!("{why}; the handler that was there stays")));
                 }
                 Err(error) => return Some(Err(error)),
             }
@@ -206,10 +204,8 @@ impl<'a> Round<'a> {
                 Verdict::Fails(failure) => {
                     changed = true;
                     let back = table.remove(&pending.name()).map_err(anyhow::Error::from);
-                    let path = pending.rule.interpreter.display();
-                    back.and(Err(anyhow!(
-                        "{path} does not run programs: {failure}; not registered"
-                    )))
+                    let why = does_not_run(pending, failure);
+                    back.and(Err(anyhow!("{why}; not registered")))
                 }
             };
             settled.push((pending.arch, result));
@@ -241,6 +237,14 @@ impl<'a> Round<'a> {
             .filter_map(|arch| Some((arch, self.done.remove(arch.qemu)?)))
             .collect()
     }
+}
+
+/// With what to do about it, where that is neither another emulator nor another install.
+fn does_not_run(pending: &Pending, failure: &Failure) -> String {
+    let path = pending.rule.interpreter.display();
+    let remedy = failure.outer_remedy(pending.arch);
+    let remedy = remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
+    format!("{path} does not run programs: {failure}{remedy}")
 }
 
 /// The stand-ins beside the entry that is to stay.

@@ -42,7 +42,10 @@ impl Record {
         let refused = |error: io::Error| anyhow!("{}: {}", path().display(), cause(&error));
         match read() {
             Ok(text) => Self::parse(&text)
-                .with_context(|| format!("{} is not as binfmt wrote it", path().display())),
+                .with_context(|| {
+                    let path = path();
+                    format!("{} of that host is not as binfmt wrote it; mend the line, or remove it, and what it told of by hand", path.display())
+                }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(refused(error)),
         }

@@ -33,6 +33,8 @@ impl Session<'_> {
         let health = Health::new(survey, &examined, arches.is_none());
         if self.cli.status.is_some() {
             self.judge(&health);
+            self.missing
+                .extend(self.means_nothing(self.status.as_ref(), survey));
             if let Some(selection) = self.status.clone() {
                 self.check_levels(&selection, survey);
             }

@@ -20,6 +20,10 @@ use crate::text;
 use crate::verify::{self, Audit, Drift, Finding, Mend, Words};
 use crate::wording::quoted;
 
+/// What a table without rows would leave open.
+const NOTHING: &str =
+    "there is no handler of QEMU's to verify; name what is to be there: binfmt --verify LIST";
+
 impl<'a> Session<'a> {
     pub(super) fn verify(&mut self, streams: &mut Streams) -> Result<()> {
         let table = mount::for_looking(&self.at)?.context(
@@ -33,6 +37,12 @@ impl<'a> Session<'a> {
         };
         let audit = self.audit(table.path(), &survey)?;
         drop(lock);
+        self.missing
+            .extend(self.means_nothing(self.listed.as_ref(), &survey));
+        let says_nothing = self.listed.is_none() && !survey.entries.iter().any(Entry::is_qemu);
+        if says_nothing && self.cli.format != Some(Format::Json) {
+            streams.say(NOTHING);
+        }
         if let Some(why) = &audit.unrehearsed {
             streams.say(&format!(
                 "flag P is judged by QEMU's version, since nothing can be rehearsed: {why}"
