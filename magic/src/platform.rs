@@ -253,6 +253,20 @@ mod tests {
         }
     }
 
+    /// Some are read without being listed, as a name with a variant behind it; who lists them does not know that.
+    #[test]
+    fn docker_hubs_names_are_among_the_names() {
+        for (qemu, name) in [
+            ("aarch64", "arm64v8"),
+            ("arm", "arm32v5"),
+            ("arm", "arm32v6"),
+            ("arm", "arm32v7"),
+        ] {
+            let arch = Arch::by_qemu(qemu).unwrap();
+            assert!(names(arch).any(|known| known == name), "{name}");
+        }
+    }
+
     #[test]
     fn platforms_differ_by_architecture_and_variant() {
         let of = |name: &str| name.parse::<Platform>().unwrap();

@@ -131,6 +131,7 @@ pub static ARCHES: [Arch; 34] = [
         ..row!("x86_64", "amd64", Elf64, Little, 62)
     },
     Arch {
+        aliases: &["arm64v8"],
         code: AARCH64,
         compat: &["arm"],
         ..row!("aarch64", "arm64", Elf64, Little, 183)
