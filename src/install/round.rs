@@ -291,9 +291,9 @@ fn replace(table: &Table, emulators: &Source, pending: &Pending) -> Result<()> {
     let stand_in = pending.name();
     if stand_in != pending.rule.name {
         let works = || format!("{} works in its place", shown(&stand_in));
-        emulators
-            .register(table, &pending.rule)
-            .with_context(works)?;
+        let register = || emulators.register(table, &pending.rule);
+        // tried twice, as removing is: a shortage may have passed, and what stands in has another name than anybody expects
+        register().or_else(|_| register()).with_context(works)?;
         table.remove(&stand_in)?;
     }
     Ok(())
