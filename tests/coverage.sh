@@ -3,7 +3,8 @@
 #
 # cargo-llvm-cov does it, from the registry, with the LLVM of Debian's package that has the compiler's version. The tests of the
 # tool run it in namespaces, without an environment and in root directories that go away; what those processes did is not
-# counted, so the truth is higher. The tests that need a Docker engine are left out.
+# counted, so the truth is higher. The tests that need a Docker engine are left out. Those of users without privilege fail, since
+# their processes complain that they cannot write down what they did; here nothing is judged.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -17,4 +18,4 @@ for file in tests/*.rs; do
   name=$(basename "$file" .rs)
   case $name in bench | conformance | docker | faults | kernels | kubernetes | load | package | pages | single | systemd) ;; *) tests+=(--test "$name") ;; esac
 done
-cargo llvm-cov --locked --workspace --exclude binfmt-bench --lib "${tests[@]}" --summary-only "$@"
+cargo llvm-cov --locked --workspace --exclude binfmt-bench --lib "${tests[@]}" --summary-only --ignore-run-fail "$@"
