@@ -26,7 +26,8 @@ mod record;
 
 use file::{beside, digest_of, replace};
 use lock::Locked;
-use record::Record;
+// public for fuzz/
+pub use record::Record;
 
 /// Where the emulators are copied to: a place for a program's own files that is writable where `/usr` is not.
 pub const EMULATORS: &str = "/var/lib/binfmt";

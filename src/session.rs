@@ -235,7 +235,10 @@ impl<'a> Session<'a> {
         let unknown = list?.all && !ARCHES.iter().any(known) && !self.has_emulators();
         unknown.then(|| {
             let dir = self.emulators.dir().display();
-            format!("there is no handler, and no emulators are in {dir}, so nothing says what all is; name the platforms, or set QEMU_BINARY_PATH")
+            format!(
+                "there is no handler, and no emulators are in {dir}, so nothing says what all is; \
+                 name the platforms, or set QEMU_BINARY_PATH"
+            )
         })
     }
 

@@ -5,22 +5,8 @@
 
 use std::path::Path;
 
-use binfmt::persist::{EMULATORS, RULES};
-use binfmt::{identity, wording};
+use binfmt::persist::{EMULATORS, RULES, Record};
 use libfuzzer_sys::fuzz_target;
-
-// nobody else has to see these, so they are compiled once more rather than made public
-#[allow(dead_code, reason = "only the text of a record is looked at")]
-#[path = "../../src/persist/file.rs"]
-mod file;
-#[allow(dead_code, reason = "only the text of a record is looked at")]
-#[path = "../../src/persist/record.rs"]
-mod record;
-
-use record::Record;
-
-/// As in `src/persist.rs`.
-const READABLE: u32 = 0o644;
 
 fuzz_target!(|text: &str| {
     match Record::parse(text) {

@@ -21,7 +21,7 @@ const GAP: &str = "  ";
 
 /// What was written, and may be there.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Record {
+pub struct Record {
     /// With its digest; more than one of a path while it is replaced.
     files: Vec<(String, PathBuf)>,
     /// Directories, each after the one that it is in.
@@ -41,19 +41,23 @@ impl Record {
         };
         let refused = |error: io::Error| anyhow!("{}: {}", path().display(), cause(&error));
         match read() {
-            Ok(text) => Self::parse(&text)
-                .with_context(|| {
-                    let path = path();
-                    format!("{} of that host is not as binfmt wrote it; mend the line, or remove it, and what it told of by hand", path.display())
-                }),
+            Ok(text) => Self::parse(&text).map_err(|wrong| {
+                anyhow!(
+                    "{} of that host is not as binfmt wrote it: {wrong}; mend the line, or remove it, and what it told of \
+                     by hand",
+                    path().display()
+                )
+            }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(refused(error)),
         }
     }
 
+    /// Reads the text of a record.
+    ///
     /// # Errors
     /// When it tells of what is none of ours.
-    pub(super) fn parse(text: &str) -> Result<Self> {
+    pub fn parse(text: &str) -> Result<Self> {
         let mut record = Self::default();
         for line in text.lines() {
             if let Some(dir) = line.strip_prefix(MADE) {
@@ -80,7 +84,9 @@ impl Record {
         Ok(record)
     }
 
-    pub(super) fn text(&self) -> String {
+    /// What is written for it.
+    #[must_use]
+    pub fn text(&self) -> String {
         let made = self
             .made
             .iter()
@@ -141,7 +147,8 @@ impl Record {
     }
 
     /// Each once, in their order.
-    pub(super) fn paths(&self) -> Vec<PathBuf> {
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
         let mut paths: Vec<PathBuf> = Vec::new();
         for (_, path) in &self.files {
             if !paths.contains(path) {

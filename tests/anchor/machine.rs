@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::harness::turn::{self, Turn, is_mounted};
 use crate::harness::{BINFMT, Host, Output, emulators};
@@ -38,8 +38,7 @@ impl Machine {
 
     #[track_caller]
     pub(crate) fn runs(&self, debian: &str) {
-        let ran = self.host.runs(debian);
-        assert!(ran.is_ok(), "{debian} does not run: {ran:?}");
+        self.host.must_run(debian);
     }
 
     #[track_caller]
@@ -48,14 +47,9 @@ impl Machine {
         assert!(ran.is_err(), "{debian} runs");
     }
 
-    /// The kernel takes a table down a moment after its last mount has gone.
     #[track_caller]
     pub(crate) fn stops_running(&self, debian: &str) {
-        let patience = Instant::now() + Duration::from_secs(5);
-        while self.host.runs(debian).is_ok() {
-            assert!(Instant::now() < patience, "{debian} still runs");
-            thread::sleep(Duration::from_millis(20));
-        }
+        self.host.stops_running(debian);
     }
 
     /// No entry, no mount, no anchor, no file, and nothing that holds the superblock.

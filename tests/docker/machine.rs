@@ -7,8 +7,6 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::harness::turn::{self, Turn};
 use crate::harness::{Host, Output};
@@ -84,18 +82,12 @@ impl Machine {
 
     #[track_caller]
     pub(crate) fn runs(&self, debian: &str) {
-        let ran = self.host.runs(debian);
-        assert!(ran.is_ok(), "{debian} does not run: {ran:?}");
+        self.host.must_run(debian);
     }
 
-    /// The kernel takes a table down a moment after its last mount has gone.
     #[track_caller]
     pub(crate) fn stops_running(&self, debian: &str) {
-        let patience = Instant::now() + Duration::from_secs(5);
-        while self.host.runs(debian).is_ok() {
-            assert!(Instant::now() < patience, "{debian} still runs");
-            thread::sleep(Duration::from_millis(20));
-        }
+        self.host.stops_running(debian);
     }
 
     /// No entry, no mount, no anchor.

@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use binfmt_magic::arch::Arch;
 use binfmt_magic::rule::{Flags, Matcher, Rule};
@@ -222,6 +224,23 @@ impl Host {
         match output.status {
             0 => Ok(output.stdout.trim_end().to_owned()),
             status => Err(format!("status {status}: {}", output.stderr.trim_end())),
+        }
+    }
+
+    /// The real program of a Debian architecture runs.
+    #[track_caller]
+    pub(crate) fn must_run(&self, debian: &str) {
+        let ran = self.runs(debian);
+        assert!(ran.is_ok(), "{debian} does not run: {ran:?}");
+    }
+
+    /// It does not run any more: the kernel takes a table down a moment after its last mount has gone.
+    #[track_caller]
+    pub(crate) fn stops_running(&self, debian: &str) {
+        let patience = Instant::now() + Duration::from_secs(5);
+        while self.runs(debian).is_ok() {
+            assert!(Instant::now() < patience, "{debian} still runs");
+            thread::sleep(Duration::from_millis(20));
         }
     }
 

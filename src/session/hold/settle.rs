@@ -123,11 +123,11 @@ impl Hold {
         let reason = |arch: &Arch| match of(items, arch) {
             Some(result) => result.as_ref().err().map(|error| format!("{error:#}")),
             None if survey.of(arch).works() => None,
-            None if !all && known(arch).is_some() => known(arch).map(|(_, reason)| reason.clone()),
-            None if is_lost(arch) || is_among(&self.failing, arch) => {
-                Some(self.why_passed_over(arch))
-            }
-            None => None,
+            None => match known(arch) {
+                Some((_, reason)) if !all => Some(reason.clone()),
+                None if !is_lost(arch) => None,
+                _ => Some(self.why_passed_over(arch)),
+            },
         };
         let arches = self.arches.iter().copied();
         arches
