@@ -43,8 +43,8 @@ impl Record {
         match read() {
             Ok(text) => Self::parse(&text).map_err(|wrong| {
                 anyhow!(
-                    "{} of that host is not as binfmt wrote it: {wrong}; mend the line, or remove it, and what it told of \
-                     by hand",
+                    "{} is not as binfmt wrote it: {wrong}; on that host, mend the line, or remove it, and what it told \
+                     of by hand",
                     path().display()
                 )
             }),
