@@ -177,10 +177,10 @@ uninstall: ## what install put there
 clean: ## remove everything that was built or fetched
 	rm -rf build target
 
-# What the tests need besides emulators: foreign programs, an older QEMU to upgrade from, Debian's registrations,
-# Prometheus' tool, without the server that a package of it would start, and Helm, with what judges its work.
+# What the tests need besides emulators: foreign programs, an older QEMU to upgrade from, Debian's registrations, a script of
+# OpenRC, Prometheus' tool, without the server that a package of it would start, and Helm, with what judges its work.
 test-material: $(TRIXIE:%=build/programs/%) $(BOOKWORM:%=build/programs/%) build/emulators-7.2 build/binfmt.d \
-  build/programs/arm64-dynamic build/programs/arm64-dynamic-libc build/promtool build/kubernetes
+  build/programs/arm64-dynamic build/programs/arm64-dynamic-libc build/openrc build/promtool build/kubernetes
 
 $(TRIXIE:%=build/programs/%): always
 	@$(BUSYBOX) --arch $(@F) $@
@@ -198,6 +198,10 @@ build/programs/arm64-dynamic: always
 build/programs/arm64-dynamic-libc: always
 	@$(FETCH) --package libc6 --arch arm64 --keep '*/aarch64-linux-gnu/ld-linux-aarch64.so.1' \
 	  --keep '*/aarch64-linux-gnu/libc.so.6' $@
+
+# What its service `binfmt` runs at boot.
+build/openrc: always
+	@$(FETCH) --package openrc --keep '*/rc/sh/binfmt.sh' $@
 
 build/promtool: always
 	@$(FETCH) --release bookworm --package prometheus --keep usr/bin/promtool $@

@@ -12,10 +12,10 @@ use std::ffi::OsString;
 use anyhow::{Result, bail};
 use binfmt_magic::arch::Arch;
 use binfmt_magic::platform::Selection;
-use binfmt_magic::rule::Flags;
+use binfmt_magic::rule::{Flags, Rule};
 
-use crate::emulator::{Source, Version};
-use crate::survey::Survey;
+use crate::emulator::{self, Source, Version};
+use crate::survey::{Standing, Survey, Verdict};
 use crate::table::Table;
 use crate::trial;
 
@@ -25,6 +25,7 @@ mod round;
 pub(crate) use decide::{Decision, Pending, Refusal, is_stale, is_stand_in, plan};
 use round::Round;
 pub(crate) use round::ask;
+use round::does_not_run;
 
 /// What to install, and how.
 #[derive(Debug, Clone)]
@@ -91,20 +92,13 @@ pub struct Former {
 pub type Item = (&'static Arch, Result<Outcome>);
 
 /// Installs into a table that the caller has locked, and returns what became of each architecture and how the host
-/// stands afterwards.
+/// stands afterwards. `hung`: what is known not to come to an end ([`Survey::hung`]).
 ///
 /// # Errors
 /// When nothing could be done at all: the table is switched off, cannot be read, or probes cannot be run.
-pub fn install(table: &Table, order: &Order) -> Result<(Vec<Item>, Survey)> {
-    if !table.enabled()? {
-        let status = table.path().join("status");
-        bail!(
-            "binfmt_misc is switched off, no handler has any effect; switch it on: echo 1 > {}",
-            status.display()
-        );
-    }
-    trial::clear(table, &table.entries()?)?;
-    let survey = Survey::take(Some(table))?;
+pub fn install(table: &Table, order: &Order, hung: &[Standing]) -> Result<(Vec<Item>, Survey)> {
+    prepare(table)?;
+    let survey = Survey::take_after(table, hung)?;
     let mut round = Round::decide(order, &survey)?;
     round.check_emulators();
     round.try_out(table)?;
@@ -114,4 +108,46 @@ pub fn install(table: &Table, order: &Order) -> Result<(Vec<Item>, Survey)> {
         round.take_back(table);
     }
     Ok((round.items(order), finished?))
+}
+
+/// Tries out the emulators of `order` for `arches`, and registers none of them for anybody's programs. The errors are why one does
+/// not do.
+///
+/// # Errors
+/// Those of [`install`].
+pub fn try_out(
+    table: &Table,
+    order: &Order,
+    arches: &[&'static Arch],
+) -> Result<Vec<(&'static Arch, Result<()>)>> {
+    prepare(table)?;
+    let rule = |arch| Rule::for_arch(arch, &order.prefix, order.emulators.dir(), order.flags);
+    let rules: Vec<(&'static Arch, Rule)> = arches.iter().map(|arch| (*arch, rule(arch))).collect();
+    let asked = |rule: &Rule| emulator::version(&rule.interpreter, &order.emulators);
+    let versions: Vec<_> = rules.iter().map(|(_, rule)| asked(rule)).collect();
+    let answering = rules.iter().zip(&versions);
+    let answering = answering.filter(|(_, version)| version.is_ok());
+    let candidates: Vec<_> = answering.map(|((arch, rule), _)| (*arch, rule)).collect();
+    let mut verdicts = trial::run(table, &order.emulators, &candidates)?.into_iter();
+    let tried = rules.iter().zip(versions).map(|((arch, rule), version)| {
+        let judge = || match version.map(|_| verdicts.next())? {
+            Some(Ok(Verdict::Fails(failure))) => bail!(does_not_run(arch, rule, &failure)),
+            Some(Err(error)) => Err(error),
+            Some(Ok(Verdict::Works { .. })) | None => Ok(()),
+        };
+        (*arch, judge())
+    });
+    Ok(tried.collect())
+}
+
+/// Nothing can be tried in a table that is switched off, nor where what another call has left takes the probes.
+fn prepare(table: &Table) -> Result<()> {
+    if !table.enabled()? {
+        let status = table.path().join("status");
+        bail!(
+            "binfmt_misc is switched off, no handler has any effect; switch it on: echo 1 > {}",
+            status.display()
+        );
+    }
+    trial::clear(table, &table.entries()?)
 }

@@ -24,11 +24,13 @@ use crate::wording::errno_of;
 
 mod detached;
 mod error;
+mod keep;
 mod keeper;
 mod own;
 
 pub use detached::{for_holding, is_at};
 pub use error::MountError;
+pub use keep::{Lifetime, keep};
 pub use keeper::Keeper;
 use keeper::{keeper_of, mounted_by_us, predates};
 pub use own::own;

@@ -60,6 +60,8 @@ pub enum Fate {
     Unchanged,
     /// Removed.
     Removed,
+    /// Written, and removed again, or what was there before is there again: it has failed its trial.
+    TakenBack,
     /// It was gone already.
     Gone,
     /// Somebody has changed it since, so it stays.
@@ -132,10 +134,11 @@ impl Host {
     }
 
     /// The emulator `name` has failed: the former one is there again, or none, if no file of rules `rules` was written for it.
+    /// `None` where all is as it was.
     ///
     /// # Errors
     /// When it cannot be put back, or removed.
-    pub fn give_back(&self, name: &str, rules: &str) -> Result<()> {
+    pub fn give_back(&self, name: &str, rules: &str) -> Result<Option<Fate>> {
         let (emulator, rules) = (
             Path::new(EMULATORS).join(name),
             Path::new(RULES).join(rules),
@@ -143,16 +146,21 @@ impl Host {
         self.inside(|| {
             let mut record = Record::read()?;
             let former = beside(&emulator, file::FORMER);
-            if former.exists() {
+            let fate = if former.exists() {
                 fs::rename(&former, &emulator).map_err(|error| anyhow!("{}", cause(&error)))?;
                 if let Some(digest) = digest_of(&emulator)? {
                     record.settle(&emulator, &digest);
                 }
-            } else if !record.paths().contains(&rules) {
-                remove_if_ours(&record, &emulator)?;
+                Some(Fate::TakenBack)
+            } else if record.paths().contains(&rules) {
+                None
+            } else {
+                let fate = remove_if_ours(&record, &emulator)?;
                 record.forget(&emulator);
-            }
-            record.write_or_remove()
+                (fate == Fate::Removed).then_some(Fate::TakenBack)
+            };
+            record.write_or_remove()?;
+            Ok(fate)
         })
     }
 

@@ -74,15 +74,31 @@ impl Survey {
     /// # Errors
     /// When the table cannot be read or probes cannot be run at all.
     pub fn take(table: Option<&Table>) -> Result<Self> {
-        Sight::of(table)?.survey(false)
+        Sight::of(table, &[])?.survey(false)
     }
 
-    /// The same, and starts each handler once more to see what it does with credentials.
+    /// The same, a moment after a survey that found `hung` ([`Survey::hung`]): what is still as it was then is not waited
+    /// for again.
+    ///
+    /// # Errors
+    /// Those of [`Survey::take`].
+    pub fn take_after(table: &Table, hung: &[Standing]) -> Result<Self> {
+        Sight::of(Some(table), hung)?.survey(false)
+    }
+
+    /// The same as [`Survey::take`], and starts each handler once more to see what it does with credentials.
     ///
     /// # Errors
     /// Those of [`Survey::take`].
     pub fn take_closely(table: Option<&Table>) -> Result<Self> {
-        Sight::of(table)?.survey(true)
+        Sight::of(table, &[])?.survey(true)
+    }
+
+    /// The standings of those whose handlers were waited for in vain.
+    #[must_use]
+    pub fn hung(&self) -> Vec<Standing> {
+        let hung = self.standings.iter().filter(|standing| standing.hangs());
+        hung.cloned().collect()
     }
 
     /// The whole table, what trials have left included.
@@ -110,10 +126,12 @@ struct Sight<'a> {
     trials: Vec<Entry>,
     enabled: bool,
     limits: Limits,
+    /// What a survey a moment ago waited for in vain.
+    hung: &'a [Standing],
 }
 
 impl<'a> Sight<'a> {
-    fn of(table: Option<&'a Table>) -> Result<Self> {
+    fn of(table: Option<&'a Table>, hung: &'a [Standing]) -> Result<Self> {
         let entries = table.map(Table::entries).transpose()?.unwrap_or_default();
         let (trials, entries) = entries.into_iter().partition(|entry| is_trial(&entry.name));
         let enabled = table.map_or(Ok(true), Table::enabled)?;
@@ -123,6 +141,7 @@ impl<'a> Sight<'a> {
             trials,
             enabled,
             limits: Limits::of_this_process(),
+            hung,
         })
     }
 
@@ -132,10 +151,17 @@ impl<'a> Sight<'a> {
         entries.find(|entry| entry.takes(&header, OsStr::new(arch.qemu)))
     }
 
+    /// How `arch` stood when its handler was waited for in vain, if that is its handler still.
+    fn known_to_hang(&self, arch: &Arch) -> Option<&'a Standing> {
+        let known = self.hung.iter().find(|known| known.arch.qemu == arch.qemu);
+        known.filter(|known| known.handler.as_ref() == self.handler_of(arch))
+    }
+
     fn survey(self, closely: bool) -> Result<Survey> {
-        let worth = |arch: &&Arch| {
+        let can_run = |arch: &Arch| {
             self.table.is_none() || may_be_native(arch) || self.handler_of(arch).is_some()
         };
+        let worth = |arch: &&Arch| can_run(arch) && self.known_to_hang(arch).is_none();
         let arches: Vec<&'static Arch> = ARCHES.iter().filter(worth).collect();
         let job = |form| move |arch: &&'static Arch| Job { arch, form };
         let mut jobs: Vec<Job> = arches.iter().map(job(Form::Plain)).collect();
@@ -150,7 +176,8 @@ impl<'a> Sight<'a> {
             let run = runs.next_if(|(ran, _)| ran.qemu == arch.qemu);
             let setuid = privileged.iter().find(|(of, _)| of.qemu == arch.qemu);
             let setuid = setuid.map(|(_, privileged)| *privileged);
-            self.standing(arch, run.map(|(_, run)| run), setuid)
+            let known = self.known_to_hang(arch).cloned();
+            known.unwrap_or_else(|| self.standing(arch, run.map(|(_, run)| run), setuid))
         });
         let mut standings: Vec<Standing> = standings.collect();
         find_spoilt(&mut standings, &self.entries)?;
@@ -239,6 +266,15 @@ impl Standing {
     #[must_use]
     pub fn works(&self) -> bool {
         matches!(self.verdict, Verdict::Works { .. })
+    }
+
+    /// Whether its handler does not come to an end.
+    fn hangs(&self) -> bool {
+        let failure = match &self.verdict {
+            Verdict::Fails(failure) => Some(failure),
+            Verdict::Works { .. } => None,
+        };
+        self.handler.is_some() && failure.is_some_and(Failure::is_out_of_time)
     }
 
     /// Whether there is anything to say: it runs, or has a handler that does not do its work.

@@ -17,10 +17,12 @@ use crate::wording::{printable, shown};
 
 mod explained;
 mod health;
+mod held;
 mod verify;
 
 pub use explained::write_explained;
 pub use health::write_health;
+pub use held::{held, holding};
 pub use verify::write_verification;
 
 /// `uninstalling: aarch64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.
@@ -34,7 +36,17 @@ pub fn removal(removal: &Removal) -> String {
         Ok(uninstall::Outcome::Removed(names)) => {
             format!("uninstalling: {label} OK ({})", join(names))
         }
-        Ok(uninstall::Outcome::NotFound) => format!("uninstalling: {label} not found"),
+        Ok(uninstall::Outcome::NotFound { left_to: None }) => {
+            format!("uninstalling: {label} not found")
+        }
+        Ok(uninstall::Outcome::NotFound {
+            left_to: Some(entry),
+        }) => {
+            let entry = shown(entry);
+            format!(
+                "uninstalling: {label} not found; {entry}, which is not QEMU's, runs it; --force removes that"
+            )
+        }
         Err(refusal) => format!("uninstalling: {label} {refusal}"),
     }
 }
@@ -45,6 +57,7 @@ pub fn persisting(path: &str, fate: Fate) -> String {
     let (verb, fate) = match fate {
         Fate::Written => ("persisting", "OK"),
         Fate::Unchanged => ("persisting", "already there"),
+        Fate::TakenBack => ("persisting", "taken back"),
         Fate::Removed => ("unpersisting", "OK"),
         Fate::Gone => ("unpersisting", "not found"),
         Fate::Changed => ("unpersisting", "changed since, and so left"),

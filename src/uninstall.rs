@@ -27,7 +27,10 @@ pub enum Outcome {
     /// These entries are gone.
     Removed(Vec<OsString>),
     /// There was nothing to remove.
-    NotFound,
+    NotFound {
+        /// An entry that is not QEMU's and takes that architecture's programs all the same.
+        left_to: Option<OsString>,
+    },
 }
 
 /// Why an entry is still there.
@@ -117,7 +120,13 @@ fn remove_item(table: &Table, entries: &[Entry], item: &str, force: bool) -> Vec
         }];
     }
     let label = OsString::from(arch.map_or(item, |arch| arch.qemu));
-    vec![remove_all(table, label, meant.into_iter())]
+    let mut removal = remove_all(table, label, meant.into_iter());
+    if let (Ok(Outcome::NotFound { left_to }), Some(arch)) = (&mut removal.result, arch) {
+        let takes_it = |entry: &&Entry| entry.takes(&arch.header(), OsStr::new(arch.qemu));
+        let other = entries.iter().find(takes_it);
+        *left_to = other.map(|entry| entry.name.clone());
+    }
+    vec![removal]
 }
 
 /// The entries that an item of the list means: without `force` only QEMU's.
@@ -183,7 +192,7 @@ fn remove_all<'a>(
         removed.push(entry.name.clone());
     }
     let outcome = if removed.is_empty() {
-        Outcome::NotFound
+        Outcome::NotFound { left_to: None }
     } else {
         Outcome::Removed(removed)
     };

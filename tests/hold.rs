@@ -21,6 +21,8 @@ use nix::unistd::Pid;
 const LIST: &str = "arm64,riscv64";
 /// For what is to happen at once, or at the next look at the latest.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a probe may take.
+const PROBING: Duration = Duration::from_secs(20);
 /// Longer than any test: what is mended then, a change has told of.
 const NEVER: &str = "1h";
 
@@ -708,6 +710,25 @@ fn an_emulator_that_hangs_does_not_hold_up_the_others() {
         "{said:#?}"
     );
     assert!(!asked.exists(), "it was tried again");
+}
+
+/// Whose handler that is is waited for when holding begins, for as long as any probe may take, and then no more.
+#[test]
+fn a_handler_of_somebody_else_that_hangs_does_not_hold_up_repairs() {
+    let host = Host::new();
+    let hangs = host.scratch().join("hangs");
+    host.compile(&hangs, "pause();");
+    host.register("other", "s390x", &hangs, "F");
+    let mut holder = Holder::start(&host, &["--interval", NEVER]);
+    for _ in 0..2 {
+        let begin = Instant::now();
+        host.sh("echo -1 >/proc/sys/fs/binfmt_misc/qemu-riscv64")
+            .ok();
+        holder.says("mending: riscv64 OK");
+        assert!(begin.elapsed() < PROBING, "{:#?}", holder.said);
+    }
+    holder.ends_well();
+    assert!(host.table().contains("other"), "{}", host.table());
 }
 
 #[test]

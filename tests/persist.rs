@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use harness::{Host, Output, emulators, old_emulators};
+use harness::{Host, Output, emulators, old_emulators, program};
 
 const EMULATOR: &str = "var/lib/binfmt/qemu-aarch64";
 const RULES: &str = "etc/binfmt.d/qemu-aarch64.conf";
@@ -240,7 +240,9 @@ fn an_emulator_that_does_not_work_leaves_nothing() {
     host.call(&["--install", "arm64", "--persist", shown(&root)])
         .emulators(&folder)
         .run()
-        .ends(1);
+        .ends(1)
+        .never_says("qemu-aarch64 OK")
+        .says("does not run programs");
     assert_eq!(contents(&host, &root), before);
 
     // the other one does
@@ -298,6 +300,34 @@ fn a_record_that_is_none_is_not_acted_upon() {
     assert!(root.join(EMULATOR).exists());
 }
 
+/// With the script that `OpenRC`'s service `binfmt` runs at boot, by Debian's shell and by the one of hosts that have `OpenRC`.
+#[test]
+fn openrc_registers_what_was_written() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("build/openrc/binfmt.sh");
+    assert!(script.exists(), "make test-material");
+    for shell in [
+        "sh".to_owned(),
+        format!("'{}' ash", program("amd64").display()),
+    ] {
+        let host = Host::new();
+        let root = root(&host);
+        persist(&host, &root, "arm64,s390x").ok();
+        host.binfmt(&["--uninstall", "all"]).ok();
+        let boot = format!(
+            "mount -t tmpfs none /var/lib; mkdir /var/lib/binfmt; mount --bind '{0}/var/lib/binfmt' /var/lib/binfmt
+             {shell} '{1}' '{0}'/etc/binfmt.d/*.conf",
+            root.display(),
+            script.display()
+        );
+        host.sh(&boot).ok();
+        let mut entries = host.entries();
+        entries.sort();
+        assert_eq!(entries, ["qemu-aarch64", "qemu-s390x"], "{shell}");
+        host.binfmt(&["--status", "arm64,s390x"]).ok();
+        host.runs_arm64();
+    }
+}
+
 /// A folder with an emulator of arm64 that says its version, and runs nothing.
 fn broken(host: &Host) -> PathBuf {
     let folder = host.folder("broken", &[]);
@@ -329,6 +359,7 @@ fn what_is_kept_is_not_persisted_and_named() {
     let before = contents(&host, &root);
     host.binfmt(&["--install", "arm64"]).ok();
     host.binfmt(&["--keep", "--install", "arm64", "--persist", shown(&root)])
+        .says("qemu-aarch64 taken back")
         .ends_saying(&["arm64 is not persisted", "is kept"]);
     assert_eq!(contents(&host, &root), before);
 }

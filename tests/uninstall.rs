@@ -268,3 +268,23 @@ fn what_a_list_excludes_stays() {
         assert_eq!(host.entries(), ["qemu-aarch64"], "{list}");
     }
 }
+
+/// What somebody else's handler runs, runs on, and that is said.
+#[test]
+fn an_architecture_that_another_translator_runs_is_left_to_it() {
+    let host = with_others();
+    let translator = host.scratch().join("translator");
+    host.copy(&emulators().join("qemu-aarch64"), &translator);
+    host.register("translator", "aarch64", &translator, "F");
+    host.binfmt(&["--uninstall", "arm64"])
+        .ok()
+        .says("uninstalling: aarch64 not found; translator, which is not QEMU's, runs it; --force");
+    host.runs_arm64();
+    // of a handler that is off nothing runs
+    host.sh("echo 0 >/proc/sys/fs/binfmt_misc/translator").ok();
+    host.binfmt(&["--uninstall", "arm64"])
+        .ok()
+        .says("uninstalling: aarch64 not found\n");
+    host.binfmt(&["--uninstall", "arm64", "--force"]).ok();
+    assert_eq!(remaining(&host), [""; 0]);
+}

@@ -101,7 +101,7 @@ impl<'a> Round<'a> {
             match verdicts.pop()? {
                 Ok(Verdict::Works { argv0, .. }) => pending.rule.flags.preserve_argv0 &= argv0,
                 Ok(Verdict::Fails(failure)) => {
-                    let why = does_not_run(pending, &failure);
+                    let why = does_not_run(pending.arch, &pending.rule, &failure);
                     return Some(Err(anyhow!("{why}; the handler that was there stays")));
                 }
                 Err(error) => return Some(Err(error)),
@@ -128,9 +128,9 @@ impl<'a> Round<'a> {
     pub(super) fn finish(&mut self, table: &Table, before: Survey) -> Result<Survey> {
         let mut survey = before;
         if !self.pending.is_empty() {
-            survey = Survey::take(Some(table))?;
+            survey = Survey::take_after(table, &survey.hung())?;
             if self.drop_argv0(table, &survey) {
-                survey = Survey::take(Some(table))?;
+                survey = Survey::take_after(table, &survey.hung())?;
             }
         }
         let cleared = !self.leftovers.is_empty();
@@ -138,7 +138,7 @@ impl<'a> Round<'a> {
             table.remove(&name)?;
         }
         if self.settle(table, &survey) || cleared {
-            survey = Survey::take(Some(table))?;
+            survey = Survey::take_after(table, &survey.hung())?;
             self.confirm(&survey);
         }
         Ok(survey)
@@ -204,7 +204,7 @@ impl<'a> Round<'a> {
                 Verdict::Fails(failure) => {
                     changed = true;
                     let back = table.remove(&pending.name()).map_err(anyhow::Error::from);
-                    let why = does_not_run(pending, failure);
+                    let why = does_not_run(pending.arch, &pending.rule, failure);
                     back.and(Err(anyhow!("{why}; not registered")))
                 }
             };
@@ -240,9 +240,9 @@ impl<'a> Round<'a> {
 }
 
 /// With what to do about it, where that is neither another emulator nor another install.
-fn does_not_run(pending: &Pending, failure: &Failure) -> String {
-    let path = pending.rule.interpreter.display();
-    let remedy = failure.outer_remedy(pending.arch);
+pub(super) fn does_not_run(arch: &Arch, rule: &Rule, failure: &Failure) -> String {
+    let path = rule.interpreter.display();
+    let remedy = failure.outer_remedy(arch);
     let remedy = remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
     format!("{path} does not run programs: {failure}{remedy}")
 }

@@ -187,7 +187,7 @@ impl Session<'_> {
                 .context(format!("cannot mount {}", dir.display())),
             error => error.into(),
         })?;
-        let (items, survey) = install(&table, &order)?;
+        let (items, survey) = install(&table, &order, &[])?;
         for (arch, result) in items {
             let refused = || format!("programs for linux/{} do not run", arch.oci);
             let _: install::Outcome = result.with_context(refused)?;

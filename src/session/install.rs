@@ -1,15 +1,14 @@
 //! The part of a session that installs: mount, keep, install, tell.
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use binfmt_magic::arch::ARCHES;
 use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::Selection;
 
 use super::{Session, describe_unknown};
-use crate::anchor;
 use crate::cli::{Anchor, OnExit};
 use crate::install::{self, Order, install};
-use crate::mount::{self, Keeper, MountError, Mounted};
+use crate::mount::{self, Lifetime, MountError, Mounted};
 use crate::streams::Streams;
 use crate::survey::{Survey, takes};
 use crate::text;
@@ -51,17 +50,17 @@ impl Session<'_> {
             lock,
             keeper,
         } = mounted?;
-        let caveat = self.keep(keeper);
+        let caveat = mount::keep(&self.at, keeper, self.lifetime());
         let installed = match &host {
             Some(host) => self.install_and_persist(host, &table, order.clone(), streams),
-            None => install(&table, &order),
+            None => install(&table, &order, &[]),
         };
         let installed = installed.and_then(|(items, mut survey)| {
             if self.cli.reset {
                 let removals =
                     uninstall_others(&table, |entry| is_wanted(entry, &items, &order.prefix))?;
                 self.report_removals(&removals, streams);
-                survey = Survey::take(Some(&table))?;
+                survey = Survey::take_after(&table, &survey.hung())?;
             }
             Ok((items, survey))
         });
@@ -109,29 +108,13 @@ impl Session<'_> {
         Ok(Some(survey))
     }
 
-    /// Sees to it that the handlers outlive this call, or says why they may not.
-    ///
-    /// Those that are not to outlive it need no more than the table that it holds open. Where the host is not seen to have the table mounted, it is anchored, whoever else may hold it: nothing tells
-    /// whether they will stay. Age alone is trusted only where the anchor is refused.
-    pub(super) fn keep(&self, keeper: Keeper) -> Option<anyhow::Error> {
-        let last = self.cli.hold && self.cli.on_exit == OnExit::Uninstall;
-        if last || matches!(keeper, Keeper::Host | Keeper::UserNamespace) {
-            return None;
+    /// How long the handlers are to be there.
+    pub(super) fn lifetime(&self) -> Lifetime {
+        match self.cli.anchor {
+            _ if self.cli.hold && self.cli.on_exit == OnExit::Uninstall => Lifetime::OfThisCall,
+            Anchor::Auto => Lifetime::Anchored,
+            Anchor::Never => Lifetime::Unanchored,
         }
-        let refused = match self.cli.anchor {
-            Anchor::Never if anchor::is_set() => return None,
-            Anchor::Never => anyhow!("--anchor never"),
-            Anchor::Auto => anchor::set(&self.at.dir.join("register")).err()?.into(),
-        };
-        if keeper == Keeper::Other {
-            return None;
-        }
-        let dir = mount::DEFAULT;
-        Some(refused.context(format!(
-            "these handlers may end with this container or mount namespace; on the host: mount -t binfmt_misc \
-             binfmt_misc {dir}, then install again; or run the container with --pid=host, or, where the host has \
-             it mounted, with -v {dir}:/binfmt_misc and --mount /binfmt_misc"
-        )))
     }
 
     fn report_items(&mut self, items: &[install::Item], streams: &mut Streams) {

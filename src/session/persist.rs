@@ -7,9 +7,8 @@ use anyhow::{Error, Result, anyhow, bail};
 use binfmt_magic::arch::{ARCHES, Arch};
 
 use super::Session;
-use crate::emulator;
 use crate::export;
-use crate::install::{Item, Order, Outcome, install};
+use crate::install::{Item, Order, Outcome, install, try_out};
 use crate::persist::{self, Fate, Host};
 use crate::streams::Streams;
 use crate::survey::Survey;
@@ -40,7 +39,7 @@ impl Session<'_> {
         mut order: Order,
         streams: &mut Streams,
     ) -> Result<(Vec<Item>, Survey)> {
-        let (copied, failed) = self.copy_emulators(host, &order, streams)?;
+        let (copied, failed) = self.copy_emulators(host, table, &order, streams)?;
         order.emulators = host.emulators()?;
         let all_copied = failed.is_empty();
         // of these it is told already; what of them the host has is an older one
@@ -51,7 +50,7 @@ impl Session<'_> {
                 self.told.pop().unwrap_or_default()
             ))
         } else {
-            install(table, &order)
+            install(table, &order, &[])
         };
         match installed {
             Ok((items, survey)) => {
@@ -68,21 +67,24 @@ impl Session<'_> {
         }
     }
 
-    /// Those that are on the host now, and those of which there is none. One that does not even say its version is not copied.
+    /// Those that are on the host now, and those of which there is none. One that runs no programs is not copied: the next boot
+    /// would have it.
     fn copy_emulators(
         &mut self,
         host: &Host,
+        table: &Table,
         order: &Order,
         streams: &mut Streams,
     ) -> Result<(Vec<Copied>, Vec<&'static Arch>)> {
         let before = Survey::take(None)?;
         let known = ARCHES.iter().filter(|arch| self.has_emulator(arch));
-        let arches = order.selection.arches(known).into_iter();
+        let mut arches = order.selection.arches(known);
+        arches.retain(|arch| !before.of(arch).is_native());
         let (mut copied, mut failed) = (Vec::new(), Vec::new());
-        for arch in arches.filter(|arch| !before.of(arch).is_native()) {
+        for (arch, tried) in try_out(table, order, &arches)? {
             let name = arch.interpreter_name(&self.prefix);
             let path = Path::new(persist::EMULATORS).join(&name);
-            match self.copy_emulator(host, &name) {
+            match tried.and_then(|()| self.copy_emulator(host, &name)) {
                 Ok(fate) => {
                     streams.say(&text::persisting(&host.shown(&path), fate));
                     copied.push((arch, name));
@@ -98,7 +100,6 @@ impl Session<'_> {
 
     fn copy_emulator(&self, host: &Host, name: &str) -> Result<Fate> {
         let path = self.emulators.dir().join(name);
-        emulator::version(&path, &self.emulators)?;
         host.copy(name, &mut self.emulators.open(&path)?)
     }
 
@@ -121,7 +122,12 @@ impl Session<'_> {
             };
             let settled = match &written {
                 Ok(Some(_)) => host.settle(&name),
-                _ => host.give_back(&name, &self.rules_of(arch)),
+                _ => host.give_back(&name, &self.rules_of(arch)).map(|fate| {
+                    let path = host.shown(&Path::new(persist::EMULATORS).join(&name));
+                    if let Some(fate) = fate {
+                        streams.say(&text::persisting(&path, fate));
+                    }
+                }),
             };
             match written.and_then(|written| settled.map(|()| written)) {
                 Ok(written) => {

@@ -99,7 +99,7 @@ impl Failure {
     }
 
     /// Whether it took more time, or processor time, than a probe may use.
-    fn is_out_of_time(&self) -> bool {
+    pub(super) fn is_out_of_time(&self) -> bool {
         const BY_LIMIT: [Signal; 2] = [Signal::SIGKILL, Signal::SIGXCPU];
         match self {
             Self::TimedOut(_) => true,

@@ -1,16 +1,13 @@
-//! What became of each platform that was lost, or could not be installed before; in words, a line for all that share
-//! their fate.
+//! What became of each platform that was lost, or could not be installed before.
 
 use binfmt_magic::arch::Arch;
 
-use super::{Hold, names};
-use crate::hold::Picture;
+use super::{Event, Hold, Picture, Reason};
 use crate::install::{Item, Outcome};
 use crate::survey::Survey;
-use crate::wording::shown;
 
 /// A platform that does not run, and why.
-pub(super) type Failing = (&'static Arch, String);
+pub type Failing = (&'static Arch, String);
 
 /// What became of one that runs.
 enum Fate {
@@ -21,34 +18,18 @@ enum Fate {
     Left,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reason {
-    Gone,
-    Spoilt,
-    Over,
-}
-
-impl Reason {
-    const ALL: [(Self, &'static str); 3] = [
-        (Self::Gone, "no handler was in effect"),
-        (
-            Self::Spoilt,
-            "another handler took its programs and did not run them",
-        ),
-        (Self::Over, "what kept it from being installed is over"),
-    ];
-}
-
 impl Hold {
-    /// Takes note of how things are after an install into a table that was as `before`, and says what has become of each.
-    /// `all`: whether what was failing has been tried, too.
+    /// Takes note of how things are after an install into a table that was as `before`, and adds to `events` what has become of
+    /// each. `all`: whether what was failing has been tried, too.
     pub(super) fn settle(
         &mut self,
         before: &Picture,
         items: &[Item],
         survey: &Survey,
         all: bool,
-    ) -> Vec<String> {
+        events: &mut Vec<Event>,
+    ) {
+        self.hung = survey.hung();
         let settled = Picture::of(survey, &self.arches);
         let former = std::mem::replace(&mut self.settled, settled);
         let is_lost = |arch: &Arch| {
@@ -74,40 +55,29 @@ impl Hold {
         let running = self.arches.iter().copied();
         let running = running.filter(|arch| !is_among(&self.failing, arch));
         let fates: Vec<_> = running.map(|arch| (arch, fate(arch))).collect();
-        let mended = |reason| {
+        for reason in Reason::ALL {
             let mended = fates
                 .iter()
-                .filter(move |(_, fate)| matches!(fate, Fate::Mended(why) if *why == reason));
-            names(mended.map(|(arch, _)| *arch))
-        };
-        let mended = Reason::ALL.map(|(reason, words)| (mended(reason), words));
-        let mended = mended.iter().filter(|(names, _)| !names.is_empty());
-        let mended = mended.map(|(names, words)| format!("mending: {names} OK ({words})"));
+                .filter(|(_, fate)| matches!(fate, Fate::Mended(why) if *why == reason));
+            let mended: Vec<_> = mended.map(|(arch, _)| *arch).collect();
+            if !mended.is_empty() {
+                events.push(Event::Mended(mended, reason));
+            }
+        }
         let left = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Left));
-        let left = left.map(|(arch, _)| self.left(arch));
-        let fresh = self
-            .failing
-            .iter()
-            .filter(|(arch, _)| !is_among(&failed, arch));
-        let fresh = fresh.map(|(arch, reason)| {
-            format!("mending: {} not yet: {reason}; {}", arch.oci, self.again())
-        });
-        mended.chain(left).chain(fresh).collect()
+        events.extend(left.map(|(arch, _)| {
+            let handler = self.settled.handler(arch);
+            Event::Left(arch, handler.map(|entry| entry.name.clone()))
+        }));
+        let fresh = self.failing.iter();
+        let fresh = fresh.filter(|(arch, _)| !is_among(&failed, arch));
+        events.extend(fresh.map(|(arch, why)| Event::Fails(arch, why.clone())));
     }
 
     /// Whether something that did not fail before does now.
     pub(super) fn fails_anew(&self, items: &[Item]) -> bool {
         let mut failing = items.iter().filter(|(_, result)| result.is_err());
         failing.any(|(arch, _)| !is_among(&self.failing, arch))
-    }
-
-    fn left(&self, arch: &Arch) -> String {
-        let handler = self.settled.handler(arch).map(|entry| shown(&entry.name));
-        let handler = handler.unwrap_or_else(|| "the kernel".to_owned());
-        format!(
-            "mending: {} left to {handler}, which is not of this install and runs it",
-            arch.oci
-        )
     }
 
     /// What does not run after an install. Of what that passes over without a word, `--install all` without an emulator, it
