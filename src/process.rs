@@ -35,12 +35,17 @@ pub fn is_filtered() -> bool {
     value(Pid::this(), "Seccomp:").is_some_and(|mode| mode.trim() == "2")
 }
 
-/// Sees to it that this process can wait for its children. The kernel forgets those of who ignores SIGCHLD, as some
-/// supervisors leave it to what they start; with any handler, it does not (`sigaction(2)`).
+/// Sees to it that this process hears of what happens to it, and what it starts is none the wiser: handlers end with
+/// `execve(2)`.
+///
+/// The kernel forgets the children of who ignores SIGCHLD, as some supervisors leave it to what they start; with any handler,
+/// it does not (`sigaction(2)`). A write beyond the limit of a file's size fails (EFBIG), and with a handler does only that
+/// (`setrlimit(2)`).
 ///
 /// # Errors
 /// When no handler can be set.
-pub fn wait_for_children() -> io::Result<()> {
+pub fn hear_of_failures() -> io::Result<()> {
+    flag::register(Signal::SIGXFSZ as i32, Arc::default())?;
     let ignored = value(Pid::this(), "SigIgn:");
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     if ignored.is_some_and(|mask| mask & 1 << (Signal::SIGCHLD as u32 - 1) != 0) {

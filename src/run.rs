@@ -32,7 +32,7 @@ const NOT_FOUND: u8 = 127;
 
 /// Does what `args`, the program's name first, ask for; returns the exit status.
 pub fn run(args: Vec<OsString>, environment: &Environment, streams: &mut Streams) -> u8 {
-    if let Err(error) = process::wait_for_children() {
+    if let Err(error) = process::hear_of_failures() {
         return report(Err(error.into()), "binfmt: ", streams);
     }
     if args.get(1).is_some_and(|arg| arg == runner::VERB) {

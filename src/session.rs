@@ -75,7 +75,7 @@ impl<'a> Session<'a> {
             let is_exclusion = |unknown: &&UnknownPlatform| unknown.item.starts_with(['-', '!']);
             // to go on without it would do what was not to be done
             match selection.unknown.iter().find(is_exclusion) {
-                Some(unknown) => Err(Wrong::Value(anyhow!("{}", describe_unknown(unknown)))),
+                Some(unknown) => Err(Wrong::Usage(anyhow!("{}", describe_unknown(unknown)))),
                 None => Ok(selection),
             }
         };
@@ -99,6 +99,17 @@ impl<'a> Session<'a> {
             return Err(Wrong::Usage(anyhow!(
                 "the list of what to uninstall is empty"
             )));
+        }
+        let installs = install.is_some() || cli.verify.is_some();
+        let idle = match () {
+            () if cli.keep && !installs => Some("--keep says how to install"),
+            () if cli.force && !installs && uninstall.is_none() && cli.unpersist.is_none() => {
+                Some("--force says how to install or uninstall")
+            }
+            () => None,
+        };
+        if let Some(idle) = idle {
+            return Err(Wrong::Usage(anyhow!("{idle}, and nothing is to be done")));
         }
         if cli.format == Some(Format::Prometheus) && cli.status.is_none() {
             return Err(Wrong::Usage(anyhow!(

@@ -9,6 +9,9 @@ use nix::errno::Errno;
 #[must_use]
 pub fn cause(error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EFBIG) => {
+            "larger than a file may be (EFBIG); raise that limit (ulimit -f)".to_owned()
+        }
         Some(errno) => format!("{} ({errno:?})", errno.desc()),
         None => error.to_string(),
     }

@@ -15,8 +15,8 @@ trap 'rm -f "$BINFMT_TEST_TALLY"' EXIT
 # what cannot run here fails, rather than being passed over
 export BINFMT_TEST_BINARY BINFMT_TEST_TALLY CI=1
 # every system call, every kernel, a load for this many seconds, and this many times that the table is emptied under --hold
-export BINFMT_TEST_FAULTS=all BINFMT_TEST_MACHINES=all BINFMT_TEST_LOAD=120 BINFMT_TEST_WIPES=1000
-fuzzing_seconds=45
+export BINFMT_TEST_FAULTS=all BINFMT_TEST_MACHINES=all BINFMT_TEST_LOAD=60 BINFMT_TEST_WIPES=1000
+fuzzing_seconds=30
 
 # all at once: the longest of them is half of all, and none keeps a processor busy by itself
 cargo test --locked --test faults -- --test-threads 8

@@ -104,7 +104,11 @@ fn what_does_not_start_is_not_tried_further() {
         "{output}"
     );
     assert!(checks.all(|(_, state)| state == "not_tried"), "{output}");
-    output.ends_saying(&["linux/s390x", "do not start", "binfmt --status s390x"]);
+    output.ends_saying(&[
+        "linux/s390x",
+        "do not start",
+        "binfmt --explain /bin/sh --root",
+    ]);
 }
 
 #[test]
@@ -241,6 +245,18 @@ fn what_is_no_root_file_system_is_told() {
         output.ends_saying(&[words, "--deep"]);
     }
     host.binfmt(&["--deep", "/"]).ends(2);
+}
+
+#[test]
+fn a_root_file_system_of_what_is_not_to_be_verified_is_told() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64,s390x"]).ok();
+    let root = busybox_root(&host, "arm64");
+    let root = root.to_str().expect("UTF-8");
+    host.binfmt(&["--verify", "arm64", "--deep", root]).ok();
+    host.binfmt(&["--verify", "s390x", "--deep", root])
+        .ends(1)
+        .ends_saying(&[root, "linux/arm64", "does not name"]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::streams::Streams;
 use crate::survey::Survey;
 use crate::text;
 use crate::verify::{self, Audit, Drift, Finding, Mend, Words};
-use crate::wording::quoted;
+use crate::wording::{quoted, shown};
 
 /// What a table without rows would leave open.
 const NOTHING: &str =
@@ -97,11 +97,18 @@ impl<'a> Session<'a> {
                     continue;
                 }
             };
-            let (oci, root) = (examined.arch.oci, root.display());
+            let (oci, dir) = (examined.arch.oci, quoted(&shown(root.as_os_str())));
+            let root = root.display();
             let failing = examined.failing();
+            let listed = self.listed.as_ref();
+            if listed.is_some_and(|list| !list.wants(examined.arch)) {
+                self.missing.push(format!(
+                    "{root} is of linux/{oci}, which --verify does not name; name it, or give --deep another directory"
+                ));
+            }
             if !examined.starts {
                 self.missing.push(format!(
-                    "programs of linux/{oci} in {root} do not start; see what is wrong: binfmt --status {oci}"
+                    "programs of linux/{oci} in {root} do not start; see what is wrong: binfmt --explain /bin/sh --root {dir}"
                 ));
             } else if !failing.is_empty() {
                 self.missing.push(format!(

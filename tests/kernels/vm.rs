@@ -4,6 +4,7 @@
 //! the kernel's log goes to the other. There is no disk and no network; the root directory is the initramfs. QEMU
 //! interprets the processor (`-accel tcg`), so no machine is too small or too virtual itself.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -233,9 +234,10 @@ static COMMON: LazyLock<Vec<u8>> = LazyLock::new(|| {
     put(&init, "init");
     put(&program("amd64"), "bin/busybox");
     put(Path::new(BINFMT), "bin/binfmt");
-    // with an emulator inside
+    // with an emulator inside: Cargo's, for that of the image does not look for one
+    let carrying = env!("CARGO_BIN_EXE_binfmt");
     let single = root.join("single");
-    run("cp", &[BINFMT, "single"], &root);
+    run("cp", &[carrying, "single"], &root);
     let carry = Path::new(env!("CARGO_MANIFEST_DIR")).join("qemu/carry.sh");
     let carried = emulators().join("qemu-aarch64");
     let words = format!(
@@ -249,7 +251,8 @@ static COMMON: LazyLock<Vec<u8>> = LazyLock::new(|| {
     put(&emulators().join("qemu-aarch64"), "usr/bin/qemu-aarch64");
     put(&emulators().join("qemu-riscv64"), "usr/bin/qemu-riscv64");
     put(&old_emulators().join("qemu-aarch64"), "old/qemu-aarch64");
-    for library in libraries(BINFMT) {
+    let libraries: BTreeSet<PathBuf> = [BINFMT, carrying].into_iter().flat_map(libraries).collect();
+    for library in libraries {
         put(
             &library,
             library
