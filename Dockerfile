@@ -98,17 +98,30 @@ RUN --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates
     /licences.sh "$TARGETARCH" /single/doc/binfmt/linked
 
 # --- what it is all made of ----------------------------------------------------------------------------------------
-FROM base AS sbom
+FROM base AS staged
 RUN apt-get -qq update && apt-get -qq install -y --no-install-recommends python3 >/dev/null
-ARG TARGETARCH
-ARG VERSION
-ARG SOURCE_DATE_EPOCH=0
 COPY --from=emulators /out/root /image
 COPY --from=tool /out /image
 COPY --chmod=755 qemu/image/sbom.py /
+
+FROM staged AS sbom
+ARG TARGETARCH
+ARG VERSION
+ARG SOURCE_DATE_EPOCH=0
 RUN mkdir -p /out/usr/share/doc/binfmt && \
     /sbom.py --root /image --name binfmt --version "${VERSION:-unknown}" --arch "$TARGETARCH" \
       --created "$SOURCE_DATE_EPOCH" >/out/usr/share/doc/binfmt/sbom.spdx.json
+
+# Of the single file: its tool has more linked in.
+FROM staged AS single-sbom
+ARG TARGETARCH
+ARG VERSION
+ARG SOURCE_DATE_EPOCH=0
+COPY --from=carrying /single/binfmt /image/usr/bin/binfmt
+COPY --from=carrying /single/doc/binfmt/linked /image/usr/share/doc/binfmt/linked
+RUN mkdir -p /single/doc/binfmt && \
+    /sbom.py --root /image --name binfmt-single-file --version "${VERSION:-unknown}" --arch "$TARGETARCH" \
+      --created "$SOURCE_DATE_EPOCH" >/single/doc/binfmt/sbom.spdx.json
 
 # --- the texts that those licences refer to ------------------------------------------------------------------------
 FROM base AS documents
@@ -123,6 +136,7 @@ COPY --from=sbom /out /out
 FROM scratch AS single
 COPY --from=documents /out/usr/share /
 COPY --from=carrying /single /
+COPY --from=single-sbom /single /
 
 # What `make image` reads to fill in QEMU_VERSION.
 FROM scratch AS version
