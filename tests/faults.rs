@@ -15,18 +15,11 @@ use std::fs::OpenOptions;
 use std::io::Write;
 
 use binfmt_magic::entry::Entry;
-use harness::faults::{Fault, Faults, LEFTOVER, VARIANTS, points};
+use harness::faults::{Fault, Faults, LEFTOVER, VARIANTS, is_as_killed, points};
 use harness::{Host, MOUNT_POINT, Output, emulators, old_emulators, tally};
 
 /// System calls of each test, spread evenly.
 const SAMPLE: usize = 25;
-/// Rust's runtime gives up so, with a word, when there is no memory: before `main`, and where an allocation fails. It leaves what a
-/// kill leaves.
-const ABORTED: i32 = 134;
-/// So does musl, without one, where there is no memory for the variables of the first thread: what a static program
-/// asks for before all else.
-const CRASHED: i32 = 139;
-
 /// Installed at all times, and in nobody's list: what a failure must not touch.
 const BYSTANDER: &str = "arm";
 const LIST: &str = "arm64,riscv64";
@@ -196,14 +189,9 @@ impl Laboratory {
                 faults += 1;
                 assert_ne!(output.status, LEFTOVER, "survivors, {what}");
                 assert_eq!(self.mounts(), mounts, "{what}");
-                let before_main = point == 1 && output.status == CRASHED;
-                let says = output.stderr.lines().next_back().unwrap_or_default();
-                let silent = says.is_empty() && !before_main;
-                assert!(output.status == 0 || !silent, "{what}: {output}");
-                let by_signal = output.status > 128 && output.status != ABORTED;
-                assert!(before_main || !by_signal, "{what}: {output}");
+                let killed = is_as_killed(&output, point, &what);
                 self.examine(&what, |state| {
-                    assert!(state.tidy || output.status == ABORTED, "{what}: {output}");
+                    assert!(state.tidy || killed, "{what}: {output}");
                     after(state, &output, &what);
                 });
             }

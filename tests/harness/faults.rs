@@ -11,6 +11,26 @@ use super::{BINFMT, Host, Output, emulators};
 pub(crate) const LEFTOVER: i32 = 250;
 /// Ways in which a system call may fail, as `inject.c` counts them; one that has fewer says so.
 pub(crate) const VARIANTS: usize = 3;
+/// What a program ends with that a signal has ended.
+const BY_SIGNAL: i32 = 128;
+/// Rust's runtime gives up so, with a word, when there is no memory: before `main`, and where an allocation fails.
+const ABORTED: i32 = BY_SIGNAL + 6;
+/// So does musl, without one, where there is no memory for the variables of the first thread: what a static program
+/// asks for before all else.
+const CRASHED: i32 = BY_SIGNAL + 11;
+
+/// Whether a call whose system call `point` was made to fail has left what a kill leaves, for want of memory. Fails where it has
+/// ended without a word, or by a signal otherwise.
+#[track_caller]
+pub(crate) fn is_as_killed(output: &Output, point: usize, what: &str) -> bool {
+    let before_main = point == 1 && output.status == CRASHED;
+    let says = output.stderr.lines().next_back().unwrap_or_default();
+    let silent = says.is_empty() && !before_main;
+    assert!(output.status == 0 || !silent, "{what}: {output}");
+    let killed = before_main || output.status == ABORTED;
+    assert!(killed || output.status < BY_SIGNAL, "{what}: {output}");
+    killed
+}
 
 impl Host {
     /// The program that lets another one's system calls go wrong; `tests/faults/inject.c` says how it is called.
