@@ -168,7 +168,7 @@ impl Asked {
                 Some(status) if status.success() => return Ok(text),
                 Some(status) => return Err(why_not(&complaint, status)),
                 None if Instant::now() >= self.deadline => {
-                    return Err(Unfit::Broken("--version does not end".to_owned()));
+                    return Err(Unfit::Hangs);
                 }
                 None => thread::sleep(Duration::from_micros(100)),
             }

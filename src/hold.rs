@@ -1,124 +1,94 @@
 //! Holding: what was installed is looked at, and put back where it is gone.
 //!
-//! Looking is cheap, since it only reads the entries and starts nothing. What differs is mended by installing
-//! again, with what works left as it is, whoever registered it. So two that hold do not fight over what they would make
-//! otherwise: each is content once every platform runs.
+//! Looking is cheap, since it only reads the entries and starts nothing. What differs is mended by installing again, with
+//! what works left as it is, whoever registered it. So two that hold do not fight over what they would make otherwise: each
+//! is content once every platform runs.
 //!
-//! When to look is [`Watch`]'s. What comes of it is returned as [`Event`]s.
-
-use std::rc::Rc;
-use std::time::{Duration, Instant};
+//! When to look is [`Watch`]'s, and the table's own state [`Kept`]'s. What comes of a look is returned as [`Event`]s.
 
 use anyhow::Result;
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 
-use crate::anchor;
-use crate::install::{Item, Order, install};
-use crate::mount::{self, Lifetime, MountPoint, Mounted};
+use crate::install::{Item, Order, install, is_hanging};
 use crate::process;
 use crate::survey::{Standing, Survey, takes};
-use crate::table::{Lock, Table};
+use crate::table::Table;
 use crate::uninstall::{Removal, uninstall_others};
 
 mod event;
+mod kept;
 mod picture;
 mod settle;
 mod watch;
 
 pub use event::{Event, Reason};
+pub use kept::Kept;
 use picture::Picture;
 pub use settle::Failing;
 pub use watch::{Watch, Woken};
 
-/// How often a repair is begun anew within itself ...
+/// How often a repair is begun anew within itself.
 const REPEATS: u32 = 3;
-/// ... and for how long at most. What takes longer has an emulator that hangs.
-const REPEATING: Duration = Duration::from_secs(5);
 
 /// What is held, and what is wrong with it.
 #[derive(Debug)]
 pub struct Hold {
     order: Order,
-    at: MountPoint,
-    lifetime: Lifetime,
     /// All that is asked for; of `all`, every architecture.
     arches: Vec<&'static Arch>,
     watch: Watch,
-    /// Held open. `None` where nothing is mounted, as long as nothing needs it.
-    table: Option<Rc<Table>>,
+    kept: Kept,
     /// How the table was after the last time that something was done about it.
     settled: Picture,
+    /// What is asked for and does not run, and why.
     failing: Vec<Failing>,
-    /// Whether that took so long to find out that whoever ends this is not to wait for it again.
+    /// Whether one of those hangs, and whoever ends this is not to wait for it again.
     hangs: bool,
     /// What was waited for in vain, whoever registered it.
     hung: Vec<Standing>,
     /// Why nothing can be done at all, and how the table is meanwhile.
     refused: Option<(String, Option<Picture>)>,
-    /// Why the handlers may end before the host does.
-    caveats: Vec<String>,
-    /// Whether there was an anchor when the table was last seen to.
-    anchored: bool,
-}
-
-/// The install that holding begins with.
-#[derive(Debug)]
-pub struct Installed {
-    /// What became of each.
-    pub items: Vec<Item>,
-    /// How the host stands afterwards.
-    pub survey: Survey,
-    /// How long it took.
-    pub took: Duration,
-    /// What is wrong with it and will stay so.
-    pub caveats: Vec<String>,
 }
 
 impl Hold {
-    /// Begins to hold what was installed at `at` by `order`, but for one thing: now, nothing that works is replaced.
+    /// Begins to hold what an install by `order` has come to, but for one thing: from now on, nothing that works is replaced.
     #[must_use]
     pub fn begin(
         order: Order,
-        at: MountPoint,
-        lifetime: Lifetime,
-        watch: Watch,
-        installed: Installed,
+        kept: Kept,
+        mut watch: Watch,
+        items: &[Item],
+        survey: &Survey,
     ) -> Self {
-        let Installed {
-            items,
-            survey,
-            took,
-            caveats,
-        } = installed;
+        if let Some(table) = kept.table() {
+            watch.follow(table);
+        }
+        let order = Order {
+            keep: true,
+            ..order
+        };
         let arches = order.selection.arches(&ARCHES);
         let mut hold = Self {
-            order: Order {
-                keep: true,
-                ..order
-            },
-            at,
-            lifetime,
+            order,
             watch,
-            table: None,
-            settled: Picture::of(&survey, &arches),
+            kept,
+            settled: Picture::of(survey, &arches),
             failing: Vec::new(),
-            hangs: took > REPEATING,
+            hangs: any_hangs(items),
             hung: survey.hung(),
             refused: None,
-            caveats,
-            anchored: anchor::is_set(),
             arches,
         };
-        hold.failing = hold.failures(&items, &survey, |_| false, true);
-        hold.keep_open();
+        hold.failing = hold.failures(items, survey, |_| false, true);
         hold
     }
 
-    /// What there is a handler for.
+    /// What runs through a handler.
     pub fn held(&self) -> impl Iterator<Item = &'static Arch> {
-        let arches = self.arches.iter().copied();
-        arches.filter(|arch| self.settled.handler(arch).is_some())
+        let fails = |arch: &Arch| self.failing.iter().any(|(of, _)| of.qemu == arch.qemu);
+        let held = move |arch: &&Arch| self.settled.handler(arch).is_some() && !fails(arch);
+        self.arches.iter().copied().filter(held)
     }
 
     /// What is asked for and does not run, and why.
@@ -133,10 +103,10 @@ impl Hold {
         self.refused.as_ref().map(|(why, _)| why.as_str())
     }
 
-    /// Why the handlers may end before the host does.
+    /// Why the handlers may end before the host does, if so, and what to do.
     #[must_use]
-    pub fn caveats(&self) -> &[String] {
-        &self.caveats
+    pub fn caveat(&self) -> Option<&str> {
+        self.kept.caveat()
     }
 
     /// Whether changes are heard of, or only seen when the interval is over.
@@ -153,26 +123,12 @@ impl Hold {
         self.watch.wait()
     }
 
-    fn keep_open(&mut self) {
-        // what keeps it from being opened is seen at the next look
-        let table = mount::for_holding(&self.at).ok().flatten();
-        self.table = table.map(Rc::new);
-        if let Some(table) = &self.table {
-            self.watch.follow(table);
-        }
-    }
-
     /// Looks, and mends what differs; what fails is tried again only when `due`.
     pub fn look(&mut self, due: bool) -> Vec<Event> {
         process::reap();
-        let picture = self.picture();
-        // nothing tells of an anchor's end
-        let anchored = !(due && self.anchored) || anchor::is_set();
-        let whole = anchored && picture.as_ref() == Some(&self.settled) && self.is_mounted();
         let mut events = Vec::new();
-        if whole && self.refused.take().is_some() {
-            events.push(Event::Over);
-        }
+        let picture = self.picture();
+        let whole = self.kept.is_as_left(due) && picture.as_ref() == Some(&self.settled);
         let waits = if whole {
             self.failing.is_empty() || !due
         } else {
@@ -181,23 +137,20 @@ impl Hold {
         };
         if !waits {
             self.mend(due, &mut events);
+        } else if whole && self.refused.take().is_some() {
+            events.push(Event::Over);
         }
         events
     }
 
     fn picture(&self) -> Option<Picture> {
-        Picture::take(self.table.as_deref(), &self.arches).ok()
-    }
-
-    fn is_mounted(&self) -> bool {
-        let table = self.table.as_deref();
-        table.is_none_or(|table| mount::is_at(table, &self.at))
+        let table = self.kept.table();
+        Picture::take(table.map(AsRef::as_ref), &self.arches).ok()
     }
 
     fn mend(&mut self, due: bool, events: &mut Vec<Event>) {
-        let told = events.len();
         match self.try_to_mend(due, events) {
-            Ok(()) if self.refused.take().is_some() && events.len() == told => {
+            Ok(()) if self.refused.take().is_some() && events.is_empty() => {
                 events.push(Event::Over);
             }
             Ok(()) => {}
@@ -213,8 +166,8 @@ impl Hold {
 
     /// Adds to `events` what was done. Where the table cannot be mounted, the one that is held is mended all the same.
     fn try_to_mend(&mut self, due: bool, events: &mut Vec<Event>) -> Result<()> {
-        let locked = self.open_again(events);
-        let Some(table) = self.table.clone() else {
+        let locked = self.kept.mend(&mut self.watch, events);
+        let Some(table) = self.kept.table().cloned() else {
             return locked.map(drop);
         };
         let (_lock, opened) = match locked {
@@ -224,80 +177,59 @@ impl Hold {
         let before = Picture::take(Some(&table), &self.arches)?;
         // unless another call has mended it meanwhile
         if before != self.settled {
-            self.install_again(&table, &before, events)?;
+            let failing = self.failing.iter().map(|(arch, _)| *arch);
+            let order = Order {
+                selection: self.order.selection.clone().without(failing),
+                ..self.order.clone()
+            };
+            let (items, survey) = self.install(&table, &order)?;
+            self.hangs |= any_hangs(&items);
+            self.settle(&before, &items, &survey, false, events);
         }
         // apart from the others, since an emulator that hangs is waited for
         if due && !self.failing.is_empty() {
             let before = Picture::take(Some(&table), &self.arches)?;
             let others = |known: &Standing| !self.order.selection.wants(known.arch);
             self.hung.retain(others);
-            let begin = Instant::now();
-            let (items, survey) = install(&table, &self.order, &self.hung)?;
-            self.hangs = begin.elapsed() > REPEATING;
+            let (items, survey) = self.install(&table, &self.order)?;
+            self.hangs = any_hangs(&items);
             self.settle(&before, &items, &survey, true, events);
         }
         opened
     }
 
-    /// Installs all but what is known to fail, and does so again, some times, while more fails: what was wiped out meanwhile
-    /// did not run.
-    fn install_again(
-        &mut self,
-        table: &Table,
-        before: &Picture,
-        events: &mut Vec<Event>,
-    ) -> Result<()> {
-        let failing = self.failing.iter().map(|(arch, _)| *arch);
-        let order = Order {
-            selection: self.order.selection.clone().without(failing),
-            ..self.order.clone()
-        };
-        let begin = Instant::now();
-        let (mut items, mut survey) = install(table, &order, &self.hung)?;
-        // an emulator that hangs is not waited for again and again
+    /// Installs, and does so again, some times, with what fails and did not before: what was wiped out meanwhile did not run.
+    /// Not with what hangs, which is not waited for again and again.
+    fn install(&self, table: &Table, order: &Order) -> Result<(Vec<Item>, Survey)> {
+        let (mut items, mut survey) = install(table, order, &self.hung)?;
         for _ in 0..REPEATS {
-            if !self.fails_anew(&items) || begin.elapsed() > REPEATING {
+            let failing = items.iter().filter(|(_, result)| result.is_err());
+            let (hopeless, fresh): (Vec<&Item>, Vec<&Item>) =
+                failing.partition(|item| self.is_known_to_fail(item.0) || hangs(item));
+            if fresh.is_empty() {
                 break;
             }
-            let again = install(table, &order, &survey.hung())?;
+            let hopeless = hopeless.into_iter().map(|(arch, _)| *arch);
+            let order = Order {
+                selection: order.selection.clone().without(hopeless),
+                ..order.clone()
+            };
+            // what was done before is not to be forgotten over an error now
+            let Ok(again) = install(table, &order, &survey.hung()) else {
+                break;
+            };
             items = settle::later(items, again.0);
             survey = again.1;
         }
-        self.hangs |= begin.elapsed() > REPEATING;
-        self.settle(before, &items, &survey, false, events);
-        Ok(())
-    }
-
-    /// Sees to it that the table is mounted, kept and held.
-    fn open_again(&mut self, events: &mut Vec<Event>) -> Result<Lock> {
-        let was_mounted = self.is_mounted();
-        let Mounted { lock, keeper, .. } = mount::for_installing(&self.at)?;
-        if !was_mounted {
-            events.push(Event::Mounted);
-        }
-        if self.table.is_none() || !self.is_mounted() {
-            self.keep_open();
-        }
-        let lost = self.anchored && !anchor::is_set();
-        let caveat = mount::keep(&self.at, keeper, self.lifetime);
-        self.anchored = anchor::is_set();
-        if lost && self.anchored {
-            events.push(Event::Anchored);
-        }
-        if let Some(caveat) = caveat.map(|caveat| format!("{caveat:#}")) {
-            if !self.caveats.contains(&caveat) {
-                events.push(Event::MayEnd(caveat.clone()));
-                self.caveats.push(caveat);
-            }
-        }
-        Ok(lock)
+        Ok((items, survey))
     }
 
     /// Looks a last time, and sees to it that what keeps the handlers from now on is not this process: what did at the
     /// beginning may be gone.
     pub fn leave(&mut self) -> Vec<Event> {
         let mut events = self.look(!self.hangs);
-        if let (Err(error), None) = (self.open_again(&mut events), &self.refused) {
+        let kept = self.kept.mend(&mut self.watch, &mut events).map(drop);
+        if let (Err(error), None) = (kept, &self.refused) {
             self.refused = Some((format!("{error:#}"), self.picture()));
         }
         events
@@ -309,12 +241,8 @@ impl Hold {
     /// # Errors
     /// When the table cannot be read or locked, or the kernel refuses.
     pub fn end(&self, uninstall: bool) -> Result<Vec<Removal>> {
-        let table = match self.table.clone() {
-            Some(table) => table,
-            None => match mount::for_uninstalling(&self.at)? {
-                Some(table) => Rc::new(table),
-                None => return Ok(Vec::new()),
-            },
+        let Some(table) = self.kept.to_end()? else {
+            return Ok(Vec::new());
         };
         let lock = table.lock()?;
         let is_held = |entry: &Entry| self.arches.iter().any(|arch| takes(entry, arch));
@@ -323,7 +251,15 @@ impl Hold {
         } else {
             Vec::new()
         };
-        mount::tidy(&table, &lock, &self.at)?;
+        self.kept.tidy(&table, &lock)?;
         Ok(removals)
     }
+}
+
+fn hangs((_, result): &Item) -> bool {
+    result.as_ref().is_err_and(is_hanging)
+}
+
+fn any_hangs(items: &[Item]) -> bool {
+    items.iter().any(hangs)
 }

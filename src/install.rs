@@ -14,18 +14,19 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::platform::Selection;
 use binfmt_magic::rule::{Flags, Rule};
 
-use crate::emulator::{self, Source, Version};
+use crate::emulator::{Asked, EmulatorError, Source, Version};
 use crate::survey::{Standing, Survey, Verdict};
 use crate::table::Table;
 use crate::trial;
 
 mod decide;
+mod failed;
 mod round;
 
 pub(crate) use decide::{Decision, Pending, Refusal, is_stale, is_stand_in, plan};
+pub use failed::{DoesNotRun, is_hanging};
 use round::Round;
 pub(crate) use round::ask;
-use round::does_not_run;
 
 /// What to install, and how.
 #[derive(Debug, Clone)]
@@ -81,6 +82,13 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Whether programs run through a handler.
+    fn is_through_handler(&self) -> bool {
+        !matches!(self, Self::Native { .. })
+    }
+}
+
 /// The emulator that a handler had before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Former {
@@ -99,7 +107,7 @@ pub type Item = (&'static Arch, Result<Outcome>);
 pub fn install(table: &Table, order: &Order, hung: &[Standing]) -> Result<(Vec<Item>, Survey)> {
     prepare(table)?;
     let survey = Survey::take_after(table, hung)?;
-    let mut round = Round::decide(order, &survey)?;
+    let mut round = Round::decide(order, &survey, hung)?;
     round.check_emulators();
     round.try_out(table)?;
     round.register(table);
@@ -123,20 +131,34 @@ pub fn try_out(
     prepare(table)?;
     let rule = |arch| Rule::for_arch(arch, &order.prefix, order.emulators.dir(), order.flags);
     let rules: Vec<(&'static Arch, Rule)> = arches.iter().map(|arch| (*arch, rule(arch))).collect();
-    let asked = |rule: &Rule| emulator::version(&rule.interpreter, &order.emulators);
-    let versions: Vec<_> = rules.iter().map(|(_, rule)| asked(rule)).collect();
-    let answering = rules.iter().zip(&versions);
-    let answering = answering.filter(|(_, version)| version.is_ok());
+    let emulators = &order.emulators;
+    let ask = |rule: &Rule| {
+        let path = &rule.interpreter;
+        emulators
+            .open(path)
+            .and_then(|file| Asked::version(path, &file))
+    };
+    // all are started before the first is waited for
+    let asked: Vec<_> = rules.iter().map(|(_, rule)| ask(rule)).collect();
+    let answers: Vec<_> = asked
+        .into_iter()
+        .map(|asked| asked.and_then(Asked::answer))
+        .collect();
+    let answering = rules.iter().zip(&answers);
+    let answering = answering.filter(|(_, answer)| answer.is_ok());
     let candidates: Vec<_> = answering.map(|((arch, rule), _)| (*arch, rule)).collect();
-    let mut verdicts = trial::run(table, &order.emulators, &candidates)?.into_iter();
-    let tried = rules.iter().zip(versions).map(|((arch, rule), version)| {
-        let judge = || match version.map(|_| verdicts.next())? {
-            Some(Ok(Verdict::Fails(failure))) => bail!(does_not_run(arch, rule, &failure)),
+    let mut verdicts = trial::run(table, emulators, &candidates)?.into_iter();
+    let mut judge = |arch, rule: &Rule, answer: Result<Version, EmulatorError>| {
+        answer?;
+        match verdicts.next() {
+            Some(Ok(Verdict::Works { .. })) => Ok(()),
+            Some(Ok(Verdict::Fails(failure))) => bail!(DoesNotRun::new(arch, rule, failure, None)),
             Some(Err(error)) => Err(error),
-            Some(Ok(Verdict::Works { .. })) | None => Ok(()),
-        };
-        (*arch, judge())
-    });
+            None => bail!("it was not tried"),
+        }
+    };
+    let tried = rules.iter().zip(answers);
+    let tried = tried.map(|((arch, rule), answer)| (*arch, judge(arch, rule, answer)));
     Ok(tried.collect())
 }
 

@@ -1,4 +1,4 @@
-//! Single facts of a process, see `proc_pid_status(5)` and `proc_pid_stat(5)`. Read here one by one: parsers of all that
+//! Single facts of a process and of its children, and what it hears of. For the facts see `proc_pid_status(5)` and `proc_pid_stat(5)`. Read here one by one: parsers of all that
 //! is in those files take more room in the program than everything else about `/proc`.
 
 use std::fs;
@@ -35,21 +35,23 @@ pub fn is_filtered() -> bool {
     value(Pid::this(), "Seccomp:").is_some_and(|mode| mode.trim() == "2")
 }
 
-/// Sees to it that this process hears of what happens to it, and what it starts is none the wiser: handlers end with
-/// `execve(2)`.
+/// Sees to it that this process hears of what happens to it. Handlers end with `execve(2)`, so what it starts is none the wiser.
 ///
 /// The kernel forgets the children of who ignores SIGCHLD, as some supervisors leave it to what they start; with any handler,
-/// it does not (`sigaction(2)`). A write beyond the limit of a file's size fails (EFBIG), and with a handler does only that
-/// (`setrlimit(2)`).
+/// it does not (`sigaction(2)`). A write beyond the limit of a file's size fails with EFBIG (`setrlimit(2)`), and ends who neither
+/// ignores SIGXFSZ nor has a handler for it.
 ///
 /// # Errors
 /// When no handler can be set.
 pub fn hear_of_failures() -> io::Result<()> {
-    flag::register(Signal::SIGXFSZ as i32, Arc::default())?;
     let ignored = value(Pid::this(), "SigIgn:");
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    if ignored.is_some_and(|mask| mask & 1 << (Signal::SIGCHLD as u32 - 1) != 0) {
+    let is_ignored = |signal| ignored.is_some_and(|mask| mask & 1 << (signal as u32 - 1) != 0);
+    if is_ignored(Signal::SIGCHLD) {
         flag::register(Signal::SIGCHLD as i32, Arc::default())?;
+    }
+    if !is_ignored(Signal::SIGXFSZ) {
+        flag::register(Signal::SIGXFSZ as i32, Arc::default())?;
     }
     Ok(())
 }

@@ -101,15 +101,15 @@ impl<'a> Session<'a> {
             )));
         }
         let installs = install.is_some() || cli.verify.is_some();
-        let idle = match () {
-            () if cli.keep && !installs => Some("--keep says how to install"),
-            () if cli.force && !installs && uninstall.is_none() && cli.unpersist.is_none() => {
-                Some("--force says how to install or uninstall")
-            }
-            () => None,
-        };
-        if let Some(idle) = idle {
-            return Err(Wrong::Usage(anyhow!("{idle}, and nothing is to be done")));
+        if cli.keep && !installs {
+            return Err(Wrong::Usage(anyhow!(
+                "--keep says how to install, and nothing is to be installed"
+            )));
+        }
+        if cli.force && !installs && uninstall.is_none() {
+            return Err(Wrong::Usage(anyhow!(
+                "--force says how to install or uninstall, and neither is to be done"
+            )));
         }
         if cli.format == Some(Format::Prometheus) && cli.status.is_none() {
             return Err(Wrong::Usage(anyhow!(
@@ -168,7 +168,11 @@ impl<'a> Session<'a> {
         }
         let installed = match self.install.take() {
             Some(selection) if self.cli.hold => return self.hold(selection, streams),
-            Some(selection) => Some(self.install(selection, streams)?.1),
+            Some(selection) => {
+                let installed = self.install(selection, streams)?;
+                self.missing.extend(installed.caveat);
+                Some(installed.survey)
+            }
             None => None,
         };
         if self.cli.verify.is_some() {

@@ -16,6 +16,7 @@ use crate::runner::{self, Form, Job, Outcome, Ran, Run, is_trial, mark};
 use crate::table::Table;
 
 mod failure;
+mod hung;
 mod one;
 
 pub use failure::Failure;
@@ -77,8 +78,8 @@ impl Survey {
         Sight::of(table, &[])?.survey(false)
     }
 
-    /// The same, a moment after a survey that found `hung` ([`Survey::hung`]): what is still as it was then is not waited
-    /// for again.
+    /// The same, after surveys that found `hung` ([`Survey::hung`]): a handler that was waited for in vain is not waited for again,
+    /// as long as it is that registration.
     ///
     /// # Errors
     /// Those of [`Survey::take`].
@@ -92,13 +93,6 @@ impl Survey {
     /// Those of [`Survey::take`].
     pub fn take_closely(table: Option<&Table>) -> Result<Self> {
         Sight::of(table, &[])?.survey(true)
-    }
-
-    /// The standings of those whose handlers were waited for in vain.
-    #[must_use]
-    pub fn hung(&self) -> Vec<Standing> {
-        let hung = self.standings.iter().filter(|standing| standing.hangs());
-        hung.cloned().collect()
     }
 
     /// The whole table, what trials have left included.
@@ -126,7 +120,7 @@ struct Sight<'a> {
     trials: Vec<Entry>,
     enabled: bool,
     limits: Limits,
-    /// What a survey a moment ago waited for in vain.
+    /// What surveys before this one waited for in vain.
     hung: &'a [Standing],
 }
 
@@ -149,12 +143,6 @@ impl<'a> Sight<'a> {
         let header = arch.header();
         let mut entries = self.entries.iter().filter(|_| self.enabled);
         entries.find(|entry| entry.takes(&header, OsStr::new(arch.qemu)))
-    }
-
-    /// How `arch` stood when its handler was waited for in vain, if that is its handler still.
-    fn known_to_hang(&self, arch: &Arch) -> Option<&'a Standing> {
-        let known = self.hung.iter().find(|known| known.arch.qemu == arch.qemu);
-        known.filter(|known| known.handler.as_ref() == self.handler_of(arch))
     }
 
     fn survey(self, closely: bool) -> Result<Survey> {
@@ -218,8 +206,10 @@ impl<'a> Sight<'a> {
 /// Tells what the kernel would run by itself, were there not a handler that does not.
 fn find_spoilt(standings: &mut [Standing], entries: &[Entry]) -> Result<()> {
     let is_suspect = |s: &Standing| {
-        let off = matches!(s.verdict, Verdict::Fails(Failure::SwitchedOff { .. }));
-        s.handler.is_some() && may_be_native(s.arch) && !s.works() && !off
+        let known = [Failure::is_switched_off, Failure::is_spoilt];
+        let is_known = |failure: &Failure| known.iter().any(|is| is(failure));
+        let failure = s.failure();
+        s.handler.is_some() && may_be_native(s.arch) && failure.is_some_and(|f| !is_known(f))
     };
     if !standings.iter().any(is_suspect) {
         return Ok(());
@@ -268,13 +258,12 @@ impl Standing {
         matches!(self.verdict, Verdict::Works { .. })
     }
 
-    /// Whether its handler does not come to an end.
-    fn hangs(&self) -> bool {
-        let failure = match &self.verdict {
+    /// Why it does not run, if so.
+    fn failure(&self) -> Option<&Failure> {
+        match &self.verdict {
             Verdict::Fails(failure) => Some(failure),
             Verdict::Works { .. } => None,
-        };
-        self.handler.is_some() && failure.is_some_and(Failure::is_out_of_time)
+        }
     }
 
     /// Whether there is anything to say: it runs, or has a handler that does not do its work.

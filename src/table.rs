@@ -120,10 +120,13 @@ impl Table {
         Ok(entries)
     }
 
-    /// The entries of these names that are still there.
-    fn read_all(&self, names: &[OsString]) -> Result<Vec<Entry>, TableError> {
-        let read = |name: &OsString| match self.read(name) {
-            Ok(text) => Some(Ok(Entry::parse(name, &text))),
+    /// The entries of these names and inodes that are still there.
+    fn read_all(&self, names: &[(OsString, u64)]) -> Result<Vec<Entry>, TableError> {
+        let read = |(name, inode): &(OsString, u64)| match self.read(name) {
+            Ok(text) => Some(Ok(Entry {
+                registration: *inode,
+                ..Entry::parse(name, &text)
+            })),
             Err(error) if error.errno == Errno::ENOENT => None,
             Err(error) => Some(Err(error)),
         };
@@ -181,7 +184,8 @@ impl Table {
         }
     }
 
-    fn names(&self) -> Result<Vec<OsString>, TableError> {
+    /// The names of all entries, and the numbers of their inodes.
+    fn names(&self) -> Result<Vec<(OsString, u64)>, TableError> {
         let refused = |errno| self.error(Op::Read, OsStr::new("."), errno);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut dir = Dir::openat(&self.dir, ".", flags, Mode::empty()).map_err(refused)?;
@@ -191,7 +195,7 @@ impl Table {
             let name = item.file_name().to_bytes();
             if item.file_type() != Some(Type::Directory) && name != b"register" && name != b"status"
             {
-                names.push(OsStr::from_bytes(name).to_owned());
+                names.push((OsStr::from_bytes(name).to_owned(), item.ino()));
             }
         }
         Ok(names)

@@ -22,7 +22,7 @@ mod verify;
 
 pub use explained::write_explained;
 pub use health::write_health;
-pub use held::{held, holding};
+pub use held::{holding, mending};
 pub use verify::write_verification;
 
 /// `uninstalling: aarch64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.

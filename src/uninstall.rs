@@ -11,6 +11,7 @@ use binfmt_magic::platform::{self, Platform};
 use crate::survey::takes;
 use crate::table::{Table, TableError};
 use crate::trial;
+use crate::wording::shown;
 
 /// What became of one item of the list, or of one entry that it stands for.
 #[derive(Debug)]
@@ -39,14 +40,23 @@ pub enum Refusal {
     /// It is not one of QEMU's.
     NotQemu,
     /// The kernel does not remove it.
-    Kernel(TableError),
+    Kernel {
+        /// What it says.
+        error: TableError,
+        /// Others that the same item of the list stands for, and that are gone.
+        removed: Vec<OsString>,
+    },
 }
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotQemu => f.write_str("kept: not one of QEMU's; --force removes it"),
-            Self::Kernel(error) => error.fmt(f),
+            Self::Kernel { error, removed } => {
+                error.fmt(f)?;
+                let mut removed = removed.iter();
+                removed.try_for_each(|name| write!(f, "; {} is removed", shown(name)))
+            }
         }
     }
 }
@@ -181,15 +191,16 @@ fn remove_all<'a>(
     label: OsString,
     entries: impl Iterator<Item = &'a Entry>,
 ) -> Removal {
-    let mut removed = Vec::new();
+    let (mut removed, mut refused) = (Vec::new(), None);
     for entry in entries {
-        if let Err(error) = table.remove(&entry.name) {
-            return Removal {
-                label,
-                result: Err(Refusal::Kernel(error)),
-            };
+        match table.remove(&entry.name) {
+            Ok(()) => removed.push(entry.name.clone()),
+            Err(error) => refused = Some(error),
         }
-        removed.push(entry.name.clone());
+    }
+    if let Some(error) = refused {
+        let result = Err(Refusal::Kernel { error, removed });
+        return Removal { label, result };
     }
     let outcome = if removed.is_empty() {
         Outcome::NotFound { left_to: None }

@@ -455,8 +455,9 @@ fn what_says_how_and_not_what_is_refused() {
         &["--force"],
         &["--keep", "--uninstall", "arm64"],
         &["--force", "--status"],
+        &["--force", "--unpersist", "/"],
     ] {
-        host.binfmt(args).ends(2).says("nothing is to be done");
+        host.binfmt(args).ends(2).says("says how to install");
     }
 }
 

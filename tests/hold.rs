@@ -14,7 +14,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{BINFMT, Host, MOUNT_POINT, emulators, old_emulators, tally};
+use binfmt_magic::rule::{Flags, Rule};
+use harness::{BINFMT, Host, MOUNT_POINT, arch, emulators, old_emulators, tally};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -712,13 +713,85 @@ fn an_emulator_that_hangs_does_not_hold_up_the_others() {
     assert!(!asked.exists(), "it was tried again");
 }
 
-/// Whose handler that is is waited for when holding begins, for as long as any probe may take, and then no more.
+/// An emulator that starts, and hangs with programs, is waited for at each try. What is wiped out meanwhile is mended as soon as
+/// that is over, not at the next try.
+#[test]
+fn what_is_lost_while_another_one_hangs_is_mended() {
+    let host = Host::new();
+    let folder = host.folder("emulators", &[("qemu-aarch64", emulators())]);
+    host.compile_emulator(&folder.join("qemu-riscv64"), "pause();");
+    let mut holder = Holder::start_with(&host, &["--interval", "1s"], &folder);
+    assert_eq!(
+        holder.said.last().map(String::as_str),
+        Some("holding: arm64; trying again: riscv64; looking at each change and every 1s")
+    );
+    let patience = Instant::now() + PATIENCE;
+    while host.entry("qemu-riscv64").is_none() {
+        assert!(Instant::now() < patience, "it is not tried again");
+        thread::sleep(Duration::from_millis(20));
+    }
+    host.sh("echo -1 >/proc/sys/fs/binfmt_misc/qemu-aarch64")
+        .ok();
+    holder.says("mending: arm64 OK (no handler was in effect)");
+    host.runs_arm64();
+    holder.child.kill().expect("a process that lives");
+}
+
+/// A handler that was registered anew reads as before, but may have another emulator.
+#[test]
+fn what_was_registered_again_is_looked_at_again() {
+    let host = Host::new();
+    let folder = host.folder("emulators", &[("qemu-aarch64", emulators())]);
+    host.copy(
+        &emulators().join("qemu-riscv64"),
+        &folder.join("qemu-riscv64"),
+    );
+    host.compile_emulator(&host.scratch().join("broken"), "return 3;");
+    let mut holder = Holder::start_with(&host, &["--interval", NEVER], &folder);
+    let before = host.entry("qemu-aarch64");
+    let path = folder.join("qemu-aarch64");
+    let rule = Rule {
+        name: "qemu-aarch64".into(),
+        ..Rule::for_arch(arch("aarch64"), "", &folder, Flags::parse("POCF").0)
+    };
+    // the lock keeps it from mending in between
+    let again = format!(
+        "exec 9</proc/sys/fs/binfmt_misc/register; flock 9; cd /proc/sys/fs/binfmt_misc
+         mv {0} {0}.whole; cp {1}/broken {0}; echo -1 >qemu-aarch64; cat >register; mv {0}.whole {0}",
+        path.display(),
+        host.scratch().display()
+    );
+    host.sh_with(&again, &rule.encode().expect("a rule")).ok();
+    assert_eq!(host.entry("qemu-aarch64"), before);
+    holder.says("mending: arm64 OK (another handler took its programs and did not run them)");
+    host.runs_arm64();
+    holder.ends_well();
+}
+
+/// What could not be done before it held is not in place at its end either.
+#[test]
+fn what_was_refused_before_counts_at_the_end() {
+    let host = Host::new();
+    host.register_other("jar", b"PK\x03\x04");
+    let args = ["--uninstall", "jar", "--hold", "--install", "arm64"];
+    let mut holder = Holder::call(&host, &args, &emulators());
+    holder.says("holding: arm64");
+    holder.signal(Signal::SIGTERM);
+    let (status, said) = holder.ends();
+    assert_eq!(status, 1, "{said:#?}");
+    let last = said.last().map(String::as_str).unwrap_or_default();
+    assert!(last.contains("cannot uninstall jar"), "{said:#?}");
+}
+
+/// Handlers of somebody else are waited for when holding begins, for as long as any probe may take, and then no more; one for
+/// what the kernel runs by itself, too.
 #[test]
 fn a_handler_of_somebody_else_that_hangs_does_not_hold_up_repairs() {
     let host = Host::new();
     let hangs = host.scratch().join("hangs");
     host.compile(&hangs, "pause();");
     host.register("other", "s390x", &hangs, "F");
+    host.register("another", "i386", &hangs, "F");
     let mut holder = Holder::start(&host, &["--interval", NEVER]);
     for _ in 0..2 {
         let begin = Instant::now();

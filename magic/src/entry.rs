@@ -21,6 +21,9 @@ use draft::Draft;
 pub struct Entry {
     /// Name of its file.
     pub name: OsString,
+    /// Which registration made it: the number of its file's inode, which is another for each (`bm_get_inode`). 0 where that
+    /// is not known.
+    pub registration: u64,
     /// Whether the kernel considers it at all.
     pub enabled: bool,
     /// The program it starts.
@@ -76,6 +79,16 @@ impl Entry {
             self.unknown
                 .push(String::from_utf8_lossy(line).into_owned());
         }
+    }
+
+    /// Whether it reads the same, whichever registration made the two.
+    #[must_use]
+    pub fn reads_like(&self, other: &Self) -> bool {
+        let other = Self {
+            registration: self.registration,
+            ..other.clone()
+        };
+        *self == other
     }
 
     /// Whether it is on and would take a file that begins with `head`, if no newer entry does.
@@ -174,6 +187,21 @@ mod tests {
     /// Printed by Linux 6.18 for an entry of the incumbent.
     const ARM64: &[u8] = b"enabled\ninterpreter /usr/bin/qemu-aarch64\nflags: POCF\noffset 0\n\
         magic 7f454c460201010000000000000000000200b700\nmask ffffffffffffff00fffffffffffffffffeffffff\n";
+
+    #[test]
+    fn what_reads_the_same_need_not_be_the_same() {
+        let first = entry(ARM64);
+        let again = Entry {
+            registration: 7,
+            ..first.clone()
+        };
+        assert!(first.reads_like(&again) && first != again);
+        let off = Entry {
+            enabled: false,
+            ..again
+        };
+        assert!(!first.reads_like(&off));
+    }
 
     #[test]
     fn a_qemu_entry_is_its_row() {

@@ -33,6 +33,8 @@ pub enum Unfit {
     Replaceable(PathBuf),
     /// It was killed from outside.
     Killed,
+    /// It does not even print its version, in all the time that it is given.
+    Hangs,
     /// The operating system does not let it be read or started.
     Refused(io::Error),
     /// It does not start, or is no QEMU; what it did instead.
@@ -103,6 +105,10 @@ impl fmt::Display for EmulatorError {
                 f,
                 "{path} was killed (SIGKILL) when it was started; look for a limit of memory (docker run --memory) or \
                  processor time (ulimit -t)"
+            ),
+            Unfit::Hangs => write!(
+                f,
+                "{path} is no working emulator: --version does not end; fetch it again"
             ),
             Unfit::Broken(what) => {
                 write!(f, "{path} is no working emulator: {what}; fetch it again")

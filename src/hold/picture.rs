@@ -1,5 +1,5 @@
-//! What is held, as far as the table's text tells: an entry whose text has not changed is the one that a program has run
-//! through.
+//! What is held, as far as the table tells without a program being started: an entry of the same registration, whose text has
+//! not changed, is the one that a program has run through.
 
 use std::ffi::OsStr;
 

@@ -1,6 +1,7 @@
 //! What became of each platform that was lost, or could not be installed before.
 
 use binfmt_magic::arch::Arch;
+use binfmt_magic::entry::Entry;
 
 use super::{Event, Hold, Picture, Reason};
 use crate::install::{Item, Outcome};
@@ -48,7 +49,7 @@ impl Hold {
                 }
                 // or wiped out since
                 (Some(_), _) if installed => Fate::Mended(Reason::Gone),
-                (Some(had), _) if self.settled.handler(arch) != Some(had) => Fate::Left,
+                (Some(had), _) if !self.still_has(arch, had) => Fate::Left,
                 _ => Fate::Unchanged,
             }
         };
@@ -74,10 +75,14 @@ impl Hold {
         events.extend(fresh.map(|(arch, why)| Event::Fails(arch, why.clone())));
     }
 
-    /// Whether something that did not fail before does now.
-    pub(super) fn fails_anew(&self, items: &[Item]) -> bool {
-        let mut failing = items.iter().filter(|(_, result)| result.is_err());
-        failing.any(|(arch, _)| !is_among(&self.failing, arch))
+    /// Whether the handler of `arch` reads as `had` did. One that was registered anew may.
+    fn still_has(&self, arch: &Arch, had: &Entry) -> bool {
+        let handler = self.settled.handler(arch);
+        handler.is_some_and(|handler| handler.reads_like(had))
+    }
+
+    pub(super) fn is_known_to_fail(&self, arch: &Arch) -> bool {
+        is_among(&self.failing, arch)
     }
 
     /// What does not run after an install. Of what that passes over without a word, `--install all` without an emulator, it
@@ -115,15 +120,20 @@ impl Hold {
     }
 }
 
-/// What became of each in two installs, one right after the other.
+/// What became of each in two installs, one right after the other, the second maybe of fewer.
 pub(super) fn later(first: Vec<Item>, mut second: Vec<Item>) -> Vec<Item> {
-    for (arch, result) in first {
-        let same = second.iter_mut().find(|(of, _)| of.qemu == arch.qemu);
-        if let (Ok(Outcome::Installed { .. }), Some((_, later @ Ok(_)))) = (&result, same) {
-            *later = result;
-        }
-    }
-    second
+    let later = |(arch, result): Item| {
+        let again = second.iter().position(|(of, _)| of.qemu == arch.qemu);
+        let result = match again.map(|at| second.swap_remove(at).1) {
+            Some(Ok(_)) if matches!(result, Ok(Outcome::Installed { .. })) => result,
+            Some(again) => again,
+            None => result,
+        };
+        (arch, result)
+    };
+    let mut items: Vec<Item> = first.into_iter().map(later).collect();
+    items.extend(second);
+    items
 }
 
 fn of<'a>(items: &'a [Item], arch: &Arch) -> Option<&'a anyhow::Result<Outcome>> {

@@ -10,9 +10,9 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 
 use super::decide::{Decision, Pending, is_it, is_stand_in, plan};
-use super::{Former, Item, Order, Outcome};
+use super::{DoesNotRun, Former, Item, Order, Outcome};
 use crate::emulator::{Asked, EmulatorError, Source, may_be_asked};
-use crate::survey::{Failure, Survey, Verdict, takes};
+use crate::survey::{Failure, Standing, Survey, Verdict, takes};
 use crate::table::Table;
 use crate::trial;
 use crate::wording::shown;
@@ -24,15 +24,18 @@ pub(super) struct Round<'a> {
     pending: Vec<Pending>,
     /// Stand-ins that a killed call left beside the entry that they stood in for.
     leftovers: Vec<OsString>,
+    /// What this call, or one before, has waited for in vain.
+    hung: Vec<Standing>,
 }
 
 impl<'a> Round<'a> {
-    pub(super) fn decide(order: &'a Order, survey: &Survey) -> Result<Self> {
+    pub(super) fn decide(order: &'a Order, survey: &Survey, hung: &[Standing]) -> Result<Self> {
         let mut round = Self {
             emulators: &order.emulators,
             done: HashMap::new(),
             pending: Vec::new(),
             leftovers: Vec::new(),
+            hung: hung.to_vec(),
         };
         for (arch, decision) in plan(order, survey)? {
             match decision {
@@ -101,8 +104,8 @@ impl<'a> Round<'a> {
             match verdicts.pop()? {
                 Ok(Verdict::Works { argv0, .. }) => pending.rule.flags.preserve_argv0 &= argv0,
                 Ok(Verdict::Fails(failure)) => {
-                    let why = does_not_run(pending.arch, &pending.rule, &failure);
-                    return Some(Err(anyhow!("{why}; the handler that was there stays")));
+                    let stays = "the handler that was there stays";
+                    return Some(Err(does_not_run(pending, &failure, stays)));
                 }
                 Err(error) => return Some(Err(error)),
             }
@@ -128,9 +131,9 @@ impl<'a> Round<'a> {
     pub(super) fn finish(&mut self, table: &Table, before: Survey) -> Result<Survey> {
         let mut survey = before;
         if !self.pending.is_empty() {
-            survey = Survey::take_after(table, &survey.hung())?;
+            survey = self.survey_again(table, &survey)?;
             if self.drop_argv0(table, &survey) {
-                survey = Survey::take_after(table, &survey.hung())?;
+                survey = self.survey_again(table, &survey)?;
             }
         }
         let cleared = !self.leftovers.is_empty();
@@ -138,10 +141,15 @@ impl<'a> Round<'a> {
             table.remove(&name)?;
         }
         if self.settle(table, &survey) || cleared {
-            survey = Survey::take_after(table, &survey.hung())?;
-            self.confirm(&survey);
+            survey = self.survey_again(table, &survey)?;
         }
+        self.confirm(&survey);
         Ok(survey)
+    }
+
+    fn survey_again(&mut self, table: &Table, before: &Survey) -> Result<Survey> {
+        self.hung.extend(before.hung());
+        Survey::take_after(table, &self.hung)
     }
 
     /// Removes what was registered and not seen to run. What was settled before is left alone, failures too: once the
@@ -204,8 +212,7 @@ impl<'a> Round<'a> {
                 Verdict::Fails(failure) => {
                     changed = true;
                     let back = table.remove(&pending.name()).map_err(anyhow::Error::from);
-                    let why = does_not_run(pending.arch, &pending.rule, failure);
-                    back.and(Err(anyhow!("{why}; not registered")))
+                    back.and(Err(does_not_run(pending, failure, "not registered")))
                 }
             };
             settled.push((pending.arch, result));
@@ -216,15 +223,17 @@ impl<'a> Round<'a> {
         changed
     }
 
-    /// After the last change: what is not seen to run is not installed.
+    /// Nothing is in place that the last look did not see run: what was found so at first may have been taken away meanwhile.
     fn confirm(&mut self, last: &Survey) {
-        for pending in &self.pending {
-            if let (Some(Ok(_)), Verdict::Fails(failure)) = (
-                self.done.get(pending.arch.qemu),
-                &last.of(pending.arch).verdict,
-            ) {
-                let error = anyhow!("{} stopped working: {failure}", shown(&pending.rule.name));
-                self.done.insert(pending.arch.qemu, Err(error));
+        for standing in &last.standings {
+            let result = self.done.get_mut(standing.arch.qemu);
+            let (Verdict::Fails(failure), Some(result)) = (&standing.verdict, result) else {
+                continue;
+            };
+            if result.as_ref().is_ok_and(Outcome::is_through_handler) {
+                *result = Err(anyhow!(
+                    "it has stopped working meanwhile: {failure}; run it again"
+                ));
             }
         }
     }
@@ -239,12 +248,8 @@ impl<'a> Round<'a> {
     }
 }
 
-/// With what to do about it, where that is neither another emulator nor another install.
-pub(super) fn does_not_run(arch: &Arch, rule: &Rule, failure: &Failure) -> String {
-    let path = rule.interpreter.display();
-    let remedy = failure.outer_remedy(arch);
-    let remedy = remedy.map_or_else(String::new, |remedy| format!("; {remedy}"));
-    format!("{path} does not run programs: {failure}{remedy}")
+fn does_not_run(pending: &Pending, failure: &Failure, now: &'static str) -> anyhow::Error {
+    DoesNotRun::new(pending.arch, &pending.rule, failure.clone(), Some(now)).into()
 }
 
 /// The stand-ins beside the entry that is to stay.

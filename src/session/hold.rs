@@ -1,13 +1,12 @@
 //! The part of a session that holds: install, then stay and tell what was mended, until it is told to end.
 
-use std::time::Instant;
-
 use anyhow::Result;
 use binfmt_magic::platform::Selection;
 
 use super::Session;
+use super::install::{Installed, not_installed};
 use crate::cli::OnExit;
-use crate::hold::{Event, Hold, Installed, Watch, Woken};
+use crate::hold::{Event, Hold, Kept, Watch, Woken};
 use crate::streams::Streams;
 use crate::survey::Survey;
 use crate::text;
@@ -21,27 +20,30 @@ impl Session<'_> {
     ) -> Result<Option<String>> {
         let watch = Watch::start(self.cli.interval)?;
         let order = self.order(selection.clone());
-        let begin = Instant::now();
-        let (items, survey) = self.install(selection, streams)?;
-        let took = begin.elapsed();
+        let Installed {
+            items,
+            survey,
+            caveat,
+        } = self.install(selection, streams)?;
         if let Err(error) = self.show_once(&survey, streams) {
             self.missing.push(format!("{error:#}"));
         }
         if !items.iter().any(|(_, result)| result.is_ok()) {
+            self.missing.extend(caveat);
             return Ok(self.last_line(streams));
         }
-        let caveats = std::mem::take(&mut self.missing);
-        self.told.clear();
-        for caveat in &caveats {
+        // what is tried again may be in place at the end
+        let failed: Vec<String> = items.iter().filter_map(not_installed).collect();
+        self.told.retain(|told| !failed.contains(told));
+        for missing in self.missing.drain(..) {
+            streams.say(&format!("binfmt: {missing}"));
+            self.told.push(missing);
+        }
+        if let Some(caveat) = &caveat {
             streams.say(&format!("binfmt: {caveat}"));
         }
-        let installed = Installed {
-            items,
-            survey,
-            took,
-            caveats,
-        };
-        let mut hold = Hold::begin(order, self.at.clone(), self.lifetime(), watch, installed);
+        let kept = Kept::new(self.at.clone(), self.lifetime(), caveat);
+        let mut hold = Hold::begin(order, kept, watch, &items, &survey);
         streams.say(&text::holding(&hold, self.cli.interval));
         // what has changed before there was a watch
         self.tell(&hold.look(false), streams);
@@ -55,20 +57,20 @@ impl Session<'_> {
         if !uninstall {
             self.tell(&hold.leave(), streams);
             let failing = hold.failing().iter();
-            self.told.extend(
-                failing.map(|(arch, reason)| format!("{} is not installed: {reason}", arch.oci)),
-            );
+            let failing =
+                failing.map(|(arch, why)| format!("{} is not installed: {why}", arch.oci));
+            self.told.extend(failing);
             self.told.extend(hold.refused().map(str::to_owned));
         }
         let removals = hold.end(uninstall)?;
         self.report_removals(&removals, streams);
-        self.told.extend_from_slice(hold.caveats());
+        self.told.extend(hold.caveat().map(str::to_owned));
         Ok(self.last_line(streams))
     }
 
     fn tell(&self, events: &[Event], streams: &mut Streams) {
         for event in events {
-            streams.say(&text::held(event, &self.at.dir, self.cli.interval));
+            streams.say(&text::mending(event, &self.at.dir, self.cli.interval));
         }
     }
 

@@ -14,13 +14,23 @@ use crate::survey::{Survey, takes};
 use crate::text;
 use crate::uninstall::uninstall_others;
 
+/// What an install came to.
+pub(super) struct Installed {
+    /// What became of each.
+    pub(super) items: Vec<install::Item>,
+    /// How the host stands afterwards.
+    pub(super) survey: Survey,
+    /// Why the handlers may end before the host does, and what to do.
+    pub(super) caveat: Option<String>,
+}
+
 impl Session<'_> {
-    /// What became of each, and how the host stands afterwards.
+    /// Installs, tells what became of each, and shows nothing.
     pub(super) fn install(
         &mut self,
         selection: Selection,
         streams: &mut Streams,
-    ) -> Result<(Vec<install::Item>, Survey)> {
+    ) -> Result<Installed> {
         let order = Order {
             reset: self.cli.reset,
             ..self.order(selection)
@@ -42,7 +52,11 @@ impl Session<'_> {
             refusal.and_then(|e| e.downcast_ref())
         {
             if let Some(survey) = self.runs_already(&order.selection, streams)? {
-                return Ok((Vec::new(), survey));
+                return Ok(Installed {
+                    items: Vec::new(),
+                    survey,
+                    caveat: None,
+                });
             }
         }
         let Mounted {
@@ -77,11 +91,16 @@ impl Session<'_> {
             self.told.push(describe_unknown(unknown));
         }
         self.check_levels(&order.selection, &survey);
-        match (tidied, caveat) {
-            (Err(error), _) | (Ok(false), Some(error)) => self.missing.push(format!("{error:#}")),
-            _ => {}
+        // where nothing is left, nothing can end
+        let caveat = caveat.filter(|_| matches!(tidied, Ok(false)));
+        if let Err(error) = tidied {
+            self.missing.push(format!("{error:#}"));
         }
-        Ok((items, survey))
+        Ok(Installed {
+            items,
+            survey,
+            caveat: caveat.map(|caveat| format!("{caveat:#}")),
+        })
     }
 
     /// In a user namespace without a table of its own, or without the privilege to look at the host's, the host's
@@ -118,14 +137,18 @@ impl Session<'_> {
     }
 
     fn report_items(&mut self, items: &[install::Item], streams: &mut Streams) {
-        for (arch, result) in items {
+        for item in items {
+            let (arch, result) = item;
             streams.say(&text::installation(arch, result));
-            if let Err(error) = result {
-                self.told
-                    .push(format!("{} is not installed: {error:#}", arch.oci));
-            }
+            self.told.extend(not_installed(item));
         }
     }
+}
+
+/// What is not in place of one architecture.
+pub(super) fn not_installed((arch, result): &install::Item) -> Option<String> {
+    let error = result.as_ref().err()?;
+    Some(format!("{} is not installed: {error:#}", arch.oci))
 }
 
 /// Whether a reset keeps this entry: it is of this install, or what an install failed to replace.

@@ -11,7 +11,7 @@ use crate::export;
 use crate::install::{Item, Order, Outcome, install, try_out};
 use crate::persist::{self, Fate, Host};
 use crate::streams::Streams;
-use crate::survey::Survey;
+use crate::survey::{Survey, Verdict, without_handlers};
 use crate::table::Table;
 use crate::text;
 use crate::wording::shown;
@@ -60,7 +60,7 @@ impl Session<'_> {
             Err(error) => {
                 for (arch, name) in copied {
                     // the error that led here is the one to be told
-                    let _ = host.give_back(&name, &self.rules_of(arch));
+                    let _ = self.give_back(host, arch, &name, streams);
                 }
                 Err(error)
             }
@@ -76,10 +76,14 @@ impl Session<'_> {
         order: &Order,
         streams: &mut Streams,
     ) -> Result<(Vec<Copied>, Vec<&'static Arch>)> {
-        let before = Survey::take(None)?;
         let known = ARCHES.iter().filter(|arch| self.has_emulator(arch));
         let mut arches = order.selection.arches(known);
-        arches.retain(|arch| !before.of(arch).is_native());
+        let without = without_handlers(&table.entries()?)?;
+        let is_native = |arch: &Arch| {
+            let seen = without.iter().find(|(of, _)| of.qemu == arch.qemu);
+            seen.is_some_and(|(_, verdict)| matches!(verdict, Verdict::Works { .. }))
+        };
+        arches.retain(|arch| !is_native(arch));
         let (mut copied, mut failed) = (Vec::new(), Vec::new());
         for (arch, tried) in try_out(table, order, &arches)? {
             let name = arch.interpreter_name(&self.prefix);
@@ -92,6 +96,10 @@ impl Session<'_> {
                 Err(error) => {
                     failed.push(arch);
                     self.is_not_persisted(arch, &error, streams);
+                    streams.say(&format!(
+                        "installing: {} not tried, since it is not persisted",
+                        arch.oci
+                    ));
                 }
             }
         }
@@ -122,12 +130,7 @@ impl Session<'_> {
             };
             let settled = match &written {
                 Ok(Some(_)) => host.settle(&name),
-                _ => host.give_back(&name, &self.rules_of(arch)).map(|fate| {
-                    let path = host.shown(&Path::new(persist::EMULATORS).join(&name));
-                    if let Some(fate) = fate {
-                        streams.say(&text::persisting(&path, fate));
-                    }
-                }),
+                _ => self.give_back(host, arch, &name, streams),
             };
             match written.and_then(|written| settled.map(|()| written)) {
                 Ok(written) => {
@@ -138,6 +141,16 @@ impl Session<'_> {
                 Err(error) => self.is_not_persisted(arch, &error, streams),
             }
         }
+    }
+
+    /// Takes back the copy of an emulator, if it is one of this call.
+    fn give_back(&self, host: &Host, arch: &Arch, name: &str, streams: &mut Streams) -> Result<()> {
+        let fate = host.give_back(name, &self.rules_of(arch))?;
+        if let Some(fate) = fate {
+            let path = host.shown(&Path::new(persist::EMULATORS).join(name));
+            streams.say(&text::persisting(&path, fate));
+        }
+        Ok(())
     }
 
     fn is_not_persisted(&mut self, arch: &Arch, error: &Error, streams: &mut Streams) {
@@ -152,7 +165,7 @@ impl Session<'_> {
     }
 
     pub(super) fn unpersist(&mut self, dir: &Path, streams: &mut Streams) -> Result<()> {
-        let host = Host::at(dir, self.cli.force)?;
+        let host = Host::at(dir, false)?;
         let fates = host.take_back()?;
         if fates.is_empty() {
             streams.say(&format!("unpersisting: {} nothing found", dir.display()));

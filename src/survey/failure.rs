@@ -98,11 +98,22 @@ impl Failure {
         cause?.remedy(&complaint.limits)
     }
 
+    /// Whether the handler is off.
+    pub(super) fn is_switched_off(&self) -> bool {
+        matches!(self, Self::SwitchedOff { .. })
+    }
+
+    /// Whether it is known that the kernel would run them.
+    pub(super) fn is_spoilt(&self) -> bool {
+        matches!(self, Self::Spoilt { .. })
+    }
+
     /// Whether it took more time, or processor time, than a probe may use.
-    pub(super) fn is_out_of_time(&self) -> bool {
+    pub(crate) fn is_out_of_time(&self) -> bool {
         const BY_LIMIT: [Signal; 2] = [Signal::SIGKILL, Signal::SIGXCPU];
         match self {
             Self::TimedOut(_) => true,
+            Self::Spoilt { failure, .. } => failure.is_out_of_time(),
             Self::Killed(signal, _) => BY_LIMIT.iter().any(|limit| *limit as i32 == *signal),
             _ => false,
         }

@@ -33,7 +33,7 @@ pub fn holding(hold: &Hold, every: Duration) -> String {
 ///
 /// `dir` is where the table is mounted.
 #[must_use]
-pub fn held(event: &Event, dir: &Path, every: Duration) -> String {
+pub fn mending(event: &Event, dir: &Path, every: Duration) -> String {
     let again = || format!("tried again every {}", interval(every));
     match event {
         Event::Mounted => format!("mending: {} OK (it was not mounted)", dir.display()),
@@ -47,12 +47,14 @@ pub fn held(event: &Event, dir: &Path, every: Duration) -> String {
             };
             format!("mending: {} OK ({why})", names(arches.iter().copied()))
         }
-        Event::Left(arch, handler) => {
-            let handler = handler
-                .as_ref()
-                .map_or_else(|| "the kernel".to_owned(), |name| shown(name));
+        Event::Left(arch, Some(handler)) => format!(
+            "mending: {} left to {}, which is not of this install and runs it",
+            arch.oci,
+            shown(handler)
+        ),
+        Event::Left(arch, None) => {
             format!(
-                "mending: {} left to {handler}, which is not of this install and runs it",
+                "mending: {} left to the kernel, which runs it by itself",
                 arch.oci
             )
         }
