@@ -137,7 +137,8 @@ impl Hold {
         };
         if !waits {
             self.mend(due, &mut events);
-        } else if whole && self.refused.take().is_some() {
+        } else if whole && self.failing.is_empty() && self.refused.take().is_some() {
+            // where something fails, the next try tells
             events.push(Event::Over);
         }
         events

@@ -768,6 +768,40 @@ fn what_was_registered_again_is_looked_at_again() {
     holder.ends_well();
 }
 
+/// A try that fails as a whole, with the table whole, is told once, however often it is made; and so is its end.
+#[test]
+fn what_keeps_everything_from_being_tried_is_told_once() {
+    let host = Host::new();
+    let folder = host.folder("emulators", &[("qemu-aarch64", emulators())]);
+    let mut holder = Holder::start_with(&host, &["--interval", "200ms"], &folder);
+    let pid = holder.pid().to_string();
+    let limit_files = |soft: usize| {
+        let limit = format!("--nofile={soft}:");
+        let limited = Command::new("prlimit")
+            .args(["--pid", &pid, &limit])
+            .status();
+        assert!(
+            limited.is_ok_and(|status| status.success()),
+            "util-linux's prlimit"
+        );
+    };
+    let open = fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("a process that lives")
+        .count();
+    // enough to read the table, and too few to start a probe
+    limit_files(open + 3);
+    holder.says("mending: not yet: ");
+    thread::sleep(Duration::from_secs(1));
+    limit_files(1024);
+    holder.says("mending: OK (all is as it was)");
+    holder.signal(Signal::SIGTERM);
+    let said = holder.ends().1;
+    for words in ["mending: not yet: ", "all is as it was"] {
+        let times = said.iter().filter(|line| line.contains(words)).count();
+        assert_eq!(times, 1, "{words}: {said:#?}");
+    }
+}
+
 /// What could not be done before it held is not in place at its end either.
 #[test]
 fn what_was_refused_before_counts_at_the_end() {

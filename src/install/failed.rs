@@ -53,6 +53,6 @@ impl std::error::Error for DoesNotRun {}
 pub fn is_hanging(error: &Error) -> bool {
     let tried = error.downcast_ref::<DoesNotRun>();
     let asked = error.downcast_ref::<EmulatorError>();
-    tried.is_some_and(|tried| tried.failure.is_out_of_time())
+    tried.is_some_and(|tried| tried.failure.is_timeout())
         || asked.is_some_and(|asked| matches!(asked.unfit, Unfit::Hangs))
 }

@@ -108,12 +108,20 @@ impl Failure {
         matches!(self, Self::Spoilt { .. })
     }
 
+    /// Whether it was waited for in vain, for as long as a probe may take.
+    pub(crate) fn is_timeout(&self) -> bool {
+        match self {
+            Self::TimedOut(_) => true,
+            Self::Spoilt { failure, .. } => failure.is_timeout(),
+            _ => false,
+        }
+    }
+
     /// Whether it took more time, or processor time, than a probe may use.
-    pub(crate) fn is_out_of_time(&self) -> bool {
+    fn is_out_of_time(&self) -> bool {
         const BY_LIMIT: [Signal; 2] = [Signal::SIGKILL, Signal::SIGXCPU];
         match self {
             Self::TimedOut(_) => true,
-            Self::Spoilt { failure, .. } => failure.is_out_of_time(),
             Self::Killed(signal, _) => BY_LIMIT.iter().any(|limit| *limit as i32 == *signal),
             _ => false,
         }

@@ -11,7 +11,7 @@ impl Survey {
     pub fn hung(&self) -> Vec<Standing> {
         let hangs = |standing: &&Standing| {
             let failure = standing.failure();
-            standing.handler.is_some() && failure.is_some_and(Failure::is_out_of_time)
+            standing.handler.is_some() && failure.is_some_and(Failure::is_timeout)
         };
         let hung = self.standings.iter().filter(hangs).cloned();
         let unseen = || Ran::Unseen("it hangs, and is not started again".to_owned());
