@@ -38,13 +38,14 @@ pub struct Cli {
     pub hold: bool,
     /// With --hold: how often to look, besides at each change that the kernel tells of, 100ms to 24h [default: 30s]
     #[arg(long, value_name = "TIME", requires = "hold", default_value = "30s", hide_default_value = true,
-        value_parser = interval)]
+        value_parser = interval, conflicts_with_all = ["list", "status", "verify", "export", "explain"])]
     pub interval: Duration,
     /// With --hold: what becomes of the handlers at its end [default: keep]
     #[arg(
         long,
         value_name = "keep|uninstall",
         requires = "hold",
+        conflicts_with_all = ["list", "status", "verify", "export", "explain"],
         default_value = "keep",
         hide_default_value = true,
         hide_possible_values = true
@@ -83,7 +84,7 @@ pub struct Cli {
     #[arg(long, value_name = "DIR", requires = "below_root")]
     pub root: Option<PathBuf>,
     /// With --explain: compare with the handler's magic byte by byte
-    #[arg(long, requires = "explain")]
+    #[arg(long, requires = "explain", conflicts_with_all = ["list", "status"])]
     pub verbose: bool,
     /// Show the versions of binfmt and of its QEMU
     #[arg(long)]
@@ -252,6 +253,9 @@ mod tests {
             &["--interval", "5s", "--install", "arm64"],
             &["--on-exit", "keep", "--install", "arm64"],
             &["--hold", "--install", "arm64", "--status"],
+            &["--interval", "5s", "--list"],
+            &["--on-exit", "keep", "--verify"],
+            &["--verbose", "--list"],
             &["--run", "arm64"],
             &["--run", "arm64", "--"],
             &["--run", "arm64", "--hold", "--", "ls"],

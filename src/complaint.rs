@@ -14,6 +14,8 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 pub enum Cause {
     /// The emulator does not get the address space, or the memory, that it reserves at its start.
     AddressSpace,
+    /// It may not start a thread of its own: for want of memory or of processes.
+    Thread,
     /// It may not map a page as low as the program asks for.
     LowAddress,
     /// It does not know, or does wrong, what the program needs.
@@ -35,6 +37,8 @@ const KNOWN: &[(&str, Cause)] = &[
     ("Unable to find a guest_base", Cause::AddressSpace),
     // linux-user/elfload.c: pgb_reserved_va, until 8.1
     ("bytes of virtual address space at", Cause::AddressSpace),
+    // util/qemu-thread-posix.c: qemu_thread_create
+    ("qemu_thread_create: Resource temporarily unavailable", Cause::Thread),
     // tcg/region.c: alloc_code_gen_buffer_anon
     ("bytes for jit buffer", Cause::AddressSpace),
     // accel/tcg/translate-all.c: code_gen_alloc, until 5.2
@@ -74,6 +78,8 @@ fn known(line: &str) -> Option<Cause> {
 pub struct Limits {
     /// `RLIMIT_AS` in bytes, if there is one.
     pub address_space: Option<u64>,
+    /// `RLIMIT_DATA` in bytes, if there is one.
+    pub data: Option<u64>,
     /// `vm.overcommit_memory` is 2: what is reserved counts as if it were used (`overcommit-accounting.rst`).
     pub strict_overcommit: bool,
     /// `vm.mmap_min_addr` in bytes, where it can be read.
@@ -88,12 +94,25 @@ impl Limits {
             let text = fs::read_to_string(format!("/proc/sys/vm/{name}")).ok()?;
             text.trim().parse::<u64>().ok()
         };
-        let address_space = getrlimit(Resource::RLIMIT_AS).map(|(soft, _)| soft);
+        let limit = |resource| {
+            let soft = getrlimit(resource).map(|(soft, _)| soft);
+            soft.ok().filter(|limit| *limit != RLIM_INFINITY)
+        };
         Self {
-            address_space: address_space.ok().filter(|limit| *limit != RLIM_INFINITY),
+            address_space: limit(Resource::RLIMIT_AS),
+            data: limit(Resource::RLIMIT_DATA),
             strict_overcommit: number("overcommit_memory") == Some(2),
             lowest_address: number("mmap_min_addr"),
         }
+    }
+
+    /// Whether an emulator may get less than it takes to start at all.
+    #[must_use]
+    pub fn are_tight(&self) -> bool {
+        /// Some of QEMU's reserve as much for the code that they make.
+        const ENOUGH: u64 = 1 << 30;
+        let tight = |limit: Option<u64>| limit.is_some_and(|limit| limit < ENOUGH);
+        tight(self.address_space) || tight(self.data)
     }
 
     /// Whether a 32-bit program's whole address space is more than may be reserved. Then some emulators look for a place
@@ -147,11 +166,19 @@ impl Cause {
                 "pages that low are forbidden; allow them: sysctl -w vm.mmap_min_addr=4096 (or SELinux's mmap_zero)"
                     .to_owned()
             }
-            Self::AddressSpace => match *limits {
+            Self::AddressSpace | Self::Thread => match *limits {
                 Limits { address_space: Some(limit), .. } => format!(
                     "address space is limited to {} kB; lift the limit: ulimit -v unlimited",
                     limit / 1024
                 ),
+                Limits { data: Some(limit), .. } => format!(
+                    "memory is limited to {} kB; lift the limit: ulimit -d unlimited",
+                    limit / 1024
+                ),
+                _ if self == Self::Thread => {
+                    "it may start no thread; raise the limit of processes (ulimit -u, or pids.max of the container)"
+                        .to_owned()
+                }
                 Limits { strict_overcommit: true, .. } => "address space is counted as memory; allow to reserve it: \
                      sysctl -w vm.overcommit_memory=0"
                     .to_owned(),

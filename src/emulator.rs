@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
+use crate::complaint::{Cause, Limits, recognise};
 use crate::runner::{NotStarted, Other};
 use crate::wording::errno_of;
 
@@ -193,9 +194,16 @@ fn why_not(complaint: &str, status: ExitStatus) -> Unfit {
     if status.signal() == Some(Signal::SIGKILL as i32) {
         return Unfit::Killed;
     }
-    match complaint.lines().next_back() {
-        Some(last) => Unfit::Broken(format!("--version ends with {status}, saying: {last}")),
-        None => Unfit::Broken(format!("--version ends with {status}")),
+    let what = match complaint.lines().next_back() {
+        Some(last) => format!("--version ends with {status}, saying: {last}"),
+        None => format!("--version ends with {status}"),
+    };
+    let limits = Limits::of_this_process();
+    let starved = limits.are_tight().then_some(Cause::AddressSpace);
+    let cause = recognise(complaint).or(starved);
+    match cause.and_then(|cause| cause.remedy(&limits)) {
+        Some(remedy) => Unfit::Starved(what, remedy),
+        None => Unfit::Broken(what),
     }
 }
 

@@ -173,6 +173,9 @@ impl Host {
                 return Ok(Fate::Unchanged);
             }
             if let Some(there) = &there {
+                if path.is_dir() {
+                    bail!("there is a directory of that name; remove it");
+                }
                 if !record.has(path, there) && !self.force {
                     bail!("it is there, and not of --persist; remove it, or let --force do it");
                 }
@@ -285,18 +288,18 @@ fn undo(record: &mut Record, path: &Path, written: &str) -> Result<()> {
     record.write_or_remove()
 }
 
-/// Nothing but what is at `path` now is ours there any more.
+/// What is at `path` is ours, and nothing else there any more. It need not be in the record yet: byte for byte the same was found
+/// there, maybe of a call whose record is gone.
 fn settle(path: &Path) -> Result<()> {
     let mut record = Record::read()?;
     // there is none, mostly
     let _ = fs::remove_file(beside(path, file::FORMER));
-    match digest_of(path)? {
-        Some(digest) if record.has(path, &digest) => {
-            record.settle(path, &digest);
-            record.write()
-        }
-        _ => Ok(()),
-    }
+    let Some(digest) = digest_of(path)? else {
+        return Ok(());
+    };
+    record.add(path, &digest);
+    record.settle(path, &digest);
+    record.write()
 }
 
 /// Removes what is at `path` if the record has it, and what a call that was killed left beside it.

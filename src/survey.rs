@@ -186,10 +186,10 @@ impl<'a> Sight<'a> {
         });
         let dormant = || self.entries.iter().find(|entry| takes(entry, arch));
         let (handler, verdict) = match (handler.or_else(dormant), verdict) {
-            (Some(entry), Verdict::Fails(Failure::NoHandler)) => {
+            (handler, Verdict::Fails(Failure::NoHandler)) if handler.is_some() || !self.enabled => {
                 let table = self.table.filter(|_| !self.enabled);
                 let table = table.map(|table| table.path().join("status"));
-                (Some(entry), Verdict::Fails(Failure::SwitchedOff { table }))
+                (handler, Verdict::Fails(Failure::SwitchedOff { table }))
             }
             (_, verdict) => (handler, verdict),
         };

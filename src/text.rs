@@ -36,17 +36,20 @@ pub fn removal(removal: &Removal) -> String {
         Ok(uninstall::Outcome::Removed(names)) => {
             format!("uninstalling: {label} OK ({})", join(names))
         }
-        Ok(uninstall::Outcome::NotFound { left_to: None }) => {
-            format!("uninstalling: {label} not found")
-        }
         Ok(uninstall::Outcome::NotFound {
             left_to: Some(entry),
+            ..
         }) => {
             let entry = shown(entry);
             format!(
                 "uninstalling: {label} not found; {entry}, which is not QEMU's, runs it; --force removes that"
             )
         }
+        Ok(uninstall::Outcome::NotFound { closest, .. }) if !closest.is_empty() => {
+            let closest = closest.join(", ");
+            format!("uninstalling: {label} not found; did you mean {closest}?")
+        }
+        Ok(uninstall::Outcome::NotFound { .. }) => format!("uninstalling: {label} not found"),
         Err(refusal) => format!("uninstalling: {label} {refusal}"),
     }
 }

@@ -31,6 +31,8 @@ pub enum Outcome {
     NotFound {
         /// An entry that is not QEMU's and takes that architecture's programs all the same.
         left_to: Option<OsString>,
+        /// What may have been meant, where it is the name of no architecture.
+        closest: Vec<&'static str>,
     },
 }
 
@@ -112,7 +114,7 @@ pub fn uninstall_others(table: &Table, keep: impl Fn(&Entry) -> bool) -> Result<
 
 fn remove_item(table: &Table, entries: &[Entry], item: &str, force: bool) -> Vec<Removal> {
     let meant = meant(entries, item, force);
-    if item.eq_ignore_ascii_case("all") || is_pattern(item) {
+    if item.eq_ignore_ascii_case("all") || is_pattern(item) && !meant.is_empty() {
         return meant
             .into_iter()
             .map(|entry| remove_entry(table, entry))
@@ -131,10 +133,15 @@ fn remove_item(table: &Table, entries: &[Entry], item: &str, force: bool) -> Vec
     }
     let label = OsString::from(arch.map_or(item, |arch| arch.qemu));
     let mut removal = remove_all(table, label, meant.into_iter());
-    if let (Ok(Outcome::NotFound { left_to }), Some(arch)) = (&mut removal.result, arch) {
-        let takes_it = |entry: &&Entry| entry.takes(&arch.header(), OsStr::new(arch.qemu));
-        let other = entries.iter().find(takes_it);
-        *left_to = other.map(|entry| entry.name.clone());
+    if let Ok(Outcome::NotFound { left_to, closest }) = &mut removal.result {
+        match item.parse::<Platform>() {
+            Ok(Platform { arch, .. }) => {
+                let takes_it = |entry: &&Entry| entry.takes(&arch.header(), OsStr::new(arch.qemu));
+                let other = entries.iter().find(takes_it);
+                *left_to = other.map(|entry| entry.name.clone());
+            }
+            Err(unknown) => *closest = unknown.closest,
+        }
     }
     vec![removal]
 }
@@ -203,7 +210,10 @@ fn remove_all<'a>(
         return Removal { label, result };
     }
     let outcome = if removed.is_empty() {
-        Outcome::NotFound { left_to: None }
+        Outcome::NotFound {
+            left_to: None,
+            closest: Vec::new(),
+        }
     } else {
         Outcome::Removed(removed)
     };

@@ -39,6 +39,33 @@ fn a_limit_on_address_space_is_named() {
     host.binfmt(&["--verify"]).ok();
 }
 
+/// With less, it does not even come to say so.
+#[test]
+fn a_limit_that_no_emulator_starts_under_is_named() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    for (limit, words) in [
+        (
+            "-v 20000",
+            "limited to 20000 kB; lift the limit: ulimit -v unlimited",
+        ),
+        (
+            "-d 1000",
+            "limited to 1000 kB; lift the limit: ulimit -d unlimited",
+        ),
+    ] {
+        for args in ["--status arm64", "--install s390x"] {
+            let script = format!("ulimit {limit}; '{BINFMT}' {args}");
+            let call = host.program("sh").args(["-c", &script]);
+            call.env("QEMU_BINARY_PATH", emulators())
+                .run()
+                .ends(1)
+                .ends_saying(&[words])
+                .never_says("fetch it again");
+        }
+    }
+}
+
 /// Where the tool may have no mount namespace of its own, a probe has `/proc` in sight, and 32-bit emulators know at
 /// once that there is no room.
 #[test]

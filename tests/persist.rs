@@ -365,6 +365,64 @@ fn what_is_kept_is_not_persisted_and_named() {
     assert_eq!(contents(&host, &root), before);
 }
 
+/// An install finds nothing to do, and the next boot could do nothing.
+#[test]
+fn what_works_here_and_not_from_its_new_place_is_not_persisted() {
+    let host = Host::new();
+    let root = root(&host);
+    persist(&host, &root, "arm64").ok();
+    let install = ["--install", "arm64", "--persist", shown(&root)];
+    let var = root.join("var/lib/binfmt");
+    host.sh(&format!("chmod o+w {}", var.display())).ok();
+    host.binfmt(&install)
+        .ends(1)
+        .says("arm64 is not persisted")
+        .ends_saying(&["can be replaced by any user"]);
+    host.sh(&format!(
+        "chmod o-w {0}; mount -t tmpfs -o noexec none {0}",
+        var.display()
+    ))
+    .ok();
+    host.binfmt(&install).ends(1).says("EACCES");
+    assert!(!host.path(&var).join("qemu-aarch64").exists());
+    host.runs_arm64();
+}
+
+/// Whose record is gone: what it wrote is still the same, byte for byte.
+#[test]
+fn what_is_there_already_is_taken_back_too() {
+    let host = Host::new();
+    let root = root(&host);
+    persist(&host, &root, "arm64").ok();
+    for lost in [RECORD, EMULATOR] {
+        fs::remove_file(root.join(lost)).unwrap();
+        if lost == EMULATOR {
+            fs::remove_file(root.join(RECORD)).unwrap();
+        }
+        persist(&host, &root, "arm64").ok();
+    }
+    unpersist(&host, &root).ok();
+    assert!(!root.join(EMULATOR).exists() && !root.join(RULES).exists());
+    // which directories it made, only the record told
+    assert!(!contents(&host, &root).contains("qemu"));
+}
+
+/// What cannot be replaced at all is no matter of force, and what is no file is not waited for.
+#[test]
+fn what_is_in_the_way_is_named() {
+    let host = Host::new();
+    let root = root(&host);
+    fs::create_dir_all(root.join(EMULATOR)).unwrap();
+    for force in [&[][..], &["--force"]] {
+        let call = ["--install", "arm64", "--persist", shown(&root)];
+        host.binfmt(&[&call, force].concat())
+            .ends_saying(&["there is a directory of that name; remove it"]);
+    }
+    host.sh(&format!("mkfifo '{}'", root.join(LOCK).display()))
+        .ok();
+    persist(&host, &root, "arm64").ends_saying(&[LOCK, "cannot be locked"]);
+}
+
 /// As the incumbent left many hosts: with a handler for what the kernel runs by itself.
 #[test]
 fn what_needs_no_handler_is_not_persisted() {

@@ -544,19 +544,26 @@ fn where_user_namespaces_are_forbidden_the_setting_is_named() {
         forbidden("unshare").ends_saying(&["cannot enter a user namespace", said]);
         user.host.sh("umount /proc/sys/kernel").ok();
     }
-    user.host
-        .sh("echo 0 >/proc/sys/user/max_user_namespaces")
-        .ok();
     // who has set that there, since a user need not have a namespace there either
     let run = |platform: &str| {
         let command = format!("/mnt/binfmt --run {platform} -- true");
         user.host
             .sh(&format!("QEMU_BINARY_PATH=/mnt/emulators exec {command}"))
     };
-    run("arm64").ends(125).ends_saying(&[
-        "cannot enter a user namespace",
-        "user.max_user_namespaces is 0",
-    ]);
+    for limit in ["max_mnt_namespaces", "max_user_namespaces"] {
+        let set = |number: u32| {
+            let set = format!("echo {number} >/proc/sys/user/{limit}");
+            user.host.sh(&set).ok();
+        };
+        set(0);
+        let is_zero = format!("user.{limit} is 0");
+        run("arm64")
+            .ends(125)
+            .ends_saying(&["cannot enter a user namespace", &is_zero]);
+        if limit == "max_mnt_namespaces" {
+            set(1000);
+        }
+    }
     // what runs already takes none
     run("amd64").ok();
 }

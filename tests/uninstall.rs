@@ -288,3 +288,14 @@ fn an_architecture_that_another_translator_runs_is_left_to_it() {
     host.binfmt(&["--uninstall", "arm64", "--force"]).ok();
     assert_eq!(remaining(&host), [""; 0]);
 }
+
+#[test]
+fn what_is_not_found_is_said_with_what_may_have_been_meant() {
+    let host = with("arm64");
+    host.binfmt(&["--uninstall", "arm46,amr*,my-handler"])
+        .ok()
+        .says("uninstalling: arm46 not found; did you mean arm64")
+        .says("uninstalling: amr* not found\n")
+        .says("uninstalling: my-handler not found\n");
+    assert_eq!(remaining(&host), ["qemu-aarch64"]);
+}

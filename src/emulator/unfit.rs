@@ -37,6 +37,8 @@ pub enum Unfit {
     Hangs,
     /// The operating system does not let it be read or started.
     Refused(io::Error),
+    /// It does not start, which may be for want of something; what it did instead, and what helps.
+    Starved(String, String),
     /// It does not start, or is no QEMU; what it did instead.
     Broken(String),
 }
@@ -110,6 +112,9 @@ impl fmt::Display for EmulatorError {
                 f,
                 "{path} is no working emulator: --version does not end; fetch it again"
             ),
+            Unfit::Starved(what, remedy) => {
+                write!(f, "{path} does not start: {what}; {remedy}")
+            }
             Unfit::Broken(what) => {
                 write!(f, "{path} is no working emulator: {what}; fetch it again")
             }

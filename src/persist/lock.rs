@@ -78,13 +78,18 @@ fn wait() -> io::Result<Flock<File>> {
 
 fn open() -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options
+    let file = options
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .custom_flags(OFlag::O_NOFOLLOW.bits())
-        .open(PATH)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(PATH)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(Errno::ENOTSUP.into())
+    }
 }
 
 fn is_at_its_path(file: &File) -> io::Result<bool> {

@@ -50,7 +50,10 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGTERM)?;
     let orphans = Orphans::adopt()?;
 
-    let programs = Programs::write(&jobs)?;
+    let programs = Programs::write(&jobs).map_err(|error| match error.downcast::<io::Error>() {
+        Ok(error) => anyhow!("cannot write them: {}", cause(&error)),
+        Err(error) => error,
+    })?;
     let all: Vec<&Program> = programs.all.iter().collect();
     let mut runs = start_all(&programs.root, &all)?;
     for _ in 1..TRIES {

@@ -75,6 +75,9 @@ impl Session<'_> {
         let (Some(platform), Some(name)) = (self.platform, self.cli.command.first()) else {
             return Err(anyhow!("there is nothing to run").into());
         };
+        if !Path::new("/proc/self").exists() {
+            return Err(Error::from(MountError::NoProc).into());
+        }
         let found = self.find(name)?;
         self.check_root(platform.arch, &found)?;
         let caller = (geteuid(), getegid());

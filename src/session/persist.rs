@@ -39,8 +39,9 @@ impl Session<'_> {
         mut order: Order,
         streams: &mut Streams,
     ) -> Result<(Vec<Item>, Survey)> {
-        let (copied, failed) = self.copy_emulators(host, table, &order, streams)?;
+        let (copied, mut failed) = self.copy_emulators(host, table, &order, streams)?;
         order.emulators = host.emulators()?;
+        let copied = self.try_copies(host, table, &order, copied, &mut failed, streams)?;
         let all_copied = failed.is_empty();
         // of these it is told already; what of them the host has is an older one
         order.selection = order.selection.without(failed);
@@ -58,10 +59,7 @@ impl Session<'_> {
                 Ok((items, survey))
             }
             Err(error) => {
-                for (arch, name) in copied {
-                    // the error that led here is the one to be told
-                    let _ = self.give_back(host, arch, &name, streams);
-                }
+                self.give_all_back(host, &copied, streams);
                 Err(error)
             }
         }
@@ -95,20 +93,59 @@ impl Session<'_> {
                 }
                 Err(error) => {
                     failed.push(arch);
-                    self.is_not_persisted(arch, &error, streams);
-                    streams.say(&format!(
-                        "installing: {} not tried, since it is not persisted",
-                        arch.oci
-                    ));
+                    self.is_left_alone(arch, &error, streams);
                 }
             }
         }
         Ok((copied, failed))
     }
 
+    /// Those of `copied` that also run programs from where they are now: also where a handler makes an install of no need, the next
+    /// boot has to make it. The others are taken back, and join `failed`.
+    fn try_copies(
+        &mut self,
+        host: &Host,
+        table: &Table,
+        order: &Order,
+        mut copied: Vec<Copied>,
+        failed: &mut Vec<&'static Arch>,
+        streams: &mut Streams,
+    ) -> Result<Vec<Copied>> {
+        let arches: Vec<_> = copied.iter().map(|(arch, _)| *arch).collect();
+        let tried = try_out(table, order, &arches);
+        if tried.is_err() {
+            self.give_all_back(host, &copied, streams);
+        }
+        for (arch, tried) in tried? {
+            let Err(error) = tried else { continue };
+            let at = copied.iter().position(|(of, _)| of.qemu == arch.qemu);
+            let gone: Vec<Copied> = at.map(|at| copied.remove(at)).into_iter().collect();
+            self.give_all_back(host, &gone, streams);
+            failed.push(arch);
+            self.is_left_alone(arch, &error, streams);
+        }
+        Ok(copied)
+    }
+
+    fn give_all_back(&self, host: &Host, copied: &[Copied], streams: &mut Streams) {
+        for (arch, name) in copied {
+            // the error that led here is the one to be told
+            let _ = self.give_back(host, arch, name, streams);
+        }
+    }
+
     fn copy_emulator(&self, host: &Host, name: &str) -> Result<Fate> {
         let path = self.emulators.dir().join(name);
         host.copy(name, &mut self.emulators.open(&path)?)
+    }
+
+    /// What is not installed either.
+    fn is_left_alone(&mut self, arch: &Arch, error: &Error, streams: &mut Streams) {
+        self.is_not_persisted(arch, error, streams);
+        streams.say(&format!(
+            "installing: {} not tried, since it is not persisted",
+            arch.oci
+        ));
     }
 
     /// Writes a rule for each handler that was seen to work with an emulator on the host, and gives the other emulators back.

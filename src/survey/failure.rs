@@ -94,6 +94,9 @@ impl Failure {
         };
         let starved =
             arch.class == Class::Elf32 && complaint.limits.deny_32_bit() && self.is_out_of_time();
+        // with so little, it may not even come to say so
+        let crashed = matches!(self, Self::Killed(..)) && complaint.limits.are_tight();
+        let starved = starved || crashed;
         let cause = complaint.cause().or(starved.then_some(Cause::AddressSpace));
         cause?.remedy(&complaint.limits)
     }

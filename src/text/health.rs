@@ -114,5 +114,5 @@ fn other(other: &Other) -> Vec<String> {
 }
 
 fn or_dash(text: Option<&str>) -> &str {
-    text.unwrap_or("-")
+    text.filter(|text| !text.is_empty()).unwrap_or("-")
 }

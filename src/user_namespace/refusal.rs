@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use crate::process;
 
 /// The sysctls by which systems forbid user namespaces, where there are any.
-const LIMIT: &str = "user.max_user_namespaces";
+const LIMITS: [&str; 2] = ["user.max_user_namespaces", "user.max_mnt_namespaces"];
 const DEBIANS: &str = "kernel.unprivileged_userns_clone";
 const APPARMORS: &str = "kernel.apparmor_restrict_unprivileged_userns";
 
@@ -21,18 +21,21 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(errno) = self;
         match errno {
-            Errno::ENOSPC | Errno::EUSERS => match sysctl(LIMIT).as_deref() {
-                Some("0") => write!(
-                    f,
-                    "{LIMIT} is 0; as root: sysctl {LIMIT}=10000 (in a container: of the host)"
-                ),
-                limit => write!(
-                    f,
-                    "there are too many, or too many in one another; {LIMIT} is {}",
-                    limit.unwrap_or("not to be seen")
-                ),
-            },
-            Errno::EPERM | Errno::EACCES if sysctl(DEBIANS).as_deref() == Some("0") => {
+            Errno::ENOSPC | Errno::EUSERS => {
+                if let Some(limit) = LIMITS.iter().find(|limit| is_zero(limit)) {
+                    return write!(
+                        f,
+                        "{limit} is 0; as root: sysctl {limit}=10000 (in a container: of the host)"
+                    );
+                }
+                f.write_str("there are too many, or too many in one another")?;
+                LIMITS.iter().try_for_each(|limit| {
+                    let value = sysctl(limit);
+                    let value = value.as_deref().unwrap_or("not to be seen");
+                    write!(f, "; {limit} is {value}")
+                })
+            }
+            Errno::EPERM | Errno::EACCES if is_zero(DEBIANS) => {
                 write!(f, "{DEBIANS} is 0; as root: sysctl {DEBIANS}=1")
             }
             Errno::EPERM | Errno::EACCES if sysctl(APPARMORS).as_deref() == Some("1") => write!(
@@ -60,6 +63,10 @@ impl fmt::Display for Refused {
 }
 
 impl std::error::Error for Refused {}
+
+fn is_zero(name: &str) -> bool {
+    sysctl(name).as_deref() == Some("0")
+}
 
 fn sysctl(name: &str) -> Option<String> {
     let path = format!("/proc/sys/{}", name.replace('.', "/"));
