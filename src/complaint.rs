@@ -109,10 +109,7 @@ impl Limits {
     /// Whether an emulator may get less than it takes to start at all.
     #[must_use]
     pub fn are_tight(&self) -> bool {
-        /// Some of QEMU's reserve as much for the code that they make.
-        const ENOUGH: u64 = 1 << 30;
-        let tight = |limit: Option<u64>| limit.is_some_and(|limit| limit < ENOUGH);
-        tight(self.address_space) || tight(self.data)
+        is_tight(self.address_space) || is_tight(self.data)
     }
 
     /// Whether a 32-bit program's whole address space is more than may be reserved. Then some emulators look for a place
@@ -121,6 +118,13 @@ impl Limits {
     pub fn deny_32_bit(&self) -> bool {
         self.address_space.is_some_and(|limit| limit < 1 << 32)
     }
+}
+
+/// Whether an emulator may get less than it takes to start at all, by this limit.
+fn is_tight(limit: Option<u64>) -> bool {
+    /// Some of QEMU's reserve as much for the code that they make.
+    const ENOUGH: u64 = 1 << 30;
+    limit.is_some_and(|limit| limit < ENOUGH)
 }
 
 /// What an emulator said before it failed, and the limits that it ran under.
@@ -167,12 +171,14 @@ impl Cause {
                     .to_owned()
             }
             Self::AddressSpace | Self::Thread => match *limits {
-                Limits { address_space: Some(limit), .. } => format!(
+                Limits { data: Some(limit), address_space, .. } if is_tight(Some(limit)) && !is_tight(address_space) => {
+                    format!(
+                        "memory is limited to {} kB; lift the limit: ulimit -d unlimited",
+                        limit / 1024
+                    )
+                }
+                Limits { address_space: Some(limit), .. } if self == Self::AddressSpace || is_tight(Some(limit)) => format!(
                     "address space is limited to {} kB; lift the limit: ulimit -v unlimited",
-                    limit / 1024
-                ),
-                Limits { data: Some(limit), .. } => format!(
-                    "memory is limited to {} kB; lift the limit: ulimit -d unlimited",
                     limit / 1024
                 ),
                 _ if self == Self::Thread => {

@@ -230,8 +230,11 @@ impl Hold {
     pub fn leave(&mut self) -> Vec<Event> {
         let mut events = self.look(!self.hangs);
         let kept = self.kept.mend(&mut self.watch, &mut events).map(drop);
-        if let (Err(error), None) = (kept, &self.refused) {
-            self.refused = Some((format!("{error:#}"), self.picture()));
+        match (kept, &self.refused) {
+            (Err(error), None) => self.refused = Some((format!("{error:#}"), self.picture())),
+            // what was not tried again, for it hangs, is told for itself
+            (Ok(()), Some(_)) if self.hangs && !self.failing.is_empty() => self.refused = None,
+            _ => {}
         }
         events
     }

@@ -3,8 +3,9 @@
 //!
 //! The host is named by its root directory, which in a container is where it has been mounted. Everything written there is
 //! entered first in a record beside the emulators, in the form of `sha256sum`, so that a kill at any instant leaves no file
-//! that cannot be taken back. What somebody else has written, or changed since, is not touched. An emulator that takes the place
-//! of another is on trial until [`Host::settle`]: the former is beside it, and comes back with [`Host::give_back`].
+//! that cannot be taken back. What somebody else has written, or changed since, is not touched, unless it is byte for byte what was
+//! to be written: that counts as written. An emulator is on trial until [`Host::settle`]: the former, if there was one, is beside
+//! it, and comes back with [`Host::give_back`].
 //!
 //! What the rules say is [`crate::export`]'s; whether a handler works is known before it gets here. See `binfmt.d(5)`.
 
@@ -49,6 +50,22 @@ pub struct Host {
     dir: PathBuf,
     /// Also write over what is not of an earlier call.
     force: bool,
+}
+
+/// An emulator that is on the host, and has to pass a trial there.
+#[derive(Debug)]
+pub struct OnTrial {
+    /// The name of its file.
+    pub name: String,
+    /// Whether it was written for this trial, or was there.
+    pub fate: Fate,
+    digest: String,
+}
+
+impl OnTrial {
+    fn path(&self) -> PathBuf {
+        Path::new(EMULATORS).join(&self.name)
+    }
 }
 
 /// What became of a file.
@@ -107,11 +124,15 @@ impl Host {
     ///
     /// # Errors
     /// When it cannot be read or written, or another file is there.
-    pub fn copy(&self, name: &str, emulator: &mut File) -> Result<Fate> {
+    pub fn copy(&self, name: &str, emulator: &mut File) -> Result<OnTrial> {
         let mut bytes = Vec::new();
         emulator.rewind()?;
         emulator.read_to_end(&mut bytes)?;
-        self.put(&Path::new(EMULATORS).join(name), &bytes, EXECUTABLE)
+        Ok(OnTrial {
+            name: name.to_owned(),
+            fate: self.put(&Path::new(EMULATORS).join(name), &bytes, EXECUTABLE)?,
+            digest: identity::digest(&bytes),
+        })
     }
 
     /// Writes the file of rules `name`.
@@ -121,28 +142,26 @@ impl Host {
     pub fn register_at_boot(&self, name: &str, rules: &[u8]) -> Result<Fate> {
         let path = Path::new(RULES).join(name);
         let fate = self.put(&path, rules, READABLE)?;
-        self.inside(|| settle(&path))?;
+        self.inside(|| settle(&path, &identity::digest(rules)))?;
         Ok(fate)
     }
 
-    /// The emulator `name` has passed its trial.
+    /// An emulator has passed its trial.
     ///
     /// # Errors
     /// When the record cannot be written.
-    pub fn settle(&self, name: &str) -> Result<()> {
-        self.inside(|| settle(&Path::new(EMULATORS).join(name)))
+    pub fn settle(&self, passed: &OnTrial) -> Result<()> {
+        self.inside(|| settle(&passed.path(), &passed.digest))
     }
 
-    /// The emulator `name` has failed: the former one is there again, or none, if no file of rules `rules` was written for it.
-    /// `None` where all is as it was.
+    /// An emulator has failed: the former one is there again, or none. One that was there before, and has a file of rules `rules`,
+    /// stays. `None` where all is as it was.
     ///
     /// # Errors
     /// When it cannot be put back, or removed.
-    pub fn give_back(&self, name: &str, rules: &str) -> Result<Option<Fate>> {
-        let (emulator, rules) = (
-            Path::new(EMULATORS).join(name),
-            Path::new(RULES).join(rules),
-        );
+    pub fn give_back(&self, failed: &OnTrial, rules: &str) -> Result<Option<Fate>> {
+        let (emulator, rules) = (failed.path(), Path::new(RULES).join(rules));
+        let is_new = failed.fate == Fate::Written;
         self.inside(|| {
             let mut record = Record::read()?;
             let former = beside(&emulator, file::FORMER);
@@ -152,7 +171,7 @@ impl Host {
                     record.settle(&emulator, &digest);
                 }
                 Some(Fate::TakenBack)
-            } else if record.paths().contains(&rules) {
+            } else if !is_new && record.paths().contains(&rules) {
                 None
             } else {
                 let fate = remove_if_ours(&record, &emulator)?;
@@ -173,7 +192,7 @@ impl Host {
                 return Ok(Fate::Unchanged);
             }
             if let Some(there) = &there {
-                if path.is_dir() {
+                if fs::symlink_metadata(path).is_ok_and(|there| there.is_dir()) {
                     bail!("there is a directory of that name; remove it");
                 }
                 if !record.has(path, there) && !self.force {
@@ -288,17 +307,18 @@ fn undo(record: &mut Record, path: &Path, written: &str) -> Result<()> {
     record.write_or_remove()
 }
 
-/// What is at `path` is ours, and nothing else there any more. It need not be in the record yet: byte for byte the same was found
-/// there, maybe of a call whose record is gone.
-fn settle(path: &Path) -> Result<()> {
+/// What is at `path` is ours, if it is still `ours`, and nothing else there any more. It need not be in the record yet: byte for
+/// byte the same was found there, maybe of a call whose record is gone.
+fn settle(path: &Path, ours: &str) -> Result<()> {
+    if digest_of(path)?.as_deref() != Some(ours) {
+        // somebody else has written there meanwhile
+        return Ok(());
+    }
     let mut record = Record::read()?;
     // there is none, mostly
     let _ = fs::remove_file(beside(path, file::FORMER));
-    let Some(digest) = digest_of(path)? else {
-        return Ok(());
-    };
-    record.add(path, &digest);
-    record.settle(path, &digest);
+    record.add(path, ours);
+    record.settle(path, ours);
     record.write()
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Result, bail};
 use binfmt_magic::entry::Entry;
-use binfmt_magic::platform::{self, Platform};
+use binfmt_magic::platform::{self, Fault, Platform};
 
 use crate::survey::takes;
 use crate::table::{Table, TableError};
@@ -114,7 +114,8 @@ pub fn uninstall_others(table: &Table, keep: impl Fn(&Entry) -> bool) -> Result<
 
 fn remove_item(table: &Table, entries: &[Entry], item: &str, force: bool) -> Vec<Removal> {
     let meant = meant(entries, item, force);
-    if item.eq_ignore_ascii_case("all") || is_pattern(item) && !meant.is_empty() {
+    let fits = |entry: &Entry| fast_glob::glob_match(item.as_bytes(), entry.name.as_bytes());
+    if item.eq_ignore_ascii_case("all") || is_pattern(item) && entries.iter().any(fits) {
         return meant
             .into_iter()
             .map(|entry| remove_entry(table, entry))
@@ -140,7 +141,8 @@ fn remove_item(table: &Table, entries: &[Entry], item: &str, force: bool) -> Vec
                 let other = entries.iter().find(takes_it);
                 *left_to = other.map(|entry| entry.name.clone());
             }
-            Err(unknown) => *closest = unknown.closest,
+            Err(unknown) if unknown.fault == Fault::Name => *closest = unknown.closest,
+            Err(_) => {}
         }
     }
     vec![removal]

@@ -292,8 +292,10 @@ fn an_architecture_that_another_translator_runs_is_left_to_it() {
 #[test]
 fn what_is_not_found_is_said_with_what_may_have_been_meant() {
     let host = with("arm64");
-    host.binfmt(&["--uninstall", "arm46,amr*,my-handler"])
+    host.binfmt(&["--uninstall", "arm46,amr*,my-handler,arm/v99,ja*"])
         .ok()
+        .says("uninstalling: arm/v99 not found\n")
+        .never_says("ja*")
         .says("uninstalling: arm46 not found; did you mean arm64")
         .says("uninstalling: amr* not found\n")
         .says("uninstalling: my-handler not found\n");

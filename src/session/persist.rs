@@ -9,15 +9,15 @@ use binfmt_magic::arch::{ARCHES, Arch};
 use super::Session;
 use crate::export;
 use crate::install::{Item, Order, Outcome, install, try_out};
-use crate::persist::{self, Fate, Host};
+use crate::persist::{self, Fate, Host, OnTrial};
 use crate::streams::Streams;
 use crate::survey::{Survey, Verdict, without_handlers};
 use crate::table::Table;
 use crate::text;
 use crate::wording::shown;
 
-/// An emulator that was copied to a host.
-type Copied = (&'static Arch, String);
+/// An emulator that was copied to a host, and its architecture.
+type Copied = (&'static Arch, OnTrial);
 
 impl Session<'_> {
     /// The host of `--persist`, if it is one.
@@ -47,7 +47,7 @@ impl Session<'_> {
         order.selection = order.selection.without(failed);
         let installed = if order.reset && !all_copied {
             Err(anyhow!(
-                "not reset, since not every emulator could be copied: {}",
+                "not reset, since not every emulator could be persisted: {}",
                 self.told.pop().unwrap_or_default()
             ))
         } else {
@@ -87,9 +87,9 @@ impl Session<'_> {
             let name = arch.interpreter_name(&self.prefix);
             let path = Path::new(persist::EMULATORS).join(&name);
             match tried.and_then(|()| self.copy_emulator(host, &name)) {
-                Ok(fate) => {
-                    streams.say(&text::persisting(&host.shown(&path), fate));
-                    copied.push((arch, name));
+                Ok(copy) => {
+                    streams.say(&text::persisting(&host.shown(&path), copy.fate));
+                    copied.push((arch, copy));
                 }
                 Err(error) => {
                     failed.push(arch);
@@ -128,13 +128,16 @@ impl Session<'_> {
     }
 
     fn give_all_back(&self, host: &Host, copied: &[Copied], streams: &mut Streams) {
-        for (arch, name) in copied {
-            // the error that led here is the one to be told
-            let _ = self.give_back(host, arch, name, streams);
+        for (arch, copy) in copied {
+            if let Err(error) = self.give_back(host, arch, copy, streams) {
+                // the error that led here is told last
+                let name = &copy.name;
+                streams.say(&format!("persisting: {name} not taken back: {error:#}"));
+            }
         }
     }
 
-    fn copy_emulator(&self, host: &Host, name: &str) -> Result<Fate> {
+    fn copy_emulator(&self, host: &Host, name: &str) -> Result<OnTrial> {
         let path = self.emulators.dir().join(name);
         host.copy(name, &mut self.emulators.open(&path)?)
     }
@@ -157,7 +160,7 @@ impl Session<'_> {
         survey: &Survey,
         streams: &mut Streams,
     ) {
-        for (arch, name) in copied {
+        for (arch, copy) in copied {
             let item = items.iter().find(|(of, _)| of.qemu == arch.qemu);
             let written = match item.map(|(_, result)| result) {
                 Some(Ok(outcome)) => write_rule(host, arch, outcome, survey),
@@ -166,8 +169,8 @@ impl Session<'_> {
                 None => Err(anyhow!("there was nothing to install")),
             };
             let settled = match &written {
-                Ok(Some(_)) => host.settle(&name),
-                _ => self.give_back(host, arch, &name, streams),
+                Ok(Some(_)) => host.settle(&copy),
+                _ => self.give_back(host, arch, &copy, streams),
             };
             match written.and_then(|written| settled.map(|()| written)) {
                 Ok(written) => {
@@ -181,10 +184,16 @@ impl Session<'_> {
     }
 
     /// Takes back the copy of an emulator, if it is one of this call.
-    fn give_back(&self, host: &Host, arch: &Arch, name: &str, streams: &mut Streams) -> Result<()> {
-        let fate = host.give_back(name, &self.rules_of(arch))?;
+    fn give_back(
+        &self,
+        host: &Host,
+        arch: &Arch,
+        copy: &OnTrial,
+        streams: &mut Streams,
+    ) -> Result<()> {
+        let fate = host.give_back(copy, &self.rules_of(arch))?;
         if let Some(fate) = fate {
-            let path = host.shown(&Path::new(persist::EMULATORS).join(name));
+            let path = host.shown(&Path::new(persist::EMULATORS).join(&copy.name));
             streams.say(&text::persisting(&path, fate));
         }
         Ok(())

@@ -83,7 +83,8 @@ pub(crate) fn unfit() -> Option<String> {
     if mounts("self").is_none_or(|mounts| mounts.contains(&format!(" {MOUNT_POINT} "))) {
         return Some(format!(
             "it needs a machine that mounts nothing at {MOUNT_POINT}; where systemd does: \
-             systemctl stop proc-sys-fs-binfmt_misc.automount proc-sys-fs-binfmt_misc.mount"
+             systemctl stop proc-sys-fs-binfmt_misc.automount proc-sys-fs-binfmt_misc.mount; where \
+             `make run` did: target/release/binfmt --uninstall all"
         ));
     }
     if !succeeds("mount -t binfmt_misc none /mnt") {
