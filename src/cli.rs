@@ -34,18 +34,18 @@ pub struct Cli {
     #[arg(long)]
     pub reset: bool,
     /// With --install: stay, and put back what others take out of the table, until SIGTERM
-    #[arg(long, requires = "install", conflicts_with_all = ["list", "status", "verify", "export", "explain"])]
+    #[arg(long, requires = "install", conflicts_with_all = NO_HOLD)]
     pub hold: bool,
     /// With --hold: how often to look, besides at each change that the kernel tells of, 100ms to 24h [default: 30s]
     #[arg(long, value_name = "TIME", requires = "hold", default_value = "30s", hide_default_value = true,
-        value_parser = interval, conflicts_with_all = ["list", "status", "verify", "export", "explain"])]
+        value_parser = interval, conflicts_with_all = NO_HOLD)]
     pub interval: Duration,
     /// With --hold: what becomes of the handlers at its end [default: keep]
     #[arg(
         long,
         value_name = "keep|uninstall",
         requires = "hold",
-        conflicts_with_all = ["list", "status", "verify", "export", "explain"],
+        conflicts_with_all = NO_HOLD,
         default_value = "keep",
         hide_default_value = true,
         hide_possible_values = true
@@ -142,6 +142,9 @@ impl Cli {
         shows || self.verify.is_some() || !self.uninstall.is_empty() || files
     }
 }
+
+/// What shows, and so ends, is nothing to stay for.
+const NO_HOLD: [&str; 5] = ["list", "status", "verify", "export", "explain"];
 
 const AFTER_HELP: &str = "\
 Environment:

@@ -4,7 +4,7 @@
 //! From the bottom up, each module using only those before it:
 //!
 //! - the kernel: [`wording`], [`namespace`], [`process`], [`user_namespace`], [`anchor`], [`table`], [`mount`], [`root_directory`], [`runner`];
-//! - the emulators' files, and what they say: [`emulator`], [`identity`], [`complaint`];
+//! - the emulators' files, and what they say: [`complaint`], [`emulator`], [`identity`];
 //! - policy, which returns values and prints nothing: [`survey`], [`status`], [`trial`], [`rehearsal`], [`install`],
 //!   [`uninstall`], [`hold`], [`verify`], [`deep`], [`list`], [`export`],
 //!   [`persist`], [`explain`];

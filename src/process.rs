@@ -1,5 +1,5 @@
-//! Single facts of a process and of its children, and what it hears of. For the facts see `proc_pid_status(5)` and `proc_pid_stat(5)`. Read here one by one: parsers of all that
-//! is in those files take more room in the program than everything else about `/proc`.
+//! Single facts of a process, see `proc_pid_status(5)` and `proc_pid_stat(5)`, and which signals this one hears of. The facts are
+//! read one by one: parsers of all that is in those files take more room in the program than everything else about `/proc`.
 
 use std::fs;
 use std::io;

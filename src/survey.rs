@@ -214,14 +214,13 @@ fn find_spoilt(standings: &mut [Standing], entries: &[Entry]) -> Result<()> {
     if !standings.iter().any(is_suspect) {
         return Ok(());
     }
-    let mut runs = without_handlers(entries)?;
-    runs.retain(|(_, verdict)| matches!(verdict, Verdict::Works { .. }));
+    let seen = without_handlers(entries)?;
     for standing in standings.iter_mut().filter(|s| is_suspect(s)) {
         let (Some(handler), Verdict::Fails(failure)) = (&standing.handler, &standing.verdict)
         else {
             continue;
         };
-        if runs.iter().any(|(arch, _)| arch.qemu == standing.arch.qemu) {
+        if runs_natively(&seen, standing.arch) {
             standing.verdict = Verdict::Fails(Failure::Spoilt {
                 entry: handler.name.clone(),
                 is_qemu: handler.is_qemu(),
@@ -327,6 +326,13 @@ pub fn without_handlers(entries: &[Entry]) -> Result<Vec<(&'static Arch, Verdict
         .zip(&runs)
         .map(|(job, run)| (job.arch, Verdict::of(job.arch, None, run, limits)));
     Ok(verdicts.collect())
+}
+
+/// Whether the kernel was seen to run `arch` by itself: `seen` is what [`without_handlers`] returns.
+#[must_use]
+pub fn runs_natively(seen: &[(&'static Arch, Verdict)], arch: &Arch) -> bool {
+    let of = seen.iter().find(|(of, _)| of.qemu == arch.qemu);
+    of.is_some_and(|(_, verdict)| matches!(verdict, Verdict::Works { .. }))
 }
 
 impl Verdict {

@@ -16,7 +16,7 @@ use super::{Order, Outcome};
 use crate::emulator::{Source, Version};
 use crate::identity;
 use crate::runner::Ran;
-use crate::survey::{Standing, Survey, Verdict, takes, without_handlers};
+use crate::survey::{Standing, Survey, Verdict, runs_natively, takes, without_handlers};
 use crate::wording::{cause, shown};
 
 /// An architecture that is to be registered.
@@ -114,12 +114,7 @@ pub(crate) type Planned = (&'static Arch, Result<Decision, Refusal>);
 pub(crate) fn plan(order: &Order, survey: &Survey) -> Result<Vec<Planned>> {
     let seen = without_handlers(&survey.entries)?;
     check_host(&seen)?;
-    let runs = |arch: &Arch| {
-        let mut working = seen
-            .iter()
-            .filter(|(_, v)| matches!(v, Verdict::Works { .. }));
-        working.any(|(native, _)| native.qemu == arch.qemu)
-    };
+    let runs = |arch: &Arch| runs_natively(&seen, arch);
     let wanted = ARCHES.iter().filter(|arch| order.selection.wants(arch));
     let planned = wanted.map(|arch| (arch, decide(order, survey, arch, runs(arch))));
     Ok(planned.collect())

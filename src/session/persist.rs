@@ -11,7 +11,7 @@ use crate::export;
 use crate::install::{Item, Order, Outcome, install, try_out};
 use crate::persist::{self, Fate, Host, OnTrial};
 use crate::streams::Streams;
-use crate::survey::{Survey, Verdict, without_handlers};
+use crate::survey::{Survey, runs_natively, without_handlers};
 use crate::table::Table;
 use crate::text;
 use crate::wording::shown;
@@ -76,12 +76,8 @@ impl Session<'_> {
     ) -> Result<(Vec<Copied>, Vec<&'static Arch>)> {
         let known = ARCHES.iter().filter(|arch| self.has_emulator(arch));
         let mut arches = order.selection.arches(known);
-        let without = without_handlers(&table.entries()?)?;
-        let is_native = |arch: &Arch| {
-            let seen = without.iter().find(|(of, _)| of.qemu == arch.qemu);
-            seen.is_some_and(|(_, verdict)| matches!(verdict, Verdict::Works { .. }))
-        };
-        arches.retain(|arch| !is_native(arch));
+        let seen = without_handlers(&table.entries()?)?;
+        arches.retain(|arch| !runs_natively(&seen, arch));
         let (mut copied, mut failed) = (Vec::new(), Vec::new());
         for (arch, tried) in try_out(table, order, &arches)? {
             let name = arch.interpreter_name(&self.prefix);
@@ -107,7 +103,7 @@ impl Session<'_> {
         host: &Host,
         table: &Table,
         order: &Order,
-        mut copied: Vec<Copied>,
+        copied: Vec<Copied>,
         failed: &mut Vec<&'static Arch>,
         streams: &mut Streams,
     ) -> Result<Vec<Copied>> {
@@ -116,15 +112,17 @@ impl Session<'_> {
         if tried.is_err() {
             self.give_all_back(host, &copied, streams);
         }
-        for (arch, tried) in tried? {
-            let Err(error) = tried else { continue };
-            let at = copied.iter().position(|(of, _)| of.qemu == arch.qemu);
-            let gone: Vec<Copied> = at.map(|at| copied.remove(at)).into_iter().collect();
-            self.give_all_back(host, &gone, streams);
+        let mut passed = Vec::new();
+        for ((arch, tried), copy) in tried?.into_iter().zip(copied) {
+            let Err(error) = tried else {
+                passed.push(copy);
+                continue;
+            };
+            self.give_all_back(host, &[copy], streams);
             failed.push(arch);
             self.is_left_alone(arch, &error, streams);
         }
-        Ok(copied)
+        Ok(passed)
     }
 
     fn give_all_back(&self, host: &Host, copied: &[Copied], streams: &mut Streams) {
