@@ -4,7 +4,6 @@
 //! A wrong file is refused here, by name, because the kernel would take it and every program of that architecture
 //! would fail later. Registered emulators, and what the kernel pinned of them, are not this module's.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -29,13 +28,16 @@ mod carried;
 #[path = "emulator/carries_none.rs"]
 mod carried;
 mod file;
+mod qemu;
 mod source;
 mod unfit;
 
 // public for fuzz/, as are the parsers below
 #[cfg(feature = "carried")]
 pub use carried::places;
+pub(crate) use file::read_up_to;
 pub use file::{HEAD, check_head, segments};
+pub use qemu::{Qemu, Version, qemu_of};
 pub use source::{DIR, Source};
 pub use unfit::{EmulatorError, Unfit};
 
@@ -60,46 +62,6 @@ fn refused(path: &Path, error: io::Error) -> EmulatorError {
 /// Whether a mount that nobody else sees was refused for want of privilege, by a filter, or by a kernel that knows no such mounts.
 fn cannot_mount(error: &io::Error) -> bool {
     [Errno::EPERM, Errno::EACCES, Errno::ENOSYS].contains(&errno_of(error))
-}
-
-/// What an emulator says it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Version {
-    /// QEMU's: `10.0.13`.
-    pub number: String,
-    /// Whoever built it adds: `Debian 1:10.0.13+ds-0+deb13u1`.
-    pub package: Option<String>,
-}
-
-impl Version {
-    /// `qemu-aarch64 version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)`
-    fn parse(text: &str) -> Option<Self> {
-        let (_, after) = text.lines().next()?.split_once(" version ")?;
-        let (number, rest) = after.split_once(' ').unwrap_or((after, ""));
-        let package = rest
-            .trim()
-            .strip_prefix('(')
-            .and_then(|rest| rest.strip_suffix(')'));
-        number
-            .starts_with(|c: char| c.is_ascii_digit())
-            .then(|| Self {
-                number: number.to_owned(),
-                package: package.map(str::to_owned),
-            })
-    }
-
-    /// The parts of the number, to tell older from newer. What is no number counts as nought.
-    #[must_use]
-    pub fn order(&self) -> Vec<u32> {
-        let parts = self.number.split(['.', '-', '+', '~']);
-        parts.map(|part| part.parse().unwrap_or(0)).collect()
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.number)
-    }
 }
 
 /// Whether the interpreter of `handler`, whose path is `path` by now, takes `--version` for a question. What runs programs

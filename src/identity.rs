@@ -20,7 +20,7 @@ use goblin::elf::program_header::PT_NOTE;
 use procfs::process::Process;
 use sha2::{Digest, Sha256};
 
-use crate::emulator::{HEAD, segments};
+use crate::emulator::{HEAD, read_up_to, segments};
 
 /// What the kernel puts behind a path that is gone (`d_path` in `fs/d_path.c`).
 const DELETED: &[u8] = b" (deleted)";
@@ -141,19 +141,6 @@ fn build_id(file: &File) -> io::Result<Option<String>> {
         }
     }
     Ok(None)
-}
-
-fn read_up_to(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match file.read_at(&mut bytes[filled..], offset.saturating_add(filled as u64))? {
-            0 => break,
-            more => filled += more,
-        }
-    }
-    bytes.truncate(filled);
-    Ok(bytes)
 }
 
 /// The whole file's SHA-256, in hexadecimal digits.

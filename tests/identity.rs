@@ -3,11 +3,12 @@
 
 mod harness;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::{BINFMT, Host, emulators, old_emulators, version};
+use binfmt::emulator::qemu_of;
+use harness::{BINFMT, Host, emulators, old_emulators, program, version};
 use serde_json::{Value, json};
 
 /// `linux/arm64` of `--status --format json`.
@@ -254,5 +255,40 @@ fn a_caller_that_ignores_its_children_makes_no_difference() {
             .args(["--ignore-signal=CHLD", BINFMT])
             .args(args);
         call.env("QEMU_BINARY_PATH", emulators()).run().ok();
+    }
+}
+
+#[test]
+fn each_emulator_is_known_by_its_bytes_and_nothing_else_is_one() {
+    for folder in [emulators(), old_emulators()] {
+        let files = fs::read_dir(&folder)
+            .expect("a folder")
+            .map(|file| file.unwrap().path());
+        let files = files.filter(|file| file.to_string_lossy().contains("/qemu-"));
+        let version = version(&folder);
+        assert_ne!(
+            0,
+            files.fold(0, |count, path| {
+                let qemu = qemu_of(&File::open(&path).unwrap()).unwrap().expect("QEMU");
+                let name = format!("qemu-{}", qemu.target);
+                assert_eq!(path.file_name().unwrap(), &*name);
+                assert_eq!(qemu.version.number, version);
+                assert!(qemu.version.package.unwrap().starts_with("Debian 1:"));
+                count + 1
+            })
+        );
+    }
+    for other in [
+        Path::new(BINFMT),
+        &std::env::current_exe().unwrap(),
+        &program("arm64"),
+        Path::new("/bin/sh"),
+    ] {
+        assert_eq!(
+            qemu_of(&File::open(other).unwrap()).unwrap(),
+            None,
+            "{}",
+            other.display()
+        );
     }
 }

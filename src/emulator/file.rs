@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use binfmt_magic::arch::{ARCHES, Arch, Class};
@@ -140,4 +140,21 @@ pub fn segments(head: &[u8]) -> Option<Vec<ProgramHeader>> {
         return None;
     }
     ProgramHeader::parse(head, start, usize::from(header.e_phnum), context).ok()
+}
+
+/// The `length` bytes from `offset` on, or as many as there are.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) fn read_up_to(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], offset.saturating_add(filled as u64))? {
+            0 => break,
+            more => filled += more,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
 }
