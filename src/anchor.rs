@@ -5,8 +5,13 @@
 //! file of that mount holds the file's path, hence the mount, hence the superblock, until it is deleted or the host
 //! reboots. It is never enabled, so nothing is ever traced and no program pays for it.
 //!
+//! A definition of this event's name need not be ours, and the path that the kernel lists for it was looked up when it was
+//! made, maybe in another mount namespace. So the kernel is asked to add a file of the mount: it does that beside others
+//! that the event has, and refuses a file that the event has already (`EEXIST`).
+//!
 //! Rests on `Documentation/trace/uprobetracer.rst`; `create_trace_uprobe` in `kernel/trace/trace_uprobe.c` takes the
-//! path with `kern_path` and keeps it in the event.
+//! path with `kern_path` and keeps it in the event; `append_trace_uprobe` compares inodes (since 5.4; older kernels
+//! replace the event).
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -14,10 +19,11 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
 use crate::namespace;
-use crate::wording::cause;
+use crate::wording::{cause, errno_of};
 
 /// The event's name in tracefs.
 const EVENT: &str = "binfmt/anchor";
@@ -51,24 +57,27 @@ pub fn set(file: &Path) -> Result<(), AnchorError> {
         doing: "set the anchor (a uprobe definition in tracefs)",
         cause,
     };
-    let mut events = open().map_err(failed)?;
-    if defined(&mut events).map_err(failed)? {
-        return Ok(());
-    }
     let path = file.as_os_str().as_bytes();
     if path.iter().any(u8::is_ascii_whitespace) {
         let blank = "the mount point's path has a blank or a line break, which tracefs takes for the end of a word";
         return Err(failed(io::Error::other(blank)));
     }
+    let mut events = open().map_err(failed)?;
     let line = [format!("p:{EVENT} ").as_bytes(), path, b":0x0\n"].concat();
-    events.write_all(&line).map_err(failed)?;
-    match defined(&mut events) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(failed(io::Error::other(
-            "the kernel took it and does not list it",
-        ))),
-        Err(cause) => Err(failed(cause)),
-    }
+    let is_there = match events.write(&line) {
+        Ok(_) => false,
+        Err(error) if errno_of(&error) == Errno::EEXIST => true,
+        Err(error) => return Err(failed(error)),
+    };
+    let defined = definitions(&mut events).map_err(failed)?;
+    let why_not = if is_there && defined.iter().any(|words| !is_plain(words)) {
+        "another kind of event has its name; delete that: echo -:binfmt/anchor >>/sys/kernel/tracing/uprobe_events"
+    } else if defined.is_empty() {
+        "the kernel took it and does not list it"
+    } else {
+        return Ok(());
+    };
+    Err(failed(io::Error::other(why_not)))
 }
 
 /// Whether there is an anchor on this host. `false` too where tracefs is out of reach.
@@ -77,13 +86,16 @@ pub fn is_set() -> bool {
     seen().unwrap_or(false)
 }
 
-/// Whether there is an anchor on this host, `None` where tracefs is out of reach.
+/// Whether there is an anchor on this host, as far as its path tells; `None` where tracefs is out of reach.
 #[must_use]
 pub fn seen() -> Option<bool> {
-    open().and_then(|mut events| defined(&mut events)).ok()
+    let defined = open()
+        .and_then(|mut events| definitions(&mut events))
+        .ok()?;
+    Some(defined.iter().any(|words| is_of_table(words)))
 }
 
-/// Deletes the anchor, if there is one.
+/// Deletes the anchor, if there is one, and nothing else that has its name.
 ///
 /// # Errors
 /// When the kernel refuses to delete it.
@@ -91,16 +103,42 @@ pub fn clear() -> Result<(), AnchorError> {
     let Ok(mut events) = open() else {
         return Ok(());
     };
-    let failed = |cause| AnchorError {
+    let mut clear = || {
+        let defined = definitions(&mut events)?;
+        for words in defined.iter().filter(|words| is_of_table(words)) {
+            let (_, place) = words.split_once(' ').unwrap_or_default();
+            events.write_all(format!("-:{EVENT} {place}\n").as_bytes())?;
+        }
+        Ok(())
+    };
+    clear().map_err(|cause| AnchorError {
         doing: "delete the anchor (a uprobe definition in tracefs)",
         cause,
+    })
+}
+
+/// The definitions of this event's name, one line each: `p:binfmt/anchor /proc/sys/fs/binfmt_misc/register:0x0000000000000000`.
+fn definitions(events: &mut File) -> io::Result<Vec<String>> {
+    let mut text = String::new();
+    events.rewind()?;
+    events.read_to_string(&mut text)?;
+    let named = |line: &&str| {
+        let name = line.split_once(':').map(|(_, rest)| rest.split(' ').next());
+        name == Some(Some(EVENT))
     };
-    if !defined(&mut events).map_err(failed)? {
-        return Ok(());
-    }
-    events
-        .write_all(format!("-:{EVENT}\n").as_bytes())
-        .map_err(failed)
+    Ok(text.lines().filter(named).map(str::to_owned).collect())
+}
+
+/// Whether a definition is an ordinary uprobe that reads no arguments, as ours are.
+fn is_plain(definition: &str) -> bool {
+    definition.starts_with("p:") && definition.split_whitespace().count() == 2
+}
+
+/// Whether a definition names a file of a table.
+fn is_of_table(definition: &str) -> bool {
+    let path = definition.rsplit_once(':').map_or("", |(path, _)| path);
+    let is_file = |name: &&str| path.ends_with(*name);
+    is_plain(definition) && ["/register", "/status"].iter().any(is_file)
 }
 
 /// Opens the list of uprobe definitions. Without `O_APPEND` the kernel would delete everybody's on open.
@@ -145,12 +183,4 @@ fn mount_at(kind: &str, dir: &str) -> io::Result<()> {
         MsFlags::empty(),
         nothing,
     )?)
-}
-
-fn defined(events: &mut File) -> io::Result<bool> {
-    let mut text = String::new();
-    events.rewind()?;
-    events.read_to_string(&mut text)?;
-    let ours = format!("p:{EVENT} ");
-    Ok(text.lines().any(|line| line.starts_with(&ours)))
 }

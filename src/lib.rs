@@ -3,7 +3,7 @@
 //!
 //! From the bottom up, each module using only those before it:
 //!
-//! - the kernel: [`wording`], [`namespace`], [`process`], [`user_namespace`], [`anchor`], [`table`], [`mount`], [`root_directory`], [`runner`];
+//! - the kernel: [`wording`], [`wait`], [`lock`], [`namespace`], [`process`], [`user_namespace`], [`anchor`], [`table`], [`mount`], [`root_directory`], [`runner`];
 //! - the emulators' files, and what they say: [`complaint`], [`emulator`], [`identity`];
 //! - policy, which returns values and prints nothing: [`survey`], [`status`], [`trial`], [`rehearsal`], [`install`],
 //!   [`uninstall`], [`hold`], [`verify`], [`deep`], [`list`], [`export`],
@@ -22,6 +22,7 @@ pub mod hold;
 pub mod identity;
 pub mod install;
 pub mod list;
+pub mod lock;
 pub mod metrics;
 pub mod mount;
 pub mod namespace;
@@ -42,4 +43,5 @@ pub mod trial;
 pub mod uninstall;
 pub mod user_namespace;
 pub mod verify;
+pub mod wait;
 pub mod wording;

@@ -9,7 +9,8 @@ use binfmt::run::run;
 use binfmt::streams::Streams;
 
 fn main() -> ExitCode {
-    let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+    // not locked: what is waited for is said there too
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr());
     let colour = out.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let environment = Environment::from(|name| env::var_os(name));
     let mut streams = Streams {

@@ -39,7 +39,8 @@ pub fn is_filtered() -> bool {
 ///
 /// The kernel forgets the children of who ignores SIGCHLD, as some supervisors leave it to what they start; with any handler,
 /// it does not (`sigaction(2)`). A write beyond the limit of a file's size fails with EFBIG (`setrlimit(2)`), and ends who neither
-/// ignores SIGXFSZ nor has a handler for it.
+/// ignores SIGXFSZ nor has a handler for it. The first process of a container, as `docker run` starts this one, has no signal end it
+/// without a handler (`pid_namespaces(7)`).
 ///
 /// # Errors
 /// When no handler can be set.
@@ -52,6 +53,11 @@ pub fn hear_of_failures() -> io::Result<()> {
     }
     if !is_ignored(Signal::SIGXFSZ) {
         flag::register(Signal::SIGXFSZ as i32, Arc::default())?;
+    }
+    if Pid::this().as_raw() == 1 {
+        for end in [Signal::SIGTERM as i32, Signal::SIGINT as i32] {
+            flag::register_conditional_shutdown(end, 128 + end, Arc::new(true.into()))?;
+        }
     }
     Ok(())
 }

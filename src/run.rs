@@ -2,6 +2,7 @@
 //! is a [`Session`]'s.
 
 use std::ffi::OsString;
+use std::io::{Write, stderr};
 
 use binfmt_magic::arch::ARCHES;
 use clap::Parser;
@@ -15,6 +16,8 @@ use crate::runner;
 use crate::session::{NotRun, Session, Wrong};
 use crate::streams::Streams;
 use crate::user_namespace::ids;
+use crate::wait;
+use crate::wording::printable;
 
 /// Everything asked for is in place.
 const DONE: u8 = 0;
@@ -52,6 +55,10 @@ pub fn run(args: Vec<OsString>, environment: &Environment, streams: &mut Streams
     if args.get(1).is_some_and(|arg| arg == ids::VERB) {
         return report(ids::give(&args[2..]).map(|()| None), "", streams);
     }
+    wait::say_by(|line| {
+        // as everything that is said there: if nobody listens, the exit status still tells
+        let _ = writeln!(stderr(), "{}", printable(line));
+    });
     let args = accept_single_dash(args);
     let runs = asks_to_run(&args);
     let (wrong, failed) = if runs {

@@ -12,16 +12,16 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
+use crate::lock::lock;
 use crate::wording::errno_of;
 
 mod error;
@@ -45,10 +45,11 @@ pub struct Table {
 }
 
 /// Held while the table is changed; dropped, or the process killed, it is free again. It is an advisory lock on
-/// `register` itself, so that it works across containers, leaves no file behind, and nobody but root can hold it.
+/// `register` itself, so that it works across containers, leaves no file behind, and takes write access to the table. A caller
+/// without that cannot modify the table, and holds none.
 #[derive(Debug)]
 pub struct Lock {
-    _held: Flock<File>,
+    _held: Option<File>,
 }
 
 impl AsFd for Table {
@@ -163,25 +164,17 @@ impl Table {
     /// Waits until no other call changes this table, then keeps others out.
     ///
     /// # Errors
-    /// When the lock is still taken after two minutes, or this file system cannot be locked.
+    /// When the lock is still taken after two minutes, this process is told to end, or this file system cannot be locked.
     pub fn lock(&self) -> Result<Lock, TableError> {
-        let refused = |errno| self.error(Op::Lock, OsStr::new(LOCKED), errno);
-        let mut file = match self.open(OsStr::new(LOCKED), OFlag::O_WRONLY, Op::Open) {
-            // who cannot change anything needs no lock for what there is to do without
+        let file = match self.open(OsStr::new(LOCKED), OFlag::O_WRONLY, Op::Open) {
             Err(error) if [Errno::EROFS, Errno::EACCES, Errno::EPERM].contains(&error.errno) => {
-                self.open(OsStr::new("status"), OFlag::O_RDONLY, Op::Open)?
+                return Ok(Lock { _held: None });
             }
             file => file?,
         };
-        let patience = Instant::now() + LOCK_PATIENCE;
-        loop {
-            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(held) => return Ok(Lock { _held: held }),
-                Err((file, Errno::EWOULDBLOCK)) if Instant::now() < patience => file,
-                Err((_, errno)) => return Err(refused(errno)),
-            };
-            thread::sleep(Duration::from_millis(5));
-        }
+        lock(&file, &self.path.join(LOCKED), LOCK_PATIENCE)
+            .map_err(|error| self.error(Op::Lock, OsStr::new(LOCKED), errno_of(&error)))?;
+        Ok(Lock { _held: Some(file) })
     }
 
     /// The names of all entries, and the numbers of their inodes.

@@ -13,7 +13,6 @@ mod host;
 #[path = "anchor/machine.rs"]
 mod machine;
 
-use std::fs::OpenOptions;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
@@ -22,7 +21,6 @@ use std::time::{Duration, Instant};
 use harness::turn::{self, is_mounted};
 use harness::{BINFMT, MOUNT_POINT, emulators, program};
 use machine::{Machine, Namespace, OtherUprobe, TEARDOWN};
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -147,6 +145,64 @@ fn an_anchor_that_a_killed_install_left_is_taken_over() {
     machine.runs("arm64");
     Namespace::new().binfmt(&["--uninstall", "all"]).ok();
     machine.is_clean();
+}
+
+/// A definition of the anchor's name that is on another file keeps nothing. The kernel holds several files by one event.
+#[test]
+fn what_only_has_the_anchors_name_is_no_anchor() {
+    let Some(machine) = Machine::take() else {
+        return;
+    };
+    let other = format!("p:binfmt/anchor {}:0x1000", program("amd64").display());
+    machine.sh(&format!("echo '{other}' >>$uprobes")).ok();
+    let namespace = Namespace::new();
+    namespace
+        .binfmt(&["--install", "arm64", "--anchor", "never"])
+        .ends(1)
+        .ends_saying(&["end with this container"]);
+    namespace
+        .binfmt(&["--verify"])
+        .ends(1)
+        .says("--install arm64");
+    namespace.binfmt(&["--install", "arm64"]).ok();
+    namespace.binfmt(&["--verify"]).ok();
+    namespace.ends();
+    machine.runs("arm64");
+    Namespace::new().binfmt(&["--install", "riscv64"]).ok();
+    assert_eq!(turn::anchors(), 2, "{}", turn::uprobes());
+    Namespace::new().binfmt(&["--uninstall", "all"]).ok();
+    assert!(
+        turn::uprobes().contains("/programs/"),
+        "it is somebody else's"
+    );
+    machine.sh("echo -:binfmt/anchor >>$uprobes").ok();
+    machine.is_clean();
+}
+
+/// To an event of another kind the kernel adds nothing.
+#[test]
+fn an_event_that_cannot_be_an_anchor_is_named_and_left_alone() {
+    let Some(machine) = Machine::take() else {
+        return;
+    };
+    let file = program("amd64").display().to_string();
+    let (returns, reads) = ("r:binfmt/anchor", "p:binfmt/anchor");
+    for event in [
+        format!("{returns} {file}:0x1000"),
+        format!("{reads} {file}:0x1000 %ax"),
+    ] {
+        machine.sh(&format!("echo '{event}' >>$uprobes")).ok();
+        let namespace = Namespace::new();
+        let install = namespace.binfmt(&["--install", "arm64"]).ends(1);
+        install.ends_saying(&["end with this container", "echo -:binfmt/anchor >>"]);
+        assert!(turn::uprobes().contains(&file), "{event}");
+        machine.sh("echo -:binfmt/anchor >>$uprobes").ok();
+        namespace.binfmt(&["--install", "arm64"]).ok();
+        namespace.ends();
+        machine.runs("arm64");
+        Namespace::new().binfmt(&["--uninstall", "all"]).ok();
+        machine.is_clean();
+    }
 }
 
 #[test]
@@ -337,8 +393,7 @@ fn an_uninstall_does_not_take_the_table_from_an_install_at_work() {
     for round in 0..6 {
         let holder = Namespace::with(&[], &format!("mount -t binfmt_misc none {MOUNT_POINT}"));
         let register = holder.host.path(MOUNT_POINT).join("register");
-        let lock = OpenOptions::new().write(true).open(register).unwrap();
-        let lock = Flock::lock(lock, FlockArg::LockExclusive).unwrap();
+        let lock = harness::lock::of_call(&register);
         let (one, other) = (Namespace::new(), Namespace::new());
         let (install, uninstall) = thread::scope(|scope| {
             let uninstall = scope.spawn(|| other.binfmt(&["--uninstall", "all"]));

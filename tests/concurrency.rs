@@ -118,7 +118,7 @@ fn programs_and_status_never_miss_a_handler_that_is_being_replaced() {
 #[test]
 fn a_call_waits_for_the_one_that_holds_the_lock() {
     let host = Host::new();
-    let holder = Holder::of_lock(&host);
+    let lock = harness::lock::of_call(&host.path(MOUNT_POINT).join("register"));
     thread::scope(|scope| {
         let install = scope.spawn(|| host.binfmt(&["--install", "arm64"]));
         let uninstall = scope.spawn(|| host.binfmt(&["--uninstall", "riscv64"]));
@@ -127,11 +127,81 @@ fn a_call_waits_for_the_one_that_holds_the_lock() {
         thread::sleep(Duration::from_millis(300));
         assert!(!install.is_finished() && !uninstall.is_finished());
         assert_eq!(host.table(), "", "nothing is changed while waiting");
-        drop(holder);
+        drop(lock);
         install.join().unwrap().ok();
         uninstall.join().unwrap().ok();
     });
     assert!(host.runs("arm64").is_ok());
+}
+
+#[test]
+fn a_call_that_waits_says_for_whom() {
+    let host = Host::new();
+    let mut first = Traced::start(&host, &["--install", "arm64"], &emulators());
+    first.until(Stop::is_change);
+    let (pid, began) = (first.pid, Instant::now());
+    thread::scope(|scope| {
+        let second = scope.spawn(|| host.binfmt(&["--install", "riscv64"]));
+        thread::sleep(Duration::from_millis(1500));
+        first.output().ok();
+        let second = second.join().unwrap().ok();
+        let line = format!("waiting for PID {pid} (binfmt) to unlock {MOUNT_POINT}/register\n");
+        assert_eq!(second.stderr.matches(&line).count(), 1, "{second}");
+        assert!(began.elapsed() < Duration::from_secs(20));
+    });
+    assert!(host.runs("riscv64").is_ok());
+}
+
+/// A file that can be opened can be locked, on a read-only mount too.
+#[test]
+fn nobody_who_may_only_read_the_table_keeps_a_call_waiting() {
+    let host = Host::new();
+    let register = host.path(MOUNT_POINT).join("register");
+    let script = format!(
+        "exec 3<{MOUNT_POINT}; exec 4<{MOUNT_POINT}/status; flock 3; flock 4; flock 5; echo held; exec cat"
+    );
+    let _flocks = Holder::start(&host, &format!("exec 5<>{MOUNT_POINT}/register; {script}"));
+    let began = Instant::now();
+    host.binfmt(&["--install", "arm64"]).ok().never_says("lock");
+    let lock = harness::lock::of_reader(&register);
+    let install = host.binfmt(&["--install", "riscv64"]).ok();
+    install.says(&format!(
+        "going on without the lock on {MOUNT_POINT}/register: "
+    ));
+    assert!(began.elapsed() < Duration::from_secs(20));
+    drop(lock);
+    host.binfmt(&["--uninstall", "all"]).ok().never_says("lock");
+}
+
+/// The first process of a container, which no signal ends that it has no handler for.
+#[test]
+fn a_signal_ends_a_call_that_waits() {
+    let host = Host::new();
+    let _lock = harness::lock::of_call(&host.path(MOUNT_POINT).join("register"));
+    for (signal, status) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+        let mut command = host.command("unshare");
+        command.args([
+            "--pid",
+            "--fork",
+            "--kill-child",
+            BINFMT,
+            "--install",
+            "arm64",
+        ]);
+        command
+            .env("QEMU_BINARY_PATH", emulators())
+            .stderr(Stdio::piped());
+        let mut unshare = command.stdout(Stdio::null()).spawn().expect("util-linux");
+        let stderr = BufReader::new(unshare.stderr.take().expect("a pipe"));
+        let line = stderr.lines().next().expect("a line").expect("a text");
+        assert!(line.starts_with("waiting for "), "{line}");
+        let children = format!("/proc/{0}/task/{0}/children", unshare.id());
+        let child = fs::read_to_string(children).expect("proc");
+        kill(Pid::from_raw(child.trim().parse().expect("one")), signal).expect("a process");
+        let ended = unshare.wait().expect("a child");
+        assert_eq!(ended.code(), Some(status), "{signal}");
+    }
+    assert_eq!(host.table(), "");
 }
 
 #[test]
@@ -292,8 +362,8 @@ fn a_mount_that_goes_away_in_between_is_made_again() {
     let uninstall = ["--mount", mount.as_str(), "--uninstall", "all"];
     let install = ["--mount", mount.as_str(), "--install", "arm64"];
     let first = ["--mount", mount.as_str(), "--install", "riscv64"];
-    for call in [libc::SYS_mount, libc::SYS_flock] {
-        if call == libc::SYS_flock {
+    for call in [libc::SYS_mount, libc::SYS_fcntl] {
+        if call == libc::SYS_fcntl {
             host.binfmt(&first).says("riscv64 OK (");
         }
         let mut slow = Traced::start(&host, &install, &emulators());
@@ -682,12 +752,6 @@ impl Drop for Traced<'_> {
 struct Holder(Child);
 
 impl Holder {
-    /// Holds the lock of the table.
-    fn of_lock(host: &Host) -> Self {
-        let script = format!("exec 3>>{MOUNT_POINT}/register; flock 3; echo held; exec cat");
-        Self::start(host, &script)
-    }
-
     /// Runs a script that prints a line once it holds what it is to hold, and then waits.
     fn start(host: &Host, script: &str) -> Self {
         let mut command = host.command("sh");

@@ -754,14 +754,16 @@ fn what_was_registered_again_is_looked_at_again() {
         name: "qemu-aarch64".into(),
         ..Rule::for_arch(arch("aarch64"), "", &folder, Flags::parse("POCF").0)
     };
-    // the lock keeps it from mending in between
+    // the lock keeps it from repairing in between
+    let lock = harness::lock::of_call(&host.path(MOUNT_POINT).join("register"));
     let again = format!(
-        "exec 9</proc/sys/fs/binfmt_misc/register; flock 9; cd /proc/sys/fs/binfmt_misc
+        "cd /proc/sys/fs/binfmt_misc
          mv {0} {0}.whole; cp {1}/broken {0}; echo -1 >qemu-aarch64; cat >register; mv {0}.whole {0}; cat qemu-aarch64",
         path.display(),
         host.scratch().display()
     );
     let after = host.sh_with(&again, &rule.encode().expect("a rule")).ok();
+    drop(lock);
     assert_eq!(Some(after.stdout), before);
     holder.says("mending: arm64 OK (another handler took its programs and did not run them)");
     host.runs_arm64();

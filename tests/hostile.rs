@@ -307,7 +307,7 @@ fn filters_of_system_calls_are_honest() {
         "mount",
         "unshare",
         "prctl",
-        "flock",
+        "fcntl",
         "stat,newfstatat,statx",
         "open,openat",
     ] {

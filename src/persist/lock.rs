@@ -1,19 +1,18 @@
 //! One call at a time writes to a host: a lock on a file of its own, which only root can open.
 //!
-//! A file that others can open they can lock as well (`flock(2)`), and so keep root waiting. The file is there only while a
-//! call runs, so a lock counts only on the file that is still at its path.
+//! The file is there only while a call runs, so a lock counts only on the file that is still at its path.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::OFlag;
 
+use crate::lock::lock;
 use crate::namespace::with_root_directory;
 use crate::wording::{cause, errno_of};
 
@@ -26,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Locked {
     root: File,
-    _held: Flock<File>,
+    _held: File,
 }
 
 impl Locked {
@@ -35,10 +34,10 @@ impl Locked {
     /// # Errors
     /// When the file cannot be made, or another call does not end.
     pub(super) fn new(root: File, dir: &Path) -> Result<Self> {
-        let held = with_root_directory(&root, wait)?.map_err(|error| {
+        let held = wait(&root, dir).map_err(|error| {
             let (dir, cause) = (dir.display(), cause(&error));
             match errno_of(&error) {
-                Errno::EWOULDBLOCK => anyhow!(
+                Errno::EWOULDBLOCK | Errno::EINTR => anyhow!(
                     "{dir} is locked by another call that writes there: {cause}; try again"
                 ),
                 _ => anyhow!(
@@ -61,17 +60,15 @@ impl Drop for Locked {
     }
 }
 
-fn wait() -> io::Result<Flock<File>> {
-    let patience = Instant::now() + PATIENCE;
+fn wait(root: &File, dir: &Path) -> io::Result<File> {
+    let shown = dir.join(PATH.trim_start_matches('/'));
     loop {
-        match Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
-            Ok(held) if is_at_its_path(&held)? => return Ok(held),
-            // the call that had it has removed it
-            Ok(_) => {}
-            Err((_, Errno::EWOULDBLOCK)) if Instant::now() < patience => {
-                thread::sleep(Duration::from_millis(20));
-            }
-            Err((_, errno)) => return Err(errno.into()),
+        let file = with_root_directory(root, open)??;
+        // outside of that root directory, which need not have /proc
+        lock(&file, &shown, PATIENCE)?;
+        // else the call that had it has removed it
+        if with_root_directory(root, || is_at_its_path(&file))?? {
+            return Ok(file);
         }
     }
 }

@@ -35,6 +35,10 @@ impl fmt::Display for TableError {
                 f,
                 "another call has held the lock on {path} for two minutes; end it, or try again"
             ),
+            (Op::Lock, Errno::EINTR) => write!(
+                f,
+                "told to end while another call held the lock on {path}; try again"
+            ),
             (Op::Open, Errno::EACCES | Errno::EPERM) => {
                 write!(f, "permission denied opening {path}; {}", denied())
             }

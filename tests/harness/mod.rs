@@ -27,6 +27,7 @@ use binfmt_magic::rule::{Flags, Matcher, Rule};
 use serde_json::Value;
 
 pub(crate) mod faults;
+pub(crate) mod lock;
 pub(crate) mod turn;
 
 /// The binary under test: the one that `BINFMT_TEST_BINARY` names when the tests are compiled, or Cargo's.
