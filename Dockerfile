@@ -155,4 +155,6 @@ LABEL org.opencontainers.image.title="binfmt" \
       org.opencontainers.image.revision="$GIT_REVISION" \
       org.opencontainers.image.version="$VERSION" \
       org.qemu.version="$QEMU_VERSION"
+# what the program says of an emulator that is missing: to build the image with it
+ENV BINFMT_IMAGE=1
 ENTRYPOINT ["/usr/bin/binfmt"]

@@ -4,41 +4,110 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, CommandFactory, Parser};
+use clap::{Arg, ArgAction, ArgGroup, CommandFactory, Parser};
 
+mod completions;
 mod environment;
+mod help;
+mod meant;
+mod others;
 mod value;
 
+pub use completions::completions;
 pub use environment::Environment;
-pub use value::{Anchor, Format, OnExit, Yes, YesNo};
+pub use help::{SECTIONS, help};
+pub use meant::meant;
+pub use value::{Anchor, Format, OnExit, Shell, Yes, YesNo};
 use value::{interval, list};
 
 /// Teach this Linux host to run programs of other CPU architectures, with QEMU's user emulators.
-///
-/// Without arguments: what runs here, as JSON.
 #[derive(Debug, Parser)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a flag of the command line"
 )]
-#[command(name = "binfmt", disable_version_flag = true,
-    disable_help_flag = true, args_override_self = true, after_help = AFTER_HELP)]
+#[command(name = "binfmt", disable_version_flag = true, disable_help_flag = true, args_override_self = true,
+    group = ArgGroup::new("changes").multiple(true), group = ArgGroup::new("tables").multiple(true))]
 pub struct Cli {
-    /// Install: all · arm64,arm · linux/arm/v7 · aarch64 · all,-riscv64
-    #[arg(long, value_name = "LIST", action = ArgAction::Append, allow_hyphen_values = true, value_parser = list)]
+    /// Install platforms: all · arm64,arm · linux/arm/v7 · aarch64 · all,-riscv64
+    #[arg(long, value_name = "LIST", action = ArgAction::Append, allow_hyphen_values = true, value_parser = list,
+        help_heading = INSTALL, group = "changes")]
     pub install: Vec<String>,
-    /// Uninstall: architectures, entry names, patterns (qemu-*), all; QEMU's entries only
-    #[arg(long, value_name = "LIST", action = ArgAction::Append, allow_hyphen_values = true, value_parser = list)]
+    /// Remove platforms, entry names, patterns (qemu-*) or all; QEMU's entries only
+    #[arg(long, value_name = "LIST", action = ArgAction::Append, allow_hyphen_values = true, value_parser = list,
+        help_heading = INSTALL, group = "changes")]
     pub uninstall: Vec<String>,
-    /// Install all again, and remove QEMU's entries that are not of this install
-    #[arg(long)]
+    /// Install all again, and remove QEMU's entries that are not part of this install
+    #[arg(long, help_heading = INSTALL, group = "changes")]
     pub reset: bool,
-    /// With --install: stay, and put back what others take out of the table, until SIGTERM
-    #[arg(long, requires = "install", conflicts_with_all = NO_HOLD)]
+    /// With --install, --uninstall and --reset: show what would be done, and do nothing
+    #[arg(long, help_heading = INSTALL, requires = "changes", conflicts_with_all = NO_DRY_RUN)]
+    pub dry_run: bool,
+    /// Leave working handlers as they are, even if they use another emulator
+    #[arg(long, conflicts_with = "reset", help_heading = INSTALL)]
+    pub keep: bool,
+    /// Also take over from, or remove, handlers that are not QEMU's
+    #[arg(long, help_heading = INSTALL)]
+    pub force: bool,
+    /// Honour setuid bits of foreign programs (flag C) [default: yes]
+    #[arg(
+        long,
+        short = 'c',
+        alias = "credential",
+        value_name = "yes|no",
+        default_value = "yes",
+        hide_default_value = true,
+        hide_possible_values = true,
+        help_heading = INSTALL
+    )]
+    pub credentials: YesNo,
+    /// Keep the handlers alive after this container ends, where nothing else does [default: auto]
+    #[arg(
+        long,
+        value_name = "auto|never",
+        default_value = "auto",
+        hide_default_value = true,
+        hide_possible_values = true,
+        help_heading = INSTALL
+    )]
+    pub anchor: Anchor,
+    /// Accepted, as in multiarch/qemu-user-static: handlers are always pinned. Alone: installs all, as there
+    #[arg(long, short, value_name = "yes", hide_possible_values = true, help_heading = INSTALL, group = "changes")]
+    pub persistent: Option<Yes>,
+    /// Show whether each registered platform (or each of LIST) runs; exit 1 if one does not
+    #[arg(long, value_name = "LIST", help_heading = LOOK, group = "tables")]
+    pub status: Option<Option<String>>,
+    /// Show every architecture: native, registered, available, unavailable
+    #[arg(long, conflicts_with = "status", help_heading = LOOK, group = "tables")]
+    pub list: bool,
+    /// Show whether each handler (or each of LIST) is what an install would make now; exit 1 if one is not
+    #[arg(long, value_name = "LIST", conflicts_with_all = ["list", "status", "export"], help_heading = LOOK, group = "tables")]
+    pub verify: Option<Option<String>>,
+    /// With --verify: also run programs of the root file system DIR, with its own shell
+    #[arg(long, value_name = "DIR", requires = "verify", help_heading = LOOK)]
+    pub deep: Vec<PathBuf>,
+    /// Show why FILE runs here, or does not; exit 1 if it does not
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "status"], groups = ["below_root", "tables"],
+        help_heading = LOOK)]
+    pub explain: Option<PathBuf>,
+    /// Show the versions of binfmt and of its QEMU
+    #[arg(long, short = 'V', help_heading = LOOK)]
+    pub version: bool,
+    /// Run COMMAND as any user. If PLATFORM has no handler, one is registered in a private user namespace
+    #[arg(long, value_name = "PLATFORM", requires = "command", group = "below_root", help_heading = RUN,
+        conflicts_with_all = [
+        "install", "hold", "interval", "on_exit", "uninstall", "reset", "list", "status", "verify", "export", "mount", "format", "json", "force", "keep", "persistent",
+    ])]
+    pub run: Option<String>,
+    /// With --run and --explain: COMMAND, or FILE, is a path below DIR, the root directory of an unpacked image
+    #[arg(long, value_name = "DIR", requires = "below_root", help_heading = RUN)]
+    pub root: Option<PathBuf>,
+    /// With --install: stay until SIGTERM, and put back handlers that others remove
+    #[arg(long, requires = "install", conflicts_with_all = NO_HOLD, help_heading = STAY)]
     pub hold: bool,
-    /// With --hold: how often to look, besides at each change that the kernel tells of, 100ms to 24h [default: 30s]
+    /// With --hold: how often to look, besides at each change: 100ms to 24h [default: 30s]
     #[arg(long, value_name = "TIME", requires = "hold", default_value = "30s", hide_default_value = true,
-        value_parser = interval, conflicts_with_all = NO_HOLD)]
+        value_parser = interval, conflicts_with_all = NO_HOLD, help_heading = STAY)]
     pub interval: Duration,
     /// With --hold: what becomes of the handlers at its end [default: keep]
     #[arg(
@@ -48,92 +117,68 @@ pub struct Cli {
         conflicts_with_all = NO_HOLD,
         default_value = "keep",
         hide_default_value = true,
-        hide_possible_values = true
+        hide_possible_values = true,
+        help_heading = STAY
     )]
     pub on_exit: OnExit,
-    /// Show every architecture: native, registered, available, unavailable
-    #[arg(long, conflicts_with = "status")]
-    pub list: bool,
-    /// Show whether each registered platform (or each of LIST) runs; exit 1 if one does not
-    #[arg(long, value_name = "LIST")]
-    pub status: Option<Option<String>>,
-    /// Show whether each handler (or each of LIST) is what an install would make now; exit 1 if one is not
-    #[arg(long, value_name = "LIST", conflicts_with_all = ["list", "status", "export"])]
-    pub verify: Option<Option<String>>,
-    /// With --verify: also run programs of the root file system DIR, with its own shell
-    #[arg(long, value_name = "DIR", requires = "verify")]
-    pub deep: Vec<PathBuf>,
-    /// Write what works into DIR as files that systemd-binfmt registers at every boot (/etc/binfmt.d)
-    #[arg(long, value_name = "DIR")]
+    /// Write rules for what works into DIR (/etc/binfmt.d), for systemd-binfmt to register at every boot
+    #[arg(long, value_name = "DIR", help_heading = STAY)]
     pub export: Option<PathBuf>,
-    /// With --install: copy the emulators into the host whose root directory DIR is, for its systemd to register at boot
-    #[arg(long, value_name = "DIR", requires = "install", conflicts_with_all = ["hold", "export", "run", "verify"])]
+    /// With --install: copy the emulators into the host whose root directory is DIR, for its systemd to register at boot
+    #[arg(long, value_name = "DIR", requires = "install", conflicts_with_all = ["hold", "export", "run", "verify"],
+        help_heading = STAY)]
     pub persist: Option<PathBuf>,
     /// Remove what --persist wrote below DIR
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["persist", "run"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["persist", "run"], help_heading = STAY)]
     pub unpersist: Option<PathBuf>,
-    /// Show why FILE runs here, or does not; exit 1 if it does not
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "status"], group = "below_root")]
-    pub explain: Option<PathBuf>,
-    /// Run COMMAND, in a user namespace with a handler for PLATFORM where there is none; takes no privilege
-    #[arg(long, value_name = "PLATFORM", requires = "command", group = "below_root", conflicts_with_all = [
-        "install", "hold", "interval", "on_exit", "uninstall", "reset", "list", "status", "verify", "export", "mount", "format", "force", "keep", "persistent",
-    ])]
-    pub run: Option<String>,
-    /// With --explain and --run: FILE, or COMMAND, is one below DIR, an image's root directory
-    #[arg(long, value_name = "DIR", requires = "below_root")]
-    pub root: Option<PathBuf>,
-    /// With --explain: compare with the handler's magic byte by byte
-    #[arg(long, requires = "explain", conflicts_with_all = ["list", "status"])]
-    pub verbose: bool,
-    /// Show the versions of binfmt and of its QEMU
-    #[arg(long)]
-    pub version: bool,
-    /// Mount point; in a user namespace, naming one asks to mount it there [default: the kernel's own]
-    #[arg(long, value_name = "DIR")]
-    pub mount: Option<PathBuf>,
-    /// Form of the output [default: text for --list, --status, --verify and --explain, else json];
+    /// Form of the output [default: text for --status, --list, --verify and --explain, else json];
     /// prometheus: metrics, for --status
-    #[arg(long, value_name = "json|text|prometheus", hide_possible_values = true)]
+    #[arg(long, value_name = "json|text|prometheus", hide_possible_values = true, help_heading = OPTIONS)]
     pub format: Option<Format>,
-    /// Also take over from, or remove, handlers that are not QEMU's
-    #[arg(long)]
-    pub force: bool,
-    /// Leave handlers that work as they are, even if their emulator is another than that to be installed
-    #[arg(long, conflicts_with = "reset")]
-    pub keep: bool,
-    /// Honour setuid bits of foreign programs (flag C) [default: yes]
-    #[arg(
-        long,
-        short = 'c',
-        alias = "credential",
-        value_name = "yes|no",
-        default_value = "yes",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    pub credentials: YesNo,
-    /// Keep the handlers alive beyond this container, where nothing else does [default: auto]
-    #[arg(
-        long,
-        value_name = "auto|never",
-        default_value = "auto",
-        hide_default_value = true,
-        hide_possible_values = true
-    )]
-    pub anchor: Anchor,
-    /// Accepted for the sake of multiarch/qemu-user-static: handlers are always pinned; alone, installs all as there
-    #[arg(long, short, value_name = "yes", hide_possible_values = true)]
-    pub persistent: Option<Yes>,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format", help_heading = OPTIONS)]
+    pub json: bool,
+    /// With --status, --list and --verify: all columns, however narrow the terminal; with --explain: compare with the
+    /// handler's magic byte by byte
+    #[arg(long, requires = "tables", help_heading = OPTIONS)]
+    pub verbose: bool,
+    /// Mount point of the kernel's table; in a user namespace, naming one asks to mount it there [default: the kernel's own]
+    #[arg(long, value_name = "DIR", help_heading = OPTIONS)]
+    pub mount: Option<PathBuf>,
+    /// Print a completion script for this shell
+    #[arg(long, value_name = "bash|zsh|fish", hide_possible_values = true, exclusive = true, help_heading = OPTIONS)]
+    pub completions: Option<Shell>,
     /// Show this
-    #[arg(long, short, action = ArgAction::HelpShort)]
+    #[arg(long, short, action = ArgAction::HelpShort, help_heading = OPTIONS)]
     pub help: Option<bool>,
+    /// `qemu-binfmt-conf.sh`'s: sets `QEMU_PRESERVE_ARGV0`
+    #[arg(long, short = 'g', value_name = "yes|no", hide = true)]
+    pub preserve_argv0: Option<YesNo>,
+    /// `qemu-binfmt-conf.sh`'s: sets `QEMU_BINARY_PATH`
+    #[arg(long, short = 'Q', value_name = "DIR", hide = true)]
+    pub qemu_path: Option<PathBuf>,
+    /// `qemu-binfmt-conf.sh`'s: emulators of this name are found anyway
+    #[arg(long, short = 'F', value_name = "-static", allow_hyphen_values = true, value_parser = ["-static"], hide = true)]
+    pub qemu_suffix: Option<String>,
     /// With --run: the command, and its arguments
-    #[arg(last = true, value_name = "COMMAND", requires = "run")]
+    #[arg(last = true, value_name = "COMMAND", requires = "run", help_heading = RUN)]
     pub command: Vec<OsString>,
 }
 
 impl Cli {
+    /// Reads a command line, the program's name first: also as Go programs, QEMU's script and qus have theirs.
+    ///
+    /// # Errors
+    /// clap's, which for `--help` is `DisplayHelp`.
+    pub fn read(args: Vec<OsString>) -> Result<Self, clap::Error> {
+        let args = accept_single_dash(others::understood(args));
+        let mut cli = Self::try_parse_from(args)?;
+        if cli.json {
+            cli.format = Some(Format::Json);
+        }
+        Ok(cli)
+    }
+
     /// Whether it says what to do, other than to install.
     #[must_use]
     pub fn asks_otherwise(&self) -> bool {
@@ -146,21 +191,31 @@ impl Cli {
 /// What shows, and so ends, is nothing to stay for.
 const NO_HOLD: [&str; 5] = ["list", "status", "verify", "export", "explain"];
 
-const AFTER_HELP: &str = "\
-Environment:
-  QEMU_BINARY_PATH     directory of the emulators [default: /usr/bin]
-  QEMU_BINARY_PREFIX   put before the file names of emulators and the names of entries
-  QEMU_PRESERVE_ARGV0  0: programs get their path as argv[0] (no flag P)
+/// Where nothing is changed there is nothing to leave undone; JSON and metrics have no room for what would be.
+const NO_DRY_RUN: [&str; 12] = [
+    "hold",
+    "list",
+    "status",
+    "verify",
+    "explain",
+    "run",
+    "format",
+    "json",
+    "version",
+    "export",
+    "persist",
+    "unpersist",
+];
 
-Exit status:
-  0  everything asked for is in place
-  1  something is not; the last line on stderr says what to do
-  2  the command line is wrong
-  with --run, COMMAND's own, or 125: nothing was run, 126: COMMAND cannot be run, 127: there is none of that name";
+const INSTALL: &str = "Install";
+const LOOK: &str = "Look";
+const RUN: &str = "Run";
+const STAY: &str = "Stay, or come back at boot";
+const OPTIONS: &str = "Options";
 
 /// Reads `-install x` and `-install=x` as `--install x`, which is how Go programs, the incumbent among them, take
 /// their flags. What follows `--` is somebody else's.
-pub fn accept_single_dash(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+fn accept_single_dash(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let long = |arg: &OsStr| {
         let name = arg.to_str()?.strip_prefix('-')?.split('=').next()?;
         let is_word = name.len() > 1 && !name.starts_with('-');
@@ -192,7 +247,7 @@ mod tests {
 
     fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
         let args = ["binfmt"].iter().chain(args).map(OsString::from);
-        Cli::try_parse_from(accept_single_dash(args))
+        Cli::read(args.collect())
     }
 
     #[test]
@@ -258,7 +313,13 @@ mod tests {
             &["--hold", "--install", "arm64", "--status"],
             &["--interval", "5s", "--list"],
             &["--on-exit", "keep", "--verify"],
-            &["--verbose", "--list"],
+            &["--verbose"],
+            &["--verbose", "--install", "arm64"],
+            &["--dry-run"],
+            &["--dry-run", "--install", "arm64", "--hold"],
+            &["--dry-run", "--status"],
+            &["--json", "--format", "text"],
+            &["--completions", "bash", "--list"],
             &["--run", "arm64"],
             &["--run", "arm64", "--"],
             &["--run", "arm64", "--hold", "--", "ls"],

@@ -28,6 +28,7 @@ mod carried;
 #[path = "emulator/carries_none.rs"]
 mod carried;
 mod file;
+mod missing;
 mod qemu;
 mod source;
 mod unfit;

@@ -20,10 +20,12 @@ use crate::table::Table;
 use crate::trial;
 
 mod decide;
+mod dry_run;
 mod failed;
 mod round;
 
 pub(crate) use decide::{Decision, Pending, Refusal, is_stale, is_stand_in, plan};
+pub use dry_run::dry_run;
 pub use failed::{DoesNotRun, is_hanging};
 use round::Round;
 pub(crate) use round::ask;
@@ -45,6 +47,14 @@ pub struct Order {
     pub force: bool,
     /// Leave handlers that work as they are.
     pub keep: bool,
+}
+
+impl Order {
+    /// What is registered for `arch`.
+    #[must_use]
+    pub fn rule_for(&self, arch: &Arch) -> Rule {
+        self.emulators.rule_for(arch, &self.prefix, self.flags)
+    }
 }
 
 /// How one platform came to be in place.
@@ -75,8 +85,8 @@ pub enum Outcome {
         version: Version,
         /// The emulator that was pinned before, if that was another one.
         former: Option<Former>,
-        /// Processor time of one start, in microseconds.
-        micros: u64,
+        /// Processor time of one start, in microseconds; `None` where it was not registered, but would be.
+        micros: Option<u64>,
         /// Entries that it took the place of.
         replaced: Vec<OsString>,
     },
@@ -129,8 +139,8 @@ pub fn try_out(
     arches: &[&'static Arch],
 ) -> Result<Vec<(&'static Arch, Result<()>)>> {
     prepare(table)?;
-    let rule = |arch| Rule::for_arch(arch, &order.prefix, order.emulators.dir(), order.flags);
-    let rules: Vec<(&'static Arch, Rule)> = arches.iter().map(|arch| (*arch, rule(arch))).collect();
+    let rules = arches.iter().map(|arch| (*arch, order.rule_for(arch)));
+    let rules: Vec<(&'static Arch, Rule)> = rules.collect();
     let emulators = &order.emulators;
     let ask = |rule: &Rule| {
         let path = &rule.interpreter;
@@ -164,6 +174,11 @@ pub fn try_out(
 
 /// Nothing can be tried in a table that is switched off, nor where what another call has left takes the probes.
 fn prepare(table: &Table) -> Result<()> {
+    check_enabled(table)?;
+    trial::clear(table, &table.entries()?)
+}
+
+fn check_enabled(table: &Table) -> Result<()> {
     if !table.enabled()? {
         let status = table.path().join("status");
         bail!(
@@ -171,5 +186,5 @@ fn prepare(table: &Table) -> Result<()> {
             status.display()
         );
     }
-    trial::clear(table, &table.entries()?)
+    Ok(())
 }

@@ -48,7 +48,7 @@ pub fn list(survey: &Survey, emulators: &Source, prefix: &str) -> Vec<Listed> {
                     Verdict::Works { .. } => None,
                 },
             },
-            _ => match emulators.look(&emulators.dir().join(arch.interpreter_name(prefix))) {
+            _ => match emulators.look(&emulators.path_for(arch, prefix)) {
                 Ok(()) => Available::Emulator,
                 Err(error) => Available::No(error),
             },

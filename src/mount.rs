@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, fstatfs};
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::geteuid;
 
 use crate::anchor;
 use crate::namespace;
@@ -122,6 +123,22 @@ fn mount_here(at: &MountPoint, on_host: bool) -> Result<(Table, Keeper), MountEr
         Keeper::NobodyElse
     };
     Ok((table, keeper))
+}
+
+/// Whether [`for_installing`] would mount the table, which this does not.
+///
+/// # Errors
+/// When the mount point is unfit, or mounting would be refused for want of privilege.
+pub fn would_mount(at: &MountPoint) -> Result<bool, MountError> {
+    let dir = || at.dir.clone();
+    match existing(&at.dir)? {
+        Some(_) => Ok(false),
+        None if namespace::in_user_namespace() && !at.explicit => {
+            Err(MountError::UserNamespace(dir()))
+        }
+        None if !geteuid().is_root() => Err(MountError::Denied(dir())),
+        None => Ok(true),
+    }
 }
 
 /// Opens the table for looking, without leaving a mount behind. `None` where there is none to be had: what runs can be

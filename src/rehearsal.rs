@@ -100,7 +100,7 @@ pub fn perform(words: &[OsString], mut answers: impl Write) -> Result<()> {
         bail!("the table of a new user namespace is not empty");
     }
     let emulators = if from == CARRIED {
-        Source::own(&prefix.to_string_lossy())?
+        Source::own(&prefix.to_string_lossy(), false)?
     } else {
         Source::directory(Path::new(DIR))
     };

@@ -4,11 +4,11 @@
 use std::ffi::OsString;
 use std::io::{Write, stderr};
 
+use anyhow::{Result, anyhow};
 use binfmt_magic::arch::ARCHES;
-use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::cli::{Cli, Environment, accept_single_dash};
+use crate::cli::{Cli, Environment, completions, help, meant};
 use crate::emulator::{self, Source};
 use crate::process;
 use crate::rehearsal;
@@ -17,7 +17,7 @@ use crate::session::{NotRun, Session, Wrong};
 use crate::streams::Streams;
 use crate::user_namespace::ids;
 use crate::wait;
-use crate::wording::printable;
+use crate::wording::{cause, printable};
 
 /// Everything asked for is in place.
 const DONE: u8 = 0;
@@ -34,7 +34,7 @@ const NOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
 /// Does what `args`, the program's name first, ask for; returns the exit status.
-pub fn run(args: Vec<OsString>, environment: &Environment, streams: &mut Streams) -> u8 {
+pub fn run(args: &[OsString], environment: Environment, streams: &mut Streams) -> u8 {
     if let Err(error) = process::hear_of_failures() {
         return report(Err(error.into()), "binfmt: ", streams);
     }
@@ -59,22 +59,24 @@ pub fn run(args: Vec<OsString>, environment: &Environment, streams: &mut Streams
         // as everything that is said there: if nobody listens, the exit status still tells
         let _ = writeln!(stderr(), "{}", printable(line));
     });
-    let args = accept_single_dash(args);
-    let runs = asks_to_run(&args);
+    let runs = asks_to_run(args);
     let (wrong, failed) = if runs {
         (NOT_STARTED, NOT_STARTED)
     } else {
         (USAGE, NOT_DONE)
     };
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match Cli::read(args.to_vec()) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, wrong, streams),
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => return print(&help(), streams),
+        Err(error) => return usage(args, error, wrong, streams),
     };
-    match Session::new(&cli, environment) {
+    if let Some(shell) = cli.completions {
+        return print(&completions(shell), streams);
+    }
+    match Session::new(&cli, &environment.with(&cli)) {
         Ok(session) if cli.version => {
             let line = version(session.emulators(), session.prefix());
-            streams.say(&line);
-            DONE
+            report(tell(&line, streams).map(|()| None), "binfmt: ", streams)
         }
         Ok(session) if runs => {
             let (status, why) = match session.become_command(streams) {
@@ -100,7 +102,23 @@ pub fn run(args: Vec<OsString>, environment: &Environment, streams: &mut Streams
 /// Whether the command line, right or wrong, is one of `--run`.
 fn asks_to_run(args: &[OsString]) -> bool {
     let mut own = args.iter().take_while(|arg| *arg != "--");
-    own.any(|arg| arg == "--run" || arg.as_encoded_bytes().starts_with(b"--run="))
+    own.any(|arg| {
+        let name = arg.as_encoded_bytes().split(|byte| *byte == b'=').next();
+        name == Some(b"--run") || name == Some(b"-run")
+    })
+}
+
+/// Prints what was asked for, and nothing else.
+fn print(text: &str, streams: &mut Streams) -> u8 {
+    let written = write!(streams.out, "{text}");
+    let finished = streams.finish(written);
+    report(finished.map(|()| None), "binfmt: ", streams)
+}
+
+/// A line on stderr that is what was asked for, so that losing it is a failure.
+fn tell(line: &str, streams: &mut Streams) -> Result<()> {
+    writeln!(streams.err, "{line}")
+        .map_err(|error| anyhow!("cannot write the output: {}", cause(&error)))
 }
 
 /// Turns what is not in place, if anything, into the last line and the exit status.
@@ -114,38 +132,36 @@ fn report(result: anyhow::Result<Option<String>>, prefix: &str, streams: &mut St
     NOT_DONE
 }
 
-/// Help goes to stdout; what is wrong with a command line to stderr, in one line.
-fn usage(error: &clap::Error, wrong: u8, streams: &mut Streams) -> u8 {
+/// What is wrong with a command line, in one line, and the one that was meant.
+fn usage(args: &[OsString], error: clap::Error, wrong: u8, streams: &mut Streams) -> u8 {
     let text = error.render().to_string();
-    if error.kind() == ErrorKind::DisplayHelp {
-        let written = write!(streams.out, "{text}");
-        let finished = streams.finish(written);
-        return report(finished.map(|()| None), "binfmt: ", streams);
-    }
     let lines = text.lines().map(str::trim);
-    let words: Vec<&str> = lines
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
-        .collect();
+    // clap's tips go by letters alone
+    let own = |line: &&str| {
+        let others = ["tip:", "Usage:", "For more"];
+        !others.iter().any(|other| line.starts_with(other))
+    };
+    let words: Vec<&str> = lines.filter(own).collect();
     let text = words.join(" ");
     let text = text.trim().trim_start_matches("error: ");
     let lacks_dashes = match error.kind() {
         ErrorKind::UnknownArgument => !text.contains("'-"),
         kind => kind == ErrorKind::MissingRequiredArgument,
     };
-    let hint = if wrong == NOT_STARTED && lacks_dashes {
-        "; the command to run follows --"
-    } else {
-        ""
+    let hint = match meant(args, error) {
+        Some(meant) => format!("did you mean: {meant}"),
+        None if wrong == NOT_STARTED && lacks_dashes => {
+            "the command to run follows --; try binfmt --help".to_owned()
+        }
+        None => "try binfmt --help".to_owned(),
     };
-    streams.say(&format!("binfmt: {text}{hint}; try binfmt --help"));
+    streams.say(&format!("binfmt: {text}; {hint}"));
     wrong
 }
 
 /// One line in the incumbent's form; the QEMU is the one that an install would take.
 fn version(source: &Source, prefix: &str) -> String {
-    let emulators = ARCHES
-        .iter()
-        .map(|arch| source.dir().join(arch.interpreter_name(prefix)));
+    let emulators = ARCHES.iter().map(|arch| source.path_for(arch, prefix));
     let present = emulators.filter(|path| source.has(path));
     let first = present
         .map(|path| emulator::version(&path, source))

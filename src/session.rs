@@ -21,6 +21,7 @@ use crate::verify::Words;
 use crate::wording::cause;
 
 mod command;
+mod dry_run;
 mod explain;
 mod hold;
 mod install;
@@ -160,6 +161,9 @@ impl<'a> Session<'a> {
     /// # Errors
     /// When nothing, or nothing further, could be done.
     pub fn run(mut self, streams: &mut Streams) -> Result<Option<String>> {
+        if self.cli.dry_run {
+            return self.dry_run(streams);
+        }
         if let Some(list) = self.uninstall.take() {
             self.uninstall(&list, streams)?;
         }
@@ -252,20 +256,18 @@ impl<'a> Session<'a> {
             let dir = self.emulators.dir().display();
             format!(
                 "there is no handler, and no emulators are in {dir}, so nothing says what all is; \
-                 name the platforms, or set QEMU_BINARY_PATH"
+                 name the platforms, or {}",
+                self.emulators.remedy()
             )
         })
     }
 
     fn has_emulators(&self) -> bool {
-        ARCHES.iter().any(|arch| self.has_emulator(arch))
+        self.emulators.has_any(&self.prefix)
     }
 
     fn has_emulator(&self, arch: &Arch) -> bool {
-        let path = self
-            .emulators
-            .dir()
-            .join(arch.interpreter_name(&self.prefix));
+        let path = self.emulators.path_for(arch, &self.prefix);
         self.emulators.has(&path)
     }
 
@@ -318,7 +320,7 @@ fn flags(cli: &Cli, environment: &Environment) -> Flags {
 /// What the environment names is a directory, also for a program that carries emulators.
 fn source(environment: &Environment) -> Result<Source> {
     let Some(dir) = &environment.emulators else {
-        return Ok(Source::own(&prefix(environment)?)?);
+        return Ok(Source::own(&prefix(environment)?, environment.in_image)?);
     };
     let absolute = std::path::absolute(dir).map_err(|e| {
         let cause = cause(&e);

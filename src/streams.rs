@@ -14,6 +14,8 @@ pub struct Streams<'a> {
     pub err: &'a mut dyn Write,
     /// Whether `out` shows colours.
     pub colour: bool,
+    /// How many columns `out` shows, if it is a terminal.
+    pub width: Option<usize>,
 }
 
 impl std::fmt::Debug for Streams<'_> {

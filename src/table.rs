@@ -18,8 +18,9 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::Mode;
+use nix::unistd::{AccessFlags, faccessat};
 
 use crate::lock::lock;
 use crate::wording::errno_of;
@@ -146,6 +147,16 @@ impl Table {
                 name: rule.name.clone(),
                 interpreter: rule.interpreter.clone(),
             })
+    }
+
+    /// Whether this process may change the table.
+    ///
+    /// # Errors
+    /// What a change would fail with.
+    pub fn may_change(&self) -> Result<(), TableError> {
+        let (name, flags) = (OsStr::new("register"), AtFlags::AT_EACCESS);
+        faccessat(&self.dir, name, AccessFlags::W_OK, flags)
+            .map_err(|errno| self.error(Op::Open, name, errno))
     }
 
     /// Removes the entry `name`. One that is not there is fine. Tried twice: what could not be removed stays in everybody's

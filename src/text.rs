@@ -15,11 +15,13 @@ use crate::report::Architecture;
 use crate::uninstall::{self, Removal};
 use crate::wording::{printable, shown};
 
+mod columns;
 mod explained;
 mod health;
 mod held;
 mod verify;
 
+use columns::{Layout, row, write_columns};
 pub use explained::write_explained;
 pub use health::write_health;
 pub use held::{holding, mending};
@@ -78,6 +80,16 @@ pub fn installation(arch: &Arch, result: &anyhow::Result<install::Outcome>) -> S
     format!("installing: {} {outcome}", arch.oci)
 }
 
+/// What a call with `--dry-run` says in place of a line that it would say: `would install: arm64 (qemu-aarch64 10.0.13)`.
+#[must_use]
+pub fn would(line: &str) -> String {
+    let (doing, rest) = line.split_once("ing: ").unwrap_or(("do", line));
+    match rest.split_once(" OK") {
+        Some((what, how)) => format!("would {doing}: {what}{how}"),
+        None => format!("would not {doing}: {rest}"),
+    }
+}
+
 fn describe(arch: &Arch, outcome: &install::Outcome) -> String {
     use install::Outcome;
     match outcome {
@@ -119,7 +131,8 @@ fn describe(arch: &Arch, outcome: &install::Outcome) -> String {
                 Some(former) => change(&name, former.version.as_ref(), version),
                 None => format!("{name} {version}"),
             };
-            let start = milliseconds(*micros);
+            let start = micros.map(|micros| format!(", {}", milliseconds(micros)));
+            let start = start.unwrap_or_default();
             let others: Vec<OsString> = replaced
                 .iter()
                 .filter(|other| former.is_none() || **other != *name)
@@ -129,7 +142,7 @@ fn describe(arch: &Arch, outcome: &install::Outcome) -> String {
                 [] => String::new(),
                 _ => format!(", replaced {}", join(&others)),
             };
-            format!("OK ({what}, {start}{replaced})")
+            format!("OK ({what}{start}{replaced})")
         }
     }
 }
@@ -162,11 +175,16 @@ fn join(names: &[OsString]) -> String {
     names.join(", ")
 }
 
-/// Writes the table of `--list`.
+/// Writes the table of `--list`, for a terminal of `width` columns if it is for one.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_list(out: &mut dyn Write, list: &[Architecture], colour: bool) -> io::Result<()> {
+pub fn write_list(
+    out: &mut dyn Write,
+    list: &[Architecture],
+    colour: bool,
+    width: Option<usize>,
+) -> io::Result<()> {
     let mut rows = vec![row(["PLATFORM", "STATE", "QEMU", "ENTRY OR REASON"])];
     for arch in list {
         let note = arch
@@ -176,7 +194,13 @@ pub fn write_list(out: &mut dyn Write, list: &[Architecture], colour: bool) -> i
             .unwrap_or("");
         rows.push(row([&arch.platform, arch.state, arch.qemu, note]));
     }
-    write_columns(out, &rows, colour)
+    let spare = &[2];
+    let layout = Layout {
+        colour,
+        width,
+        spare,
+    };
+    write_columns(out, &rows, layout)
 }
 
 /// `4.1 ms`
@@ -193,46 +217,5 @@ pub fn interval(interval: Duration) -> String {
         millis if millis % 60_000 != 0 => format!("{}s", millis / 1000),
         millis if millis % 3_600_000 != 0 => format!("{}m", millis / 60_000),
         millis => format!("{}h", millis / 3_600_000),
-    }
-}
-
-fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
-    cells.map(printable).to_vec()
-}
-
-/// Two spaces between columns; the second one is the state and may have a colour.
-fn write_columns(out: &mut dyn Write, rows: &[Vec<String>], colour: bool) -> io::Result<()> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns)
-        .map(|c| {
-            rows.iter()
-                .filter_map(|row| row.get(c))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    for row in rows {
-        let cells = row.iter().zip(&widths).enumerate();
-        let cells = cells.map(|(column, (cell, width))| {
-            match state_colour(cell).filter(|_| colour && column == 1) {
-                Some(code) => format!("\x1b[{code}m{cell:width$}\x1b[0m  "),
-                None => format!("{cell:width$}  "),
-            }
-        });
-        writeln!(out, "{}", cells.collect::<String>().trim_end())?;
-    }
-    Ok(())
-}
-
-fn state_colour(state: &str) -> Option<u8> {
-    const RED: u8 = 31;
-    const GREEN: u8 = 32;
-    const YELLOW: u8 = 33;
-    match state {
-        "native" | "works" | "registered" | "in order" | "passed" => Some(GREEN),
-        "broken" | "drift" | "failed" => Some(RED),
-        "missing" | "not tried" => Some(YELLOW),
-        _ => None,
     }
 }

@@ -22,6 +22,19 @@ pub struct Removal {
     pub result: Result<Outcome, Refusal>,
 }
 
+impl Removal {
+    /// Whether `entry` is gone by it.
+    #[must_use]
+    pub fn has_removed(&self, entry: &Entry) -> bool {
+        match &self.result {
+            Ok(Outcome::Removed(names)) | Err(Refusal::Kernel { removed: names, .. }) => {
+                names.contains(&entry.name)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A removal that is in order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -69,17 +82,40 @@ impl std::fmt::Display for Refusal {
 /// # Errors
 /// When the table cannot be read.
 pub fn uninstall(table: &Table, list: &str, force: bool) -> Result<Vec<Removal>> {
+    let removals = remove_listed(table.entries()?, list, force, &|name| table.remove(name))?;
+    trial::clear(table, &table.entries()?)?;
+    Ok(removals)
+}
+
+/// What [`uninstall`] would come to in a table of these entries.
+///
+/// # Errors
+/// When the list excludes what is not known.
+pub fn dry_run(entries: Vec<Entry>, list: &str, force: bool) -> Result<Vec<Removal>> {
+    remove_listed(entries, list, force, &|_| Ok(()))
+}
+
+/// Removes the entry of this name.
+type Remove<'a> = dyn Fn(&OsStr) -> Result<(), TableError> + 'a;
+
+fn remove_listed(
+    mut entries: Vec<Entry>,
+    list: &str,
+    force: bool,
+    remove: &Remove<'_>,
+) -> Result<Vec<Removal>> {
     let (excluded, asked): (Vec<&str>, Vec<&str>) =
         platform::items(list).partition(|item| item.starts_with(['-', '!']));
-    check_excluded(&excluded, &table.entries()?)?;
+    check_excluded(&excluded, &entries)?;
     let is_excluded = |entry: &Entry| excluded.iter().any(|item| is_meant(entry, &item[1..]));
+    entries.retain(|entry| !is_excluded(entry));
     let mut removals = Vec::new();
     for item in asked {
-        let mut entries = table.entries()?;
-        entries.retain(|entry| !is_excluded(entry));
-        removals.extend(remove_item(table, &entries, item, force));
+        let removed = remove_item(remove, &entries, item, force);
+        // what is gone is not found again by the next item
+        entries.retain(|entry| !removed.iter().any(|removal| removal.has_removed(entry)));
+        removals.extend(removed);
     }
-    trial::clear(table, &table.entries()?)?;
     Ok(removals)
 }
 
@@ -105,20 +141,34 @@ fn check_excluded(excluded: &[&str], entries: &[Entry]) -> Result<()> {
 /// # Errors
 /// When the table cannot be read.
 pub fn uninstall_others(table: &Table, keep: impl Fn(&Entry) -> bool) -> Result<Vec<Removal>> {
-    let entries = table.entries()?;
-    let others = entries
-        .iter()
-        .filter(|entry| entry.is_qemu() && !keep(entry));
-    Ok(others.map(|entry| remove_entry(table, entry)).collect())
+    Ok(remove_others(&table.entries()?, keep, &|name| {
+        table.remove(name)
+    }))
 }
 
-fn remove_item(table: &Table, entries: &[Entry], item: &str, force: bool) -> Vec<Removal> {
+/// What [`uninstall_others`] would come to in a table of these entries.
+#[must_use]
+pub fn dry_run_others(entries: &[Entry], keep: impl Fn(&Entry) -> bool) -> Vec<Removal> {
+    remove_others(entries, keep, &|_| Ok(()))
+}
+
+fn remove_others(
+    entries: &[Entry],
+    keep: impl Fn(&Entry) -> bool,
+    remove: &Remove<'_>,
+) -> Vec<Removal> {
+    let goes = |entry: &&Entry| entry.is_qemu() && !keep(entry);
+    let others = entries.iter().filter(goes);
+    others.map(|entry| remove_entry(remove, entry)).collect()
+}
+
+fn remove_item(remove: &Remove<'_>, entries: &[Entry], item: &str, force: bool) -> Vec<Removal> {
     let meant = meant(entries, item, force);
     let fits = |entry: &Entry| fast_glob::glob_match(item.as_bytes(), entry.name.as_bytes());
     if item.eq_ignore_ascii_case("all") || is_pattern(item) && entries.iter().any(fits) {
         return meant
             .into_iter()
-            .map(|entry| remove_entry(table, entry))
+            .map(|entry| remove_entry(remove, entry))
             .collect();
     }
     let arch = item.parse::<Platform>().ok().map(|platform| platform.arch);
@@ -133,7 +183,7 @@ fn remove_item(table: &Table, entries: &[Entry], item: &str, force: bool) -> Vec
         }];
     }
     let label = OsString::from(arch.map_or(item, |arch| arch.qemu));
-    let mut removal = remove_all(table, label, meant.into_iter());
+    let mut removal = remove_all(remove, label, meant.into_iter());
     if let Ok(Outcome::NotFound { left_to, closest }) = &mut removal.result {
         match item.parse::<Platform>() {
             Ok(Platform { arch, .. }) => {
@@ -191,18 +241,18 @@ pub fn item_for(entries: &[Entry], name: &OsStr) -> String {
         .unwrap_or(plain)
 }
 
-fn remove_entry(table: &Table, entry: &Entry) -> Removal {
-    remove_all(table, entry.name.clone(), std::iter::once(entry))
+fn remove_entry(remove: &Remove<'_>, entry: &Entry) -> Removal {
+    remove_all(remove, entry.name.clone(), std::iter::once(entry))
 }
 
 fn remove_all<'a>(
-    table: &Table,
+    remove: &Remove<'_>,
     label: OsString,
     entries: impl Iterator<Item = &'a Entry>,
 ) -> Removal {
     let (mut removed, mut refused) = (Vec::new(), None);
     for entry in entries {
-        match table.remove(&entry.name) {
+        match remove(&entry.name) {
             Ok(()) => removed.push(entry.name.clone()),
             Err(error) => refused = Some(error),
         }

@@ -10,7 +10,6 @@ use anyhow::Result;
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::{Platform, Selection};
-use binfmt_magic::rule::Rule;
 
 use crate::emulator::{EmulatorError, Unfit};
 use crate::install::{Decision, Order, Outcome, Refusal, is_stand_in, plan};
@@ -142,7 +141,7 @@ impl Audit {
 
     /// What an install would leave as it is.
     fn leave(&mut self, arch: &'static Arch, outcome: Outcome, order: &Order) {
-        let rule = Rule::for_arch(arch, &order.prefix, order.emulators.dir(), order.flags);
+        let rule = order.rule_for(arch);
         let (entry, left_to) = match outcome {
             Outcome::Native {
                 shadowed_by: Some(entry),

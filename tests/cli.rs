@@ -5,6 +5,11 @@
 
 mod harness;
 
+#[path = "cli/dry_run.rs"]
+mod dry_run;
+#[path = "cli/words.rs"]
+mod words;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::thread;
@@ -296,6 +301,7 @@ fn go_programs_flags_are_understood() {
 fn the_version_is_one_line_on_stderr_and_nothing_else_is_done() {
     let host = Host::new();
     let output = host.binfmt(&["--version", "--install", "arm64"]).ok();
+    assert_eq!(host.binfmt(&["-V"]).ok().stderr, output.stderr);
     let qemu = host
         .program(emulators().join("qemu-aarch64"))
         .args(["--version"])
@@ -323,7 +329,164 @@ fn help_is_on_stdout() {
         ] {
             assert!(output.stdout.contains(word), "{word} in {output}");
         }
+        for line in output.stdout.lines() {
+            assert!(line.chars().count() <= 80, "{line:?} in {output}");
+        }
     }
+}
+
+/// They are shown to be copied, so each of them works.
+#[test]
+fn the_examples_of_the_help_do_what_they_say() {
+    let host = Host::new();
+    let folder = host.scratch().to_owned();
+    let foreign = format!("#!{} sh\n", program("arm64").display());
+    host.executable(&folder.join("program"), foreign.as_bytes());
+    let help = host.binfmt(&["--help"]).ok().stdout;
+    let examples = help.split("\nExamples:\n").nth(1).expect("examples");
+    let examples: Vec<&str> = examples
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .collect();
+    assert!(examples.len() >= 5, "{examples:?}");
+    for example in examples {
+        let (command, _) = example.trim().split_once("  ").expect("what it does");
+        let arguments = command.strip_prefix("binfmt ").expect("a call");
+        let script = format!(
+            "cd '{}'; QEMU_BINARY_PATH='{}' '{BINFMT}' {arguments}",
+            folder.display(),
+            emulators().display()
+        );
+        host.sh(&script).ok();
+    }
+    assert_eq!(host.entries(), ["qemu-riscv64"]);
+}
+
+/// The columns of what `script` shows on a terminal.
+fn widths(shown: &str) -> Vec<usize> {
+    let lines = shown.lines().map(|line| line.trim_end_matches('\r'));
+    lines.map(|line| line.chars().count()).collect()
+}
+
+#[test]
+fn tables_fit_the_terminal() {
+    let host = Host::new();
+    host.binfmt(&["--install", "all"]).ok();
+    host.binfmt(&["--uninstall", "sparc64"]).ok();
+    host.register(
+        "qemu-sparc64",
+        "sparc64",
+        std::path::Path::new("/nowhere/of/a/rather/long/name/qemu"),
+        "",
+    );
+    for args in ["--status", "--list", "--verify"] {
+        let on = |setting: &str, args: &str| {
+            let command = format!(
+                "{setting}; NO_COLOR=1 QEMU_BINARY_PATH={} {BINFMT} {args} 2>/dev/null",
+                emulators().display()
+            );
+            let script = format!("script -qc '{command}' /dev/null; true");
+            host.sh(&script).ok().stdout
+        };
+        let plain = host.binfmt(&[args]).stdout;
+        for (setting, width) in [
+            ("stty cols 80", 80),
+            ("stty cols 40", 40),
+            ("stty cols 0", 80),
+            ("export COLUMNS=60; stty cols 200", 60),
+            ("export COLUMNS=0; stty cols 50", 50),
+            ("export COLUMNS=wide; stty cols 50", 50),
+        ] {
+            let shown = on(setting, args);
+            let widest = widths(&shown).into_iter().max();
+            assert!(widest <= Some(width), "{args} on {setting}: {shown}");
+            // every platform keeps its line
+            for line in plain.lines().filter(|line| line.starts_with("linux/")) {
+                let platform = line.split("  ").next().expect("a platform");
+                assert!(
+                    shown.contains(&format!("\n{platform} ")),
+                    "{platform} in {shown}"
+                );
+            }
+        }
+        for all in [
+            on("stty cols 400", args),
+            on("stty cols 40", &format!("{args} --verbose")),
+        ] {
+            // in columns that are as wide as what they have to show
+            let words = |table: &str| -> Vec<String> {
+                let header = table.lines().next().expect("a header");
+                header.split_whitespace().map(str::to_owned).collect()
+            };
+            assert_eq!(words(&all), words(&plain), "{args}");
+            assert_eq!(all.lines().count(), plain.lines().count(), "{args}: {all}");
+            assert!(!all.contains('…'), "{args}: {all}");
+        }
+    }
+    // why it does not run is not cut off
+    let shown = host.sh(&format!(
+        "script -qc 'stty cols 40; {BINFMT} --status 2>/dev/null' /dev/null; true"
+    ));
+    let words = shown
+        .stdout
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    assert!(words.contains("its interpreter"), "{words}");
+}
+
+/// Packages of static emulators name them so.
+#[test]
+fn emulators_may_be_called_static() {
+    let host = Host::new();
+    let folder = host.folder("static", &[]);
+    for qemu in ["aarch64", "s390x"] {
+        let to = folder.join(format!("qemu-{qemu}-static"));
+        host.copy(&emulators().join(format!("qemu-{qemu}")), &to);
+    }
+    let call = |args: &[&str]| host.call(args).emulators(&folder).run();
+    call(&["--version"]).ok().never_says("none");
+    call(&["--list"])
+        .ok()
+        .prints("linux/arm64         available");
+    call(&["--install", "arm64"])
+        .ok()
+        .says("installing: arm64 OK (qemu-aarch64 ");
+    assert_eq!(host.runs("arm64").as_deref(), Ok("aarch64"));
+    let entry = host.entry("qemu-aarch64").expect("an entry");
+    assert!(entry.contains("qemu-aarch64-static"), "{entry}");
+    call(&["--install", "arm64"])
+        .ok()
+        .says("already installed (qemu-aarch64)");
+    call(&["--verify"]).ok();
+    call(&["--status", "all"])
+        .ends(1)
+        .ends_saying(&["linux/s390x"]);
+    call(&["--install", "all"]).ok();
+    call(&["--status", "all"]).ok();
+
+    // beside a file of the plain name that is no emulator for a container, it is still the one
+    let dynamic = "cc -x c -o '{}' - <<<'int main(void) { return 0; }'";
+    let dynamic = dynamic.replace("{}", &folder.join("qemu-aarch64").display().to_string());
+    host.program("bash").args(["-c", &dynamic]).run().ok();
+    call(&["--install", "arm64"])
+        .ok()
+        .says("already installed (qemu-aarch64)");
+    // a good one has the better name
+    host.copy(
+        &emulators().join("qemu-aarch64"),
+        &folder.join("qemu-aarch64.new"),
+    );
+    host.sh(&format!(
+        "cd '{}'; mv qemu-aarch64.new qemu-aarch64",
+        folder.display()
+    ))
+    .ok();
+    call(&["--install", "arm64"])
+        .ok()
+        .says("installing: arm64 OK (");
+    let entry = host.entry("qemu-aarch64").expect("an entry");
+    assert!(!entry.contains("-static"), "{entry}");
 }
 
 #[test]
@@ -368,6 +531,8 @@ fn a_closed_stdout_is_no_reason_to_panic() {
         "--status --format json",
         "--help",
         "--version",
+        "--completions bash",
+        "--install arm64 --dry-run",
     ] {
         let host = Host::new();
         for closed in [">&-", ">&- 2>&-", "| true", "<&-"] {
@@ -378,7 +543,7 @@ fn a_closed_stdout_is_no_reason_to_panic() {
             ));
             output.ok().never_says("panic");
         }
-        if args.starts_with("--install") {
+        if args == "--install arm64" {
             assert_eq!(host.runs("arm64").as_deref(), Ok("aarch64"));
         }
     }
@@ -435,12 +600,29 @@ fn a_reader_who_is_slow_gets_everything() {
 #[test]
 fn a_full_disk_is_a_failure() {
     let host = Host::new();
-    for args in ["", "--status", "--list", "--list --format json", "--help"] {
+    for args in [
+        "",
+        "--status",
+        "--list",
+        "--list --format json",
+        "--help",
+        "--completions zsh",
+        "--uninstall arm64 --dry-run",
+    ] {
         let output = host.sh(&format!("'{BINFMT}' {args} >/dev/full"));
         output
             .ends(1)
             .never_says("panic")
             .ends_saying(&["cannot write the output", "No space left"]);
+    }
+}
+
+/// It is on stderr, as the incumbent's is, and there it is what was asked for.
+#[test]
+fn a_version_that_is_lost_is_a_failure() {
+    let host = Host::new();
+    for option in ["--version", "-V"] {
+        host.sh(&format!("'{BINFMT}' {option} 2>/dev/full")).ends(1);
     }
 }
 
@@ -471,4 +653,56 @@ fn it_works_from_a_folder_that_is_gone_and_without_an_environment() {
         .run()
         .ok();
     assert_eq!(echo.stdout, "hello\n");
+}
+
+#[test]
+fn where_to_get_emulators_is_what_helps_there() {
+    let host = Host::new();
+    let release = fs::read_to_string("/etc/os-release").expect("a distribution");
+    let is_debian = release.lines().any(|line| line == "ID=debian");
+    let package = if is_debian {
+        "apt install qemu-user"
+    } else {
+        "install"
+    };
+    let call = |args: &[&str]| host.call(args).env_remove("QEMU_BINARY_PATH");
+    for args in [&["--install", "all"][..], &["--reset"]] {
+        let output = call(args).run().ends(1);
+        output.ends_saying(&[
+            "no emulators in /usr/bin",
+            package,
+            "make image",
+            "QEMU_BINARY_PATH",
+        ]);
+    }
+    call(&["--install", "sparc64"])
+        .run()
+        .ends(1)
+        .ends_saying(&["/usr/bin/qemu-sparc64 does not exist", package]);
+
+    // the image has no packages
+    let image = |args| call(args).env("BINFMT_IMAGE", "1").run().ends(1);
+    for args in [
+        &["--install", "sparc64"][..],
+        &["--install", "sparc64", "--dry-run"],
+    ] {
+        image(args)
+            .ends_saying(&["make image TARGETS=sparc64"])
+            .never_says("QEMU_BINARY_PATH")
+            .never_says("apt ");
+    }
+
+    // of a folder that was named, another folder
+    let folder = host.folder("one", &[("qemu-aarch64", emulators())]);
+    let named = |folder: &std::path::Path| {
+        call(&["--install", "sparc64"])
+            .emulators(folder)
+            .run()
+            .ends(1)
+    };
+    named(&folder)
+        .ends_saying(&["set QEMU_BINARY_PATH to the directory that has it"])
+        .never_says("apt ");
+    let empty = host.folder("empty", &[]);
+    named(&empty).ends_saying(&["set QEMU_BINARY_PATH", "make emulators"]);
 }

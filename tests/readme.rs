@@ -148,7 +148,7 @@ fn the_option_table_is_that_of_the_help() {
     let help = String::from_utf8(help.stdout).unwrap();
     let options = help
         .lines()
-        .map(str::trim)
+        .filter_map(|line| line.strip_prefix("  "))
         .filter(|line| line.starts_with('-'));
     let long = |line: &str| -> Vec<String> {
         let words = line

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::{Cli, YesNo};
+
 /// The environment variables that count, read once.
 #[derive(Debug)]
 pub struct Environment {
@@ -12,9 +14,21 @@ pub struct Environment {
     pub prefix: OsString,
     /// `QEMU_PRESERVE_ARGV0`
     pub preserve_argv0: bool,
+    /// `BINFMT_IMAGE`, which the image sets: to get another emulator there takes another image.
+    pub in_image: bool,
 }
 
 impl Environment {
+    /// The same, with what `cli` says in place of a variable.
+    #[must_use]
+    pub fn with(mut self, cli: &Cli) -> Self {
+        self.emulators = cli.qemu_path.clone().or(self.emulators);
+        if let Some(preserve) = cli.preserve_argv0 {
+            self.preserve_argv0 = preserve == YesNo::Yes;
+        }
+        self
+    }
+
     /// Takes the variables from `get`; an empty one counts as not set.
     #[must_use]
     pub fn from(get: impl Fn(&str) -> Option<OsString>) -> Self {
@@ -28,6 +42,7 @@ impl Environment {
             emulators: get("QEMU_BINARY_PATH").map(PathBuf::from),
             prefix: get("QEMU_BINARY_PREFIX").unwrap_or_default(),
             preserve_argv0: !get("QEMU_PRESERVE_ARGV0").is_some_and(off),
+            in_image: get("BINFMT_IMAGE").is_some(),
         }
     }
 }

@@ -27,7 +27,7 @@ const MOST_LINKS: u32 = 40;
 /// The first thing that is wrong with it.
 pub(super) fn look(path: &Path) -> Result<File, Unfit> {
     let metadata = path.metadata().map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Unfit::Missing,
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Unfit::Missing(String::new()),
         _ => Unfit::Refused(e),
     })?;
     if !metadata.is_file() {

@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
-use binfmt_magic::rule::Rule;
+use binfmt_magic::arch::{ARCHES, Arch};
+use binfmt_magic::rule::{Flags, Rule};
 
 use super::carried::Carried;
+use super::missing::Home;
 use super::{EmulatorError, Unfit, cannot_mount, file};
 use crate::namespace::with_root_directory;
 use crate::table::Table;
@@ -26,6 +28,7 @@ pub const DIR: &str = "/usr/bin/";
 pub struct Source {
     dir: PathBuf,
     from: From,
+    home: Home,
 }
 
 #[derive(Debug, Clone)]
@@ -45,6 +48,7 @@ impl Source {
         Self {
             dir: dir.to_owned(),
             from: From::Here,
+            home: Home::Named,
         }
     }
 
@@ -58,12 +62,15 @@ impl Source {
     }
 
     /// Those that this program carries, under names that begin with `prefix`; or, as it mostly carries none, those of
-    /// [`DIR`]. What cannot read its own file carries nothing.
+    /// [`DIR`]; `in_image`: which are the image's. What cannot read its own file carries nothing.
     ///
     /// # Errors
     /// When that file ends before what it should have.
-    pub fn own(prefix: &str) -> io::Result<Self> {
-        let source = Self::directory(Path::new(DIR));
+    pub fn own(prefix: &str, in_image: bool) -> io::Result<Self> {
+        let source = Self {
+            home: if in_image { Home::Image } else { Home::System },
+            ..Self::directory(Path::new(DIR))
+        };
         match Carried::of_this_program(prefix) {
             Ok(Some(carried)) => Ok(Self {
                 from: From::Program(Arc::new(carried)),
@@ -78,6 +85,28 @@ impl Source {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The path of the emulator for `arch`, whose name begins with `prefix`. Packages of static emulators also call it
+    /// `qemu-aarch64-static`: that one is taken where the plain name is missing, or is no static emulator of this host.
+    #[must_use]
+    pub fn path_for(&self, arch: &Arch, prefix: &str) -> PathBuf {
+        let plain = self.dir.join(arch.interpreter_name(prefix));
+        let named_static = self.dir.join(arch.interpreter_name(prefix) + "-static");
+        if self.has(&named_static) && self.fit(&plain).is_err() {
+            named_static
+        } else {
+            plain
+        }
+    }
+
+    /// What an install registers for `arch`; `prefix` is put before the names of the emulator and of the entry.
+    #[must_use]
+    pub fn rule_for(&self, arch: &Arch, prefix: &str, flags: Flags) -> Rule {
+        Rule {
+            interpreter: self.path_for(arch, prefix),
+            ..Rule::for_arch(arch, prefix, &self.dir, flags)
+        }
     }
 
     /// What the names of the emulators begin with that this program carries, if it is those.
@@ -117,7 +146,17 @@ impl Source {
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn open(&self, path: &Path) -> Result<File, EmulatorError> {
-        let opened = match &self.from {
+        self.fit(path).map_err(|unfit| EmulatorError {
+            path: path.to_owned(),
+            unfit: match unfit {
+                Unfit::Missing(_) => Unfit::Missing(self.remedy_for(path)),
+                other => other,
+            },
+        })
+    }
+
+    fn fit(&self, path: &Path) -> Result<File, Unfit> {
+        match &self.from {
             From::Here => file::look(path),
             From::Below(root) => with_root_directory(root, || file::look(path))
                 .unwrap_or_else(|errno| Err(Unfit::Refused(errno.into()))),
@@ -129,11 +168,28 @@ impl Source {
                         _ => Unfit::Refused(error),
                     })
             }
-        };
-        opened.map_err(|unfit| EmulatorError {
-            path: path.to_owned(),
-            unfit,
-        })
+        }
+    }
+
+    /// What to do where the emulator at `path` is missing.
+    fn remedy_for(&self, path: &Path) -> String {
+        let name = name(path).to_string_lossy();
+        let prefix = name.split("qemu-").next().unwrap_or_default();
+        self.home.remedy_for_one(&name, self.has_any(prefix))
+    }
+
+    /// Whether there is an emulator, of whichever architecture.
+    #[must_use]
+    pub fn has_any(&self, prefix: &str) -> bool {
+        ARCHES
+            .iter()
+            .any(|arch| self.has(&self.path_for(arch, prefix)))
+    }
+
+    /// What to do where there is none.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        self.home.remedy_for_all()
     }
 
     /// Whether it could be opened; of what this program carries, nothing is unpacked for that.

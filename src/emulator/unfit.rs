@@ -11,8 +11,8 @@ use crate::wording::{cause, errno_of};
 /// Why a file cannot serve as an interpreter.
 #[derive(Debug)]
 pub enum Unfit {
-    /// No such file.
-    Missing,
+    /// No such file; where to get it.
+    Missing(String),
     /// This program carries emulators, and not this one.
     NotCarried,
     /// A directory, a device, ….
@@ -56,10 +56,7 @@ impl fmt::Display for EmulatorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match &self.unfit {
-            Unfit::Missing => write!(
-                f,
-                "{path} does not exist; set QEMU_BINARY_PATH to the directory of the emulators"
-            ),
+            Unfit::Missing(remedy) => write!(f, "{path} does not exist; {remedy}"),
             Unfit::NotCarried => write!(
                 f,
                 "{path} is not carried by this binfmt; set QEMU_BINARY_PATH to a directory that has it"

@@ -111,8 +111,7 @@ impl Hold {
     }
 
     fn why_passed_over(&self, arch: &Arch) -> String {
-        let name = arch.interpreter_name(&self.order.prefix);
-        let path = self.order.emulators.dir().join(name);
+        let path = self.order.emulators.path_for(arch, &self.order.prefix);
         match self.order.emulators.open(&path) {
             Err(error) => error.to_string(),
             Ok(_) => format!("{} was not there a moment ago", path.display()),

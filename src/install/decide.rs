@@ -159,7 +159,7 @@ fn decide(
             Decision::Skip
         });
     }
-    let mut rule = Rule::for_arch(arch, &order.prefix, order.emulators.dir(), order.flags);
+    let mut rule = order.rule_for(arch);
     let present = order.emulators.has(&rule.interpreter);
     if let Some(entry) = handler.filter(|_| standing.works()) {
         let entry_name = entry.name.clone();

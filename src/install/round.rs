@@ -109,17 +109,30 @@ impl<'a> Round<'a> {
                 }
                 Err(error) => return Some(Err(error)),
             }
-            let current = pending.current.as_ref()?;
-            let same = is_it(current, &pending.rule) && pending.former.is_none();
-            same.then(|| {
-                Ok(Outcome::AlreadyInstalled {
-                    entry: current.name.clone(),
-                    kept: None,
-                    unseen: None,
-                })
-            })
+            pending.as_it_is().map(Ok)
         });
         Ok(())
+    }
+
+    /// Settles all that is pending as it would be: by what `rehearse` shows of each, whether it sees its own `argv[0]` or why it
+    /// does not run; by what is known of the emulators where nothing can be rehearsed.
+    pub(super) fn rehearse(
+        &mut self,
+        rehearse: impl FnOnce(&[(&'static Arch, Rule)]) -> Option<Vec<Result<bool>>>,
+    ) {
+        let candidates = self.pending.iter().map(|p| (p.arch, p.rule.clone()));
+        let candidates: Vec<_> = candidates.collect();
+        let mut rehearsed = rehearse(&candidates).map(Vec::into_iter);
+        self.sift(|pending| {
+            match rehearsed.as_mut().and_then(Iterator::next) {
+                Some(Ok(argv0)) => pending.rule.flags.preserve_argv0 &= argv0,
+                Some(Err(why)) => return Some(Err(why)),
+                None => {}
+            }
+            Some(Ok(pending
+                .as_it_is()
+                .unwrap_or_else(|| pending.installed(None))))
+        });
     }
 
     pub(super) fn register(&mut self, table: &Table) {
@@ -200,14 +213,8 @@ impl<'a> Round<'a> {
                 )),
                 Verdict::Works { micros, .. } => {
                     changed |= !pending.obsolete.is_empty();
-                    replace(table, self.emulators, pending).map(|()| Outcome::Installed {
-                        version: pending.version.clone(),
-                        former: pending.former.as_ref().map(|_| Former {
-                            version: pending.former_version.clone(),
-                        }),
-                        micros: *micros,
-                        replaced: pending.obsolete.clone(),
-                    })
+                    replace(table, self.emulators, pending)
+                        .map(|()| pending.installed(Some(*micros)))
                 }
                 Verdict::Fails(failure) => {
                     changed = true;
@@ -245,6 +252,29 @@ impl<'a> Round<'a> {
             .into_iter()
             .filter_map(|arch| Some((arch, self.done.remove(arch.qemu)?)))
             .collect()
+    }
+}
+
+impl Pending {
+    /// Where what turned out to be best is what is registered already.
+    fn as_it_is(&self) -> Option<Outcome> {
+        let current = self.current.as_ref()?;
+        let same = is_it(current, &self.rule) && self.former.is_none();
+        same.then(|| Outcome::AlreadyInstalled {
+            entry: current.name.clone(),
+            kept: None,
+            unseen: None,
+        })
+    }
+
+    fn installed(&self, micros: Option<u64>) -> Outcome {
+        let version = self.former_version.clone();
+        Outcome::Installed {
+            version: self.version.clone(),
+            former: self.former.as_ref().map(|_| Former { version }),
+            micros,
+            replaced: self.obsolete.clone(),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The part of a session that installs: mount, keep, install, tell.
 
 use anyhow::{Result, bail};
-use binfmt_magic::arch::ARCHES;
+use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::Selection;
 
@@ -31,16 +31,7 @@ impl Session<'_> {
         selection: Selection,
         streams: &mut Streams,
     ) -> Result<Installed> {
-        let order = Order {
-            reset: self.cli.reset,
-            ..self.order(selection)
-        };
-        if order.reset && !self.has_emulators() {
-            bail!(
-                "no emulators in {}; set QEMU_BINARY_PATH to their directory",
-                self.emulators.dir().display()
-            );
-        }
+        let order = self.order_to_install(selection)?;
         let host = self.host()?;
         let mounted = mount::for_installing(&self.at);
         // who holds is to mend, and who persists to write what was tried, and that takes a table
@@ -51,7 +42,10 @@ impl Session<'_> {
         if let Some(MountError::UserNamespace(_) | MountError::Denied(_)) =
             refusal.and_then(|e| e.downcast_ref())
         {
-            if let Some(survey) = self.runs_already(&order.selection, streams)? {
+            if let Some((survey, lines)) = self.runs_already(&order.selection)? {
+                for line in &lines {
+                    streams.say(line);
+                }
                 return Ok(Installed {
                     items: Vec::new(),
                     survey,
@@ -81,9 +75,7 @@ impl Session<'_> {
         let tidied = mount::tidy(&table, &lock, &self.at);
         let (items, survey) = installed?;
         if items.is_empty() && order.selection.unknown.is_empty() && !self.has_emulators() {
-            let dir = self.emulators.dir().display();
-            let missing = format!("no emulators in {dir}; set QEMU_BINARY_PATH to their directory");
-            self.missing.push(missing);
+            self.missing.push(self.no_emulators());
         }
         self.report_items(&items, streams);
         for unknown in &order.selection.unknown {
@@ -103,28 +95,48 @@ impl Session<'_> {
         })
     }
 
+    /// What an install of `selection` is to be.
+    ///
+    /// # Errors
+    /// Where it would remove all that there is, and install nothing.
+    pub(super) fn order_to_install(&self, selection: Selection) -> Result<Order> {
+        let order = Order {
+            reset: self.cli.reset,
+            ..self.order(selection)
+        };
+        if order.reset && !self.has_emulators() {
+            bail!("{}", self.no_emulators());
+        }
+        Ok(order)
+    }
+
+    pub(super) fn no_emulators(&self) -> String {
+        let dir = self.emulators.dir().display();
+        format!("no emulators in {dir}; {}", self.emulators.remedy())
+    }
+
     /// In a user namespace without a table of its own, or without the privilege to look at the host's, the host's
-    /// handlers do what can be done.
-    fn runs_already(
-        &mut self,
+    /// handlers do what can be done. The lines say so, of each.
+    pub(super) fn runs_already(
+        &self,
         selection: &Selection,
-        streams: &mut Streams,
-    ) -> Result<Option<Survey>> {
+    ) -> Result<Option<(Survey, Vec<String>)>> {
         let survey = Survey::take(None)?;
         let known = ARCHES.iter().filter(|arch| self.has_emulator(arch));
         let arches = selection.arches(known);
         if arches.is_empty() || !arches.iter().all(|arch| survey.of(arch).works()) {
             return Ok(None);
         }
-        for arch in arches {
+        let line = |arch: &Arch| {
             let how = if survey.of(arch).is_native() {
                 "native"
             } else {
                 "already installed (on the host)"
             };
-            streams.say(&format!("installing: {} {how}", arch.oci));
-        }
-        Ok(Some(survey))
+            format!("installing: {} {how}", arch.oci)
+        };
+        let lines = arches.into_iter().map(line).collect();
+        Ok(Some((survey, lines)))
     }
 
     /// How long the handlers are to be there.
@@ -152,7 +164,7 @@ pub(super) fn not_installed((arch, result): &install::Item) -> Option<String> {
 }
 
 /// Whether a reset keeps this entry: it is of this install, or what an install failed to replace.
-fn is_wanted(entry: &Entry, items: &[install::Item], prefix: &str) -> bool {
+pub(super) fn is_wanted(entry: &Entry, items: &[install::Item], prefix: &str) -> bool {
     items.iter().any(|(arch, result)| match result {
         Ok(install::Outcome::Installed { .. }) => entry.name == *arch.entry_name(prefix),
         Ok(install::Outcome::AlreadyInstalled { entry: name, .. }) => entry.name == *name,

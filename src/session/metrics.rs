@@ -2,8 +2,6 @@
 
 use std::io;
 
-use binfmt_magic::rule::Rule;
-
 use super::Session;
 use crate::install::is_stale;
 use crate::metrics::{Measured, write_metrics};
@@ -29,12 +27,9 @@ impl Session<'_> {
             let emulator = emulator
                 .as_ref()
                 .and_then(|emulator| emulator.as_ref().ok());
-            let rule = Rule::for_arch(
-                standing.arch,
-                &self.prefix,
-                self.emulators.dir(),
-                self.flags,
-            );
+            let rule = self
+                .emulators
+                .rule_for(standing.arch, &self.prefix, self.flags);
             Measured {
                 health,
                 changed: handler.and_then(|entry| table.as_ref()?.changed(&entry.name)),

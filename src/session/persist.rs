@@ -82,7 +82,7 @@ impl Session<'_> {
         for (arch, tried) in try_out(table, order, &arches)? {
             let name = arch.interpreter_name(&self.prefix);
             let path = Path::new(persist::EMULATORS).join(&name);
-            match tried.and_then(|()| self.copy_emulator(host, &name)) {
+            match tried.and_then(|()| self.copy_emulator(host, arch, &name)) {
                 Ok(copy) => {
                     streams.say(&text::persisting(&host.shown(&path), copy.fate));
                     copied.push((arch, copy));
@@ -135,8 +135,8 @@ impl Session<'_> {
         }
     }
 
-    fn copy_emulator(&self, host: &Host, name: &str) -> Result<OnTrial> {
-        let path = self.emulators.dir().join(name);
+    fn copy_emulator(&self, host: &Host, arch: &Arch, name: &str) -> Result<OnTrial> {
+        let path = self.emulators.path_for(arch, &self.prefix);
         host.copy(name, &mut self.emulators.open(&path)?)
     }
 

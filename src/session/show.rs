@@ -21,7 +21,12 @@ impl Session<'_> {
             let listed: Vec<Architecture> = listed.iter().map(Architecture::from).collect();
             return match self.cli.format {
                 Some(Format::Json) => write_json(streams.out, &listed),
-                _ => text::write_list(streams.out, &listed, streams.colour),
+                _ => text::write_list(
+                    streams.out,
+                    &listed,
+                    streams.colour,
+                    self.width(streams.width),
+                ),
             };
         }
         if !self.shows_health() {
@@ -42,8 +47,18 @@ impl Session<'_> {
         match self.cli.format {
             Some(Format::Json) => write_json(streams.out, &health),
             Some(Format::Prometheus) => self.show_metrics(&examined, &health, streams),
-            _ => text::write_health(streams.out, &health, streams.colour),
+            _ => text::write_health(
+                streams.out,
+                &health,
+                streams.colour,
+                self.width(streams.width),
+            ),
         }
+    }
+
+    /// What tables are to fit: a terminal, unless all columns are asked for.
+    pub(super) fn width(&self, terminal: Option<usize>) -> Option<usize> {
+        terminal.filter(|_| !self.cli.verbose)
     }
 
     /// `--status` is a health check: what does not run counts as missing.

@@ -42,11 +42,14 @@ impl Session<'_> {
     pub(super) fn report_removals(&mut self, removals: &[Removal], streams: &mut Streams) {
         for removal in removals {
             streams.say(&text::removal(removal));
-            if let Err(refusal) = &removal.result {
-                let label = removal.label.to_string_lossy();
-                self.told
-                    .push(format!("cannot uninstall {label}: {refusal}"));
-            }
+            self.told.extend(not_removed(removal));
         }
     }
+}
+
+/// What is not as it was asked for.
+pub(super) fn not_removed(removal: &Removal) -> Option<String> {
+    let refusal = removal.result.as_ref().err()?;
+    let label = removal.label.to_string_lossy();
+    Some(format!("cannot uninstall {label}: {refusal}"))
 }

@@ -157,10 +157,11 @@ impl<'a> Session<'a> {
     }
 
     fn show_audit(&self, verification: &Verification, streams: &mut Streams) -> io::Result<()> {
-        match self.cli.format {
-            Some(Format::Json) => write_json(streams.out, verification),
-            _ => text::write_verification(streams.out, verification, streams.colour),
+        if self.cli.format == Some(Format::Json) {
+            return write_json(streams.out, verification);
         }
+        let width = self.width(streams.width);
+        text::write_verification(streams.out, verification, streams.colour, width)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{row, write_columns};
+use super::{Layout, row, write_columns};
 use crate::report::{Explained, ExplainedStep, Matching};
 use crate::wording::printable;
 
@@ -92,7 +92,7 @@ fn write_step(out: &mut dyn Write, step: &ExplainedStep) -> io::Result<()> {
         if bytes.is_empty() {
             Ok(())
         } else {
-            write_columns(out, &rows, false)
+            write_columns(out, &rows, Layout::default())
         }
     })
 }

@@ -2,17 +2,30 @@
 
 use std::io::{self, Write};
 
-use super::{milliseconds, row, write_columns};
+use super::{Layout, milliseconds, row, write_columns};
 use crate::report::{EmulatorFile, Health, Other, PlaceName, PlatformHealth, State};
 
 /// Digits of a build id that tell builds apart.
 const BUILD: usize = 8;
 
-/// Writes the table of `--status`.
+/// Which columns a narrow terminal lacks first, from BUILD to FLAGS; then the version, and the entry.
+const SPARE: [usize; 7] = [8, 4, 5, 6, 3, 7, 2];
+
+/// Writes the table of `--status`, for a terminal of `width` columns if it is for one.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_health(out: &mut dyn Write, health: &Health, colour: bool) -> io::Result<()> {
+pub fn write_health(
+    out: &mut dyn Write,
+    health: &Health,
+    colour: bool,
+    width: Option<usize>,
+) -> io::Result<()> {
+    let layout = Layout {
+        colour,
+        width,
+        spare: &SPARE,
+    };
     let mut rows = vec![row([
         "PLATFORM",
         "STATE",
@@ -26,11 +39,15 @@ pub fn write_health(out: &mut dyn Write, health: &Health, colour: bool) -> io::R
         "INTERPRETER",
     ])];
     rows.extend(health.platforms.iter().map(platform));
-    write_columns(out, &rows, colour)?;
+    write_columns(out, &rows, layout)?;
     if !health.others.is_empty() {
         writeln!(out, "\nother entries:")?;
         let others = health.others.iter().map(other);
-        write_columns(out, &others.collect::<Vec<_>>(), false)?;
+        let layout = Layout {
+            width,
+            ..Layout::default()
+        };
+        write_columns(out, &others.collect::<Vec<_>>(), layout)?;
     }
     Ok(())
 }

@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
-use super::{row, write_columns};
+use super::{Layout, row, write_columns};
 use crate::report::{Checked, DeepReport, FindingReport, Verification};
 use crate::wording::printable;
 
-/// Writes a line per platform that is in order, and one per finding.
+/// Writes a line per platform that is in order, and one per finding, for a terminal of `width` columns if it is for one.
 ///
 /// # Errors
 /// Those of `out`.
@@ -14,18 +14,24 @@ pub fn write_verification(
     out: &mut dyn Write,
     verification: &Verification,
     colour: bool,
+    width: Option<usize>,
 ) -> io::Result<()> {
+    let layout = Layout {
+        colour,
+        width,
+        spare: &[2],
+    };
     let mut rows = vec![row(["PLATFORM", "STATE", "ENTRY", "FINDING"])];
     rows.extend(verification.checked.iter().map(checked));
     rows.extend(verification.findings.iter().map(finding));
-    write_columns(out, &rows, colour)?;
+    write_columns(out, &rows, layout)?;
     for deep in &verification.deep {
         writeln!(out, "\nprograms of {}:", printable(&deep.root))?;
         if let Some(error) = &deep.error {
             writeln!(out, "not tried: {}", printable(error))?;
         }
         let rows: Vec<_> = checks(deep).collect();
-        write_columns(out, &rows, colour)?;
+        write_columns(out, &rows, layout)?;
     }
     Ok(())
 }

@@ -5,9 +5,8 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use binfmt::cli::Cli;
-use clap::{Command, CommandFactory};
-use clap_complete::aot::{Bash, Fish, Zsh, generate_to};
+use binfmt::cli::{Cli, SECTIONS, Shell, completions};
+use clap::CommandFactory;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
@@ -23,18 +22,20 @@ fn write_all(folder: &Path) -> Result<()> {
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let failed = || format!("cannot write into {}", folder.display());
     write_man(&folder.join("binfmt.1")).with_context(failed)?;
-    let command = || Cli::command();
-    generate_to(Bash, &mut command(), "binfmt", folder).with_context(failed)?;
-    generate_to(Zsh, &mut command(), "binfmt", folder).with_context(failed)?;
-    generate_to(Fish, &mut command(), "binfmt", folder).with_context(failed)?;
+    for (shell, file) in [
+        (Shell::Bash, "binfmt.bash"),
+        (Shell::Zsh, "_binfmt"),
+        (Shell::Fish, "binfmt.fish"),
+    ] {
+        fs::write(folder.join(file), completions(shell)).with_context(failed)?;
+    }
     Ok(())
 }
 
-/// The man page. What follows the options in `--help` makes sections of its own.
+/// The man page. What `--help` says besides the options makes sections of its own.
 fn write_man(path: &Path) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let command = Cli::command().version(version);
-    let after = after_help(&command);
     let source = format!("binfmt {version}");
     let man = Man::new(command).source(source).manual("binfmt");
     let mut page = File::create(path)?;
@@ -43,21 +44,19 @@ fn write_man(path: &Path) -> Result<()> {
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
-    after.to_writer(&mut page)?;
+    sections().to_writer(&mut page)?;
     Ok(())
 }
 
-/// `Environment:`, and below it a word and what it means, two blanks apart: a section of a man page, and its paragraphs.
-fn after_help(command: &Command) -> Roff {
-    let text = command.get_after_help().map(ToString::to_string);
+/// Titles, and below each its terms and what they mean.
+fn sections() -> Roff {
     let mut page = Roff::default();
-    for line in text.unwrap_or_default().lines() {
-        if let Some(heading) = line.strip_suffix(':') {
-            page.control("SH", [heading.to_uppercase().as_str()]);
-        } else if let Some((word, meaning)) = line.trim().split_once("  ") {
+    for (title, rows) in SECTIONS {
+        page.control("SH", [title.to_uppercase().as_str()]);
+        for (term, meaning) in rows {
             page.control("TP", []);
-            page.text([bold(word)]);
-            page.text([roman(meaning.trim())]);
+            page.text([bold(*term)]);
+            page.text([roman(*meaning)]);
         }
     }
     page.control("SH", ["SEE ALSO"]);
@@ -86,7 +85,8 @@ mod tests {
         let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
         let page = read("binfmt.1");
         let command = Cli::command();
-        for long in command.get_arguments().filter_map(Arg::get_long) {
+        let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
+        for long in shown.filter_map(Arg::get_long) {
             let escaped = long.replace('-', "\\-");
             assert!(page.contains(&format!("\\-\\-{escaped}")), "{long}: {page}");
             assert!(
@@ -101,7 +101,13 @@ mod tests {
                 "{long}"
             );
         }
-        for word in ["ENVIRONMENT", "QEMU_BINARY_PATH", "EXIT STATUS", "SEE ALSO"] {
+        for word in [
+            "EXAMPLES",
+            "ENVIRONMENT",
+            "QEMU_BINARY_PATH",
+            "EXIT STATUS",
+            "SEE ALSO",
+        ] {
             assert!(page.contains(word), "{word}: {page}");
         }
         fs::remove_dir_all(folder).unwrap();

@@ -1,0 +1,194 @@
+//! The text of `--help`, from the definition of the command line: short, by groups, in lines of 80 columns.
+
+use clap::{Arg, CommandFactory};
+
+use super::Cli;
+
+/// What `--help` and the man page say besides the options: titles, and below each a term and its meaning, line by line.
+pub const SECTIONS: [(&str, &[(&str, &str)]); 3] = [
+    (
+        "Examples",
+        &[
+            ("binfmt --install arm64,riscv64", "install two platforms"),
+            ("binfmt --install all --dry-run", "what an install would do"),
+            ("binfmt --status", "what runs, and through what"),
+            ("binfmt --run arm64 -- ./program", "as any user"),
+            ("binfmt --explain ./program", "why it runs, or does not"),
+            ("binfmt --uninstall arm64", "remove a platform"),
+        ],
+    ),
+    (
+        "Environment",
+        &[
+            (
+                "QEMU_BINARY_PATH",
+                "directory of the emulators [default: /usr/bin]",
+            ),
+            (
+                "QEMU_BINARY_PREFIX",
+                "put before the file names of emulators and the names of entries",
+            ),
+            (
+                "QEMU_PRESERVE_ARGV0",
+                "0: programs get their path as argv[0] (no flag P)",
+            ),
+        ],
+    ),
+    (
+        "Exit status",
+        &[
+            ("0", "everything asked for is in place"),
+            (
+                "1",
+                "something is not; the last line on stderr says what to do",
+            ),
+            ("2", "the command line is wrong"),
+            ("with --run", "COMMAND's own, or:"),
+            ("125", "nothing was run"),
+            ("126", "COMMAND cannot be run"),
+            ("127", "there is no COMMAND of that name"),
+        ],
+    ),
+];
+
+/// Columns that the text takes.
+const WIDTH: usize = 80;
+/// Where meanings begin.
+const MEANING: usize = 24;
+/// Where it begins what an example does.
+const EFFECT: usize = 36;
+
+/// The whole text.
+#[must_use]
+pub fn help() -> String {
+    let command = Cli::command();
+    let about = command.get_about().map(ToString::to_string);
+    // without the full stop that ends it, as clap has it
+    let mut lines = wrapped(&(about.unwrap_or_default() + "."), WIDTH);
+    lines.extend(USAGE.map(str::to_owned));
+    let [examples, others @ ..] = SECTIONS;
+    section(&mut lines, examples, EFFECT);
+    let mut heading = None;
+    for arg in command.get_arguments().filter(|arg| is_shown(arg)) {
+        if heading != arg.get_help_heading() {
+            heading = arg.get_help_heading();
+            lines.extend([String::new(), format!("{}:", heading.unwrap_or_default())]);
+        }
+        let meaning = arg.get_help().map(ToString::to_string);
+        row(
+            &mut lines,
+            &term(arg),
+            &meaning.unwrap_or_default(),
+            MEANING,
+        );
+    }
+    for other in others {
+        section(&mut lines, other, MEANING);
+    }
+    lines.join("\n") + "\n"
+}
+
+const USAGE: [&str; 5] = [
+    "",
+    "Usage: binfmt [OPTION]...",
+    "       binfmt --run PLATFORM [--root DIR] -- COMMAND [ARGUMENT]...",
+    "",
+    "Without options: what runs here, as JSON.",
+];
+
+/// Whether the help has it: words of other tools are for those who know them.
+pub(super) fn is_shown(arg: &Arg) -> bool {
+    !arg.is_hide_set() && !arg.is_positional()
+}
+
+fn section(lines: &mut Vec<String>, (title, rows): (&str, &[(&str, &str)]), meanings_at: usize) {
+    lines.extend([String::new(), format!("{title}:")]);
+    for (term, meaning) in rows {
+        row(lines, term, meaning, meanings_at);
+    }
+}
+
+/// `-c, --credentials yes|no`
+fn term(arg: &Arg) -> String {
+    let short = arg.get_short().map(|short| format!("-{short}, "));
+    let long = arg.get_long().unwrap_or_default();
+    let value = value(arg).map(|value| match arg.get_num_args().map(|n| n.min_values()) {
+        Some(0) => format!(" [{value}]"),
+        _ => format!(" {value}"),
+    });
+    let (short, value) = (short.unwrap_or_default(), value.unwrap_or_default());
+    format!("{short}--{long}{value}")
+}
+
+/// The name of an option's value; `None` where it has none.
+pub(super) fn value(arg: &Arg) -> Option<&str> {
+    if !arg.get_action().takes_values() {
+        return None;
+    }
+    arg.get_value_names()?
+        .first()
+        .map(clap::builder::Str::as_str)
+}
+
+fn row(lines: &mut Vec<String>, term: &str, meaning: &str, at: usize) {
+    let mut start = format!("  {term:0$}", at - 2);
+    if start.chars().count() > at {
+        lines.push(start);
+        start = " ".repeat(at);
+    }
+    for line in wrapped(meaning, WIDTH - at) {
+        lines.push(start + &line);
+        start = " ".repeat(at);
+    }
+}
+
+/// Lines of at most `width` columns, or of one longer word.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                *line += " ";
+                *line += word;
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_fits_80_columns_and_breaks_no_word() {
+        let text = help();
+        for line in text.lines() {
+            assert!(line.chars().count() <= WIDTH, "{line:?}");
+            assert_eq!(line, line.trim_end(), "{line:?}");
+        }
+        let words: Vec<&str> = text.split_whitespace().collect();
+        for arg in Cli::command().get_arguments().filter(|arg| is_shown(arg)) {
+            let meaning = arg.get_help().expect("a meaning").to_string();
+            let meaning: Vec<&str> = meaning.split_whitespace().collect();
+            let mut there = words.windows(meaning.len());
+            assert!(there.any(|words| words == meaning), "{meaning:?} in {text}");
+        }
+    }
+
+    #[test]
+    fn options_come_in_groups() {
+        let mut headings = Vec::new();
+        for arg in Cli::command().get_arguments().filter(|arg| is_shown(arg)) {
+            let heading = arg.get_help_heading().expect("a group").to_owned();
+            if headings.last() != Some(&heading) {
+                headings.push(heading);
+            }
+        }
+        let mut once = headings.clone();
+        once.sort();
+        once.dedup();
+        assert_eq!(once.len(), headings.len(), "{headings:?}");
+    }
+}

@@ -1,0 +1,333 @@
+//! What a wrong command line was meant to be: another one, which parses.
+//!
+//! Each rule repairs one mistake; they are tried in turn, and again on what they made, until the line parses. What no rule
+//! repairs has no proposal.
+
+use std::ffi::OsString;
+
+use binfmt_magic::platform::Platform;
+use clap::error::{ContextKind, ContextValue};
+
+use super::Cli;
+use crate::wording::quoted;
+
+/// The command line that `args`, the program's name first, which fail with `error`, were meant to be.
+#[must_use]
+pub fn meant(args: &[OsString], error: clap::Error) -> Option<String> {
+    // as many mistakes as one line may have
+    const STEPS: usize = 4;
+    let words = args
+        .iter()
+        .skip(1)
+        .map(|arg| arg.to_str().map(str::to_owned));
+    let mut words: Vec<String> = words.collect::<Option<_>>()?;
+    let mut error = error;
+    for _ in 0..STEPS {
+        words = RULES.iter().find_map(|rule| rule(&words, &error))?;
+        let line = ["binfmt".to_owned()].into_iter().chain(words.clone());
+        match Cli::read(line.map(OsString::from).collect()) {
+            Ok(_) => {
+                let words = words.iter().map(|word| quoted(word));
+                return Some(words.fold("binfmt".to_owned(), |line, word| line + " " + &word));
+            }
+            Err(next) => error = next,
+        }
+    }
+    None
+}
+
+/// Repairs one mistake, the one of the error; `None`: it is another mistake.
+type Rule = fn(&[String], &clap::Error) -> Option<Vec<String>>;
+
+const RULES: [Rule; 6] = [command, verb, spelled, similar, joined, listed];
+
+/// Words that other tools, and people, have for our options.
+const VERBS: [(&str, &str); 27] = [
+    ("install", "--install"),
+    ("add", "--install"),
+    ("register", "--install"),
+    ("enable", "--install"),
+    ("i", "--install"),
+    ("platform", "--install"),
+    ("uninstall", "--uninstall"),
+    ("remove", "--uninstall"),
+    ("rm", "--uninstall"),
+    ("delete", "--uninstall"),
+    ("unregister", "--uninstall"),
+    ("disable", "--uninstall"),
+    ("u", "--uninstall"),
+    ("reset", "--reset"),
+    ("status", "--status"),
+    ("check", "--status"),
+    ("s", "--status"),
+    ("list", "--list"),
+    ("ls", "--list"),
+    ("l", "--list"),
+    ("verify", "--verify"),
+    ("explain", "--explain"),
+    ("why", "--explain"),
+    ("run", "--run"),
+    ("exec", "--run"),
+    ("version", "--version"),
+    ("v", "--version"),
+];
+
+/// Options that take a list of platforms.
+const LISTS: [&str; 4] = ["--install", "--uninstall", "--status", "--verify"];
+
+/// The word that the parser does not take, and where it is.
+fn wrong<'a>(words: &'a [String], error: &clap::Error) -> Option<(usize, &'a str)> {
+    let Some(ContextValue::String(wrong)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let is_it = |word: &&String| option(word) == wrong || *word == wrong;
+    let at = words.iter().position(|word| is_it(&word))?;
+    Some((at, &words[at]))
+}
+
+/// An option without its value.
+fn option(word: &str) -> &str {
+    word.split_once('=').map_or(word, |(option, _)| option)
+}
+
+fn replaced(words: &[String], at: usize, with: &str) -> Vec<String> {
+    let mut words = words.to_vec();
+    let value = words[at]
+        .split_once('=')
+        .map(|(_, value)| format!("={value}"));
+    words[at] = with.to_owned() + &value.unwrap_or_default();
+    words
+}
+
+/// `status` and `--remove` for `--status` and `--uninstall`.
+fn verb(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
+    let (at, word) = wrong(words, error)?;
+    let plain = option(word).trim_start_matches('-');
+    let (_, option) = VERBS.iter().find(|(verb, _)| *verb == plain)?;
+    (*option != word).then(|| replaced(words, at, option))
+}
+
+/// `--run arm64 ls -l` for `--run arm64 -- ls -l`.
+fn command(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
+    let (at, word) = wrong(words, error)?;
+    let runs = words[..at].iter().any(|word| option(word) == "--run");
+    let is_command = runs && !word.starts_with('-') && !words.iter().any(|word| word == "--");
+    is_command.then(|| {
+        let mut words = words.to_vec();
+        words.insert(at, "--".to_owned());
+        words
+    })
+}
+
+/// An option, or a value, that differs by a letter or two.
+fn similar(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
+    let suggested = |kind| match error.get(kind)? {
+        ContextValue::String(one) => Some(one.as_str()),
+        ContextValue::Strings(some) => some.first().map(String::as_str),
+        _ => None,
+    };
+    if let Some(suggested) = suggested(ContextKind::SuggestedArg) {
+        let (at, _) = wrong(words, error)?;
+        return Some(replaced(words, at, suggested));
+    }
+    let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else {
+        return None;
+    };
+    let suggested = suggested(ContextKind::SuggestedValue)?;
+    let at = words
+        .iter()
+        .rposition(|word| word.ends_with(value.as_str()))?;
+    let mut words = words.to_vec();
+    words[at] = words[at].strip_suffix(value.as_str())?.to_owned() + suggested;
+    Some(words)
+}
+
+/// `--install arm64 riscv64` for `--install arm64,riscv64`.
+fn joined(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
+    let (at, _) = wrong(words, error)?;
+    let is_item = |word: &String| !word.starts_with('-');
+    let first = at
+        - words[..at]
+            .iter()
+            .rev()
+            .take_while(|word| is_item(word))
+            .count();
+    let option_at = first.checked_sub(1)?;
+    let (name, value) = match words[option_at].split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (words[option_at].as_str(), None),
+    };
+    let end = at + words[at..].iter().take_while(|word| is_item(word)).count();
+    let items = value
+        .into_iter()
+        .chain(words[first..end].iter().map(String::as_str));
+    let items: Vec<&str> = items.map(|item| item.trim_matches(',')).collect();
+    let names_platforms = LISTS.contains(&name) && items.iter().all(|item| is_platform(item));
+    if !names_platforms && name != "--uninstall" {
+        return None;
+    }
+    let list = items.join(",");
+    let mut joined = words[..option_at].to_vec();
+    joined.extend([name.to_owned(), list]);
+    joined.extend_from_slice(&words[end..]);
+    Some(joined)
+}
+
+/// `arm64` for `--install arm64`.
+fn listed(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
+    let (at, word) = wrong(words, error)?;
+    let installs = words.iter().any(|word| LISTS.contains(&option(word)));
+    (is_platform(word) && !installs).then(|| {
+        let mut words = words.to_vec();
+        words.insert(at, "--install".to_owned());
+        words
+    })
+}
+
+/// `json` and `text` for `--format json` and `--format text`.
+fn spelled(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
+    let (at, word) = wrong(words, error)?;
+    let form = word.trim_start_matches('-');
+    ["json", "text", "prometheus"].contains(&form).then(|| {
+        let mut words = words.to_vec();
+        words[at] = format!("--format={form}");
+        words
+    })
+}
+
+fn is_platform(item: &str) -> bool {
+    item.split(',')
+        .all(|name| name.eq_ignore_ascii_case("all") || name.parse::<Platform>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proposal(line: &str) -> Option<String> {
+        let args = ["binfmt"].into_iter().chain(line.split_whitespace());
+        let args: Vec<OsString> = args.map(OsString::from).collect();
+        let error = Cli::read(args.clone()).expect_err(line);
+        meant(&args, error)
+    }
+
+    #[test]
+    fn mistakes_have_a_proposal() {
+        for (line, expected) in [
+            ("status", "--status"),
+            ("status --json", "--status --json"),
+            ("status arm64", "--status arm64"),
+            ("list", "--list"),
+            ("ls", "--list"),
+            ("version", "--version"),
+            ("-v", "--version"),
+            ("install arm64", "--install arm64"),
+            ("install all", "--install all"),
+            ("install arm64 riscv64", "--install arm64,riscv64"),
+            ("install arm64, riscv64", "--install arm64,riscv64"),
+            ("--install arm64 riscv64", "--install arm64,riscv64"),
+            (
+                "--install=arm64 riscv64 s390x",
+                "--install arm64,riscv64,s390x",
+            ),
+            (
+                "--install arm64 riscv64 --keep",
+                "--install arm64,riscv64 --keep",
+            ),
+            ("--status arm64 arm", "--status arm64,arm"),
+            ("arm64", "--install arm64"),
+            (
+                "linux/arm64 linux/arm/v7",
+                "--install linux/arm64,linux/arm/v7",
+            ),
+            ("--hold arm64", "--hold --install arm64"),
+            ("--dry-run arm64", "--dry-run --install arm64"),
+            ("-i arm64", "--install arm64"),
+            ("--platform linux/arm64", "--install linux/arm64"),
+            ("uninstall qemu-* arm64", "--uninstall 'qemu-*,arm64'"),
+            (
+                "--uninstall qemu-arm qemu-i386",
+                "--uninstall qemu-arm,qemu-i386",
+            ),
+            ("remove arm64", "--uninstall arm64"),
+            ("--remove=arm64", "--uninstall=arm64"),
+            ("--instal arm64", "--install arm64"),
+            ("--instal=arm64 riscv64", "--install arm64,riscv64"),
+            ("--status --format jsn", "--status --format json"),
+            ("--status --text", "--status --format=text"),
+            ("--run arm64 ls -l", "--run arm64 -- ls -l"),
+            ("run arm64 ls", "--run arm64 -- ls"),
+            ("explain ./x", "--explain ./x"),
+            ("--explain ./x --verbos", "--explain ./x --verbose"),
+            ("reset", "--reset"),
+        ] {
+            assert_eq!(
+                proposal(line).as_deref(),
+                Some(&*format!("binfmt {expected}")),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_clear_nothing_is_proposed() {
+        for line in [
+            "--bogus",
+            "foo",
+            "--install",
+            "--list --status",
+            "--hold",
+            "foo arm64 --list --status",
+            "--run arm64",
+        ] {
+            assert_eq!(proposal(line), None, "{line}");
+        }
+    }
+
+    /// Whatever is put together from words that people write: a proposal is a command line that parses.
+    #[test]
+    fn every_proposal_parses() {
+        let options = [
+            "--install",
+            "--status",
+            "--run",
+            "--hold",
+            "--json",
+            "--",
+            "-p",
+            "--force",
+        ];
+        let verbs = VERBS.map(|(verb, _)| verb);
+        let words = [
+            &verbs[..],
+            &options,
+            &["arm64", "riscv64,arm", "all", "qemu-*", "x y", "json"],
+        ]
+        .concat();
+        let mut proposed = 0;
+        for first in &words {
+            for second in &words {
+                for third in ["", "arm64", "--json", "ls"] {
+                    let line = ["binfmt", first, second, third];
+                    let args = line.iter().filter(|word| !word.is_empty());
+                    let args: Vec<OsString> = args.map(OsString::from).collect();
+                    let Err(error) = Cli::read(args.clone()) else {
+                        continue;
+                    };
+                    let Some(proposal) = meant(&args, error) else {
+                        continue;
+                    };
+                    proposed += 1;
+                    // what is quoted is one word
+                    let words = proposal.split('\'').enumerate();
+                    let words = words.flat_map(|(at, part)| match at % 2 {
+                        0 => part.split_whitespace().map(OsString::from).collect(),
+                        _ => vec![OsString::from(part)],
+                    });
+                    assert!(Cli::read(words.collect()).is_ok(), "{line:?}: {proposal}");
+                }
+            }
+        }
+        assert!(proposed > 500, "{proposed}");
+    }
+}

@@ -1,0 +1,109 @@
+//! The words of `aptman/qus` that have one meaning here, as options of ours. Those of QEMU's `qemu-binfmt-conf.sh`, which
+//! `multiarch/qemu-user-static` takes, are options themselves.
+//!
+//! qus takes `-s -- -p aarch64 arm`, and before that `-s -t aarch64 -- -p yes`. What stands before `--` is for its
+//! `register.sh`, the rest for its `qemu-binfmt-conf.sh`. Its handlers are pinned by `-p`; ours always are.
+
+use std::ffi::OsString;
+
+/// `args`, the program's name first, with the words of qus replaced; others are returned as they are.
+pub(super) fn understood(args: Vec<OsString>) -> Vec<OsString> {
+    let words: Option<Vec<&str>> = args.iter().skip(1).map(|arg| arg.to_str()).collect();
+    match words.and_then(|words| translated(&words)) {
+        Some(words) => args.into_iter().take(1).chain(words).collect(),
+        None => args,
+    }
+}
+
+/// `None`: qus does not take this, or it means nothing that we do.
+fn translated(words: &[&str]) -> Option<Vec<OsString>> {
+    let at = words.iter().position(|word| *word == "--")?;
+    let (before, after) = (&words[..at], &words[at + 1..]);
+    let (mut targets, mut removes, mut credentials) = (Vec::new(), false, None);
+    let mut before = before.iter();
+    while let Some(word) = before.next() {
+        match *word {
+            "-s" | "--static" | "-static" => {}
+            "-t" | "--targets" | "-targets" => targets.push(*before.next()?),
+            _ => return None,
+        }
+    }
+    let mut after = after.iter().peekable();
+    let mut pins = false;
+    while let Some(word) = after.next() {
+        let choice = |choice: &&&str| matches!(**choice, "yes" | "no");
+        match *word {
+            "-p" | "--persistent" => {
+                pins = true;
+                if after.next_if(choice) == Some(&"no") {
+                    return None;
+                }
+            }
+            "-c" | "--credential" => credentials = Some(*after.next_if(choice).unwrap_or(&"yes")),
+            "-r" | "--reset" => removes = true,
+            option if option.starts_with('-') => return None,
+            "NONE" if removes => {}
+            target => targets.push(target),
+        }
+    }
+    // it removes first and then registers the same again, as documented for the former alone
+    if pins == removes {
+        return None;
+    }
+    let list = if targets.is_empty() {
+        "all".to_owned()
+    } else {
+        targets.join(",")
+    };
+    let mut ours = vec![if removes { "--uninstall" } else { "--install" }, &*list];
+    if let Some(credentials) = credentials {
+        ours.extend(["--credentials", credentials]);
+    }
+    Some(ours.into_iter().map(OsString::from).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn what_qus_is_told_is_understood() {
+        for (qus, ours) in [
+            ("-s -- -p", "--install all"),
+            ("-s -- -p aarch64", "--install aarch64"),
+            ("-s -- -p arm aarch64", "--install arm,aarch64"),
+            ("--static -- --persistent x86_64", "--install x86_64"),
+            ("-s -- -c -p aarch64", "--install aarch64 --credentials yes"),
+            ("-s -t aarch64 -- -p yes", "--install aarch64"),
+            ("-- -r", "--uninstall all"),
+            ("-s -- -r", "--uninstall all"),
+            ("-- -r ALL NONE", "--uninstall ALL"),
+            ("-- -r aarch64", "--uninstall aarch64"),
+        ] {
+            let words: Vec<&str> = qus.split(' ').collect();
+            let understood = translated(&words).expect(qus);
+            assert_eq!(understood.join(OsStr::new(" ")), ours, "{qus}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_qus_is_left_alone() {
+        for line in [
+            "--run arm64 -- ls -p",
+            "--run arm64 -- -p",
+            "-- ls",
+            "--",
+            "-s --",
+            "-s",
+            "-s -- -p no",
+            "-s -- -r -p",
+            "-s -- -e /x -p",
+            "--install arm64 -- -p",
+        ] {
+            let words: Vec<&str> = line.split(' ').collect();
+            assert_eq!(translated(&words), None, "{line}");
+        }
+    }
+}
