@@ -7,13 +7,13 @@
 //! Rests on `exec_binprm` and `search_binary_handler` in Linux's `fs/exec.c`, `fs/binfmt_misc.c` (which puts itself at
 //! the head of the list), `fs/binfmt_script.c` and `fs/binfmt_elf.c`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use binfmt_magic::arch::Arch;
 
-use crate::survey::Survey;
+use crate::remedy::Means;
 use crate::wording::shown;
 use elf::Ident;
 use format::Format;
@@ -31,9 +31,14 @@ pub mod place;
 pub mod problem;
 pub mod shebang;
 
+mod fix;
+mod loader;
 mod machine;
+mod privilege;
 mod program;
+mod unmatched;
 mod walk;
+mod x32;
 
 pub use machine::machine_of;
 
@@ -43,8 +48,8 @@ pub const WINDOW: usize = 256;
 /// What an explanation rests on besides the file.
 #[derive(Debug)]
 pub struct Here<'a> {
-    /// What runs here.
-    pub survey: &'a Survey,
+    /// What runs here, and how this call would install more.
+    pub means: Means<'a>,
     /// Whether the table as a whole is on.
     pub enabled: bool,
     /// Where the table is, for commands that change it.
@@ -62,6 +67,8 @@ pub struct Explanation {
     pub steps: Vec<Step>,
     /// What keeps it from running. `None`: it runs.
     pub problem: Option<Problem>,
+    /// What makes it run, where there is a problem: what to do about that one, and about those that show only then.
+    pub remedy: Option<String>,
     /// What is worth knowing besides.
     pub notes: Vec<Note>,
 }
@@ -139,49 +146,75 @@ pub enum Note {
     Missing(PathBuf, u64),
     /// The program states to need this level of its architecture, and the other is what runs here.
     Level(u8, u8),
+    /// This name without a slash was found in `PATH`, at this path.
+    Searched(PathBuf, PathBuf),
+    /// The pinned interpreter of this entry needs a loader of the root directory that programs run in.
+    Dynamic(OsString),
+    /// What the program's setuid or setgid bit stands for, and whether it counts.
+    Privilege(String),
 }
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |path: &Path| shown(path.as_os_str());
         match self {
             Self::EnvWords(script) => write!(
                 f,
-                "env gets all that follows it in the #! line of {} as one name; env -S splits it",
-                shown(script.as_os_str())
+                "env takes the rest of the #! line of {} for one name; env -S splits it into words",
+                name(script)
             ),
             Self::ArgumentReturn(script) => write!(
                 f,
-                "the argument in the #! line of {} ends in a carriage return, which its interpreter may not take",
-                shown(script.as_os_str())
+                "the argument in the #! line of {} ends in a carriage return, which its interpreter may refuse",
+                name(script)
             ),
             Self::Relative(path) => write!(
                 f,
-                "{} is looked for from the directory of whoever starts the script",
-                shown(path.as_os_str())
+                "{} is looked up in the current directory of the process that starts the script",
+                name(path)
             ),
             Self::Missing(path, bytes) => write!(
                 f,
-                "{} is truncated: the last {bytes} bytes of what is loaded are missing, and read as zeros",
-                shown(path.as_os_str())
+                "{} is truncated: the last {bytes} bytes are missing, and read as zeros",
+                name(path)
             ),
             Self::Level(needs, has) => write!(
                 f,
-                "it says that it needs level v{needs}, and level v{has} is what runs here: it may end by SIGILL"
+                "it says that it needs level v{needs}, and only level v{has} runs here: it may end with SIGILL"
             ),
             Self::NotPinned(entry) => write!(
                 f,
                 "{} is not pinned (no flag F): containers do not find its interpreter",
                 shown(entry)
             ),
+            Self::Dynamic(entry) => write!(
+                f,
+                "the interpreter of {} is dynamically linked: containers do not find its loader",
+                shown(entry)
+            ),
+            Self::Searched(word, path) => {
+                write!(f, "{} was found in PATH: {}", name(word), name(path))
+            }
+            Self::Privilege(text) => f.write_str(text),
         }
     }
 }
 
-/// Explains `file`, a path in the root directory of `here`.
+/// Explains `file`, a path in the root directory of `here`; a name without a slash that is not there is looked up in `path`, as
+/// `execvp(3)` does.
 ///
 /// # Errors
 /// When that root directory cannot be used.
-pub fn explain(file: &Path, here: &Here) -> Result<Explanation, RootError> {
+pub fn explain(file: &Path, path: &OsStr, here: &Here) -> Result<Explanation, RootError> {
     let place = here.root.map_or_else(|| Ok(Place::here()), Place::below)?;
-    Ok(Walk::new(here, place).explain(file))
+    let is_name = file.components().count() == 1 && place.real(file).is_none();
+    let searched = is_name.then(|| place.search(file, path)).flatten();
+    let looked_at = searched.as_deref().unwrap_or(file);
+    let mut explanation = Walk::new(here, &place, &[]).explain(looked_at);
+    if let Some(found) = &searched {
+        let note = Note::Searched(file.to_owned(), found.clone());
+        explanation.notes.insert(0, note);
+    }
+    fix::judge(&mut explanation, here, &place);
+    Ok(explanation)
 }

@@ -3,10 +3,10 @@
 //!
 //! From the bottom up, each module using only those before it:
 //!
-//! - the kernel: [`wording`], [`wait`], [`lock`], [`namespace`], [`process`], [`user_namespace`], [`anchor`], [`table`], [`mount`], [`root_directory`], [`runner`];
+//! - the kernel: [`wording`], [`invocation`], [`wait`], [`lock`], [`namespace`], [`process`], [`user_namespace`], [`anchor`], [`table`], [`mount`], [`root_directory`], [`runner`];
 //! - the emulators' files, and what they say: [`complaint`], [`emulator`], [`identity`];
 //! - policy, which returns values and prints nothing: [`survey`], [`status`], [`trial`], [`rehearsal`], [`install`],
-//!   [`uninstall`], [`hold`], [`verify`], [`deep`], [`list`], [`export`],
+//!   [`uninstall`], [`remedy`], [`hold`], [`verify`], [`deep`], [`list`], [`export`],
 //!   [`persist`], [`explain`];
 //! - the edge: [`report`] (the public JSON), [`text`], [`metrics`], [`cli`], [`streams`], [`session`] and [`run`](mod@run). Only
 //!   the last two print, and only the last knows exit codes.
@@ -21,6 +21,7 @@ pub mod export;
 pub mod hold;
 pub mod identity;
 pub mod install;
+pub mod invocation;
 pub mod list;
 pub mod lock;
 pub mod metrics;
@@ -29,6 +30,7 @@ pub mod namespace;
 pub mod persist;
 pub mod process;
 pub mod rehearsal;
+pub mod remedy;
 pub mod report;
 pub mod root_directory;
 pub mod run;

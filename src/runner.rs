@@ -67,6 +67,8 @@ pub struct Job {
 pub enum Form {
     /// As it is.
     Plain,
+    /// As it is, in this process's own root directory. What else runs with it does, too.
+    Here,
     /// [`mark`]ed, so that only a trial entry takes it.
     Marked,
     /// Setuid, and ended before its first instruction: whether it has its owner's privilege shows whether the handler

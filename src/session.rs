@@ -14,10 +14,11 @@ use crate::cli::{Cli, Environment, Format, YesNo};
 use crate::emulator::Source;
 use crate::export::export;
 use crate::install::Order;
+use crate::invocation::Invocation;
 use crate::mount::{self, MountPoint};
+use crate::remedy::Means;
 use crate::streams::Streams;
 use crate::survey::{Survey, Verdict, may_be_native};
-use crate::verify::Words;
 use crate::wording::cause;
 
 mod command;
@@ -57,8 +58,8 @@ pub struct Session<'a> {
     listed: Option<Selection>,
     /// What `--run` runs programs of.
     platform: Option<Platform>,
-    /// What a command that mends repeats.
-    words: Words,
+    /// What every suggested command repeats.
+    invocation: Invocation,
     /// What is not in place.
     missing: Vec<String>,
     /// The same, of what there is a line about already.
@@ -137,7 +138,7 @@ impl<'a> Session<'a> {
             status: status.map(|list| selection(list)).transpose()?,
             listed: listed.map(|list| selection(list)).transpose()?,
             platform: cli.run.as_deref().map(platform).transpose()?,
-            words: verify::words(cli, environment),
+            invocation: verify::invocation(cli, environment),
             missing: Vec::new(),
             told: Vec::new(),
         })
@@ -217,6 +218,15 @@ impl<'a> Session<'a> {
             reset: false,
             force: self.cli.force,
             keep: self.cli.keep,
+        }
+    }
+
+    /// What remedies are judged by, and written with.
+    fn means<'b>(&'b self, survey: &'b Survey, order: &'b Order) -> Means<'b> {
+        Means {
+            survey,
+            order,
+            invocation: &self.invocation,
         }
     }
 

@@ -20,7 +20,7 @@ mod hung;
 mod one;
 
 pub use failure::Failure;
-pub use one::of_one;
+pub use one::{of_one, of_one_here};
 
 /// What one architecture's probe showed.
 #[derive(Debug, Clone, PartialEq, Eq)]

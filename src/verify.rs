@@ -23,7 +23,7 @@ mod mend;
 
 use compare::{Compared, compare, outer_remedy};
 pub use drift::Drift;
-pub use mend::{Mend, Words, command};
+pub use mend::{Mend, command};
 
 /// One thing that is not as an install would make it.
 #[derive(Debug)]

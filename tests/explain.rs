@@ -6,6 +6,8 @@ mod harness;
 
 #[path = "explain/elf.rs"]
 mod elf;
+#[path = "explain/remedies.rs"]
+mod remedies;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -344,7 +346,7 @@ fn notes_tell_what_the_kernel_does_not_mind() {
     for (text, words) in [
         ("#!/usr/bin/env sh -e\n", &["env -S"][..]),
         ("#!/bin/sh -e\r\n", &["carriage return"]),
-        ("#!bin/sh\n", &["from the directory"]),
+        ("#!bin/sh\n", &["current directory"]),
     ] {
         let path = lab.make("script", text.as_bytes());
         let output = lab.explain(&path, &[]);
@@ -796,7 +798,11 @@ fn bytes_are_compared_on_demand() {
         "{output}"
     );
     assert!(lines.contains(&"7     00    00    00     any"), "{output}");
-    output.ends_saying(&["linux/s390x", "qemu-s390x", "--verbose"]);
+    output.ends_saying(&[
+        "linux/s390x",
+        "qemu-s390x",
+        "byte 9 of its header is 07, not 00",
+    ]);
 }
 
 #[test]

@@ -21,13 +21,20 @@ pub enum Libc {
     Other,
 }
 
-/// Debian's names of the architectures that it has packages for, by QEMU's.
+/// Debian's names of the architectures that its archive has packages of, by QEMU's.
 #[rustfmt::skip]
 const DEBIAN: &[(&str, &str)] = &[
     ("x86_64", "amd64"), ("aarch64", "arm64"), ("arm", "armhf"), ("i386", "i386"), ("riscv64", "riscv64"),
-    ("ppc64le", "ppc64el"), ("s390x", "s390x"), ("loongarch64", "loong64"), ("mips64el", "mips64el"),
-    ("mipsel", "mipsel"), ("ppc64", "ppc64"), ("ppc", "powerpc"), ("sparc64", "sparc64"), ("m68k", "m68k"),
-    ("alpha", "alpha"), ("hppa", "hppa"), ("sh4", "sh4"),
+    ("ppc64le", "ppc64el"), ("s390x", "s390x"),
+];
+/// Those of which it has no more than a C library for cross compilers, with the folder that this is in.
+#[rustfmt::skip]
+const CROSS: &[(&str, &str, &str)] = &[
+    ("mips64el", "mips64el", "mips64el-linux-gnuabi64"), ("mipsel", "mipsel", "mipsel-linux-gnu"),
+    ("mips64", "mips64", "mips64-linux-gnuabi64"), ("mips", "mips", "mips-linux-gnu"),
+    ("ppc64", "ppc64", "powerpc64-linux-gnu"), ("ppc", "powerpc", "powerpc-linux-gnu"),
+    ("sparc64", "sparc64", "sparc64-linux-gnu"), ("m68k", "m68k", "m68k-linux-gnu"),
+    ("hppa", "hppa", "hppa-linux-gnu"), ("sh4", "sh4", "sh4-linux-gnu"), ("loongarch64", "loong64", "loongarch64-linux-gnu"),
 ];
 
 impl Libc {
@@ -45,30 +52,42 @@ impl Libc {
         }
     }
 
-    /// How `loader` comes to a system that runs programs of `arch`; `native` ones or others.
+    /// How `loader` comes to a system that runs programs of `arch`; `native` ones or others. `None` where no package has it at
+    /// that path.
     #[must_use]
     pub fn remedy(self, loader: &Path, arch: &Arch, native: bool) -> Option<String> {
-        let debian = DEBIAN.iter().find(|(qemu, _)| *qemu == arch.qemu);
-        // the two ARM float ABIs are two architectures to Debian
-        let soft = arch.qemu == "arm" && loader.ends_with("ld-linux.so.3");
-        let debian = if soft { "armel" } else { debian?.1 };
         let package = match self {
             Self::Glibc => "libc6",
             Self::Musl => "musl",
             _ => return None,
         };
+        let folder = loader.parent()?;
+        if folder != Path::new("/lib") && folder != Path::new("/lib64") {
+            return None;
+        }
         let gcompat = match (self, native) {
             (Self::Glibc, true) => "; on Alpine: apk add gcompat",
             _ => "",
         };
-        let is_host = Arch::of_host().is_some_and(|host| host.qemu == arch.qemu);
-        Some(if is_host {
-            format!("on Debian: apt-get install {package}{gcompat}")
-        } else {
-            format!(
-                "on Debian: dpkg --add-architecture {debian} && apt-get update && apt-get install {package}:{debian}{gcompat}"
-            )
-        })
+        // the two ARM float ABIs are two architectures to Debian
+        let soft = arch.qemu == "arm" && loader.ends_with("ld-linux.so.3");
+        let debian = DEBIAN.iter().find(|(qemu, _)| *qemu == arch.qemu);
+        if let Some((_, debian)) = debian {
+            let debian = if soft { "armel" } else { debian };
+            let is_host = Arch::of_host().is_some_and(|host| host.qemu == arch.qemu);
+            return Some(if is_host {
+                format!("on Debian: apt-get install {package}{gcompat}")
+            } else {
+                format!(
+                    "on Debian: dpkg --add-architecture {debian} && apt-get update && apt-get install {package}:{debian}{gcompat}"
+                )
+            });
+        }
+        let cross = CROSS.iter().find(|(qemu, ..)| *qemu == arch.qemu);
+        let (_, debian, folder) = cross.filter(|_| self == Self::Glibc && !native)?;
+        Some(format!(
+            "on Debian: apt-get install libc6-{debian}-cross, and run it with QEMU_LD_PREFIX=/usr/{folder}"
+        ))
     }
 }
 
@@ -97,7 +116,8 @@ mod tests {
 
     #[test]
     fn debians_names_are_of_rows() {
-        for (qemu, _) in DEBIAN {
+        let crossed = CROSS.iter().map(|(qemu, ..)| qemu);
+        for qemu in DEBIAN.iter().map(|(qemu, _)| qemu).chain(crossed) {
             assert!(Arch::by_qemu(qemu).is_some(), "{qemu}");
         }
     }
@@ -114,5 +134,17 @@ mod tests {
             let remedy = Libc::of(loader).remedy(loader, arm, false).unwrap();
             assert!(remedy.ends_with(package), "{remedy}");
         }
+    }
+
+    #[test]
+    fn a_package_is_named_only_where_it_helps() {
+        let remedy = |qemu: &str, loader: &str| {
+            let (loader, arch) = (Path::new(loader), Arch::by_qemu(qemu).unwrap());
+            Libc::of(loader).remedy(loader, arch, false)
+        };
+        assert_eq!(remedy("aarch64", "/opt/x/ld-linux-aarch64.so.1"), None);
+        assert_eq!(remedy("m68k", "/lib/ld-musl-m68k.so.1"), None);
+        let cross = remedy("m68k", "/lib/ld.so.1").unwrap();
+        assert!(cross.contains("libc6-m68k-cross") && cross.ends_with("/usr/m68k-linux-gnu"));
     }
 }

@@ -7,13 +7,13 @@
 //! symbolic link leads out of a root directory that is not this process's own.
 
 use std::error::Error;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat};
@@ -40,6 +40,8 @@ pub struct Place {
 pub enum Purpose {
     /// The kernel is to start it, or map it as a loader.
     Execute,
+    /// The same, had it been copied from where nothing is executed.
+    ExecuteElsewhere,
     /// An emulator reads it.
     Read,
 }
@@ -53,6 +55,14 @@ pub struct Opened {
     pub length: u64,
     /// Where it really is, if symbolic links lead to it: as this process sees it, not as the root directory does.
     pub real: PathBuf,
+    /// Permission bits, and whose privilege the setuid and setgid bits among them stand for.
+    pub mode: u32,
+    /// The owner.
+    pub owner: u32,
+    /// The group.
+    pub group: u32,
+    /// Whether its file system is mounted nosuid.
+    pub nosuid: bool,
     file: File,
 }
 
@@ -184,14 +194,40 @@ impl Place {
         }
     }
 
-    /// `path`, absolute, as this process reaches it if no symbolic link is in the way.
+    /// `path`, absolute, as this process reaches it if no symbolic link is in the way. `..` leads out of no root directory.
     #[must_use]
     pub fn outside(&self, path: &Path) -> PathBuf {
-        let inside = path.strip_prefix("/").unwrap_or(path);
-        match &self.root {
-            Some((_, root)) => root.join(inside),
-            None => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+        let Some((_, root)) = &self.root else {
+            return std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        };
+        let mut inside = PathBuf::new();
+        for component in path.components() {
+            match component {
+                Component::Normal(name) => inside.push(name),
+                Component::ParentDir => drop(inside.pop()),
+                _ => {}
+            }
         }
+        root.join(inside)
+    }
+
+    /// How this root directory calls `path`, which is one of this process's, if it is in there.
+    #[must_use]
+    pub fn inside(&self, path: &Path) -> Option<PathBuf> {
+        let (_, root) = self.root.as_ref()?;
+        let inside = |path: &Path| Some(Path::new("/").join(path.strip_prefix(root).ok()?));
+        let absolute = std::path::absolute(path).ok()?;
+        inside(&absolute).or_else(|| inside(&absolute.canonicalize().ok()?))
+    }
+
+    /// The program called `name` in the first of the directories that has one, as `execvp(3)` finds it.
+    #[must_use]
+    pub fn search(&self, name: &Path, directories: &OsStr) -> Option<PathBuf> {
+        let mut paths = std::env::split_paths(directories).map(|directory| directory.join(name));
+        paths.find(|path| {
+            let opened = self.open(path, Purpose::Execute);
+            matches!(opened, Ok(_) | Err(Unopened::Unreadable))
+        })
     }
 
     /// Where `path` leads, as this process sees it, if it leads anywhere.
@@ -216,8 +252,8 @@ impl Place {
         let found = File::from(found);
         let name = name_of(&found);
         check_kind(&found)?;
-        if purpose == Purpose::Execute {
-            check_executable(&found, &name)?;
+        if purpose != Purpose::Read {
+            check_executable(&found, &name, purpose)?;
         }
         let mut options = OpenOptions::new();
         let file = options
@@ -282,7 +318,7 @@ fn check_kind(found: &File) -> Result<(), Unopened> {
 }
 
 /// The kernel's own answer, which knows of access lists and mount options; then which of the two it was.
-fn check_executable(found: &File, name: &Path) -> Result<(), Unopened> {
+fn check_executable(found: &File, name: &Path, purpose: Purpose) -> Result<(), Unopened> {
     if faccessat(AT_FDCWD, name, AccessFlags::X_OK, AtFlags::AT_EACCESS).is_ok() {
         return Ok(());
     }
@@ -291,9 +327,10 @@ fn check_executable(found: &File, name: &Path) -> Result<(), Unopened> {
         .metadata()
         .is_ok_and(|metadata| metadata.mode() & 0o111 != 0);
     Err(match (noexec, has_x) {
-        (true, _) => Unopened::NoExec,
-        (false, false) => Unopened::NotExecutable,
-        (false, true) => Unopened::Denied,
+        (true, true) if purpose == Purpose::ExecuteElsewhere => return Ok(()),
+        (true, _) if purpose == Purpose::Execute => Unopened::NoExec,
+        (_, false) => Unopened::NotExecutable,
+        (_, true) => Unopened::Denied,
     })
 }
 
@@ -302,11 +339,15 @@ impl Opened {
         let mut head = Vec::new();
         file.by_ref().take(HEAD).read_to_end(&mut head)?;
         file.rewind()?;
-        let length = file.metadata()?.len();
+        let metadata = file.metadata()?;
         Ok(Self {
             head,
-            length,
+            length: metadata.len(),
             real,
+            mode: metadata.mode(),
+            owner: metadata.uid(),
+            group: metadata.gid(),
+            nosuid: fstatvfs(&file).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOSUID)),
             file,
         })
     }

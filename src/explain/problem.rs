@@ -13,6 +13,7 @@ use super::elf::{Doomed, LoadedBy, Malformed};
 use super::format::Format;
 use super::place::Unopened;
 use super::shebang::Unusable;
+use super::unmatched::Unmatched;
 use crate::survey::Failure;
 use crate::wording::shown;
 
@@ -34,8 +35,9 @@ pub enum Role {
 pub enum Culprit {
     /// One that the kernel comes to.
     Visited(Role),
-    /// The loader that a program of this architecture asks for, which the kernel or an emulator loads.
-    Loader(&'static Arch, LoadedBy),
+    /// The loader that a program of this architecture asks for, which the kernel or an emulator loads; and which program that is,
+    /// if not the one that was asked for.
+    Loader(&'static Arch, LoadedBy, Option<(PathBuf, Role)>),
 }
 
 /// What is wrong with a file.
@@ -52,16 +54,21 @@ pub enum Fault {
     EnvReturn,
     /// It is something else.
     Format(&'static Format),
-    /// It is an ELF file, but no program: which kind.
-    NotAProgram(&'static str),
+    /// It is an ELF file, but no program: which kind, and of which architecture.
+    NotAProgram(&'static str, Option<&'static Arch>),
     /// It is a program of a machine that QEMU's user emulation does not know: its name.
     Machine(String),
     /// It is a program of this architecture, and those do not run.
     Foreign(&'static Arch, Failure),
-    /// It is a program of this architecture, but by its header not one that the entry takes.
-    NotTaken(&'static Arch, Option<OsString>),
-    /// An entry that would take it is off: its name, and the file that switches it on.
-    Disabled(OsString, PathBuf),
+    /// It is a program of this architecture, but by its header not one that this entry takes, or, where there is none, that of
+    /// an install; and what differs.
+    NotTaken(&'static Arch, Option<OsString>, Unmatched),
+    /// It is a program of x32, and this kernel runs none.
+    X32,
+    /// This entry takes it, and no probe can show whether it works.
+    Unproven(OsString),
+    /// An entry that would take it is off: its name, the file that switches it on, and whether that is the whole table's.
+    Disabled(OsString, PathBuf, bool),
     /// Its headers are refused.
     Malformed(Malformed, LoadedBy),
     /// It is started, and ends at once.
@@ -89,13 +96,16 @@ impl Problem {
     /// Whether nobody can tell from here if the file runs.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
-        matches!(self.fault, Fault::Unopened(Unopened::Unreadable))
+        matches!(
+            self.fault,
+            Fault::Unopened(Unopened::Unreadable) | Fault::Unproven(_)
+        )
     }
 
     /// What `execve(2)` fails with. `None`: it does not fail, and the program ends all the same; or nobody knows.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
-        if matches!(self.culprit, Culprit::Loader(_, LoadedBy::Emulator)) {
+        if matches!(self.culprit, Culprit::Loader(_, LoadedBy::Emulator, _)) {
             return None;
         }
         match &self.fault {
@@ -108,6 +118,7 @@ impl Problem {
             Fault::Malformed(_, LoadedBy::Emulator)
             | Fault::Doomed(..)
             | Fault::Level(..)
+            | Fault::Unproven(_)
             | Fault::EnvReturn => None,
             _ => Some(Errno::ENOEXEC),
         }
@@ -115,7 +126,7 @@ impl Problem {
 
     /// Whether it is for the emulator to say, in whose hands the program is by then.
     fn is_emulators(&self) -> bool {
-        matches!(self.culprit, Culprit::Loader(_, LoadedBy::Emulator))
+        matches!(self.culprit, Culprit::Loader(_, LoadedBy::Emulator, _))
             || matches!(
                 self.fault,
                 Fault::Malformed(_, LoadedBy::Emulator) | Fault::Doomed(_, LoadedBy::Emulator)
@@ -127,26 +138,30 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = shown(self.path.as_os_str());
         match &self.culprit {
-            Culprit::Loader(..) => write!(f, "its loader {path} ")?,
+            Culprit::Loader(_, _, None) => write!(f, "its loader {path} ")?,
+            Culprit::Loader(_, _, Some((asker, role))) => {
+                let asker = shown(asker.as_os_str());
+                match role {
+                    Role::Handler(entry, _) => {
+                        write!(f, "its handler {} starts {asker}", shown(entry))?;
+                    }
+                    _ => write!(f, "its interpreter is {asker}")?,
+                }
+                write!(f, ", whose loader {path} ")?;
+            }
             Culprit::Visited(Role::Program) => f.write_str("it ")?,
             Culprit::Visited(Role::Interpreter(..)) if ends_in_return(&self.path) => {
                 write!(
                     f,
-                    "its #! line ends in a carriage return, and so names {path}, which "
+                    "its #! line ends in a carriage return, so its interpreter is {path}, which "
                 )?;
             }
-            Culprit::Visited(Role::Interpreter(script, _)) => {
-                write!(
-                    f,
-                    "the interpreter that {} names, {path}, ",
-                    shown(script.as_os_str())
-                )?;
+            Culprit::Visited(Role::Interpreter(..)) => {
+                write!(f, "its interpreter {path} ")?;
             }
-            Culprit::Visited(Role::Handler(entry, _)) => write!(
-                f,
-                "the interpreter of its handler {}, {path}, ",
-                shown(entry)
-            )?,
+            Culprit::Visited(Role::Handler(entry, _)) => {
+                write!(f, "its handler {} starts {path}, which ", shown(entry))?;
+            }
         }
         self.fault.fmt(f)?;
         match (self.errno(), &self.fault) {
@@ -168,29 +183,29 @@ impl fmt::Display for Fault {
         match self {
             Self::Unopened(unopened) => unopened.fmt(f),
             Self::TooDeep(_, None) => {
-                f.write_str("is one interpreter too many: the kernel follows five")
+                f.write_str("is the sixth interpreter in a row, and the kernel follows five")
             }
             Self::TooDeep(_, Some(entry)) => write!(
                 f,
-                "needs one interpreter too many: the kernel follows five, and that of its handler {} would be the sixth",
+                "needs one interpreter too many: the kernel follows five, and its handler {} would be the sixth",
                 shown(entry)
             ),
             Self::Shebang(unusable) => write!(f, "is a script, but {unusable}"),
             Self::EnvReturn => f.write_str(
-                "is a script whose #! line ends in a carriage return: env looks for a name that ends in one, and fails",
+                "is a script whose #! line ends in a carriage return, which env takes for a part of the program's name",
             ),
             Self::Format(format) => write!(f, "is {}", format.name),
-            Self::NotAProgram(kind) => write!(f, "is an ELF file, but no program: {kind}"),
+            Self::NotAProgram(kind, _) => write!(f, "is an ELF file, but not a program: {kind}"),
             Self::Machine(name) => {
-                write!(
-                    f,
-                    "is a program for another machine ({name}), and QEMU has no user emulator for it"
-                )
+                write!(f, "is a program for {name}, and QEMU has no user emulator for those")
             }
+            Self::X32 => f.write_str(
+                "is an x32 program (amd64 with 32-bit pointers), and this kernel does not start x32 programs",
+            ),
             Self::Foreign(arch, Failure::NoHandler) => {
                 write!(
                     f,
-                    "is a program for linux/{}, and there is no handler for those here",
+                    "is a program for linux/{}, and no handler for those is registered here",
                     arch.oci
                 )
             }
@@ -201,30 +216,28 @@ impl fmt::Display for Fault {
                     arch.oci
                 )
             }
-            Self::NotTaken(arch, Some(entry)) => write!(
-                f,
-                "is a program for linux/{}, but not one that their handler {} takes",
-                arch.oci,
-                shown(entry)
-            ),
-            Self::NotTaken(arch, None) => {
-                write!(
-                    f,
-                    "is a program for linux/{}, but its header is not what this kernel takes",
-                    arch.oci
-                )
+            Self::NotTaken(arch, entry, unmatched) => {
+                write!(f, "is a program for linux/{}, but ", arch.oci)?;
+                match entry {
+                    Some(entry) => write!(f, "its handler {} does not take it", shown(entry))?,
+                    None => f.write_str("no handler for those takes it")?,
+                }
+                write!(f, ": {unmatched}")
             }
-            Self::Disabled(entry, _) => write!(
+            Self::Unproven(entry) => write!(
                 f,
-                "would be taken by {}, which is switched off",
+                "is taken by {}, and whether that handler works in this root directory was not tried",
                 shown(entry)
             ),
+            Self::Disabled(entry, _, _) => {
+                write!(f, "matches {}, which is switched off", shown(entry))
+            }
             Self::Malformed(malformed, _) => malformed.fmt(f),
             Self::Doomed(doomed, _) => doomed.fmt(f),
             Self::NoLoader(what, _) => f.write_str(what),
             Self::Level(arch, needs, has) => write!(
                 f,
-                "says that it needs level v{needs} of linux/{}, and level v{has} is what runs here",
+                "says that it needs level v{needs} of linux/{}, and only level v{has} runs here",
                 arch.oci
             ),
         }
@@ -235,7 +248,7 @@ impl fmt::Display for Fault {
 fn errno_of(failure: &Failure) -> Option<Errno> {
     match failure {
         Failure::NoHandler | Failure::SwitchedOff { .. } => Some(Errno::ENOEXEC),
-        Failure::NotPinned => Some(Errno::ENOENT),
+        Failure::NotPinned | Failure::NoLoader => Some(Errno::ENOENT),
         Failure::Refused(errno) => Some(*errno),
         _ => None,
     }

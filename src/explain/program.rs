@@ -1,39 +1,26 @@
 //! The ELF part of the walk: which architecture's program a file is, who loads it, and whether its loader is there.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use binfmt_magic::arch::{Arch, Endian};
 use binfmt_magic::entry::Entry;
-use nix::errno::Errno;
-use nix::unistd::{SysconfVar, sysconf};
+use binfmt_magic::rule::{Flags, Matcher, Rule};
 
-use super::elf::{Doomed, Ident, Image, LoadedBy, Malformed};
-use super::format;
+use super::elf::{Ident, Image, LoadedBy, Malformed};
+use super::handler::compare;
 use super::libc::Libc;
-use super::place::{Opened, Purpose, Unopened};
-use super::problem::{Culprit, Fault, Problem};
-use super::walk::{Next, Walk};
+use super::loader::{check_loader, page_size};
+use super::place::Opened;
+use super::problem::{Fault, Problem};
+use super::unmatched::Unmatched;
+use super::walk::{Emulated, Next, Walk};
+use super::x32;
 use super::{Loading, Note, Step};
-use crate::survey::{Failure, Verdict};
+use crate::survey::{self, Failure, Verdict};
 
-/// Where QEMU's emulators look first for what a program asks for (`interp_prefix`, `-L`): by QEMU's own build, and by
-/// Debian's since 2025.
-const SYSROOTS: [&str; 2] = ["/usr/gnemul/qemu-", "/etc/qemu-binfmt/"];
 /// How many bytes tell kind and machine.
 const DECISIVE: usize = 20;
-/// Where pages have another size, the kernel says so.
-const USUAL_PAGE: u64 = 4096;
-
-/// What the probes say of the handler of a program's architecture.
-pub(super) enum Emulated {
-    /// Programs run; what the emulator will say of this one.
-    Works(Option<Problem>),
-    /// They run where the handler's interpreter is found; likewise.
-    NotPinned(Option<Problem>),
-    /// They do not run.
-    Fails(Fault),
-}
-
 impl Walk<'_> {
     /// `None`: `entry` is not known as the handler of an architecture's programs, so that no probe went through it.
     pub(super) fn emulated(
@@ -43,23 +30,39 @@ impl Walk<'_> {
         opened: &mut Opened,
     ) -> Option<Emulated> {
         let arch = Ident::read(&step.head).and_then(|ident| ident.arch())?;
-        let standing = self.here.survey.of(arch);
+        let standing = self.here.means.survey.of(arch);
         standing
             .handler
             .as_ref()
             .filter(|handler| handler.name == entry.name)?;
-        let level = match &standing.verdict {
-            Verdict::Works { level, .. } => *level,
-            Verdict::Fails(Failure::NotPinned) if !entry.flags.fix_binary => {
-                let complaint = self.load(arch, LoadedBy::Emulator, arch.levels, step, opened);
-                return Some(Emulated::NotPinned(complaint));
+        let by = LoadedBy::Emulator;
+        Some(match &standing.verdict {
+            Verdict::Works { level, .. } => {
+                Emulated::Works(self.load(arch, by, *level, step, opened))
             }
-            Verdict::Fails(failure) => {
-                return Some(Emulated::Fails(Fault::Foreign(arch, failure.clone())));
+            Verdict::Fails(Failure::NotPinned | Failure::NoLoader) => {
+                let complaint = self.load(arch, by, arch.levels, step, opened);
+                Emulated::Depends(self.doubt(arch, &entry.name), complaint)
             }
-        };
-        let complaint = self.load(arch, LoadedBy::Emulator, level, step, opened);
-        Some(Emulated::Works(complaint))
+            Verdict::Fails(Failure::SwitchedOff { .. }) => {
+                Emulated::Works(self.load(arch, by, arch.levels, step, opened))
+            }
+            Verdict::Fails(failure) => Emulated::Fails(Fault::Foreign(arch, failure.clone())),
+        })
+    }
+
+    /// What a probe shows of a handler that works in some root directories only. In another than this process's own, none is run:
+    /// its files are somebody else's.
+    fn doubt(&self, arch: &'static Arch, entry: &OsStr) -> Option<Fault> {
+        let unproven = || Some(Fault::Unproven(entry.to_owned()));
+        if self.here.root.is_some() {
+            return unproven();
+        }
+        match survey::of_one_here(arch) {
+            Ok(Verdict::Works { .. }) => None,
+            Ok(Verdict::Fails(failure)) => Some(Fault::Foreign(arch, failure)),
+            Err(_) => unproven(),
+        }
     }
 
     /// An ELF file that no entry takes.
@@ -69,45 +72,81 @@ impl Walk<'_> {
         step: &mut Step,
         opened: &mut Opened,
     ) -> Next {
-        if let Some((arch, level)) = self.native(step).filter(|_| is_native_program(&step.head)) {
+        if let Some((arch, level)) = self
+            .native(ident, step)
+            .filter(|_| is_native_program(&step.head))
+        {
             let problem = self.load(arch, LoadedBy::Kernel, level, step, opened);
-            return problem.map_or(Next::Ends(None), |problem| Next::Loader(Box::new(problem)));
+            // the kernel goes by the machine; what then makes no sense to it may be an ABI of its own
+            let is_refused = |p: &Problem| matches!(p.fault, Fault::Malformed(..));
+            if x32::is_it(&ident) && problem.as_ref().is_some_and(is_refused) {
+                return self.by_x32(step, opened);
+            }
+            return ends(problem);
         }
         if step.head.len() < DECISIVE {
             let fault = Fault::Malformed(Malformed::Header, LoadedBy::Kernel);
             return Next::Ends(Some(fault));
         }
         if !ident.is_program() {
-            return Next::Ends(Some(Fault::NotAProgram(ident.kind_name())));
+            return Next::Ends(Some(Fault::NotAProgram(ident.kind_name(), ident.arch())));
         }
         let Some(arch) = ident.arch() else {
-            return Next::Ends(Some(Fault::Machine(ident.machine_name())));
+            return Next::Ends(Some(Fault::Machine(ident.machine_in_words())));
         };
-        let standing = self.here.survey.of(arch);
+        let standing = self.here.means.survey.of(arch);
         let level = match &standing.verdict {
             Verdict::Works { level, .. } => *level,
             Verdict::Fails(_) => arch.levels,
         };
         // what it asks for is worth telling, whoever will load it
         let complaint = self.load(arch, LoadedBy::Emulator, level, step, opened);
-        let entry = standing.handler.as_ref().map(|entry| entry.name.clone());
-        match &standing.verdict {
-            Verdict::Works { .. } if entry.is_none() && !standing.is_native() => {
+        let is_ours = arch.matches(&step.head);
+        let unmatched = |matcher: &Matcher| Unmatched::of(&compare(matcher, &step.head));
+        let own = || {
+            let matcher = Rule::for_arch(arch, "", Path::new("/"), Flags::default()).matcher;
+            let name = standing.handler.as_ref().map(|entry| entry.name.clone());
+            unmatched(&matcher).map(|unmatched| Fault::NotTaken(arch, name, unmatched))
+        };
+        let fault = match (&standing.verdict, &standing.handler) {
+            // a handler that is out of sight has the usual magic, as far as one knows
+            (Verdict::Works { .. }, None) if !standing.is_native() && is_ours => {
                 (step.unseen, step.works) = (true, Some(true));
-                complaint.map_or(Next::Ends(None), |problem| Next::Loader(Box::new(problem)))
+                return ends(complaint);
             }
-            Verdict::Fails(failure)
-                if entry.is_none() || matches!(failure, Failure::SwitchedOff { .. }) =>
-            {
-                Next::Ends(Some(Fault::Foreign(arch, failure.clone())))
+            (Verdict::Fails(failure), None) if is_ours => {
+                Some(Fault::Foreign(arch, failure.clone()))
             }
-            _ => Next::Ends(Some(Fault::NotTaken(arch, entry))),
+            (Verdict::Fails(failure @ Failure::SwitchedOff { .. }), _) if is_ours => {
+                Some(Fault::Foreign(arch, failure.clone()))
+            }
+            // an install would take it
+            (_, Some(entry)) if is_ours => {
+                let matcher = entry.matcher.as_ref();
+                let name = Some(entry.name.clone());
+                matcher
+                    .and_then(unmatched)
+                    .map(|unmatched| Fault::NotTaken(arch, name, unmatched))
+            }
+            _ => own(),
+        };
+        Next::Ends(Some(
+            fault.unwrap_or(Fault::Foreign(arch, Failure::NoHandler)),
+        ))
+    }
+
+    /// A program of x32: where the kernel runs those, as of any native one.
+    fn by_x32(&mut self, step: &mut Step, opened: &mut Opened) -> Next {
+        if let Some(arch) = x32::native() {
+            return ends(self.load(arch, LoadedBy::Kernel, 1, step, opened));
         }
+        step.loading = None;
+        Next::Ends(Some(Fault::X32))
     }
 
     /// The row whose programs the kernel takes this for, and its level. It goes by the machine in its own byte order
     /// (`elf_check_arch`); only some architectures look at the class too.
-    fn native(&self, step: &Step) -> Option<(&'static Arch, u8)> {
+    fn native(&self, ident: Ident, step: &Step) -> Option<(&'static Arch, u8)> {
         const BY_MACHINE_ALONE: [&str; 3] = ["x86_64", "i386", "aarch64"];
         let host = Arch::of_host()?;
         let (low, high) = (*step.head.get(18)?, *step.head.get(19)?);
@@ -117,12 +156,14 @@ impl Walk<'_> {
         };
         let mut rows = self
             .here
+            .means
             .survey
             .standings
             .iter()
             .filter(|s| s.is_native() && s.arch.machine == machine);
         let found = rows.find(|s| {
-            BY_MACHINE_ALONE.contains(&host.qemu) || step.head.get(4) == Some(&(s.arch.class as u8))
+            let is_same = (s.arch.flags ^ ident.flags) & s.arch.distinct_flags == 0;
+            BY_MACHINE_ALONE.contains(&host.qemu) || ident.class == s.arch.class as u8 && is_same
         })?;
         let level = match found.verdict {
             Verdict::Works { level, .. } => level,
@@ -132,7 +173,7 @@ impl Walk<'_> {
     }
 
     /// What whoever loads it has to say of it, and of its loader.
-    fn load(
+    pub(super) fn load(
         &mut self,
         arch: &'static Arch,
         by: LoadedBy,
@@ -159,7 +200,7 @@ impl Walk<'_> {
         let checked = loader.map(|loader| check_loader(&mut loader?, arch, by));
         let missing = match (wanted, checked) {
             (Some(path), Some(Err(fault))) => {
-                return Some(self.problem_of_loader(path, arch, by, fault));
+                return Some(self.problem_of_loader(path, arch, by, fault, step));
             }
             (Some(path), Some(Ok(missing))) => Some((path, missing)),
             _ => None,
@@ -184,47 +225,10 @@ impl Walk<'_> {
         }
         None
     }
+}
 
-    /// The loader is looked for where the program runs, whoever asks for it.
-    fn problem_of_loader(
-        &self,
-        path: &Path,
-        arch: &'static Arch,
-        by: LoadedBy,
-        fault: Fault,
-    ) -> Problem {
-        Problem {
-            path: path.to_owned(),
-            outside: self.reach(path, false),
-            culprit: Culprit::Loader(arch, by),
-            fault,
-        }
-    }
-
-    /// The loader, open. QEMU looks in its sysroots before it takes the path as it is.
-    fn open_loader(&self, path: &Path, arch: &Arch, by: LoadedBy) -> Result<Opened, Fault> {
-        let purpose = match by {
-            LoadedBy::Kernel => Purpose::Execute,
-            LoadedBy::Emulator => Purpose::Read,
-        };
-        let open = |path: &Path| self.place.open(path, purpose);
-        let sysroots = SYSROOTS.iter().filter(|_| by == LoadedBy::Emulator);
-        let mut opened = open(path);
-        for sysroot in sysroots {
-            let inside = path.strip_prefix("/").unwrap_or(path);
-            let found = open(&Path::new(&format!("{sysroot}{}", arch.interpreter)).join(inside));
-            opened = found.or(opened);
-        }
-        opened.map_err(|unopened| {
-            // an empty path is the current directory to the kernel
-            let is_directory = path.as_os_str().is_empty() && by == LoadedBy::Kernel;
-            Fault::Unopened(if is_directory {
-                Unopened::NoFile("a directory")
-            } else {
-                unopened
-            })
-        })
-    }
+fn ends(problem: Option<Problem>) -> Next {
+    problem.map_or(Next::Ends(None), |problem| Next::Loader(Box::new(problem)))
 }
 
 /// `e_type` as this host's kernel reads it, whatever byte order the file states.
@@ -234,55 +238,4 @@ fn is_native_program(head: &[u8]) -> bool {
         *data = host.endian as u8;
     }
     Ident::read(&head).is_some_and(|ident| ident.is_program())
-}
-
-/// The kernel reads a whole header of its own class, then looks at the machine; an emulator at class and byte order too.
-/// Returns how many of its bytes are missing without harm.
-fn check_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Result<u64, Fault> {
-    let header = arch.header().len() as u64;
-    let none = |what: String, errno| Err(Fault::NoLoader(what, errno));
-    if opened.length < header {
-        return none(
-            format!("is too short to be one: {} bytes", opened.length),
-            Errno::EIO,
-        );
-    }
-    let Some(ident) = Ident::read(&opened.head) else {
-        return none(
-            format!("is none, but {}", format::recognize(&opened.head).name),
-            Errno::ELIBBAD,
-        );
-    };
-    let same = match by {
-        LoadedBy::Kernel => ident.machine == arch.machine,
-        LoadedBy::Emulator => ident.arch().is_some_and(|other| other.qemu == arch.qemu),
-    };
-    if !same {
-        let other = ident.arch().map_or_else(
-            || ident.machine_name(),
-            |arch| format!("linux/{}", arch.oci),
-        );
-        return none(
-            format!("is for {other}, not for linux/{}", arch.oci),
-            Errno::ELIBBAD,
-        );
-    }
-    let length = opened.length;
-    let refused = |malformed: Malformed| Fault::NoLoader(malformed.to_string(), Errno::ELIBBAD);
-    let image = Image::read_loader(opened.file(), arch, by).map_err(refused)?;
-    let doomed = if ident.is_program() {
-        image.doom(length, page_size())
-    } else {
-        Some(Doomed::NoSegment)
-    };
-    match doomed.filter(|doomed| *doomed != Doomed::NoEntry) {
-        Some(doomed) => Err(Fault::Doomed(doomed, by)),
-        None => Ok(image.missing(length)),
-    }
-}
-
-fn page_size() -> u64 {
-    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
-    size.and_then(|size| u64::try_from(size).ok())
-        .unwrap_or(USUAL_PAGE)
 }

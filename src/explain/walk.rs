@@ -5,14 +5,16 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 
-use super::elf::Ident;
+use super::elf::{Ident, LoadedBy};
+use super::fix::Fix;
 use super::format;
 use super::handler::Handlers;
 use super::place::{Opened, Place, Purpose};
+use super::privilege::{self, Starter};
 use super::problem::{Culprit, Fault, Problem, Role};
-use super::program::Emulated;
 use super::shebang::{self, Shebang};
 use super::{Content, Explanation, Here, Note, Step, Visit, WINDOW};
 
@@ -31,22 +33,49 @@ pub(super) enum Next {
     Proven(Visit),
 }
 
+/// What the probes say of the handler of a program's architecture.
+pub(super) enum Emulated {
+    /// Programs run; what the emulator will say of this one.
+    Works(Option<Problem>),
+    /// They run only where files of the root directory are that they run in, and do so here if this says nothing else; likewise.
+    Depends(Option<Fault>, Option<Problem>),
+    /// They do not run.
+    Fails(Fault),
+}
+
 /// Going from file to file.
 pub(super) struct Walk<'a> {
     pub(super) here: &'a Here<'a>,
-    pub(super) place: Place,
+    pub(super) place: &'a Place,
     /// This process's own root directory, where pinned files were opened.
     host: Place,
+    /// What is taken for changed.
+    fixes: &'a [Fix],
+    /// The table, as changed.
+    entries: Vec<Entry>,
+    enabled: bool,
     steps: Vec<Step>,
     pub(super) notes: Vec<Note>,
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(here: &'a Here<'a>, place: Place) -> Self {
+    /// A walk through things as they are but for `fixes`.
+    pub(super) fn new(here: &'a Here<'a>, place: &'a Place, fixes: &'a [Fix]) -> Self {
+        let is_on = |wanted: Option<&OsStr>| {
+            let mut fixes = fixes.iter();
+            fixes.any(|fix| matches!(fix, Fix::On(name) if name.as_deref() == wanted))
+        };
+        let mut entries = here.means.survey.entries.clone();
+        for entry in &mut entries {
+            entry.enabled |= is_on(Some(&entry.name));
+        }
         Self {
             here,
             place,
             host: Place::here(),
+            fixes,
+            entries,
+            enabled: here.enabled || is_on(None),
             steps: Vec::new(),
             notes: Vec::new(),
         }
@@ -58,6 +87,7 @@ impl<'a> Walk<'a> {
             file: file.to_owned(),
             steps: self.steps,
             problem,
+            remedy: None,
             notes: self.notes,
         }
     }
@@ -72,9 +102,8 @@ impl<'a> Walk<'a> {
         let mut later = None;
         let mut rewrites = 0;
         loop {
-            let opened = self
-                .place_of(visit.pinned)
-                .open(&visit.path, Purpose::Execute);
+            let purpose = self.purpose(&visit.path);
+            let opened = self.place_of(visit.pinned).open(&visit.path, purpose);
             if let (Err(unopened), false) = (&opened, visit.pinned) {
                 return Some(self.problem(&visit, Fault::Unopened(unopened.clone())));
             }
@@ -108,15 +137,35 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// As what a file is opened, in spite of what is taken for changed.
+    fn purpose(&self, file: &Path) -> Purpose {
+        let purpose = |fix: &Fix| match fix {
+            Fix::Executable(path) if path == file => Some(Purpose::Read),
+            Fix::Copied(path) if path == file => Some(Purpose::ExecuteElsewhere),
+            _ => None,
+        };
+        let found = self.fixes.iter().rev().find_map(purpose);
+        found.unwrap_or(Purpose::Execute)
+    }
+
+    /// The architecture whose handler of an install would take a file that begins so, were it there.
+    pub(super) fn installed(&self, head: &[u8]) -> Option<&'static Arch> {
+        self.fixes.iter().find_map(|fix| match fix {
+            Fix::Installed(arch) if arch.matches(head) => Some(*arch),
+            _ => None,
+        })
+    }
+
     fn step(&mut self, visit: &Visit, mut opened: Opened) -> (Step, Next, Option<Problem>) {
+        for fix in self.fixes {
+            match fix {
+                Fix::Start(path, start) if *path == visit.path => opened.head.clone_from(start),
+                _ => {}
+            }
+        }
         let head = opened.head[..opened.head.len().min(WINDOW)].to_vec();
         let content = content(&opened.head);
-        let handlers = Handlers::of(
-            &self.here.survey.entries,
-            self.here.enabled,
-            &visit.path,
-            &head,
-        );
+        let handlers = Handlers::of(&self.entries, self.enabled, &visit.path, &head);
         let place = self.place_of(visit.pinned);
         let mut step = Step {
             visit: visit.clone(),
@@ -129,11 +178,33 @@ impl<'a> Walk<'a> {
             loading: None,
         };
         let of_env = self.of_env(&step);
-        let (next, complaint) = match step.handlers.taker.clone() {
-            Some(entry) => self.by_entry(&entry, &mut step, &mut opened),
-            None => (self.by_kernel(&mut step, &mut opened), of_env),
+        let (next, complaint) = match (self.installed(&step.head), step.handlers.taker.clone()) {
+            (Some(arch), _) => {
+                let by = LoadedBy::Emulator;
+                let complaint = self.load(arch, by, arch.levels, &mut step, &mut opened);
+                (Next::Ends(None), complaint)
+            }
+            (None, Some(entry)) => self.by_entry(&entry, &mut step, &mut opened),
+            (None, None) => (self.by_kernel(&mut step, &mut opened), of_env),
         };
+        self.note_privilege(&step, &opened);
         (step, next, complaint)
+    }
+
+    /// Of the program that was asked for, its setuid and setgid bits.
+    fn note_privilege(&mut self, step: &Step, opened: &Opened) {
+        let starter = match (&step.handlers.taker, &step.content) {
+            (Some(entry), _) => Starter::Handler(entry.flags.credentials),
+            (None, Content::Script(_)) => Starter::Interpreter,
+            (None, _) if step.loading.as_ref().is_some_and(|loading| loading.native) => {
+                Starter::Kernel
+            }
+            _ => return,
+        };
+        if matches!(step.visit.role, Role::Program) {
+            let note = privilege::note(opened, &starter);
+            self.notes.extend(note.map(Note::Privilege));
+        }
     }
 
     /// The interpreter's own chain is followed, but where the probes have shown what comes of it.
@@ -161,9 +232,20 @@ impl<'a> Walk<'a> {
                 step.works = Some(true);
                 (Next::Proven(onward), complaint)
             }
-            Some(Emulated::NotPinned(complaint)) => {
-                self.notes.push(Note::NotPinned(entry.name.clone()));
-                (Next::Goes(onward), complaint)
+            Some(Emulated::Depends(doubt, complaint)) => {
+                self.notes.push(if entry.flags.fix_binary {
+                    Note::Dynamic(entry.name.clone())
+                } else {
+                    Note::NotPinned(entry.name.clone())
+                });
+                let doubt = doubt.map(|fault| self.problem(&step.visit, fault));
+                // what is seen to fail comes before what the emulator would say, and that before what nobody knows
+                let is_known = doubt.as_ref().is_some_and(|doubt| !doubt.is_unknown());
+                step.works = doubt
+                    .as_ref()
+                    .map_or(Some(true), |_| is_known.then_some(false));
+                let told = if is_known { doubt } else { complaint.or(doubt) };
+                (Next::Goes(onward), told)
             }
         }
     }
@@ -226,7 +308,11 @@ impl<'a> Walk<'a> {
             } else {
                 &entry.name
             };
-            Fault::Disabled(entry.name.clone(), self.here.table.join(switch))
+            Fault::Disabled(
+                entry.name.clone(),
+                self.here.table.join(switch),
+                entry.enabled,
+            )
         });
         Next::Ends(Some(disabled.unwrap_or(fault)))
     }
@@ -250,7 +336,7 @@ impl<'a> Walk<'a> {
     }
 
     fn place_of(&self, pinned: bool) -> &Place {
-        if pinned { &self.host } else { &self.place }
+        if pinned { &self.host } else { self.place }
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{interpreter, name};
 use crate::explain::elf::Ident;
 use crate::explain::handler::{Compared, compare};
-use crate::explain::problem::{Problem, Role};
+use crate::explain::problem::Role;
 use crate::explain::{Content, Explanation, Loading, Step};
 
 /// Why a file runs, or does not.
@@ -126,7 +126,7 @@ impl Explained {
             },
             errno: problem.and_then(|problem| Some(format!("{:?}", problem.errno()?))),
             reason: problem.map(ToString::to_string),
-            remedy: problem.map(Problem::remedy),
+            remedy: explanation.remedy.clone(),
             steps: explanation.steps.iter().map(step).collect(),
             notes: explanation.notes.iter().map(ToString::to_string).collect(),
         }

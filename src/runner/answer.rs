@@ -79,6 +79,7 @@ impl Answer {
 pub(super) fn word(job: &Job) -> String {
     let form = match job.form {
         Form::Plain => "",
+        Form::Here => "/",
         Form::Marked => "+",
         Form::Setuid => "@",
     };
@@ -91,8 +92,9 @@ pub(super) fn word(job: &Job) -> String {
 /// When there is no such.
 pub(super) fn parse_word(word: &OsStr) -> Result<Job> {
     let word = word.to_str().context("not a probe's name")?;
-    let name = word.trim_start_matches(['+', '@']);
+    let name = word.trim_start_matches(['/', '+', '@']);
     let form = match word.chars().next() {
+        Some('/') => Form::Here,
         Some('+') => Form::Marked,
         Some('@') => Form::Setuid,
         _ => Form::Plain,

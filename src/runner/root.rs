@@ -47,6 +47,9 @@ impl Programs {
     /// Without the privilege for that, of this process or of a user namespace of its own, they stay in memory: then a
     /// probe shows that programs run, and only the flags of its handler whether they would in a container.
     pub(super) fn write(jobs: &[Job]) -> Result<Self> {
+        if jobs.iter().any(|job| job.form == Form::Here) {
+            return in_memory(jobs);
+        }
         in_empty_root(jobs).or_else(|_| in_memory(jobs))
     }
 }

@@ -103,7 +103,7 @@ impl Session<'_> {
             survey = Some(self.survey()?);
         }
         if let Some(survey) = &survey {
-            check(&found, platform.arch, survey)?;
+            self.check(&found, platform.arch, survey)?;
         }
         if own_table && self.cli.root.is_none() && !caller.0.is_root() {
             user_namespace::become_user(caller.0, caller.1).map_err(no_namespace)?;
@@ -220,58 +220,63 @@ impl Session<'_> {
         }
         // the kernel's own word, where no better one is to be had
         let survey = survey.map_or_else(|| self.survey(), Ok);
-        let explanation = survey.and_then(|survey| explained(&found.program, &survey));
-        let problem = explanation.ok().and_then(|explanation| explanation.problem);
-        Err(NotRun::CannotBeRun(problem.map_or_else(why, |problem| {
-            anyhow!("{named} cannot be run: {problem}; {}", problem.remedy())
-        })))
+        let explanation = survey.and_then(|survey| self.explained(&found.program, &survey));
+        let told = explanation
+            .ok()
+            .and_then(|told| Some((told.problem?, told.remedy?)));
+        Err(NotRun::CannotBeRun(
+            told.map_or_else(why, |(problem, remedy)| {
+                anyhow!("{named} cannot be run: {problem}; {remedy}")
+            }),
+        ))
+    }
+
+    /// What keeps the command from running is said before it is started, since an emulator's own words are few.
+    fn check(&self, found: &Found, wanted: &Arch, survey: &Survey) -> Result<(), NotRun> {
+        let named = shown(found.program.as_os_str());
+        if let Some(arch) = found.arch {
+            if !is_same(arch, wanted) && !survey.of(arch).works() {
+                return Err(NotRun::CannotBeRun(anyhow!(
+                    "{named} is a program for linux/{0}, not for linux/{1}; name that: --run linux/{0}",
+                    arch.oci,
+                    wanted.oci
+                )));
+            }
+        }
+        let explanation = self.explained(&found.program, survey)?;
+        let Some(problem) = explanation.problem.filter(|problem| !problem.is_unknown()) else {
+            return Ok(());
+        };
+        // an emulator that is told so looks for the loader elsewhere
+        if problem.errno().is_none() && env::var_os("QEMU_LD_PREFIX").is_some() {
+            return Ok(());
+        }
+        let is_loader = matches!(&problem.culprit, Culprit::Loader(_, LoadedBy::Emulator, _));
+        let remedy = if is_loader && found.inside.is_none() {
+            "give its root file system: --root DIR; or where its libraries are: QEMU_LD_PREFIX=DIR"
+                .to_owned()
+        } else {
+            explanation.remedy.unwrap_or_default()
+        };
+        Err(NotRun::CannotBeRun(anyhow!(
+            "{named} cannot be run: {problem}; {remedy}"
+        )))
+    }
+
+    fn explained(&self, program: &Path, survey: &Survey) -> Result<Explanation, Error> {
+        let order = self.order(Selection::default());
+        let here = Here {
+            means: self.means(survey, &order),
+            enabled: true,
+            table: Path::new(mount::DEFAULT),
+            root: None,
+        };
+        Ok(explain(program, OsStr::new(""), &here)?)
     }
 }
 
 fn no_namespace(errno: Errno) -> Error {
     Error::from(Refused(errno)).context("cannot enter a user namespace")
-}
-
-/// What keeps the command from running is said before it is started, since an emulator's own words are few.
-fn check(found: &Found, wanted: &Arch, survey: &Survey) -> Result<(), NotRun> {
-    let named = shown(found.program.as_os_str());
-    if let Some(arch) = found.arch {
-        if !is_same(arch, wanted) && !survey.of(arch).works() {
-            return Err(NotRun::CannotBeRun(anyhow!(
-                "{named} is a program for linux/{0}, not for linux/{1}; name that: --run linux/{0}",
-                arch.oci,
-                wanted.oci
-            )));
-        }
-    }
-    let explanation = explained(&found.program, survey)?;
-    let Some(problem) = explanation.problem.filter(|problem| !problem.is_unknown()) else {
-        return Ok(());
-    };
-    // an emulator that is told so looks for the loader elsewhere
-    if problem.errno().is_none() && env::var_os("QEMU_LD_PREFIX").is_some() {
-        return Ok(());
-    }
-    let is_loader = matches!(&problem.culprit, Culprit::Loader(_, LoadedBy::Emulator));
-    let remedy = if is_loader && found.inside.is_none() {
-        "give its root file system: --root DIR; or where its libraries are: QEMU_LD_PREFIX=DIR"
-            .to_owned()
-    } else {
-        problem.remedy()
-    };
-    Err(NotRun::CannotBeRun(anyhow!(
-        "{named} cannot be run: {problem}; {remedy}"
-    )))
-}
-
-fn explained(program: &Path, survey: &Survey) -> Result<Explanation, Error> {
-    let here = Here {
-        survey,
-        enabled: true,
-        table: Path::new(mount::DEFAULT),
-        root: None,
-    };
-    Ok(explain(program, &here)?)
 }
 
 fn is_same(one: &Arch, other: &Arch) -> bool {

@@ -1,15 +1,18 @@
 //! The part of a session that explains a file.
 
+use std::env;
 use std::io;
 use std::path::Path;
 
 use anyhow::Result;
+use binfmt_magic::platform::Selection;
 
 use super::Session;
 use crate::cli::Format;
 use crate::explain::{Explanation, Here, explain};
 use crate::mount;
 use crate::report::{Explained, write_json};
+use crate::root_directory::PATH;
 use crate::streams::Streams;
 use crate::survey::Survey;
 use crate::table::Table;
@@ -31,12 +34,13 @@ impl Session<'_> {
             }
         };
         if let Some(problem) = &explanation.problem {
-            let (file, remedy) = (shown(file.as_os_str()), problem.remedy());
+            let file = shown(explanation.file.as_os_str());
             let verdict = if problem.is_unknown() {
                 format!("whether {file} runs is not known")
             } else {
                 format!("{file} does not run")
             };
+            let remedy = explanation.remedy.as_deref().unwrap_or_default();
             self.missing.push(format!("{verdict}: {problem}; {remedy}"));
         }
         let explained = Explained::new(&explanation, self.cli.root.as_deref(), self.cli.verbose);
@@ -49,12 +53,15 @@ impl Session<'_> {
     fn explanation(&self, file: &Path, survey: &Survey) -> Result<Explanation> {
         let table = mount::for_looking(&self.at)?;
         let enabled = table.as_ref().map_or(Ok(true), Table::enabled)?;
+        let root = self.cli.root.as_deref();
+        let order = self.order(Selection::default());
         let here = Here {
-            survey,
+            means: self.means(survey, &order),
             enabled,
             table: table.as_ref().map_or(&self.at.dir, Table::path),
-            root: self.cli.root.as_deref(),
+            root,
         };
-        Ok(explain(file, &here)?)
+        let path = env::var_os("PATH").filter(|_| root.is_none());
+        Ok(explain(file, &path.unwrap_or_else(|| PATH.into()), &here)?)
     }
 }

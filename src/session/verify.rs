@@ -12,12 +12,13 @@ use super::{Session, describe_unknown};
 use crate::anchor;
 use crate::cli::{Anchor, Cli, Environment, Format, YesNo};
 use crate::deep::{self, Examined, RootError};
+use crate::invocation::Invocation;
 use crate::mount::{self, Keeper};
 use crate::report::{Verification, write_json};
 use crate::streams::Streams;
 use crate::survey::Survey;
 use crate::text;
-use crate::verify::{self, Audit, Drift, Finding, Mend, Words};
+use crate::verify::{self, Audit, Drift, Finding, Mend};
 use crate::wording::{quoted, shown};
 
 /// What a table without rows would leave open.
@@ -48,7 +49,7 @@ impl<'a> Session<'a> {
                 "flag P is judged by QEMU's version, since nothing can be rehearsed: {why}"
             ));
         }
-        let mend = verify::command(&audit.findings, &survey.table(), &self.words);
+        let mend = verify::command(&audit.findings, &survey.table(), &self.invocation);
         let deep = self.look_deeper(&survey);
         let unknown = self.listed.iter().flat_map(|selection| &selection.unknown);
         let unknown = unknown.map(describe_unknown).collect();
@@ -174,34 +175,34 @@ fn about_table(drift: Drift, mend: Mend) -> Finding {
     }
 }
 
-/// What a command that mends repeats of this command line.
-pub(super) fn words(cli: &Cli, environment: &Environment) -> Words {
-    let mut words = Words {
+/// What every suggested command repeats of this command line.
+pub(super) fn invocation(cli: &Cli, environment: &Environment) -> Invocation {
+    let mut invocation = Invocation {
         mount: cli.mount.clone(),
-        ..Words::default()
+        ..Invocation::default()
     };
     let default = Environment::from(|_| None);
     if let Some(path) = &environment.emulators {
         let path = path.to_string_lossy().into_owned();
-        words.environment.push(("QEMU_BINARY_PATH", path));
+        invocation.environment.push(("QEMU_BINARY_PATH", path));
     }
     if environment.prefix != default.prefix {
         let prefix = environment.prefix.to_string_lossy().into_owned();
-        words.environment.push(("QEMU_BINARY_PREFIX", prefix));
+        invocation.environment.push(("QEMU_BINARY_PREFIX", prefix));
     }
     if !environment.preserve_argv0 {
-        words
+        invocation
             .environment
             .push(("QEMU_PRESERVE_ARGV0", "0".to_owned()));
     }
     if cli.credentials == YesNo::No {
-        words.options.push("--credentials no".to_owned());
+        invocation.options.push("--credentials no".to_owned());
     }
     if cli.force {
-        words.options.push("--force".to_owned());
+        invocation.options.push("--force".to_owned());
     }
     if cli.keep {
-        words.options.push("--keep".to_owned());
+        invocation.options.push("--keep".to_owned());
     }
-    words
+    invocation
 }

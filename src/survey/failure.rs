@@ -24,6 +24,8 @@ pub enum Failure {
     },
     /// The handler's interpreter is looked up where the program runs, and is not there.
     NotPinned,
+    /// The handler's interpreter is pinned, and needs a loader that is not there where the program runs.
+    NoLoader,
     /// `execve(2)` fails otherwise.
     Refused(Errno),
     /// A signal ended the emulator.
@@ -52,6 +54,8 @@ impl Failure {
             Outcome::Refused(errno) => match (Errno::from_raw(errno), pinned) {
                 (Errno::ENOEXEC, None) => Self::NoHandler,
                 (Errno::ENOENT, Some(false)) => Self::NotPinned,
+                // the interpreter itself is open; what else is looked up is what it names (PT_INTERP, or #!)
+                (Errno::ENOENT, Some(true)) => Self::NoLoader,
                 (errno, _) => Self::Refused(errno),
             },
         }
@@ -148,6 +152,11 @@ impl fmt::Display for Failure {
             Self::NotPinned => {
                 return f
                     .write_str("not pinned (no flag F): containers do not find its interpreter");
+            }
+            Self::NoLoader => {
+                return f.write_str(
+                    "its interpreter is dynamically linked: containers do not find its loader (ENOENT)",
+                );
             }
             Self::Refused(Errno::ELOOP) => {
                 return f.write_str("its interpreter is itself taken by a handler (ELOOP)");

@@ -12,7 +12,18 @@ use crate::runner::{self, Form, Job};
 /// # Errors
 /// When probes cannot be run at all.
 pub fn of_one(arch: &'static Arch) -> Result<Verdict> {
-    let form = Form::Plain;
+    one(arch, Form::Plain)
+}
+
+/// The same in this process's own root directory, where handlers may find files that containers do not.
+///
+/// # Errors
+/// When probes cannot be run at all.
+pub fn of_one_here(arch: &'static Arch) -> Result<Verdict> {
+    one(arch, Form::Here)
+}
+
+fn one(arch: &'static Arch, form: Form) -> Result<Verdict> {
     let runs = runner::run(&[Job { arch, form }])?;
     let verdict = |run| Verdict::of(arch, None, run, Limits::of_this_process());
     Ok(runs

@@ -28,7 +28,16 @@ pub fn write_explained(out: &mut dyn Write, explained: &Explained, colour: bool)
     } else {
         answer.to_owned()
     };
-    writeln!(out, "runs: {answer}")
+    writeln!(out, "runs: {answer}")?;
+    for (name, text) in [
+        ("because", &explained.reason),
+        ("remedy", &explained.remedy),
+    ] {
+        if let Some(text) = text {
+            fact(out, name, text)?;
+        }
+    }
+    Ok(())
 }
 
 fn write_step(out: &mut dyn Write, step: &ExplainedStep) -> io::Result<()> {
@@ -57,7 +66,7 @@ fn write_step(out: &mut dyn Write, step: &ExplainedStep) -> io::Result<()> {
     }
     let taken = match (&step.handler, step.taken_by) {
         (Some(entry), _) => matching(entry),
-        (None, "handler") => "a handler out of sight, the host's".to_owned(),
+        (None, "handler") => "a handler of the host, out of sight from here".to_owned(),
         (None, other) => other.to_owned(),
     };
     let works = match step.handler_works {

@@ -1,12 +1,12 @@
 //! From findings to the one command that mends them all.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
 
 use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 
 use super::Finding;
+use crate::invocation::Invocation;
 use crate::uninstall;
 use crate::wording::quoted;
 
@@ -30,20 +30,9 @@ pub enum Mend {
     Advice(String),
 }
 
-/// How the command line was, so far as a command that mends must repeat it.
-#[derive(Debug, Clone, Default)]
-pub struct Words {
-    /// Assignments of the environment: `QEMU_BINARY_PATH=/opt/qemu`.
-    pub environment: Vec<(&'static str, String)>,
-    /// Options: `--credentials no`.
-    pub options: Vec<String>,
-    /// The mount point, where it was named.
-    pub mount: Option<PathBuf>,
-}
-
 /// The command, if a command mends any of them.
 #[must_use]
-pub fn command(findings: &[Finding], entries: &[Entry], words: &Words) -> Option<String> {
+pub fn command(findings: &[Finding], entries: &[Entry], invocation: &Invocation) -> Option<String> {
     let mut steps: Vec<String> = Vec::new();
     let (mut removed, mut removed_last) = (Vec::<&OsStr>::new(), Vec::<&OsStr>::new());
     let mut installed = Vec::<&str>::new();
@@ -72,10 +61,10 @@ pub fn command(findings: &[Finding], entries: &[Entry], words: &Words) -> Option
             .collect()
     };
     if !removed.is_empty() || !installed.is_empty() {
-        steps.push(binfmt(&items(&removed), &installed, by_force, words));
+        steps.push(binfmt(&items(&removed), &installed, by_force, invocation));
     }
     if !removed_last.is_empty() {
-        steps.push(binfmt(&items(&removed_last), &[], false, words));
+        steps.push(binfmt(&items(&removed_last), &[], false, invocation));
     }
     (!steps.is_empty()).then(|| steps.join(" && "))
 }
@@ -85,24 +74,16 @@ fn is_qemu(entries: &[Entry], name: &OsString) -> bool {
     entry.is_none_or(Entry::is_qemu)
 }
 
-fn binfmt(removed: &[String], installed: &[&str], force: bool, words: &Words) -> String {
-    let assignments = words.environment.iter();
-    let mut line: Vec<String> = assignments
-        .map(|(name, value)| format!("{name}={}", quoted(value)))
-        .collect();
-    line.push("binfmt".to_owned());
+fn binfmt(removed: &[String], installed: &[&str], force: bool, invocation: &Invocation) -> String {
+    let mut words = Vec::new();
     if !removed.is_empty() {
-        line.push(format!("--uninstall {}", quoted(&removed.join(","))));
+        words.push(format!("--uninstall {}", quoted(&removed.join(","))));
     }
     if !installed.is_empty() {
-        line.push(format!("--install {}", installed.join(",")));
+        words.push(format!("--install {}", installed.join(",")));
     }
     if force {
-        line.push("--force".to_owned());
+        words.push("--force".to_owned());
     }
-    line.extend(words.options.iter().cloned());
-    if let Some(dir) = &words.mount {
-        line.push(format!("--mount {}", quoted(&dir.to_string_lossy())));
-    }
-    line.join(" ")
+    invocation.command(&words.join(" "))
 }

@@ -1,7 +1,10 @@
 //! The start of an ELF file, by which everybody decides what it is.
 
 use binfmt_magic::arch::{ARCHES, Arch, Class, Endian};
-use goblin::elf::header::{EM_NONE, ET_CORE, ET_DYN, ET_EXEC, ET_REL, machine_to_str};
+use goblin::elf::header::{
+    EM_AARCH64, EM_LOONGARCH, EM_NONE, EM_S390, EM_X86_64, ET_CORE, ET_DYN, ET_EXEC, ET_REL,
+    machine_to_str,
+};
 
 /// What the start of an ELF file says of the rest. Numbers are as they stand there, whatever they mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +107,43 @@ impl Ident {
             },
         }
     }
+
+    /// The same, with what else tells its programs from those of the usual kind.
+    #[must_use]
+    pub fn machine_in_words(&self) -> String {
+        let name = self.machine_name();
+        let bits = match self.class {
+            class if class == Class::Elf32 as u8 => "32",
+            class if class == Class::Elf64 as u8 => "64",
+            other => return format!("{name} of class {other}"),
+        };
+        let own = (self.machine, self.class);
+        let abi = ABIS
+            .iter()
+            .find(|(machine, class, _)| (*machine, *class as u8) == own);
+        let is_emulated = ARCHES.iter().any(|arch| arch.machine == self.machine);
+        match abi {
+            Some((_, _, abi)) => format!("{name} with {abi}"),
+            None if is_emulated => {
+                let order = if self.data == Endian::Big as u8 {
+                    "big"
+                } else {
+                    "little"
+                };
+                format!("{name} as {bits}-bit and {order}-endian")
+            }
+            None => name,
+        }
+    }
 }
+
+/// What machines are that have another class than usual.
+const ABIS: &[(u16, Class, &str)] = &[
+    (EM_X86_64, Class::Elf32, "32-bit pointers (x32)"),
+    (EM_AARCH64, Class::Elf32, "32-bit pointers (ILP32)"),
+    (EM_S390, Class::Elf32, "31-bit addresses (s390)"),
+    (EM_LOONGARCH, Class::Elf32, "32-bit registers (LA32)"),
+];
 
 fn machine_name(machine: u16) -> Option<&'static str> {
     let name = machine_to_str(machine);
@@ -140,6 +179,26 @@ mod tests {
             let ident = Ident::read(&head).unwrap();
             let found = ident.arch().map(|arch| arch.qemu);
             assert_eq!((found, ident.machine_name().as_str()), (arch, name));
+        }
+    }
+
+    #[test]
+    fn another_class_than_usual_is_an_abi_of_its_own() {
+        for (class, data, machine, words) in [
+            (1, 1, [0x3e, 0], "X86_64 with 32-bit pointers (x32)"),
+            (1, 1, [0xb7, 0], "AARCH64 with 32-bit pointers (ILP32)"),
+            (1, 2, [0, 22], "S390 with 31-bit addresses (s390)"),
+            (2, 1, [0xf7, 0], "BPF"),
+            (2, 1, [22, 0], "S390 as 64-bit and little-endian"),
+            (2, 1, [3, 0], "386 as 64-bit and little-endian"),
+            (0, 1, [3, 0], "386 of class 0"),
+        ] {
+            let mut head = b"\x7fELF".to_vec();
+            head.extend([class, data]);
+            head.resize(18, 0);
+            head.extend(machine);
+            let ident = Ident::read(&head).unwrap();
+            assert_eq!(ident.machine_in_words(), words);
         }
     }
 }

@@ -1,0 +1,82 @@
+//! x32: programs of amd64 with 32-bit pointers, which have the machine of amd64 and the class of 386.
+//!
+//! Kernels run them with `CONFIG_X86_X32_ABI`, and some only when booted with `syscall.x32=y`; so one is started to see.
+//! Rests on the x86-64 psABI, section 2.3, and `compat_elf_check_arch` in Linux's `arch/x86/include/asm/elf.h`.
+
+use std::fs::File;
+use std::io::Write;
+use std::process::Stdio;
+use std::sync::LazyLock;
+
+use binfmt_magic::arch::{Arch, Class};
+use binfmt_magic::probe;
+use nix::libc::MFD_EXEC;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::elf::Ident;
+use crate::runner::{NotStarted, Other};
+
+/// The row of amd64 in this form.
+static X32: LazyLock<Option<Arch>> = LazyLock::new(|| {
+    let mut arch = Arch::by_qemu("x86_64")?.clone();
+    (arch.class, arch.levels, arch.code) = (Class::Elf32, 1, CODE);
+    Some(arch)
+});
+
+#[rustfmt::skip]
+const CODE: &[u8] = &[
+    0x31, 0xff,                   // xor edi, edi
+    0xb8, 0xe7, 0x00, 0x00, 0x40, // mov eax, 0x400000e7: exit_group of x32
+    0x0f, 0x05,                   // syscall
+];
+
+/// Whether a file is one of x32.
+pub(super) fn is_it(ident: &Ident) -> bool {
+    let x32 = X32.as_ref();
+    x32.is_some_and(|arch| (arch.class as u8, arch.machine) == (ident.class, ident.machine))
+}
+
+/// The row, if this kernel is seen to run such programs.
+pub(super) fn native() -> Option<&'static Arch> {
+    let arch = X32.as_ref()?;
+    starts(&probe::elf(arch)).then_some(arch)
+}
+
+/// Whether this program is started by the kernel and ends well.
+fn starts(program: &[u8]) -> bool {
+    let run = || {
+        let flags = MFdFlags::from_bits_retain(MFD_EXEC);
+        let memory = memfd_create("x32", flags).or_else(|_| memfd_create("x32", MFdFlags::empty()));
+        let mut file = File::from(memory.ok()?);
+        file.write_all(program).ok()?;
+        let mut command = Other::Stdin("").command();
+        command
+            .stdin(file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command.spawn().ok()?.wait_with_output().ok()
+    };
+    run().is_some_and(|output| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        NotStarted::read(&said).is_none() && output.status.success()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_class_tells_it_from_amd64() {
+        let amd64 = Arch::by_qemu("x86_64").unwrap();
+        let x32 = X32.as_ref().unwrap();
+        for (arch, expected) in [
+            (x32, true),
+            (amd64, false),
+            (Arch::by_qemu("i386").unwrap(), false),
+        ] {
+            let ident = Ident::read(&probe::elf(arch)).unwrap();
+            assert_eq!(is_it(&ident), expected, "{:?}", arch.class);
+        }
+    }
+}
