@@ -1,10 +1,10 @@
 //! Holding: what was installed is looked at, and put back where it is gone.
 //!
-//! Looking is cheap, since it only reads the entries and starts nothing. What differs is mended by installing again, with
+//! Looking is cheap, since it only reads the entries and starts nothing. What differs is repaired by installing again, with
 //! what works left as it is, whoever registered it. So two that hold do not fight over what they would make otherwise: each
 //! is content once every platform runs.
 //!
-//! When to look is [`Watch`]'s, and the table's own state [`Kept`]'s. What comes of a look is returned as [`Event`]s.
+//! When to look is [`Watch`]'s, and the table's own state [`HeldTable`]'s. What comes of a look is returned as [`Event`]s.
 
 use anyhow::Result;
 use binfmt_magic::arch::{ARCHES, Arch};
@@ -15,17 +15,18 @@ use crate::process;
 use crate::survey::{Standing, Survey, takes};
 use crate::table::Table;
 use crate::uninstall::{Removal, uninstall_others};
+use crate::wait;
 
 mod event;
-mod kept;
-mod picture;
+mod held_table;
 mod settle;
+mod snapshot;
 mod watch;
 
 pub use event::{Event, Reason};
-pub use kept::Kept;
-use picture::Picture;
+pub use held_table::HeldTable;
 pub use settle::Failing;
+use snapshot::Snapshot;
 pub use watch::{Watch, Woken};
 
 /// How often a repair is begun anew within itself.
@@ -38,30 +39,28 @@ pub struct Hold {
     /// All that is asked for; of `all`, every architecture.
     arches: Vec<&'static Arch>,
     watch: Watch,
-    kept: Kept,
+    table: HeldTable,
     /// How the table was after the last time that something was done about it.
-    settled: Picture,
+    settled: Snapshot,
     /// What is asked for and does not run, and why.
     failing: Vec<Failing>,
-    /// Whether one of those hangs, and whoever ends this is not to wait for it again.
-    hangs: bool,
-    /// What was waited for in vain, whoever registered it.
+    /// What has timed out, whoever registered it.
     hung: Vec<Standing>,
     /// Why nothing can be done at all, and how the table is meanwhile.
-    refused: Option<(String, Option<Picture>)>,
+    refused: Option<(String, Option<Snapshot>)>,
 }
 
 impl Hold {
-    /// Begins to hold what an install by `order` has come to, but for one thing: from now on, nothing that works is replaced.
+    /// Begins to hold what an install by `order` has come to, with one difference: from now on, nothing that works is replaced.
     #[must_use]
     pub fn begin(
         order: Order,
-        kept: Kept,
+        table: HeldTable,
         mut watch: Watch,
         items: &[Item],
         survey: &Survey,
     ) -> Self {
-        if let Some(table) = kept.table() {
+        if let Some(table) = table.table() {
             watch.follow(table);
         }
         let order = Order {
@@ -72,23 +71,15 @@ impl Hold {
         let mut hold = Self {
             order,
             watch,
-            kept,
-            settled: Picture::of(survey, &arches),
+            table,
+            settled: Snapshot::of(survey, &arches),
             failing: Vec::new(),
-            hangs: any_hangs(items),
             hung: survey.hung(),
             refused: None,
             arches,
         };
         hold.failing = hold.failures(items, survey, |_| false, true);
         hold
-    }
-
-    /// What runs through a handler.
-    pub fn held(&self) -> impl Iterator<Item = &'static Arch> {
-        let fails = |arch: &Arch| self.failing.iter().any(|(of, _)| of.qemu == arch.qemu);
-        let held = move |arch: &&Arch| self.settled.handler(arch).is_some() && !fails(arch);
-        self.arches.iter().copied().filter(held)
     }
 
     /// What is asked for and does not run, and why.
@@ -106,7 +97,7 @@ impl Hold {
     /// Why the handlers may end before the host does, if so, and what to do.
     #[must_use]
     pub fn caveat(&self) -> Option<&str> {
-        self.kept.caveat()
+        self.table.caveat()
     }
 
     /// Whether changes are heard of, or only seen when the interval is over.
@@ -123,20 +114,20 @@ impl Hold {
         self.watch.wait()
     }
 
-    /// Looks, and mends what differs; what fails is tried again only when `due`.
+    /// Looks, and repairs what differs; what fails is tried again only when `due`.
     pub fn look(&mut self, due: bool) -> Vec<Event> {
         process::reap();
         let mut events = Vec::new();
-        let picture = self.picture();
-        let whole = self.kept.is_as_left(due) && picture.as_ref() == Some(&self.settled);
+        let snapshot = self.snapshot();
+        let whole = self.table.is_as_left(due) && snapshot.as_ref() == Some(&self.settled);
         let waits = if whole {
             self.failing.is_empty() || !due
         } else {
             let tried = self.refused.as_ref().map(|(_, before)| before);
-            tried == Some(&picture) && !due
+            tried == Some(&snapshot) && !due && !wait::is_told_to_end()
         };
         if !waits {
-            self.mend(due, &mut events);
+            self.repair(due, &mut events);
         } else if whole && self.failing.is_empty() && self.refused.take().is_some() {
             // where something fails, the next try tells
             events.push(Event::Over);
@@ -144,59 +135,53 @@ impl Hold {
         events
     }
 
-    fn picture(&self) -> Option<Picture> {
-        let table = self.kept.table();
-        Picture::take(table.map(AsRef::as_ref), &self.arches).ok()
+    fn snapshot(&self) -> Option<Snapshot> {
+        let table = self.table.table();
+        Snapshot::take(table.map(AsRef::as_ref), &self.arches).ok()
     }
 
-    fn mend(&mut self, due: bool, events: &mut Vec<Event>) {
-        match self.try_to_mend(due, events) {
-            Ok(()) if self.refused.take().is_some() && events.is_empty() => {
+    fn repair(&mut self, due: bool, events: &mut Vec<Event>) {
+        if let Err(error) = self.try_to_repair(due, events) {
+            let error = format!("{error:#}");
+            // whoever is told to end tells it at the end
+            if self.refused.is_none() && !wait::is_told_to_end() {
+                events.push(Event::Refused(error.clone()));
+            }
+            self.refused = Some((error, self.snapshot()));
+        } else if self.refused.take().is_some() && events.is_empty() {
+            if self.failing.is_empty() {
                 events.push(Event::Over);
             }
-            Ok(()) => {}
-            Err(error) => {
-                let error = format!("{error:#}");
-                if self.refused.is_none() {
-                    events.push(Event::Refused(error.clone()));
-                }
-                self.refused = Some((error, self.picture()));
-            }
+            let failing = self.failing.iter();
+            events.extend(failing.map(|(arch, why)| Event::Fails(arch, why.clone())));
         }
     }
 
-    /// Adds to `events` what was done. Where the table cannot be mounted, the one that is held is mended all the same.
-    fn try_to_mend(&mut self, due: bool, events: &mut Vec<Event>) -> Result<()> {
-        let locked = self.kept.mend(&mut self.watch, events);
-        let Some(table) = self.kept.table().cloned() else {
+    /// Adds to `events` what was done. Where the table cannot be mounted, the one that is held is repaired all the same.
+    fn try_to_repair(&mut self, due: bool, events: &mut Vec<Event>) -> Result<()> {
+        let locked = self.table.repair(&mut self.watch, events);
+        let Some(table) = self.table.table().cloned() else {
             return locked.map(drop);
         };
-        let (_lock, opened) = match locked {
+        let (_lock, mounted) = match locked {
             Ok(lock) => (lock, Ok(())),
             Err(refusal) => (table.lock()?, Err(refusal)),
         };
-        let before = Picture::take(Some(&table), &self.arches)?;
-        // unless another call has mended it meanwhile
-        if before != self.settled {
-            let failing = self.failing.iter().map(|(arch, _)| *arch);
-            let order = Order {
-                selection: self.order.selection.clone().without(failing),
-                ..self.order.clone()
-            };
+        let before = Snapshot::take(Some(&table), &self.arches)?;
+        let retries = due && !self.failing.is_empty();
+        // else another call has repaired it meanwhile
+        if retries || before != self.settled {
+            let mut order = self.order.clone();
+            if retries {
+                self.hung.retain(|known| !order.selection.wants(known.arch));
+            } else {
+                let failing = self.failing.iter().map(|(arch, _)| *arch);
+                order.selection = order.selection.without(failing);
+            }
             let (items, survey) = self.install(&table, &order)?;
-            self.hangs |= any_hangs(&items);
-            self.settle(&before, &items, &survey, false, events);
+            self.settle(&before, &items, &survey, retries, events);
         }
-        // apart from the others, since an emulator that hangs is waited for
-        if due && !self.failing.is_empty() {
-            let before = Picture::take(Some(&table), &self.arches)?;
-            let others = |known: &Standing| !self.order.selection.wants(known.arch);
-            self.hung.retain(others);
-            let (items, survey) = self.install(&table, &self.order)?;
-            self.hangs = any_hangs(&items);
-            self.settle(&before, &items, &survey, true, events);
-        }
-        opened
+        mounted
     }
 
     /// Installs, and does so again, some times, with what fails and did not before: what was wiped out meanwhile did not run.
@@ -228,13 +213,10 @@ impl Hold {
     /// Looks a last time, and sees to it that what keeps the handlers from now on is not this process: what did at the
     /// beginning may be gone.
     pub fn leave(&mut self) -> Vec<Event> {
-        let mut events = self.look(!self.hangs);
-        let kept = self.kept.mend(&mut self.watch, &mut events).map(drop);
-        match (kept, &self.refused) {
-            (Err(error), None) => self.refused = Some((format!("{error:#}"), self.picture())),
-            // what was not tried again, for it hangs, is told for itself
-            (Ok(()), Some(_)) if self.hangs && !self.failing.is_empty() => self.refused = None,
-            _ => {}
+        let mut events = self.look(false);
+        let kept = self.table.repair(&mut self.watch, &mut events);
+        if let (Err(error), None) = (kept, &self.refused) {
+            self.refused = Some((format!("{error:#}"), None));
         }
         events
     }
@@ -245,7 +227,7 @@ impl Hold {
     /// # Errors
     /// When the table cannot be read or locked, or the kernel refuses.
     pub fn end(&self, uninstall: bool) -> Result<Vec<Removal>> {
-        let Some(table) = self.kept.to_end()? else {
+        let Some(table) = self.table.to_end()? else {
             return Ok(Vec::new());
         };
         let lock = table.lock()?;
@@ -255,15 +237,11 @@ impl Hold {
         } else {
             Vec::new()
         };
-        self.kept.tidy(&table, &lock)?;
+        self.table.tidy(&table, &lock)?;
         Ok(removals)
     }
 }
 
 fn hangs((_, result): &Item) -> bool {
     result.as_ref().is_err_and(is_hanging)
-}
-
-fn any_hangs(items: &[Item]) -> bool {
-    items.iter().any(hangs)
 }

@@ -9,7 +9,7 @@
 
 use std::ffi::OsString;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use binfmt_magic::arch::Arch;
 use binfmt_magic::platform::Selection;
 use binfmt_magic::rule::{Flags, Rule};
@@ -94,7 +94,8 @@ pub enum Outcome {
 
 impl Outcome {
     /// Whether programs run through a handler.
-    fn is_through_handler(&self) -> bool {
+    #[must_use]
+    pub fn is_through_handler(&self) -> bool {
         !matches!(self, Self::Native { .. })
     }
 }
@@ -125,7 +126,10 @@ pub fn install(table: &Table, order: &Order, hung: &[Standing]) -> Result<(Vec<I
     if finished.is_err() {
         round.take_back(table);
     }
-    Ok((round.items(order), finished?))
+    let survey = finished?;
+    // what failed then would say so of each platform
+    check_enabled(table, survey.enabled)?;
+    Ok((round.items(order), survey))
 }
 
 /// Tries out the emulators of `order` for `arches`, and registers none of them for anybody's programs. The errors are why one does
@@ -174,17 +178,16 @@ pub fn try_out(
 
 /// Nothing can be tried in a table that is switched off, nor where what another call has left takes the probes.
 fn prepare(table: &Table) -> Result<()> {
-    check_enabled(table)?;
+    check_enabled(table, table.enabled()?)?;
     trial::clear(table, &table.entries()?)
 }
 
-fn check_enabled(table: &Table) -> Result<()> {
-    if !table.enabled()? {
-        let status = table.path().join("status");
-        bail!(
-            "binfmt_misc is switched off, no handler has any effect; switch it on: echo 1 > {}",
-            status.display()
-        );
-    }
+fn check_enabled(table: &Table, enabled: bool) -> Result<()> {
+    let status = table.path().join("status");
+    ensure!(
+        enabled,
+        "binfmt_misc is switched off, no handler has any effect; switch it on: echo 1 > {}",
+        status.display()
+    );
     Ok(())
 }

@@ -24,7 +24,7 @@ mod verify;
 use columns::{Layout, row, write_columns};
 pub use explained::write_explained;
 pub use health::write_health;
-pub use held::{holding, mending};
+pub use held::{holding, repairing};
 pub use verify::write_verification;
 
 /// `uninstalling: aarch64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.

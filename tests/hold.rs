@@ -24,7 +24,7 @@ const LIST: &str = "arm64,riscv64";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a probe may take.
 const PROBING: Duration = Duration::from_secs(20);
-/// Longer than any test: what is mended then, a change has told of.
+/// Longer than any test: what is repaired then, a change has told of.
 const NEVER: &str = "1h";
 
 /// A call that holds, and what it says.
@@ -215,7 +215,7 @@ fn whatever_is_wiped_out_is_back_before_the_interval_is_over() {
         let wiped_all = wiping.join();
         load.stop.store(true, Ordering::SeqCst);
         let starts = loops.map(|starts| starts.join().expect("a loop"));
-        let longest = wiped_all.expect("every wipe mended");
+        let longest = wiped_all.expect("every wipe repaired");
         assert!(longest < interval, "a platform was missing for {longest:?}");
         eprintln!("{wipes} wipes, the longest gap {longest:?}, programs started: {starts:?}");
         starts.iter().sum()
@@ -226,18 +226,18 @@ fn whatever_is_wiped_out_is_back_before_the_interval_is_over() {
     );
     let said = holder.ends_well();
     assert!(is_whole(&host));
-    let mended = said.iter().filter(|line| line.starts_with("mending: "));
+    let repaired = said.iter().filter(|line| line.starts_with("repairing: "));
     // a wipe may fall into the repair of the one before
-    let mended = mended.count();
+    let repaired = repaired.count();
     assert!(
-        mended >= wipes / 2 && mended <= wipes * 2,
-        "{mended} lines about {wipes} wipes: {said:#?}"
+        repaired >= wipes / 2 && repaired <= wipes * 2,
+        "{repaired} lines about {wipes} wipes: {said:#?}"
     );
     assert!(
-        !said.iter().any(|line| line.contains("not yet")),
+        !said.iter().any(|line| line.contains("failed")),
         "{said:#?}"
     );
-    tally("wipes mended while programs start", wipes);
+    tally("wipes repaired while programs start", wipes);
 }
 
 fn wipe_somehow(host: &Host, round: usize) {
@@ -298,15 +298,15 @@ fn a_repair_is_said_once_and_in_one_line() {
         Some("holding: arm64, riscv64; looking at each change and every 1h")
     );
     wipe(&host);
-    wait_until("not mended", || is_whole(&host));
+    wait_until("not repaired", || is_whole(&host));
     let said = holder.ends_well();
-    let mending: Vec<&String> = said
+    let repairing: Vec<&String> = said
         .iter()
-        .filter(|line| line.starts_with("mending: "))
+        .filter(|line| line.starts_with("repairing: "))
         .collect();
     assert_eq!(
-        mending,
-        ["mending: arm64, riscv64 OK (no handler was in effect)"]
+        repairing,
+        ["repairing: arm64, riscv64 OK (no handler was in effect)"]
     );
 }
 
@@ -321,7 +321,7 @@ fn where_the_kernel_gives_no_watch_the_interval_does() {
     );
     for _ in 0..3 {
         wipe(&host);
-        holder.says("mending: arm64, riscv64 OK");
+        holder.says("repairing: arm64, riscv64 OK");
         host.runs_arm64();
     }
     holder.ends_well();
@@ -348,10 +348,10 @@ fn a_table_that_was_unmounted_is_mounted_again_with_all_that_it_had() {
     let mut holder = Holder::start(&host, &["--mount", MOUNT_POINT, "--interval", "200ms"]);
     let before = host.table();
     host.sh(&format!("umount {MOUNT_POINT}")).ok();
-    let line = holder.says("mending: ");
+    let line = holder.says("repairing: ");
     assert_eq!(
         line,
-        format!("mending: {MOUNT_POINT} OK (it was not mounted)")
+        format!("repairing: {MOUNT_POINT} OK (it was not mounted)")
     );
     assert_eq!(host.table(), before);
     holder.ends_well();
@@ -359,7 +359,7 @@ fn a_table_that_was_unmounted_is_mounted_again_with_all_that_it_had() {
 
 /// In a user namespace nothing is mounted unasked.
 #[test]
-fn a_table_that_may_not_be_mounted_again_is_mended_all_the_same() {
+fn a_table_that_may_not_be_mounted_again_is_repaired_all_the_same() {
     let host = Host::new();
     let mut holder = Holder::start(&host, &["--interval", "200ms"]);
     // a second way to it
@@ -370,20 +370,20 @@ fn a_table_that_may_not_be_mounted_again_is_mended_all_the_same() {
         other.display()
     ))
     .ok();
-    holder.says("mending: not yet: this is a user namespace without a binfmt_misc of its own");
+    holder.says("repairing: failed, retrying every 200ms: this is a user namespace without a binfmt_misc of its own");
     host.sh(&format!("echo -1 >{}/status", other.display()))
         .ok();
-    holder.says("mending: arm64, riscv64 OK");
+    holder.says("repairing: arm64, riscv64 OK");
     host.runs_arm64();
     host.sh(&format!("mount --bind {} {MOUNT_POINT}", other.display()))
         .ok();
-    holder.says("mending: OK (all is as it was)");
+    holder.says("repairing: OK (all is as it was)");
     holder.ends_well();
     assert!(is_whole(&host));
 }
 
 #[test]
-fn an_emulator_that_is_gone_is_said_once_and_its_platform_mended_when_it_is_back() {
+fn an_emulator_that_is_gone_is_said_once_and_its_platform_repaired_when_it_is_back() {
     let host = Host::new();
     let files = ["qemu-aarch64", "qemu-riscv64"].map(|file| (file, emulators()));
     let folder = host.folder("emulators", &files);
@@ -393,22 +393,19 @@ fn an_emulator_that_is_gone_is_said_once_and_its_platform_mended_when_it_is_back
     // the kernel has pinned it
     host.runs_arm64();
     wipe(&host);
-    let line = holder.says("mending: arm64 not yet: ");
+    let line = holder.says("repairing: arm64 failed, retrying every ");
     assert!(
-        line.contains("does not exist") && line.ends_with("; tried again every 100ms"),
+        line.contains("does not exist") && line.contains(" every 100ms: "),
         "{line}"
     );
-    holder.has_said("mending: riscv64 OK (no handler was in effect)");
+    holder.has_said("repairing: riscv64 OK (no handler was in effect)");
     let before = holder.number("voluntary_ctxt_switches:");
     wait_until("it does not look", || {
         holder.number("voluntary_ctxt_switches:") > before + 100
     });
     fs::rename(&away, &there).unwrap();
-    let line = holder.says("mending: ");
-    assert_eq!(
-        line,
-        "mending: arm64 OK (what kept it from being installed is over)"
-    );
+    let line = holder.says("repairing: ");
+    assert_eq!(line, "repairing: arm64 OK (the obstacle is gone)");
     host.runs_arm64();
 
     // the newer one counts from the next repair on
@@ -416,7 +413,7 @@ fn an_emulator_that_is_gone_is_said_once_and_its_platform_mended_when_it_is_back
     fs::rename(folder.join("new"), &there).unwrap();
     host.runs_arm64();
     wipe(&host);
-    holder.says("mending: arm64, riscv64 OK");
+    holder.says("repairing: arm64, riscv64 OK");
     let status = host.binfmt(&["--status", "arm64"]).ok();
     assert!(
         status.stdout.contains(&harness::version(&old_emulators())),
@@ -426,14 +423,14 @@ fn an_emulator_that_is_gone_is_said_once_and_its_platform_mended_when_it_is_back
 }
 
 #[test]
-fn what_cannot_be_mended_at_the_end_fails() {
+fn what_cannot_be_repaired_at_the_end_fails() {
     let host = Host::new();
     let files = ["qemu-aarch64", "qemu-riscv64"].map(|file| (file, emulators()));
     let folder = host.folder("emulators", &files);
     let mut holder = Holder::start_with(&host, &["--interval", NEVER], &folder);
     fs::remove_file(folder.join("qemu-aarch64")).unwrap();
     wipe(&host);
-    holder.says("mending: arm64 not yet: ");
+    holder.says("repairing: arm64 failed, retrying every ");
     holder.signal(Signal::SIGTERM);
     let (status, said) = holder.ends();
     assert_eq!(status, 1, "{said:#?}");
@@ -449,7 +446,7 @@ fn a_table_that_is_switched_off_is_left_off_and_said_once() {
     let host = Host::new();
     let mut holder = Holder::start(&host, &["--interval", "100ms"]);
     write(&host, "0", "status");
-    let line = holder.says("mending: not yet: ");
+    let line = holder.says("repairing: failed, retrying every ");
     assert!(
         line.contains("switched off") && line.contains("echo 1 > "),
         "{line}"
@@ -459,9 +456,74 @@ fn a_table_that_is_switched_off_is_left_off_and_said_once() {
         holder.number("voluntary_ctxt_switches:") > before + 20
     });
     write(&host, "1", "status");
-    assert_eq!(holder.says("mending: "), "mending: OK (all is as it was)");
+    assert_eq!(
+        holder.says("repairing: "),
+        "repairing: OK (all is as it was)"
+    );
     host.runs_arm64();
     holder.ends_well();
+}
+
+/// One platform fails, then the table is switched off and on again.
+#[test]
+fn nothing_is_called_well_while_anything_fails() {
+    let host = Host::new();
+    let files = ["qemu-aarch64", "qemu-riscv64"].map(|file| (file, emulators()));
+    let folder = host.folder("emulators", &files);
+    let mut holder = Holder::start_with(&host, &["--interval", "200ms"], &folder);
+    fs::remove_file(folder.join("qemu-riscv64")).unwrap();
+    write(&host, "-1", "qemu-riscv64");
+    let fails = "repairing: riscv64 failed, retrying every 200ms: ";
+    holder.says(fails);
+    write(&host, "0", "status");
+    holder.says("repairing: failed, retrying every 200ms: binfmt_misc is switched off");
+    write(&host, "1", "status");
+    holder.says(fails);
+    holder.signal(Signal::SIGTERM);
+    let (status, said) = holder.ends();
+    assert_eq!(status, 1, "{said:#?}");
+    assert!(
+        !said.iter().any(|line| line.contains("all is as")),
+        "{said:#?}"
+    );
+}
+
+/// All is in place, and could not be put back.
+#[test]
+fn a_table_that_cannot_be_written_is_not_held() {
+    let host = Host::new();
+    host.binfmt(&["--install", LIST]).ok();
+    host.sh(&format!("mount -o remount,bind,ro {MOUNT_POINT}"))
+        .ok();
+    host.binfmt(&["--hold", "--install", LIST])
+        .ends(1)
+        .never_says("holding: ")
+        .ends_saying(&["read-only mount", "remount,rw"]);
+}
+
+/// For the lock, while another call has it: to repair, and to uninstall at the end.
+#[test]
+fn a_signal_ends_its_wait() {
+    for on_exit in ["keep", "uninstall"] {
+        let host = Host::new();
+        let mut holder = Holder::start(&host, &["--interval", NEVER, "--on-exit", on_exit]);
+        let lock = harness::lock::of_call(&host.path(MOUNT_POINT).join("register"));
+        if on_exit == "keep" {
+            wipe(&host);
+            holder.says("waiting for another call, out of sight, to unlock ");
+        }
+        let began = Instant::now();
+        holder.signal(Signal::SIGTERM);
+        let (status, said) = holder.ends();
+        assert!(began.elapsed() < PROBING, "{said:#?}");
+        assert_eq!(status, 1, "{said:#?}");
+        let last = said.last().map(String::as_str).unwrap_or_default();
+        assert!(
+            last.contains("told to end while another call held the lock"),
+            "{last}"
+        );
+        drop(lock);
+    }
 }
 
 /// With the same and with different wishes: what works is nobody's to fight over.
@@ -475,7 +537,7 @@ fn two_that_hold_do_not_fight() {
     let mut third = Holder::start_with(&host, &other, &old_emulators());
     for _ in 0..5 {
         wipe(&host);
-        wait_until("not mended", || is_whole(&host));
+        wait_until("not repaired", || is_whole(&host));
     }
     // each has had the time to look, and to change its mind
     let table = host.table();
@@ -494,7 +556,7 @@ fn two_that_hold_do_not_fight() {
         let said = holder.ends_well();
         let lines = said
             .iter()
-            .filter(|line| line.starts_with("mending: "))
+            .filter(|line| line.starts_with("repairing: "))
             .count();
         assert!(lines <= 5 * 4, "they fight: {said:#?}");
     }
@@ -509,17 +571,17 @@ fn a_handler_that_something_else_has_registered_and_that_works_is_left() {
         .call(&["--install", "arm64"])
         .emulators(&old_emulators());
     other.run().ok();
-    let line = holder.says("mending: ");
+    let line = holder.says("repairing: ");
     assert_eq!(
         line,
-        "mending: arm64 left to qemu-aarch64, which is not of this install and runs it"
+        "repairing: arm64 left to qemu-aarch64, which is not of this install and runs it"
     );
     // one that does not is not
     host.register("broken", "aarch64", Path::new("/bin/false"), "F");
-    let line = holder.says("mending: ");
+    let line = holder.says("repairing: ");
     assert_eq!(
         line,
-        "mending: arm64 OK (another handler took its programs and did not run them)"
+        "repairing: arm64 OK (another handler took its programs and did not run them)"
     );
     host.runs_arm64();
     holder.ends_well();
@@ -545,7 +607,7 @@ fn told_to_uninstall_it_leaves_what_is_not_its_own() {
     }
 }
 
-/// Told to end while it mends, it ends what it has begun.
+/// Told to end while it repairs, it ends what it has begun.
 #[test]
 fn a_signal_at_any_moment_of_a_repair_leaves_the_table_whole() {
     let host = Host::new();
@@ -566,7 +628,7 @@ fn a_signal_at_any_moment_of_a_repair_leaves_the_table_whole() {
 
 /// A repair takes some tens of milliseconds, so some of these fall into one.
 #[test]
-fn a_table_that_is_wiped_while_it_is_mended_ends_whole() {
+fn a_table_that_is_wiped_while_it_is_repaired_ends_whole() {
     let host = Host::new();
     let mut holder = Holder::start(&host, &["--interval", "500ms"]);
     for round in 0..5 {
@@ -574,24 +636,24 @@ fn a_table_that_is_wiped_while_it_is_mended_ends_whole() {
             "for wipe in $(seq 40); do echo -1 >{MOUNT_POINT}/status; sleep 0.01; done"
         ))
         .ok();
-        wait_until(&format!("not mended, round {round}"), || is_whole(&host));
+        wait_until(&format!("not repaired, round {round}"), || is_whole(&host));
         host.runs_arm64();
     }
     // what a wipe took from the last repair
-    wait_until("not mended", || is_whole(&host));
+    wait_until("not repaired", || is_whole(&host));
     holder.ends_well();
     assert!(is_whole(&host), "{}", host.table());
 }
 
 /// As after a suspended machine wakes up.
 #[test]
-fn what_happened_while_it_was_stopped_is_mended_once_it_goes_on() {
+fn what_happened_while_it_was_stopped_is_repaired_once_it_goes_on() {
     let host = Host::new();
     let mut holder = Holder::start(&host, &["--interval", "1h"]);
     holder.signal(Signal::SIGSTOP);
     wipe(&host);
     holder.signal(Signal::SIGCONT);
-    holder.says("mending: arm64, riscv64 OK");
+    holder.says("repairing: arm64, riscv64 OK");
     host.runs_arm64();
     holder.ends_well();
 }
@@ -623,7 +685,7 @@ fn it_needs_little_memory() {
     let mut holder = Holder::start_with(&host, &["--interval", NEVER], &emulators());
     for _ in 0..20 {
         wipe(&host);
-        holder.says("mending: arm64, riscv64 OK");
+        holder.says("repairing: arm64, riscv64 OK");
     }
     assert!(
         holder.number("RssAnon:") < 1024,
@@ -659,7 +721,7 @@ fn it_goes_on_when_nobody_listens() {
     wait_until("not held", watches);
     for _ in 0..2 {
         wipe(&host);
-        wait_until("not mended", || is_whole(&host));
+        wait_until("not repaired", || is_whole(&host));
     }
     assert_eq!(holder.ends_well(), [""; 0]);
     assert!(is_whole(&host));
@@ -678,11 +740,11 @@ fn what_cannot_be_installed_at_first_is_tried_again_beside_what_can() {
     let line = holder.says("holding: ");
     assert_eq!(
         line,
-        "holding: riscv64; trying again: arm64; looking at each change and every 100ms"
+        "holding: riscv64; retrying: arm64; looking at each change and every 100ms"
     );
     host.copy(&emulators().join("qemu-aarch64"), &folder.join("new"));
     fs::rename(folder.join("new"), folder.join("qemu-aarch64")).unwrap();
-    holder.says("mending: arm64 OK (what kept it from being installed is over)");
+    holder.says("repairing: arm64 OK (the obstacle is gone)");
     host.runs_arm64();
     holder.ends_well();
 }
@@ -699,7 +761,7 @@ fn an_emulator_that_hangs_does_not_hold_up_the_others() {
     fs::remove_file(&asked).unwrap();
     for _ in 0..2 {
         wipe(&host);
-        holder.says("mending: riscv64 OK");
+        holder.says("repairing: riscv64 OK");
         assert!(host.runs("riscv64").is_ok(), "{:#?}", holder.said);
     }
     holder.signal(Signal::SIGTERM);
@@ -713,17 +775,17 @@ fn an_emulator_that_hangs_does_not_hold_up_the_others() {
     assert!(!asked.exists(), "it was tried again");
 }
 
-/// An emulator that starts, and hangs with programs, is waited for at each try. What is wiped out meanwhile is mended as soon as
+/// An emulator that starts, and hangs with programs, is waited for at each try. What is wiped out meanwhile is repaired as soon as
 /// that is over, not at the next try.
 #[test]
-fn what_is_lost_while_another_one_hangs_is_mended() {
+fn what_is_lost_while_another_one_hangs_is_repaired() {
     let host = Host::new();
     let folder = host.folder("emulators", &[("qemu-aarch64", emulators())]);
     host.compile_emulator(&folder.join("qemu-riscv64"), "pause();");
     let mut holder = Holder::start_with(&host, &["--interval", "1s"], &folder);
     assert_eq!(
         holder.said.last().map(String::as_str),
-        Some("holding: arm64; trying again: riscv64; looking at each change and every 1s")
+        Some("holding: arm64; retrying: riscv64; looking at each change and every 1s")
     );
     let patience = Instant::now() + PATIENCE;
     while host.entry("qemu-riscv64").is_none() {
@@ -732,7 +794,7 @@ fn what_is_lost_while_another_one_hangs_is_mended() {
     }
     host.sh("echo -1 >/proc/sys/fs/binfmt_misc/qemu-aarch64")
         .ok();
-    holder.says("mending: arm64 OK (no handler was in effect)");
+    holder.says("repairing: arm64 OK (no handler was in effect)");
     host.runs_arm64();
     holder.child.kill().expect("a process that lives");
 }
@@ -765,7 +827,7 @@ fn what_was_registered_again_is_looked_at_again() {
     let after = host.sh_with(&again, &rule.encode().expect("a rule")).ok();
     drop(lock);
     assert_eq!(Some(after.stdout), before);
-    holder.says("mending: arm64 OK (another handler took its programs and did not run them)");
+    holder.says("repairing: arm64 OK (another handler took its programs and did not run them)");
     host.runs_arm64();
     holder.ends_well();
 }
@@ -796,13 +858,15 @@ fn what_keeps_everything_from_being_tried_is_told_once() {
     let open = open.min().expect("a number");
     // enough to read the table, and too few to start a probe
     limit_files(open + 3);
-    holder.says("mending: not yet: ");
+    holder.says("repairing: failed, retrying every ");
     thread::sleep(Duration::from_secs(1));
     limit_files(1024);
-    holder.says("mending: OK (all is as it was)");
+    // the same failure as before, after nothing could be tried
+    holder.says("repairing: riscv64 failed, retrying every ");
     holder.signal(Signal::SIGTERM);
     let said = holder.ends().1;
-    for words in ["mending: not yet: ", "all is as it was"] {
+    assert!(!said.iter().any(|line| line.contains("all is as it was")));
+    for words in ["repairing: failed, ", "repairing: riscv64 failed, "] {
         let times = said.iter().filter(|line| line.contains(words)).count();
         assert_eq!(times, 1, "{words}: {said:#?}");
     }
@@ -837,7 +901,7 @@ fn a_handler_of_somebody_else_that_hangs_does_not_hold_up_repairs() {
         let begin = Instant::now();
         host.sh("echo -1 >/proc/sys/fs/binfmt_misc/qemu-riscv64")
             .ok();
-        holder.says("mending: riscv64 OK");
+        holder.says("repairing: riscv64 OK");
         assert!(begin.elapsed() < PROBING, "{:#?}", holder.said);
     }
     holder.ends_well();

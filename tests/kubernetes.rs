@@ -63,7 +63,7 @@ fn the_manifests_pod_holds_through_deaths_and_wipes_and_leaves_what_works() {
     pod.gets_ready();
     let (status, said) = pod.is_deleted();
     assert_eq!(status, 0, "{said}");
-    assert!(said.contains("mending: "), "{said}");
+    assert!(said.contains("repairing: "), "{said}");
     machine.runs("arm64");
     assert!(!machine.has_mount());
     assert_eq!(machine.anchors(), 1);
@@ -190,14 +190,14 @@ fn a_new_pod_takes_over_before_the_old_one_goes_and_no_start_fails() {
         thread::sleep(Duration::from_secs(1));
         let (status, said) = old.is_deleted();
         assert_eq!(status, 0, "{said}");
-        assert!(!said.contains("mending: arm64 OK"), "{said}");
+        assert!(!said.contains("repairing: arm64 OK"), "{said}");
         new.probe().ok().prints(" PF ");
         over.store(true, Ordering::Relaxed);
         starts.join().expect("starts that all went well");
     });
     let (status, said) = new.is_deleted();
     assert_eq!(status, 0, "{said}");
-    assert!(!said.contains("mending: arm64 OK"), "{said}");
+    assert!(!said.contains("repairing: arm64 OK"), "{said}");
     machine.is_clean();
 }
 
@@ -217,7 +217,7 @@ fn with_the_table_switched_off_the_pod_waits_and_is_not_ready() {
     pod.probe().ends(1);
     assert!(turn::succeeds(&on_the_table("echo 1 >status")));
     pod.gets_ready();
-    assert!(!pod.says().contains("mending: arm64"), "{}", pod.says());
+    assert!(!pod.says().contains("repairing: arm64"), "{}", pod.says());
 }
 
 /// The machine has it mounted.

@@ -229,7 +229,7 @@ fn a_file_that_is_cut_off_says_so_and_does_nothing() {
 }
 
 #[test]
-fn held_it_mends_without_a_file() {
+fn held_it_repairs_without_a_file() {
     let host = Host::new();
     let mut held = host.command(single());
     let mut held = held

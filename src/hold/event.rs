@@ -14,29 +14,29 @@ pub enum Event {
     /// The handlers may end before the host does; why, and what to do.
     MayEnd(String),
     /// These run again.
-    Mended(Vec<&'static Arch>, Reason),
-    /// What something else has registered runs it now, by this entry; without one, the kernel does.
+    Repaired(Vec<&'static Arch>, Reason),
+    /// Something else has registered this entry, which runs it now; without one, the kernel does.
     Left(&'static Arch, Option<OsString>),
     /// It does not run; why. It is tried again when the interval is over.
     Fails(&'static Arch, String),
     /// Nothing can be done, at present; why.
     Refused(String),
-    /// Nothing could be done, and nothing needs to be any more.
+    /// Nothing could be done, and nothing needs to be any more: everything runs.
     Over,
 }
 
-/// Why something had to be mended.
+/// Why something had to be repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// No handler was in effect.
     Gone,
     /// Another handler took its programs, and did not run them.
-    Spoilt,
-    /// It could not be installed before.
+    Hijacked,
+    /// It failed before.
     Over,
 }
 
 impl Reason {
     /// In the order in which they are told.
-    pub(super) const ALL: [Self; 3] = [Self::Gone, Self::Spoilt, Self::Over];
+    pub(super) const ALL: [Self; 3] = [Self::Gone, Self::Hijacked, Self::Over];
 }

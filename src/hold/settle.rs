@@ -3,7 +3,7 @@
 use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 
-use super::{Event, Hold, Picture, Reason};
+use super::{Event, Hold, Reason, Snapshot};
 use crate::install::{Item, Outcome};
 use crate::survey::Survey;
 
@@ -12,9 +12,9 @@ pub type Failing = (&'static Arch, String);
 
 /// What became of one that runs.
 enum Fate {
-    /// It ran all the time, or another call has mended it.
+    /// It ran all the time, or another call has repaired it.
     Unchanged,
-    Mended(Reason),
+    Repaired(Reason),
     /// Something else has registered another handler for it, which works.
     Left,
 }
@@ -24,31 +24,34 @@ impl Hold {
     /// each. `all`: whether what was failing has been tried, too.
     pub(super) fn settle(
         &mut self,
-        before: &Picture,
+        before: &Snapshot,
         items: &[Item],
         survey: &Survey,
         all: bool,
         events: &mut Vec<Event>,
     ) {
         self.hung = survey.hung();
-        let settled = Picture::of(survey, &self.arches);
+        let settled = Snapshot::of(survey, &self.arches);
         let former = std::mem::replace(&mut self.settled, settled);
         let is_lost = |arch: &Arch| {
             let had = former.handler(arch);
-            had.is_some() && before.handler(arch) != had
+            had.is_some() && self.settled.handler(arch) != had
         };
         let failing = self.failures(items, survey, is_lost, all);
         let failed = std::mem::replace(&mut self.failing, failing);
         let fate = |arch: &Arch| {
             let installed = matches!(of(items, arch), Some(Ok(Outcome::Installed { .. })));
             match (former.handler(arch), before.handler(arch)) {
-                _ if is_among(&failed, arch) && installed => Fate::Mended(Reason::Over),
+                _ if is_among(&failed, arch) && installed => Fate::Repaired(Reason::Over),
+                (Some(had), _) if is_among(&failed, arch) && self.still_has(arch, had) => {
+                    Fate::Repaired(Reason::Over)
+                }
                 _ if is_among(&failed, arch) => Fate::Left,
                 (had, there) if installed && there.is_some() && there != had => {
-                    Fate::Mended(Reason::Spoilt)
+                    Fate::Repaired(Reason::Hijacked)
                 }
                 // or wiped out since
-                (Some(_), _) if installed => Fate::Mended(Reason::Gone),
+                (Some(_), _) if installed => Fate::Repaired(Reason::Gone),
                 (Some(had), _) if !self.still_has(arch, had) => Fate::Left,
                 _ => Fate::Unchanged,
             }
@@ -57,12 +60,12 @@ impl Hold {
         let running = running.filter(|arch| !is_among(&self.failing, arch));
         let fates: Vec<_> = running.map(|arch| (arch, fate(arch))).collect();
         for reason in Reason::ALL {
-            let mended = fates
+            let repaired = fates
                 .iter()
-                .filter(|(_, fate)| matches!(fate, Fate::Mended(why) if *why == reason));
-            let mended: Vec<_> = mended.map(|(arch, _)| *arch).collect();
-            if !mended.is_empty() {
-                events.push(Event::Mended(mended, reason));
+                .filter(|(_, fate)| matches!(fate, Fate::Repaired(why) if *why == reason));
+            let repaired: Vec<_> = repaired.map(|(arch, _)| *arch).collect();
+            if !repaired.is_empty() {
+                events.push(Event::Repaired(repaired, reason));
             }
         }
         let left = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Left));
@@ -86,7 +89,7 @@ impl Hold {
     }
 
     /// What does not run after an install. Of what that passes over without a word, `--install all` without an emulator, it
-    /// is what was failing before or `is_lost`. What was failing and, but for `all`, has not been tried fails as before.
+    /// is what was failing before or `is_lost`. Unless `all` was tried, what was failing and has not been tried fails as before.
     pub(super) fn failures(
         &self,
         items: &[Item],

@@ -1,6 +1,6 @@
 //! When to look at a table: at a change that the kernel tells of, when the interval is over, and when to end.
 //!
-//! One `ppoll(2)`. Its timeout is of `CLOCK_MONOTONIC`, so that setting the clock does nothing to it, and time in which
+//! One `ppoll(2)`, of [`crate::wait`]. Its timeout is of `CLOCK_MONOTONIC`, so that setting the clock does nothing to it, and time in which
 //! the machine was suspended does not count.
 //!
 //! What inotify tells of this file system, seen on Linux 6.18 with `IN_ALL_EVENTS` on its root directory:
@@ -23,14 +23,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::time::TimeSpec;
 
 use crate::table::Table;
+use crate::wait;
 
 /// How long a change waits for others to follow, which are then looked at together: who empties the table does so entry by
 /// entry.
@@ -39,7 +35,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// What to wait for.
 #[derive(Debug)]
 pub struct Watch {
-    ends: SignalFd,
     changes: Option<Inotify>,
     interval: Duration,
     due: Option<Instant>,
@@ -59,24 +54,15 @@ pub enum Woken {
 }
 
 impl Watch {
-    /// From now on SIGTERM and SIGINT wait until [`Self::wait`] tells of them, so that they interrupt nothing. What this
-    /// process starts inherits that.
-    ///
-    /// # Errors
-    /// When the kernel has no more file descriptors for this process.
-    pub fn start(interval: Duration) -> io::Result<Self> {
-        let mut ends = SigSet::empty();
-        ends.add(Signal::SIGTERM);
-        ends.add(Signal::SIGINT);
-        ends.thread_block()?;
-        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        Ok(Self {
-            ends: SignalFd::with_flags(&ends, flags)?,
+    /// Wakes up when this process is told to end, and each time that `interval` is over.
+    #[must_use]
+    pub fn new(interval: Duration) -> Self {
+        Self {
             changes: None,
             interval,
             due: None,
             heard: None,
-        })
+        }
     }
 
     /// Also wakes up at changes of `table`, and of no other. Where the kernel has no watch to give, it does not.
@@ -96,24 +82,15 @@ impl Watch {
     /// # Errors
     /// When the kernel does not let it wait.
     pub fn wait(&mut self) -> io::Result<Woken> {
-        loop {
+        while !wait::is_told_to_end() {
             let now = Instant::now();
             let due = *self.due.get_or_insert(now + self.interval);
             let until = self.heard.map_or(due, |heard| due.min(heard));
-            let mut waited = vec![PollFd::new(self.ends.as_fd(), PollFlags::POLLIN)];
-            let changes = self.changes.iter().filter(|_| self.heard.is_none());
-            waited.extend(changes.map(|changes| PollFd::new(changes.as_fd(), PollFlags::POLLIN)));
-            let timeout = TimeSpec::from_duration(until.saturating_duration_since(now));
-            match ppoll(&mut waited, Some(timeout), None) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-            let hears = waited.get(1).is_some_and(|fd| fd.any() == Some(true));
+            let changes = self.changes.as_ref().filter(|_| self.heard.is_none());
+            let changes = changes.map(AsFd::as_fd);
+            wait::sleep(changes, until.saturating_duration_since(now))?;
             let now = Instant::now();
-            if self.ends.read_signal()?.is_some() {
-                return Ok(Woken::Ended);
-            }
-            if hears {
+            if self.heard.is_none() && self.has_changed() {
                 self.heard = Some(now + PAUSE);
             }
             if now >= due {
@@ -122,16 +99,17 @@ impl Watch {
             }
             if self.heard.is_some_and(|heard| now >= heard) {
                 self.heard = None;
-                self.forget_changes();
+                self.has_changed();
                 return Ok(Woken::Changed);
             }
         }
+        Ok(Woken::Ended)
     }
 
-    /// Which changes they were does not matter: the table is looked at as a whole, afterwards.
-    fn forget_changes(&self) {
-        let read = || self.changes.as_ref().map(Inotify::read_events);
-        while read().is_some_and(|events| events.is_ok()) {}
+    /// Whether there were changes since the last call. Which ones does not matter: the table is looked at as a whole, afterwards.
+    fn has_changed(&self) -> bool {
+        let read = || self.changes.as_ref()?.read_events().ok();
+        std::iter::from_fn(read).count() > 0
     }
 }
 

@@ -15,7 +15,7 @@ use crate::table::Table;
 /// When nothing could be installed at all, or probes cannot be run.
 pub fn dry_run(table: Option<&Table>, order: &Order, survey: &Survey) -> Result<Vec<Item>> {
     if let Some(table) = table {
-        check_enabled(table)?;
+        check_enabled(table, table.enabled()?)?;
     }
     let mut round = Round::decide(order, survey, &[])?;
     round.check_emulators();

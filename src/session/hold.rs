@@ -1,4 +1,4 @@
-//! The part of a session that holds: install, then stay and tell what was mended, until it is told to end.
+//! The part of a session that holds: install, then stay and tell what was repaired, until it is told to end.
 
 use anyhow::Result;
 use binfmt_magic::platform::Selection;
@@ -6,10 +6,11 @@ use binfmt_magic::platform::Selection;
 use super::Session;
 use super::install::{Installed, not_installed};
 use crate::cli::OnExit;
-use crate::hold::{Event, Hold, Kept, Watch, Woken};
+use crate::hold::{Event, HeldTable, Hold, Watch, Woken};
 use crate::streams::Streams;
 use crate::survey::Survey;
 use crate::text;
+use crate::wait;
 
 impl Session<'_> {
     /// Installs and stays. What cannot be installed at first is tried again, if there is anything else to hold.
@@ -18,7 +19,7 @@ impl Session<'_> {
         selection: Selection,
         streams: &mut Streams,
     ) -> Result<Option<String>> {
-        let watch = Watch::start(self.cli.interval)?;
+        wait::end_by_signals()?;
         let order = self.order(selection.clone());
         let Installed {
             items,
@@ -42,9 +43,10 @@ impl Session<'_> {
         if let Some(caveat) = &caveat {
             streams.say(&format!("binfmt: {caveat}"));
         }
-        let kept = Kept::new(self.at.clone(), self.lifetime(), caveat);
-        let mut hold = Hold::begin(order, kept, watch, &items, &survey);
-        streams.say(&text::holding(&hold, self.cli.interval));
+        let table = HeldTable::new(self.at.clone(), self.lifetime(), caveat);
+        let watch = Watch::new(self.cli.interval);
+        let mut hold = Hold::begin(order, table, watch, &items, &survey);
+        streams.say(&text::holding(&hold, &items, self.cli.interval));
         // what has changed before there was a watch
         self.tell(&hold.look(false), streams);
         loop {
@@ -70,7 +72,7 @@ impl Session<'_> {
 
     fn tell(&self, events: &[Event], streams: &mut Streams) {
         for event in events {
-            streams.say(&text::mending(event, &self.at.dir, self.cli.interval));
+            streams.say(&text::repairing(event, &self.at.dir, self.cli.interval));
         }
     }
 

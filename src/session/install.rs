@@ -34,7 +34,7 @@ impl Session<'_> {
         let order = self.order_to_install(selection)?;
         let host = self.host()?;
         let mounted = mount::for_installing(&self.at);
-        // who holds is to mend, and who persists to write what was tried, and that takes a table
+        // a call that holds repairs, one that persists writes what was tried, and both take a table
         let refusal = mounted
             .as_ref()
             .err()
@@ -58,6 +58,10 @@ impl Session<'_> {
             lock,
             keeper,
         } = mounted?;
+        if self.cli.hold {
+            // also where all is in place: it could not be put back
+            table.check_writable()?;
+        }
         let caveat = mount::keep(&self.at, keeper, self.lifetime());
         let installed = match &host {
             Some(host) => self.install_and_persist(host, &table, order.clone(), streams),

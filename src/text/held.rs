@@ -7,18 +7,26 @@ use binfmt_magic::arch::Arch;
 
 use super::interval;
 use crate::hold::{Event, Hold, Reason};
+use crate::install::{Item, Outcome};
 use crate::wording::shown;
 
 /// `holding: arm64, arm; looking at each change and every 30s`
+///
+/// `items` is what the install before has come to.
 #[must_use]
-pub fn holding(hold: &Hold, every: Duration) -> String {
-    let all = names(hold.held());
-    let all = if all.is_empty() { "nothing" } else { &all };
+pub fn holding(hold: &Hold, items: &[Item], every: Duration) -> String {
+    let works = |item: &&Item| item.1.as_ref().is_ok_and(Outcome::is_through_handler);
+    let working = names(items.iter().filter(works).map(|(arch, _)| *arch));
+    let working = if working.is_empty() {
+        "nothing"
+    } else {
+        &working
+    };
     let failing = names(hold.failing().iter().map(|(arch, _)| *arch));
     let failing = if failing.is_empty() {
         failing
     } else {
-        format!("; trying again: {failing}")
+        format!("; retrying: {failing}")
     };
     let often = if hold.follows() {
         "at each change and "
@@ -26,41 +34,41 @@ pub fn holding(hold: &Hold, every: Duration) -> String {
         ""
     };
     let every = interval(every);
-    format!("holding: {all}{failing}; looking {often}every {every}")
+    format!("holding: {working}{failing}; looking {often}every {every}")
 }
 
-/// `mending: arm64 OK (no handler was in effect)`
+/// `repairing: arm64 OK (no handler was in effect)`
 ///
 /// `dir` is where the table is mounted.
 #[must_use]
-pub fn mending(event: &Event, dir: &Path, every: Duration) -> String {
-    let again = || format!("tried again every {}", interval(every));
+pub fn repairing(event: &Event, dir: &Path, every: Duration) -> String {
+    let retrying = || format!("failed, retrying every {}", interval(every));
     match event {
-        Event::Mounted => format!("mending: {} OK (it was not mounted)", dir.display()),
-        Event::Anchored => "mending: the anchor OK (it was removed)".to_owned(),
+        Event::Mounted => format!("repairing: {} OK (it was not mounted)", dir.display()),
+        Event::Anchored => "repairing: the anchor OK (it was removed)".to_owned(),
         Event::MayEnd(why) => format!("binfmt: {why}"),
-        Event::Mended(arches, reason) => {
+        Event::Repaired(arches, reason) => {
             let why = match reason {
                 Reason::Gone => "no handler was in effect",
-                Reason::Spoilt => "another handler took its programs and did not run them",
-                Reason::Over => "what kept it from being installed is over",
+                Reason::Hijacked => "another handler took its programs and did not run them",
+                Reason::Over => "the obstacle is gone",
             };
-            format!("mending: {} OK ({why})", names(arches.iter().copied()))
+            format!("repairing: {} OK ({why})", names(arches.iter().copied()))
         }
         Event::Left(arch, Some(handler)) => format!(
-            "mending: {} left to {}, which is not of this install and runs it",
+            "repairing: {} left to {}, which is not of this install and runs it",
             arch.oci,
             shown(handler)
         ),
         Event::Left(arch, None) => {
             format!(
-                "mending: {} left to the kernel, which runs it by itself",
+                "repairing: {} left to the kernel, which runs it by itself",
                 arch.oci
             )
         }
-        Event::Fails(arch, why) => format!("mending: {} not yet: {why}; {}", arch.oci, again()),
-        Event::Refused(why) => format!("mending: not yet: {why}; {}", again()),
-        Event::Over => "mending: OK (all is as it was)".to_owned(),
+        Event::Fails(arch, why) => format!("repairing: {} {}: {why}", arch.oci, retrying()),
+        Event::Refused(why) => format!("repairing: {}: {why}", retrying()),
+        Event::Over => "repairing: OK (all is as it was)".to_owned(),
     }
 }
 

@@ -192,6 +192,9 @@ fn what_is_in_place_is_in_place_for_a_user_without_privilege_too() {
     let user = Unprivileged::new();
     let install = user.binfmt("--install arm64").ok();
     install.says("already installed");
+    let hold = user.binfmt("--hold --install arm64").ends(1);
+    hold.never_says("holding: ")
+        .ends_saying(&["permission denied", "run as root"]);
     user.binfmt("--uninstall riscv64").ok().says("not found");
 }
 

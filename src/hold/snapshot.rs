@@ -12,13 +12,13 @@ use crate::table::{Table, TableError};
 
 /// Which entry takes the programs of each architecture, as far as the table's text tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Picture {
+pub(super) struct Snapshot {
     enabled: bool,
     /// By QEMU's names.
     handlers: Vec<(&'static str, Option<Entry>)>,
 }
 
-impl Picture {
+impl Snapshot {
     /// As the table is now; without a table, of none.
     ///
     /// # Errors
@@ -81,13 +81,13 @@ mod tests {
             entry("on", "aarch64", "enabled"),
         );
         let older = entry("older", "aarch64", "enabled");
-        let whole = Picture::new(true, &[off.clone(), on.clone(), older.clone()], &arches);
+        let whole = Snapshot::new(true, &[off.clone(), on.clone(), older.clone()], &arches);
         assert_eq!(whole.handler(arm64), Some(&on));
         assert_eq!(whole.handler(s390x), None);
         // what has no effect makes no difference
         assert_eq!(
             whole,
-            Picture::new(true, std::slice::from_ref(&on), &arches)
+            Snapshot::new(true, std::slice::from_ref(&on), &arches)
         );
         let others = [
             (true, &[off, older.clone()][..]),
@@ -96,7 +96,7 @@ mod tests {
             (false, &[on]),
         ];
         for (enabled, entries) in others {
-            assert_ne!(whole, Picture::new(enabled, entries, &arches));
+            assert_ne!(whole, Snapshot::new(enabled, entries, &arches));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The table of what is held: kept open, mounted, and anchored.
+//! The table that is held: kept open, mounted, and anchored.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use crate::table::{Lock, Table};
 
 /// A table, and what keeps it.
 #[derive(Debug)]
-pub struct Kept {
+pub struct HeldTable {
     at: MountPoint,
     lifetime: Lifetime,
     /// Held open. `None` where nothing is mounted, as long as nothing needs it.
@@ -22,19 +22,19 @@ pub struct Kept {
     caveat: Option<String>,
 }
 
-impl Kept {
+impl HeldTable {
     /// The table at `at`, as an install has left it, with its `caveat`.
     #[must_use]
     pub fn new(at: MountPoint, lifetime: Lifetime, caveat: Option<String>) -> Self {
-        let mut kept = Self {
+        let mut held = Self {
             at,
             lifetime,
             table: None,
             anchored: anchor::is_set(),
             caveat,
         };
-        kept.open();
-        kept
+        held.open();
+        held
     }
 
     pub(super) fn table(&self) -> Option<&Rc<Table>> {
@@ -66,7 +66,7 @@ impl Kept {
     ///
     /// # Errors
     /// When it cannot be mounted or locked.
-    pub(super) fn mend(&mut self, watch: &mut Watch, events: &mut Vec<Event>) -> Result<Lock> {
+    pub(super) fn repair(&mut self, watch: &mut Watch, events: &mut Vec<Event>) -> Result<Lock> {
         let was_mounted = self.is_mounted();
         let Mounted { lock, keeper, .. } = mount::for_installing(&self.at)?;
         if !was_mounted {
