@@ -6,7 +6,7 @@
 #   QEMU_FROM      source: our build from Debian's source, 6 MB each, for amd64 alone (qemu/tuned/). package: Debian's
 #                  own, 14 to 17 MB each
 #   QEMU_RELEASE   release that the package is of: trixie, trixie-backports, bookworm. The source is trixie's
-#   QEMU_VERSION, VERSION, GIT_REVISION    for the labels
+#   VERSION, GIT_REVISION    for the labels. build.sh adds org.qemu.version, which is known when the emulators are there
 #
 # Everything comes from Debian's packages and the Rust registry. All stages run on the machine that builds and produce
 # files for the machine that will run them, so that no emulator is needed to build for another architecture.
@@ -138,23 +138,17 @@ COPY --from=documents /out/usr/share /
 COPY --from=carrying /single /
 COPY --from=single-sbom /single /
 
-# What `make image` reads to fill in QEMU_VERSION.
-FROM scratch AS version
-COPY --from=emulators /out/version /
-
 FROM scratch
 COPY --from=emulators /out/root/usr/bin /usr/bin
 COPY --from=tool /out/usr/bin /usr/bin
 COPY --from=documents /out /
 ARG VERSION
 ARG GIT_REVISION
-ARG QEMU_VERSION
 LABEL org.opencontainers.image.title="binfmt" \
       org.opencontainers.image.description="Teaches a Linux host to run programs of other CPU architectures" \
       org.opencontainers.image.licenses="MIT AND GPL-2.0-only AND LGPL-2.1-or-later" \
       org.opencontainers.image.revision="$GIT_REVISION" \
-      org.opencontainers.image.version="$VERSION" \
-      org.qemu.version="$QEMU_VERSION"
+      org.opencontainers.image.version="$VERSION"
 # what the program says of an emulator that is missing: to build the image with it
 ENV BINFMT_IMAGE=1
 ENTRYPOINT ["/usr/bin/binfmt"]

@@ -19,11 +19,14 @@ BOOKWORM := mips64el
 # Debian's releases whose kernels boot in virtual machines.
 KERNELS := bullseye bookworm trixie trixie-backports
 
-# The tests that call the tool as a user does, but for those that take long.
-COMMAND_LINE_TESTS = $(filter-out $(patsubst %,tests/%.rs,bench conformance docker faults kernels kubernetes load package pages single systemd),$(shell grep -l '^mod harness' tests/*.rs))
+# The test programs of a tier, which each file of tests/ names in its first line: kernel, engine, documents, machines,
+# conformance. The first argument is a pattern of tiers, the second names programs to leave out.
+tier = $(patsubst %,--test %,$(filter-out $(2),$(basename $(notdir $(shell grep -lE '^//! Tier: ($(1))\.' tests/*.rs)))))
 
-# Of those, what takes minutes; `make torture` does more of it with the same binary.
-LONG := --skip killed --skip faults::
+# The tests that call the tool as a user does, without those that take minutes: `make torture` does more of them with the
+# same binary.
+COMMAND_LINE_TESTS = $(call tier,kernel,faults load single) --test anchor --test readme
+LONG_TESTS := --skip killed --skip faults::
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17 | sed 's/^/make /'
@@ -32,10 +35,34 @@ run: need-run ## build, fetch emulators, install five architectures, run a progr
 	@$(MAKE) -j$(JOBS) build emulators $(DEMO:%=build/programs/%)
 	@qemu/demo.sh $(BINFMT) build/emulators build/programs
 
-test: need-test ## everything: lint, unit tests, the tool against the real kernel and real emulators
-	@$(MAKE) -j$(JOBS) lint emulators test-material test-rootfs test-kernels
-	cargo test --locked --workspace
+test: need-test ## everything: check, and all tiers of tests; the last line is the summary
+	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs test-kernels
+	cargo test --locked --workspace --no-run
+	@tests/summary.sh $(JOBS) $(TIERS:%='$(MAKE) %')
+
+# What `make test` runs, as many at a time as there are processors. Each runs by itself, too, on a machine of its own.
+TIERS := test-engine test-kernel check test-machines test-conformance
+
+check: need-test lint ## the inner loop: format, lints, unit tests
+	cargo test --locked --workspace --lib --bins --quiet
+
+test-kernel: need-test ## the tool against the real kernel, in user namespaces, with real emulators
+	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs
+	cargo test --locked --no-fail-fast $(call tier,kernel)
+	cargo test --locked --no-fail-fast --package binfmt-magic --test '*'
+
+test-engine: need-test ## the image, the units, the packages and the pages, with a Docker engine, on the machine's own table
+	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs
+	cargo test --locked --no-fail-fast $(call tier,engine|documents)
+
+test-machines: need-test ## kernels from Linux 5.10 on, in virtual machines, and each parser fuzzed for some seconds
+	@$(MAKE) -j$(JOBS) emulators test-material test-kernels
+	cargo test --locked --no-fail-fast $(call tier,machines)
 	@for target in $(PARSERS); do fuzz/run.sh $$target $(SECONDS_SHORT) || exit; done
+
+test-conformance: need-test ## our emulators beside Debian's, those that `make tuned` has built
+	@$(MAKE) -j$(JOBS) emulators test-rootfs
+	cargo test --locked --no-fail-fast $(call tier,conformance)
 
 fuzz: need-test ## look for bytes that upset a parser, for ten minutes each
 	@for target in $(PARSERS); do fuzz/run.sh $$target $(SECONDS_LONG) || exit; done
@@ -115,7 +142,7 @@ torture: need-test image ## faults at every system call, kernels old and new, lo
 	tests/torture.sh build/image/binfmt
 
 coverage: need-test emulators test-material ## how many lines of the tool and of magic/ the tests reach
-	@tests/coverage.sh
+	@tests/coverage.sh $(call tier,kernel,faults load single)
 
 mutants: need-test ## which changes of magic/ its tests would not notice, and no reason is given for
 	@tests/mutants.sh
@@ -123,7 +150,7 @@ mutants: need-test ## which changes of magic/ its tests would not notice, and no
 test-image: need-test image ## the command-line tests once more, with the static binary of the image
 	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs
 	@$(MAKE) build/image/binfmt
-	BINFMT_TEST_BINARY=$(CURDIR)/build/image/binfmt cargo test --locked $(COMMAND_LINE_TESTS:tests/%.rs=--test %) -- $(LONG)
+	BINFMT_TEST_BINARY=$(CURDIR)/build/image/binfmt cargo test --locked --no-fail-fast $(COMMAND_LINE_TESTS) -- $(LONG_TESTS)
 
 # The static binary, as the image has it.
 build/image/binfmt: always
@@ -234,5 +261,5 @@ need-run:
 need-test:
 	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare newuidmap c++ venv bindfs qemu-system-x86_64 zstd objcopy strace
 
-.PHONY: help run single deb dist test torture coverage mutants fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
+.PHONY: help run single deb dist test $(TIERS) torture coverage mutants fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
   emulators install uninstall clean test-material test-rootfs test-kernels always need-run need-test

@@ -25,7 +25,7 @@ trap 'rm -f "$log"' EXIT
 "${CARGO_TARGET_DIR:-target}/fuzz/$host/release/$target" -max_total_time="$seconds" -max_len=8192 -timeout=5 \
   -rss_limit_mb=512 -artifact_prefix="build/fuzz/$target-" -print_final_stats=1 -verbosity=0 -print_funcs=0 \
   "build/fuzz/$target" "fuzz/corpus/$target" >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
-grep '^stat::' "$log" | sed "s/^/$target: /"
-# for the table of `make torture`
 inputs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+printf '%s: %s inputs in %s s, nothing found\n' "$target" "$inputs" "$seconds"
+# for the table of `make torture`
 [[ -z ${BINFMT_TEST_TALLY:-} ]] || printf '%s\tinputs fuzzed: %s\n' "$inputs" "$target" >>"$BINFMT_TEST_TALLY"

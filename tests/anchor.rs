@@ -1,4 +1,4 @@
-//! Tier: host. The machine's own table, in mount namespaces and in containers, and the anchor that keeps it.
+//! Tier: engine. The machine's own table, in mount namespaces and in containers, and the anchor that keeps it.
 //!
 //! Everywhere else in these tests a table is private, because there is one per user namespace. An anchor however can be
 //! set in the initial user namespace only, and what is mounted on the host is everybody's. So these tests need root

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# How much of the tool and of magic/ the tests reach, by lines: what `make coverage` runs.
+# How much of the tool and of magic/ the tests reach, by lines: coverage.sh --test NAME..., as `make coverage` calls it.
 #
 # cargo-llvm-cov does it, from the registry, with the LLVM of Debian's package that has the compiler's version. The tests of the
 # tool run it in namespaces, without an environment and in root directories that go away; what those processes did is not
-# counted, so the truth is higher. The tests that need a Docker engine, or the machine's own table, are left out. Where processes
+# counted, so the truth is higher. Where processes
 # of users without privilege complain that they cannot write down what they did, tests fail; here nothing is judged.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -15,9 +15,4 @@ qemu/need.sh "llvm-cov-$version"
 export PATH=$PWD/$tools/bin:$PATH LLVM_COV=llvm-cov-$version LLVM_PROFDATA=llvm-profdata-$version
 # what was killed has left less than a whole profile
 export CARGO_LLVM_PROFDATA_FLAGS=--failure-mode=all
-tests=()
-for file in tests/*.rs; do
-  name=$(basename "$file" .rs)
-  case $name in anchor | bench | conformance | docker | faults | kernels | kubernetes | load | package | pages | single | systemd) ;; *) tests+=(--test "$name") ;; esac
-done
-cargo llvm-cov --locked --workspace --exclude binfmt-bench --lib "${tests[@]}" --summary-only --ignore-run-fail "$@"
+cargo llvm-cov --locked --workspace --exclude binfmt-bench --lib --summary-only --ignore-run-fail "$@"

@@ -1,4 +1,4 @@
-//! Tier: package. The captured registrations that the table is compared with are those of the package Debian has now.
+//! Tier: kernel. The captured registrations that the table is compared with are those of the package Debian has now.
 
 use std::collections::BTreeSet;
 use std::fs;

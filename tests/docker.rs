@@ -273,12 +273,10 @@ fn the_image_for_arm64_runs() {
     let Some(machine) = Machine::take() else {
         return;
     };
-    make_image(&["PLATFORM=linux/arm64"]);
+    let image = format!("{OURS}on-arm64");
+    make_image(&["PLATFORM=linux/arm64", &format!("IMAGE={image}")]);
     machine.privileged("--install arm64").ok();
-    let run = |args: &str| {
-        let run = format!("run --rm --platform linux/arm64 {IMAGE}:arm64 {args}");
-        machine.docker(&run)
-    };
+    let run = |args: &str| machine.docker(&format!("run --rm --platform linux/arm64 {image} {args}"));
     run("--version").ok().says("binfmt/");
     assert_eq!(run("").ok().list("supported")[0], "linux/arm64");
     run("--list").ok();

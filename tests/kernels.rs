@@ -1,4 +1,4 @@
-//! Tier: kernels. What the tool says, and what the kernel then does, on kernels from the oldest that Debian still serves
+//! Tier: machines. What the tool says, and what the kernel then does, on kernels from the oldest that Debian still serves
 //! to the newest, each booted in a virtual machine ([`vm`]).
 //!
 //! Where kernels differ, a test says from which version on, and what it rests on; the versions themselves are those that

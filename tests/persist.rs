@@ -1,4 +1,4 @@
-//! Tier: command line. What `--persist` writes into a host's root directory, and `--unpersist` takes back.
+//! Tier: kernel. What `--persist` writes into a host's root directory, and `--unpersist` takes back.
 //!
 //! That a host registers it at its boot is shown in `tests/systemd.rs`; here hosts are folders with what makes them look
 //! like one.

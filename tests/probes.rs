@@ -1,4 +1,4 @@
-//! Tier: emulators. Every probe of the table under the real emulator of its row, started directly, without the kernel.
+//! Tier: kernel. Every probe of the table under the real emulator of its row, started directly, without the kernel.
 //!
 //! What the kernel does with a probe is tested elsewhere; here a wrong instruction, header or flag shows. The
 //! emulators are those of the folder `build/emulators`, or of the one that `BINFMT_TEST_EMULATORS` names.

@@ -1,4 +1,4 @@
-//! Tier: command line. One file with the emulators inside, on hosts that have nothing else of them.
+//! Tier: kernel. One file with the emulators inside, on hosts that have nothing else of them.
 //!
 //! What a carried emulator is compared and registered by is the same as for any other, so that is not tried again here.
 

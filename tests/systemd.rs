@@ -1,4 +1,4 @@
-//! Tier: systemd. What is at work at boot, under a real systemd: the units of `make install`, the files of `--export`
+//! Tier: engine. What is at work at boot, under a real systemd: the units of `make install`, the files of `--export`
 //! and the automount of `binfmt_misc`, and what becomes of handlers that a container of such a host installed.
 //!
 //! The table of `docs/boot.md` about what is left is shown here, and the tests are named beside it. The host is a container

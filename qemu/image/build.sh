@@ -32,7 +32,7 @@ revision() { # the commit, marked when the files are not those of it
   git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null || echo unknown
 }
 
-build() { # build OPTION...: everything that the two calls have in common
+build() { # build OPTION...: what is the same for the image and for a stage
   local name options=(--platform "$platform" --build-arg "BASE=$base")
   for name in DEBIAN QEMU_FROM QEMU_RELEASE TARGETS ATTEMPT; do
     [[ -z ${!name:-} ]] || options+=(--build-arg "$name=${!name}")
@@ -46,12 +46,23 @@ export_stage() { # export_stage STAGE FOLDER
   build --target "$1" --output "type=local,dest=$2"
 }
 
-qemu_version() {
-  local folder
-  folder=$(mktemp -d)
-  export_stage version "$folder"
-  cat "$folder/version"
-  rm -r "$folder"
+# QEMU's own word, since a package's version may leave out the last number.
+qemu_version() { # of the first emulator in $image
+  local emulators=("$image"/usr/bin/qemu-*) version
+  version=$(grep -aoE -m 1 '[0-9.]+ \(Debian ' "${emulators[0]}") ||
+    fail "${emulators[0]##*/} holds no version of QEMU" 'see the Dockerfile'
+  echo "${version%% *}"
+}
+
+# The version is known when the image is there, and a label makes no layer. To build once more with it would compile QEMU
+# twice where the engine has not kept the first pass.
+label_with_version() {
+  local without
+  without=$(docker image inspect --format '{{.Id}}' "$tag")
+  printf 'FROM %s\n' "$tag" | DOCKER_BUILDKIT=1 docker build --platform "$platform" --quiet --tag "$tag" \
+    --label "org.qemu.version=$1" - >/dev/null
+  # has no name any more; the layers are the other one's too
+  docker rmi "$without" >/dev/null
 }
 
 unpack() ( # the image's files, into $image
@@ -96,7 +107,6 @@ label() { # label NAME
 
 check() {
   local difference
-  unpack
   difference=$(diff <(expected_files | sort) <(files | sort)) ||
     fail "the files of $tag are not those that belong there: ${difference//$'\n'/ }" 'see the Dockerfile'
   [[ $(label org.qemu.version) == "$qemu" && $(label org.opencontainers.image.version) == "$version" ]] ||
@@ -134,9 +144,11 @@ fi
 
 image=$(mktemp -d)
 trap 'rm -r "$image"' EXIT
-qemu=$(qemu_version)
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
-build --build-arg "QEMU_VERSION=$qemu" --build-arg "GIT_REVISION=$(revision)" --build-arg "VERSION=$version" --tag "$tag"
+build --build-arg "GIT_REVISION=$(revision)" --build-arg "VERSION=$version" --tag "$tag"
+unpack
+qemu=$(qemu_version)
+label_with_version "$qemu"
 check
 size=$(docker image inspect --format '{{.Size}}' "$tag")
 printf '%s: binfmt %s, QEMU %s, %s, %s MB\n' "$tag" "$version" "$qemu" "$platform" "$((size / 1000000))"

@@ -6,7 +6,6 @@
 #
 #   OUT/root/usr/bin/qemu-*                 the emulators, where other tools copy them from
 #   OUT/root/usr/share/doc/qemu-user/       their licences, checksums, and where the source is
-#   OUT/version                             QEMU's version
 #
 # What else is in a static emulator is known from the linker's map: ours, or that by which Debian records the package's
 # Built-Using. The licences of those libraries come from the packages that they were linked from; backports are built with
@@ -110,7 +109,3 @@ or what is in tuned/, the emulators can be built again with another version of a
 offers the source on request as well, for three years, at the cost of the copying.
 END
 } >"$doc/SOURCE"
-# QEMU's own word, since a package's version may leave out the last number.
-emulators=("$out"/root/usr/bin/qemu-*)
-qemu=$(grep -aoE -m 1 '[0-9.]+ \(Debian ' "${emulators[0]}") || fail "${emulators[0]} holds no version of QEMU"
-echo "${qemu%% *}" >"$out/version"

@@ -11,8 +11,12 @@ use std::sync::OnceLock;
 use crate::harness::turn::{self, Turn};
 use crate::harness::{Host, Output};
 
-/// The image under test.
+/// The image under test, while a test has its turn: the name by which pages and files of `deploy/` call it.
 pub(crate) const IMAGE: &str = "binfmt";
+/// The name that the image under test is built as, and keeps.
+const BUILT: &str = "binfmt-under-test";
+/// The name of the image that was called [`IMAGE`] before this turn, until the end of the turn.
+const KEPT: &str = "binfmt-kept";
 /// The start of the names of everything that the tests make and remove again.
 pub(crate) const OURS: &str = "binfmt-test-";
 
@@ -40,6 +44,9 @@ impl Machine {
             unfit()
         })?;
         image();
+        run(Command::new("sh").args(["-e", "-c", &format!(
+            "! docker image inspect {IMAGE} >/dev/null 2>&1 || docker tag {IMAGE} {KEPT}; docker tag {BUILT} {IMAGE}"
+        )]));
         Some(Self {
             host: Host::with(&[], ""),
             _turn: turn,
@@ -120,16 +127,18 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        let _ = Command::new("docker").args(["rmi", "--no-prune", IMAGE]).output();
         clear();
     }
 }
 
-/// Removes the containers and images whose names say that they are the tests', also those of a run that was killed. The
-/// layers stay cached.
+/// Removes the containers and images whose names say that they are the tests', and gives the user's image its name back: also
+/// after a run that was killed. The layers stay cached.
 fn clear() {
     let script = format!(
         "docker ps --all --quiet --filter name={OURS} | xargs -r docker rm --force --volumes
-         docker images --quiet '{OURS}*' | xargs -r docker rmi --force"
+         docker images --quiet '{OURS}*' | xargs -r docker rmi --force
+         docker image inspect {KEPT} && docker tag {KEPT} {IMAGE} && docker rmi {KEPT}"
     );
     // where no engine answers, there is nothing to remove
     let _ = Command::new("sh").args(["-c", &script]).output();
@@ -147,11 +156,11 @@ pub(crate) fn built(folder: &str) -> PathBuf {
 
 /// Builds the image from the sources as they are now; the engine caches what has not changed.
 fn image() {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| make_image(&[]));
+    static ONCE: OnceLock<()> = OnceLock::new();
+    ONCE.get_or_init(|| make_image(&[&format!("IMAGE={BUILT}")]));
 }
 
-/// `make image` with these settings. The emulators are Debian's, unless a setting or the environment says otherwise: most
+/// `make image` with these settings, the name among them. The emulators are Debian's, unless a setting or the environment says otherwise: most
 /// tests are of the tool, and ten emulators of our own take a quarter of an hour.
 pub(crate) fn make_image(settings: &[&str]) {
     let from = std::env::var_os("QEMU_FROM").unwrap_or_else(|| "package".into());
