@@ -15,7 +15,7 @@ mod value;
 
 pub use completions::completions;
 pub use environment::Environment;
-pub use help::{SECTIONS, help};
+pub use help::{SECTIONS, USAGE, help};
 pub use meant::meant;
 pub use value::{Anchor, Format, OnExit, Shell, Yes, YesNo};
 use value::{interval, list};

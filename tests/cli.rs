@@ -680,7 +680,8 @@ fn where_to_get_emulators_is_what_helps_there() {
         .ends(1)
         .ends_saying(&["/usr/bin/qemu-sparc64 does not exist", package]);
 
-    // the image has no packages
+    // the image has no packages, and says that it is one
+    assert!(include_str!("../Dockerfile").contains("\nENV BINFMT_IMAGE=1\n"));
     let image = |args| call(args).env("BINFMT_IMAGE", "1").run().ends(1);
     for args in [
         &["--install", "sparc64"][..],

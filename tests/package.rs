@@ -259,10 +259,12 @@ fn the_shells_complete_and_man_shows() {
         done'"#;
     let bash = installed(bash).stdout;
     assert!(bash.ends_with("\n--status\nprometheus\n"), "{bash}");
-    let fish =
-        installed(r#"fish -c 'complete -C "binfmt --stat"; complete -C "binfmt --format prom"'"#);
-    let fish = fish.prints("--status\t");
-    fish.prints("prometheus");
+    let fish = installed(
+        r#"fish -c 'complete -C "binfmt --stat"; complete -C "binfmt --format prom"; complete -C "binfmt --install arm64,s390"'"#,
+    );
+    fish.prints("--status\t")
+        .prints("prometheus\t")
+        .prints("arm64,s390x\t");
     let zsh = "zsh -fc 'autoload -Uz compinit; compinit -u; print $_comps[binfmt]; autoload +X _binfmt; print ok'";
     assert_eq!(installed(zsh).stdout, "_binfmt\nok\n");
 }

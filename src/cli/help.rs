@@ -65,7 +65,14 @@ pub fn help() -> String {
     let about = command.get_about().map(ToString::to_string);
     // without the full stop that ends it, as clap has it
     let mut lines = wrapped(&(about.unwrap_or_default() + "."), WIDTH);
-    lines.extend(USAGE.map(str::to_owned));
+    let [options, command_line] = USAGE;
+    lines.extend([
+        String::new(),
+        format!("Usage: {options}"),
+        format!("       {command_line}"),
+        String::new(),
+        "Without options: what runs here, as JSON.".to_owned(),
+    ]);
     let [examples, others @ ..] = SECTIONS;
     section(&mut lines, examples, EFFECT);
     let mut heading = None;
@@ -88,12 +95,10 @@ pub fn help() -> String {
     lines.join("\n") + "\n"
 }
 
-const USAGE: [&str; 5] = [
-    "",
-    "Usage: binfmt [OPTION]...",
-    "       binfmt --run PLATFORM [--root DIR] -- COMMAND [ARGUMENT]...",
-    "",
-    "Without options: what runs here, as JSON.",
+/// The forms of a command line.
+pub const USAGE: [&str; 2] = [
+    "binfmt [OPTION]...",
+    "binfmt --run PLATFORM [--root DIR] -- COMMAND [ARGUMENT]...",
 ];
 
 /// Whether the help has it: words of other tools are for those who know them.

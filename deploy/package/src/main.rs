@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use binfmt::cli::{Cli, SECTIONS, Shell, completions};
+use binfmt::cli::{Cli, SECTIONS, Shell, USAGE, completions};
 use clap::CommandFactory;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
@@ -41,11 +41,22 @@ fn write_man(path: &Path) -> Result<()> {
     let mut page = File::create(path)?;
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
-    man.render_synopsis_section(&mut page)?;
+    synopsis().to_writer(&mut page)?;
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
     sections().to_writer(&mut page)?;
     Ok(())
+}
+
+/// What clap_mangen makes of so many options is no line that anybody reads.
+fn synopsis() -> Roff {
+    let mut page = Roff::default();
+    page.control("SH", ["SYNOPSIS"]);
+    for usage in USAGE {
+        page.text([roman(usage)]);
+        page.control("br", []);
+    }
+    page
 }
 
 /// Titles, and below each its terms and what they mean.
