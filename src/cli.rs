@@ -93,7 +93,7 @@ pub struct Cli {
     /// Show the versions of binfmt and of its QEMU
     #[arg(long, short = 'V', help_heading = LOOK)]
     pub version: bool,
-    /// Run COMMAND as any user. If PLATFORM has no handler, one is registered in a private user namespace
+    /// Run COMMAND as any user, with a handler for PLATFORM in a private user namespace
     #[arg(long, value_name = "PLATFORM", requires = "command", group = "below_root", help_heading = RUN,
         conflicts_with_all = [
         "install", "hold", "interval", "on_exit", "uninstall", "reset", "list", "status", "verify", "export", "mount", "format", "json", "force", "keep", "persistent",

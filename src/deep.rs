@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 use binfmt_magic::arch::{ARCHES, Arch};
 use goblin::elf::program_header::PT_INTERP;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use crate::complaint;
 use crate::emulator::{HEAD, read_until, segments};
+use crate::lookup;
 use crate::runner::{NotStarted, Other, refusal};
 use crate::wording::{cause, errno_of};
 
@@ -151,12 +152,9 @@ fn head_of(root: &Path, path: &str) -> io::Result<Vec<u8>> {
 /// Finds what `path` is to a program in `root`: symbolic links of it lead nowhere else. Needs no permission for the
 /// file itself, for neither does a program that may only be executed.
 fn find_in(root: &Path, path: &str) -> io::Result<File> {
-    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let dir = open(root, flags, Mode::empty())?;
-    let how = OpenHow::new()
-        .flags(flags)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT);
-    Ok(openat2(dir, path, how)?.into())
+    let dir = open(root, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    let found = lookup::find(dir, Path::new(path), OFlag::empty(), lookup::IN_ROOT)?;
+    Ok(found.into())
 }
 
 /// Tries everything in `root`, at the same time. `credentials`: whether the handler of an architecture honours the

@@ -3,7 +3,7 @@
 //!
 //! From the bottom up, each module using only those before it:
 //!
-//! - the kernel: [`wording`], [`invocation`], [`wait`], [`lock`], [`namespace`], [`process`], [`user_namespace`], [`anchor`], [`table`], [`mount`], [`root_directory`], [`runner`];
+//! - the kernel: [`wording`], [`invocation`], [`wait`], [`lock`], [`lookup`], [`namespace`], [`process`], [`user_namespace`], [`anchor`], [`table`], [`mount`], [`root_directory`], [`runner`];
 //! - the emulators' files, and what they say: [`complaint`], [`emulator`], [`identity`];
 //! - policy, which returns values and prints nothing: [`survey`], [`status`], [`trial`], [`rehearsal`], [`install`],
 //!   [`uninstall`], [`remedy`], [`hold`], [`verify`], [`deep`], [`list`], [`export`],
@@ -24,6 +24,7 @@ pub mod install;
 pub mod invocation;
 pub mod list;
 pub mod lock;
+pub mod lookup;
 pub mod metrics;
 pub mod mount;
 pub mod namespace;

@@ -34,7 +34,8 @@ pub use error::MountError;
 pub use keep::{Lifetime, keep};
 pub use keeper::Keeper;
 use keeper::{keeper_of, mounted_by_us, predates};
-pub use own::own;
+pub(crate) use own::detached;
+pub use own::{VERB, can_be_own, own, try_own};
 
 /// Where the kernel expects it, and everybody looks.
 pub const DEFAULT: &str = "/proc/sys/fs/binfmt_misc";

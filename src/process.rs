@@ -1,13 +1,18 @@
 //! Single facts of a process, see `proc_pid_status(5)` and `proc_pid_stat(5)`, and which signals this one hears of. The facts are
 //! read one by one: parsers of all that is in those files take more room in the program than everything else about `/proc`.
 
+use std::ffi::{CString, OsString};
 use std::fs;
 use std::io;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
-use nix::sys::signal::Signal;
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, close, execve};
 use signal_hook::flag;
 
 /// The effective user of a process. `None` where that is not to be seen.
@@ -60,6 +65,41 @@ pub fn hear_of_failures() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Closes whatever this process was started with, except its standard streams, so that nothing that it starts has it either. To
+/// be called before it opens anything itself.
+pub fn close_inherited() {
+    let names = fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let numbers = names.filter_map(|fd| fd.file_name().to_str()?.parse::<RawFd>().ok());
+    for number in numbers.collect::<Vec<_>>() {
+        if number > 2 {
+            // that of the listing itself is closed already
+            let _ = close(number);
+        }
+    }
+}
+
+/// Becomes `program`, which is a path, with no signal ignored or blocked on the account of this process. Not by way of execvp(3),
+/// which has a shell try what the kernel refuses.
+#[must_use]
+pub fn become_program(program: &Path, args: &[OsString], environment: &[OsString]) -> Errno {
+    let start = || {
+        let text = |text: &OsString| CString::new(text.as_bytes()).map_err(|_| Errno::EINVAL);
+        let texts = |texts: &[OsString]| texts.iter().map(text).collect::<nix::Result<Vec<_>>>();
+        let (args, environment) = (texts(args)?, texts(environment)?);
+        // Rust's runtime ignores it; a handler ends with execve(2)
+        let _ = flag::register(Signal::SIGPIPE as i32, Arc::default());
+        SigSet::empty().thread_set_mask()?;
+        execve(&text(&program.into())?, &args, &environment)
+    };
+    match start() {
+        Ok(never) => match never {},
+        Err(errno) => errno,
+    }
 }
 
 /// Lets go of the processes that have ended and that nobody waits for: in a container the first process inherits what

@@ -3,38 +3,40 @@
 //!
 //! Owns which mounts those are. In a user namespace none can be made of `proc` and `sysfs` without also owning the
 //! processes and the network, so the caller's own appear; devices are the caller's, one by one, as the OCI runtime
-//! specification lists them. Copies of these mounts are made first (`open_tree(2)`) and attached once the root directory
-//! is that of the root file system, so that none of its symbolic links leads out of it.
+//! specification lists them. Copies of these mounts are made first (`open_tree(2)`) and attached to directories that are
+//! open, looked up once the root directory is that of the root file system and without following its symbolic links.
 //!
 //! Rests on `pivot_root(2)`; a process under `chroot(2)` could make no user namespace of its own.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::unistd::{chdir, chroot, fchdir, pivot_root};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::unistd::{chdir, chroot, fchdir, pivot_root, symlinkat};
 use procfs::process::Process;
 use rustix::fs::CWD;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-use crate::wording::{cause, shown};
+use crate::lookup::{self, IN_ROOT, NO_LINKS};
+use crate::mount::detached;
+use crate::wording::{cause, errno_of, shown};
 
 /// Those that every program may expect, besides the terminal's.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Names for what a process has open.
 const LINKS: [(&str, &str); 5] = [
-    ("/proc/self/fd", "/dev/fd"),
-    ("/proc/self/fd/0", "/dev/stdin"),
-    ("/proc/self/fd/1", "/dev/stdout"),
-    ("/proc/self/fd/2", "/dev/stderr"),
-    ("pts/ptmx", "/dev/ptmx"),
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
 ];
 /// Where a root file system has its programs, those of root's included.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -60,6 +62,11 @@ impl fmt::Display for RootDirectoryError {
                 shown(dir.as_os_str()),
                 cause(&(*errno).into())
             ),
+            Self::NoProc(dir, error) if errno_of(error) == Errno::ELOOP => write!(
+                f,
+                "{}/proc is a symbolic link, which is not followed; put a directory in its place",
+                shown(dir.as_os_str())
+            ),
             Self::NoProc(dir, error) => write!(
                 f,
                 "{} has no directory proc, and none can be made: {}; make one: mkdir {0}/proc",
@@ -75,63 +82,66 @@ impl std::error::Error for RootDirectoryError {}
 /// Makes `dir` the root directory and the current one. This process must be root of a user namespace, and in a mount
 /// namespace of its own. What is mounted below `/proc`, the table included, is there again; the rest is a matter of what
 /// `dir` has directories for, and of what is allowed: without one of these, what needs it fails and says so. Where they
-/// are missing, `/proc`, `/dev`, `/sys` and `/etc/resolv.conf` are made, as places to mount on.
+/// are missing, `/proc`, `/dev`, `/sys` and `/etc/resolv.conf` are made, as places to mount on. By way of a symbolic link
+/// nothing is made or mounted: returns those of these directories that are links.
 ///
 /// # Errors
 /// When `dir` cannot become the root directory, or `/proc` not be had there.
-pub fn enter(dir: &Path) -> Result<(), RootDirectoryError> {
+pub fn enter(dir: &Path) -> Result<Vec<&'static str>, RootDirectoryError> {
     let refused =
         |call| move |errno: Errno| RootDirectoryError::Refused(call, dir.to_owned(), errno);
-    let tree = |path: &Path| copy(path, OpenTreeFlags::AT_RECURSIVE);
-    let proc = tree(Path::new("/proc")).map_err(refused("open_tree"))?;
-    let sys = tree(Path::new("/sys"));
-    let resolver = fs::canonicalize(RESOLVER).map(|file| copy(&file, OpenTreeFlags::empty()));
+    let proc = tree("/proc").map_err(refused("open_tree"))?;
+    let sys = tree("/sys");
+    let resolver = fs::canonicalize(RESOLVER).map(|file| copy(CWD, &file, OpenTreeFlags::empty()));
     let devices = Devices::of_caller();
 
-    let root = tree(dir).map_err(refused("open_tree"))?;
-    attach(&root, dir).map_err(refused("move_mount"))?;
+    let place = open(dir, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+    let place = place.map_err(refused("open"))?;
+    let whole = OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
+    let root = copy(&place, Path::new(""), whole).map_err(refused("open_tree"))?;
+    attach(&root, &place).map_err(refused("move_mount"))?;
     fchdir(&root).map_err(refused("fchdir"))?;
     change_root().map_err(refused("chroot"))?;
 
-    make_directory("/proc").map_err(|error| RootDirectoryError::NoProc(dir.to_owned(), error))?;
-    attach(&proc, Path::new("/proc")).map_err(refused("move_mount"))?;
-    if let (Ok(sys), Ok(())) = (sys, make_directory("/sys")) {
-        if attach(&sys, Path::new("/sys")).is_ok() {
-            for place in below("/sys") {
-                let _ = make_read_only(&place);
-            }
+    let no_proc = |errno: Errno| RootDirectoryError::NoProc(dir.to_owned(), errno.into());
+    let place = directory(&root, "proc").map_err(no_proc)?;
+    attach(&proc, &place).map_err(refused("move_mount"))?;
+    let mut links = Vec::new();
+    let mut place = |name: &'static str| {
+        let place = directory(&root, name);
+        links.extend(matches!(place, Err(Errno::ELOOP)).then_some(name));
+        place.ok()
+    };
+    if let (Ok(sys), Some(place)) = (sys, place("sys")) {
+        if attach(&sys, &place).is_ok() {
+            make_all_read_only(&sys);
         }
     }
-    if make_directory("/dev").is_ok() {
-        let _ = devices.appear();
+    if let Some(place) = place("dev") {
+        let _ = devices.appear(&place);
     }
-    if let Ok(Ok(resolver)) = resolver {
-        // a link to what a program would make at boot
-        if let Ok(to) = fs::read_link(RESOLVER) {
-            let _ = Path::new("/etc").join(to).parent().map(fs::create_dir_all);
-        }
-        let mut place = OpenOptions::new();
-        place.append(true).create(true);
-        // whatever DIR has there must not be waited for
-        place.custom_flags(OFlag::O_NONBLOCK.bits());
-        let place = place.open(RESOLVER);
-        let place = place.is_ok() || Path::new(RESOLVER).exists();
-        let file = Path::new(RESOLVER);
-        let _ = place.then(|| attach(&resolver, file).and_then(|()| make_read_only(file)));
+    if let (Ok(Ok(resolver)), Ok(place)) = (resolver, resolver_of(&root)) {
+        let _ = attach(&resolver, &place).and_then(|()| make_read_only(&resolver));
     }
-    Ok(())
+    Ok(links)
 }
 
-/// A copy of a mount, not yet anywhere. Of a directory it must be recursive: what others have mounted below cannot be
-/// taken off in a user namespace.
-fn copy(path: &Path, recursive: OpenTreeFlags) -> nix::Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive;
-    open_tree(CWD, path, flags).map_err(|error| Errno::from_raw(error.raw_os_error()))
+/// A copy of the mount at a path of this process, with all that is mounted below: in a user namespace, what others have
+/// mounted cannot be taken off.
+fn tree(path: &str) -> nix::Result<OwnedFd> {
+    copy(CWD, Path::new(path), OpenTreeFlags::AT_RECURSIVE)
 }
 
-fn attach(mounted: &OwnedFd, path: &Path) -> nix::Result<()> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
-    move_mount(mounted, "", CWD, path, flags).map_err(|error| Errno::from_raw(error.raw_os_error()))
+/// A copy of a mount, not yet anywhere.
+fn copy(at: impl AsFd, path: &Path, more: OpenTreeFlags) -> nix::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | more;
+    open_tree(at, path, flags).map_err(|error| Errno::from_raw(error.raw_os_error()))
+}
+
+/// Mounts it on the very file that is open, be that a symbolic link.
+fn attach(mounted: &OwnedFd, place: &OwnedFd) -> nix::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mounted, "", place, "", flags).map_err(|e| Errno::from_raw(e.raw_os_error()))
 }
 
 /// The current directory, where something is mounted, becomes the root directory, and what was it goes.
@@ -145,23 +155,50 @@ fn change_root() -> nix::Result<()> {
     chdir("/")
 }
 
-fn make_directory(path: &str) -> io::Result<()> {
-    match fs::create_dir(path) {
-        Err(_) if Path::new(path).is_dir() => Ok(()),
-        made => made,
+/// The directory of this name in `root` itself, made if there is nothing. `ELOOP`: it is a symbolic link.
+fn directory(root: &OwnedFd, name: &str) -> nix::Result<OwnedFd> {
+    let made = mkdirat(root, name, Mode::from_bits_truncate(0o755));
+    match lookup::find(root, Path::new(name), OFlag::O_DIRECTORY, NO_LINKS) {
+        Err(Errno::ENOENT) => Err(made.err().unwrap_or(Errno::ENOENT)),
+        found => found,
     }
 }
 
-/// The mounts at a path and below, each of which is read-only or not by itself.
-fn below(path: &str) -> Vec<PathBuf> {
+/// What [`RESOLVER`] is in `root`, be it a link to what a program would make at boot. Where there is nothing, an empty file is made,
+/// unless `/etc` is a link.
+fn resolver_of(root: &OwnedFd) -> nix::Result<OwnedFd> {
+    const NAME: &str = "resolv.conf";
+    let etc = |links| lookup::find(root, Path::new("etc"), OFlag::O_DIRECTORY, links);
+    let there = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    match openat(etc(IN_ROOT)?, NAME, there, Mode::empty()) {
+        Err(Errno::ENOENT) => create(&etc(NO_LINKS)?, NAME),
+        found => found,
+    }
+}
+
+/// A file that is not there yet.
+fn create(dir: &OwnedFd, name: &str) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    openat(dir, name, flags, Mode::from_bits_truncate(0o644))
+}
+
+/// A mount and those below it, each of which is read-only or not by itself.
+fn make_all_read_only(tree: &OwnedFd) {
+    let _ = make_read_only(tree);
     let mounts = Process::myself().and_then(|process| process.mountinfo());
     let places = mounts.into_iter().flatten().map(|mount| mount.mount_point);
-    places.filter(|place| place.starts_with(path)).collect()
+    for place in places {
+        if let Ok(place) = place.strip_prefix("/sys") {
+            if let Ok(mount) = lookup::find(tree, place, OFlag::empty(), NO_LINKS) {
+                let _ = make_read_only(&mount);
+            }
+        }
+    }
 }
 
 /// Root, outside as here, could do harm by it. The mount's other settings are locked, and must be repeated.
-fn make_read_only(path: &Path) -> nix::Result<()> {
-    let set = statvfs(path)?.flags();
+fn make_read_only(mounted: &OwnedFd) -> nix::Result<()> {
+    let set = fstatvfs(mounted)?.flags();
     let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
     for (is, flag) in [
         (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
@@ -170,57 +207,43 @@ fn make_read_only(path: &Path) -> nix::Result<()> {
     ] {
         flags.set(flag, set.contains(is));
     }
-    mount(None::<&str>, path, None::<&str>, flags, None::<&str>)
+    let name = format!("/proc/self/fd/{}", mounted.as_raw_fd());
+    mount(None::<&str>, &*name, None::<&str>, flags, None::<&str>)
 }
 
-/// What is to be in `/dev`: copies of the caller's devices, and where they go.
-struct Devices(Vec<(String, OwnedFd)>);
+/// What is to be in `/dev`: copies of the caller's devices, and how they are called there.
+struct Devices(Vec<(&'static str, OwnedFd)>);
 
 impl Devices {
     fn of_caller() -> Self {
-        let device = |name: String, path: &Path| {
-            let copied = copy(path, OpenTreeFlags::empty()).ok()?;
-            Some((format!("/dev/{name}"), copied))
+        let device = |name, path: &Path| {
+            let copied = copy(CWD, path, OpenTreeFlags::empty()).ok()?;
+            Some((name, copied))
         };
-        let named = DEVICES.iter().filter_map(|name| {
-            let path = Path::new("/dev").join(name);
-            device((*name).to_owned(), &path)
-        });
+        let named = DEVICES
+            .iter()
+            .filter_map(|name| device(*name, &Path::new("/dev").join(name)));
         // by its own name it is in another place than the terminals that are made here, so that it needs one more
-        let console = terminal().and_then(|path| device("console".to_owned(), &path));
+        let console = terminal().and_then(|path| device("console", &path));
         Self(named.chain(console).collect())
     }
 
-    fn appear(self) -> io::Result<()> {
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-        tmpfs("/dev", flags, "size=64k,mode=755")?;
-        for (path, device) in self.0 {
-            File::create(&path)?;
-            attach(&device, Path::new(&path))?;
+    fn appear(self, place: &OwnedFd) -> nix::Result<()> {
+        let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let dev = detached("tmpfs", &[("size", "64k"), ("mode", "755")], quiet)?;
+        attach(&dev, place)?;
+        for (name, device) in self.0 {
+            attach(&device, &create(&dev, name)?)?;
         }
         for (to, name) in LINKS {
-            symlink(to, name)?;
+            symlinkat(to, &dev, name)?;
         }
-        fs::create_dir("/dev/pts")?;
-        fs::create_dir("/dev/shm")?;
-        let options = Some("newinstance,ptmxmode=0666,mode=620");
-        mount(Some("devpts"), "/dev/pts", Some("devpts"), flags, options)?;
-        tmpfs(
-            "/dev/shm",
-            MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-            "mode=1777",
-        )
+        let pts = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "620")];
+        attach(&detached("devpts", &pts, quiet)?, &directory(&dev, "pts")?)?;
+        let no_devices = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let shm = detached("tmpfs", &[("mode", "1777")], no_devices)?;
+        attach(&shm, &directory(&dev, "shm")?)
     }
-}
-
-fn tmpfs(path: &str, flags: MsFlags, options: &str) -> io::Result<()> {
-    Ok(mount(
-        Some("tmpfs"),
-        path,
-        Some("tmpfs"),
-        flags,
-        Some(options),
-    )?)
 }
 
 /// The terminal that this process has on one of its standard descriptors.

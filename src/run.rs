@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 
 use crate::cli::{Cli, Environment, completions, help, meant};
 use crate::emulator::{self, Source};
+use crate::mount;
 use crate::process;
 use crate::rehearsal;
 use crate::runner;
@@ -55,11 +56,17 @@ pub fn run(args: &[OsString], environment: Environment, streams: &mut Streams) -
     if args.get(1).is_some_and(|arg| arg == ids::VERB) {
         return report(ids::give(&args[2..]).map(|()| None), "", streams);
     }
+    if args.get(1).is_some_and(|arg| arg == mount::VERB) {
+        return report(mount::try_own().map(|()| None), "", streams);
+    }
     wait::say_by(|line| {
         // as everything that is said there: if nobody listens, the exit status still tells
         let _ = writeln!(stderr(), "{}", printable(line));
     });
     let runs = asks_to_run(args);
+    if runs {
+        process::close_inherited();
+    }
     let (wrong, failed) = if runs {
         (NOT_STARTED, NOT_STARTED)
     } else {

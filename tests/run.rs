@@ -40,9 +40,26 @@ fn nothing_is_said_and_nothing_left_open() {
     let output = user.run(ARM64, list).ok();
     assert_eq!(output.stderr, "");
     let native = user.run("--run amd64", "ls /proc/self/fd").ok();
-    let directly = user.sh("ls /proc/self/fd").ok();
-    assert_eq!(output.stdout, directly.stdout);
-    assert_eq!(native.stdout, directly.stdout);
+    // the last is that of ls; those that this test was started with are not handed on either
+    assert_eq!(output.stdout, "0\n1\n2\n3\n");
+    assert_eq!(native.stdout, output.stdout);
+}
+
+#[test]
+fn descriptors_of_the_caller_are_not_handed_on() {
+    let user = Ordinary::new();
+    let root = user.root("root", "arm64");
+    for (options, list) in [
+        (ARM64.to_owned(), "/mnt/programs/arm64/busybox ls"),
+        (format!("{ARM64} --root {root}"), "ls"),
+        ("--run amd64".to_owned(), "ls"),
+    ] {
+        let opened = "exec 7</mnt/home 9>/mnt/home/written; for ((fd = 10; fd < 1000; fd++)); do eval \"exec $fd</dev/null\"; done";
+        let output = user.sh(&format!(
+            "exec bash -c '{opened}; exec /mnt/binfmt {options} -- {list} /proc/self/fd'"
+        ));
+        assert_eq!(output.ok().stdout, "0\n1\n2\n3\n", "{options}");
+    }
 }
 
 #[test]
@@ -267,6 +284,64 @@ fn links_of_a_root_file_system_do_not_lead_out_of_it() {
     assert_eq!(user.sh("ls /mnt/home/outside").ok().stdout, "");
 }
 
+/// What an archive that means ill has in the place of whatever is mounted on; a descriptor of the caller is the way out of it.
+#[test]
+fn by_way_of_links_nothing_is_made_in_a_root_file_system_nor_outside() {
+    let user = Ordinary::new();
+    let root = user.root("root", "arm64");
+    let state =
+        format!("cd /mnt/home; find . -path ./root/bin -prune -o -print | sort; ls -l {root}");
+    for link in [
+        "ln -s / dev",
+        "ln -s /etc dev",
+        "ln -s /made dev",
+        "ln -s / sys; ln -s . dev",
+        "rm -rf etc; ln -s / etc",
+        "rm -rf etc; ln -s /made etc",
+        "rm -rf etc; ln -s /proc/self/fd/7 etc",
+        "ln -s /proc/self/fd/7/made etc/resolv.conf",
+        "ln -s /proc/self/cwd/made etc/resolv.conf",
+        "ln -s ../../../../mnt/home/outside/made etc/resolv.conf",
+        "ln -s /made etc/resolv.conf",
+    ] {
+        let prepare = format!(
+            "rm -rf /mnt/home/outside {root}/dev {root}/sys {root}/etc; mkdir /mnt/home/outside
+             cd {root}; mkdir -p proc sys dev etc; : >etc/resolv.conf"
+        );
+        // what is to be a link must not be there
+        let names = ["dev", "sys", "etc/resolv.conf"];
+        let gone = names.iter().filter(|name| {
+            link.ends_with(&format!(" {name}")) || link.contains(&format!(" {name};"))
+        });
+        let gone: Vec<_> = gone.copied().collect();
+        user.sh(&format!(
+            "{prepare}; rm -rf {}; {link}",
+            if gone.is_empty() {
+                "none".to_owned()
+            } else {
+                gone.join(" ")
+            }
+        ))
+        .ok();
+        let before = user.sh(&state).ok().stdout;
+        let output = user.sh(&format!(
+            "umask 0; exec 7</mnt/home/outside; cd /mnt/home/outside; exec /mnt/binfmt {ARM64} --root {root} -- uname -m"
+        ));
+        assert_eq!(output.clone().ok().stdout, "aarch64\n", "{link}");
+        assert_eq!(user.sh(&state).ok().stdout, before, "{link}");
+        if link.contains(" dev") {
+            output.says(&format!(
+                "{root}/dev is a symbolic link, so nothing is mounted there"
+            ));
+        }
+    }
+    user.sh(&format!("cd {root}; rm -r proc; ln -s / proc"))
+        .ok();
+    user.run(&format!("{ARM64} --root {root}"), "uname -m")
+        .ends(125)
+        .ends_saying(&[&format!("{root}/proc is a symbolic link")]);
+}
+
 #[test]
 fn without_ranges_root_is_alone_and_that_is_said() {
     let user = Ordinary::new();
@@ -369,6 +444,90 @@ fn what_runs_already_is_just_run() {
         );
         user.sh(&command).ok().prints("flags: POCF");
     }
+}
+
+/// Of the handler that was there the command has a copy. So it does where the emulator is gone from its path, and it is the same.
+#[test]
+fn a_handler_that_others_uninstall_is_still_the_commands() {
+    let user = Ordinary::new();
+    for is_gone in [false, true] {
+        let folder = user
+            .host
+            .folder("own", &[("qemu-aarch64", harness::emulators())]);
+        let install = user.host.call(&["--install", "arm64"]);
+        install.emulators(&folder).run().ok();
+        if is_gone {
+            fs::remove_dir_all(&folder).unwrap();
+        }
+        user.sh("mkfifo /mnt/home/go /mnt/home/gone").ok();
+        let script =
+            format!("{UNAME}; echo >/mnt/home/go; read -r go </mnt/home/gone || :; {UNAME}");
+        std::thread::scope(|scope| {
+            let output = scope.spawn(|| {
+                user.sh(&format!(
+                    "QEMU_BINARY_PATH=/nowhere exec /mnt/binfmt {ARM64} -- sh -e -c '{script}'"
+                ))
+            });
+            user.host.sh("read -r go </mnt/home/go || :").ok();
+            user.host.binfmt(&["--uninstall", "all"]).ok();
+            assert_eq!(user.host.entries(), [""; 0]);
+            user.host.sh("echo >/mnt/home/gone").ok();
+            assert_eq!(output.join().unwrap().ok().stdout, "aarch64\naarch64\n");
+        });
+        user.sh("rm /mnt/home/go /mnt/home/gone").ok();
+    }
+}
+
+/// What may have no user namespace runs through the handler that is there.
+#[test]
+fn where_no_table_can_be_ones_own_the_hosts_handler_serves() {
+    let user = Ordinary::new();
+    user.host.binfmt(&["--install", "arm64"]).ok();
+    let injector = user.host.injector();
+    let copy = format!(
+        "cp '{}' /mnt/inject; chmod 755 /mnt/inject",
+        injector.display()
+    );
+    user.host.sh(&copy).ok();
+    for calls in ["unshare", "fsopen"] {
+        let output = user.sh(&format!(
+            "readlink /proc/self/ns/user; QEMU_BINARY_PATH=/nowhere exec /mnt/inject /dev/null forbid {calls} 0 /mnt/binfmt {ARM64} -- sh -c '{UNAME}; readlink /proc/self/ns/user'"
+        ));
+        let output = output.ok();
+        let lines: Vec<_> = output.stdout.lines().collect();
+        assert_eq!(lines, [lines[0], "aarch64", lines[0]], "{calls}");
+        assert_eq!(output.stderr, "", "{calls}");
+    }
+}
+
+/// Whether there is a handler or not, and whatever the C library makes of `ENOEXEC`.
+#[test]
+fn what_no_handler_takes_is_explained_and_no_shell_is_given_it() {
+    let user = Ordinary::new();
+    user.sh(
+        "cd /mnt/home; cp /mnt/programs/arm64/busybox marked; printf 'AI\\2' | dd of=marked bs=1 seek=8 conv=notrunc status=none
+         printf 'echo given to a shell\n' >text; chmod 755 text",
+    )
+    .ok();
+    let mut said = Vec::new();
+    for install in [false, true] {
+        if install {
+            user.host.binfmt(&["--install", "arm64"]).ok();
+        }
+        for file in [
+            "/mnt/home/marked",
+            "/mnt/home/text",
+            "/mnt/rootfs/arm64/bin/dash",
+        ] {
+            let output = user.run(ARM64, file).ends(126);
+            assert_eq!(output.stdout, "", "{output}");
+            assert_eq!(output.stderr.lines().count(), 1, "{output}");
+            said.push(output.stderr);
+        }
+    }
+    assert!(said[1].contains("/bin/sh"), "{}", said[1]);
+    let with = said.split_off(3);
+    assert_eq!(said, with);
 }
 
 #[test]

@@ -11,16 +11,17 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, readlinkat};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{AccessFlags, faccessat};
 
+use crate::lookup;
 use crate::wording::{cause, errno_of, shown};
 
 mod writer;
@@ -276,15 +277,13 @@ impl Place {
     }
 
     fn look_up(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
-        let flags = flags | OFlag::O_PATH | OFlag::O_CLOEXEC;
         match &self.root {
-            None => open(path, flags, Mode::empty()),
-            Some((root, _)) => {
-                let how = OpenHow::new()
-                    .flags(flags)
-                    .resolve(ResolveFlag::RESOLVE_IN_ROOT);
-                openat2(root.as_fd(), path, how)
-            }
+            None => open(
+                path,
+                flags | OFlag::O_PATH | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            ),
+            Some((root, _)) => lookup::find(root, path, flags, lookup::IN_ROOT),
         }
     }
 

@@ -5,16 +5,19 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
 use super::{DEFAULT, MountError, SOURCE, unfit};
 use crate::table::Table;
+use crate::user_namespace;
 
 /// The first Linux that has a table per user namespace.
 const SINCE: (u32, u32) = (6, 7);
@@ -36,16 +39,61 @@ pub fn own() -> Result<Table, MountError> {
     })
 }
 
+/// First argument of the process that tries what [`own`] takes. Not part of the command line.
+pub const VERB: &str = "--try-own-table";
+
+/// Whether this user can have a table of their own. Another process tries it, since nobody leaves a user namespace again.
+#[must_use]
+pub fn can_be_own() -> bool {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(VERB).stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// What the process does that was started with [`VERB`].
+///
+/// # Errors
+/// What is refused.
+pub fn try_own() -> anyhow::Result<()> {
+    user_namespace::enter_as_root()?;
+    own()?;
+    Ok(())
+}
+
 fn mount_own(dir: &Path) -> Result<Table, Errno> {
-    let refused = |error: rustix::io::Errno| Errno::from_raw(error.raw_os_error());
-    let context = fsopen("binfmt_misc", FsOpenFlags::FSOPEN_CLOEXEC).map_err(refused)?;
-    fsconfig_set_string(&context, "source", SOURCE).map_err(refused)?;
-    fsconfig_create(&context).map_err(refused)?;
-    let none = MountAttrFlags::empty();
-    let mounted = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, none).map_err(refused)?;
+    let source = [("source", SOURCE)];
+    let mounted = detached("binfmt_misc", &source, MountAttrFlags::empty())?;
     let by_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(&mounted, "", rustix::fs::CWD, dir, by_descriptor).map_err(refused)?;
     Ok(Table::new(dir, File::from(mounted)))
+}
+
+/// A new mount of a file system of this type, which has no place yet. An option without a value is a flag.
+///
+/// # Errors
+/// Those of the calls that make it.
+pub(crate) fn detached(
+    kind: &str,
+    options: &[(&str, &str)],
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, Errno> {
+    let make = || {
+        let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for (key, value) in options {
+            match *value {
+                "" => fsconfig_set_flag(&context, *key)?,
+                value => fsconfig_set_string(&context, *key, value)?,
+            }
+        }
+        fsconfig_create(&context)?;
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    make().map_err(refused)
+}
+
+fn refused(error: rustix::io::Errno) -> Errno {
+    Errno::from_raw(error.raw_os_error())
 }
 
 /// What this kernel calls itself.

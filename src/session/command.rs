@@ -5,16 +5,19 @@
 //! Where programs of the platform run already, they run as they do. Where they do not, the command gets a table of its
 //! own, in a user namespace. Whoever may not enter one is told why.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::process::CommandExt;
+use std::fs::{self, Metadata};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Error, anyhow};
 use binfmt_magic::arch::Arch;
 use binfmt_magic::platform::{Platform, Selection};
+use binfmt_magic::rule::Rule;
 use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
 
@@ -24,13 +27,16 @@ use crate::explain::place::Place;
 use crate::explain::problem::Culprit;
 use crate::explain::{Explanation, Here, explain, machine_of};
 use crate::install::{self, Order, install};
-use crate::mount::{self, MountError};
+use crate::mount::{self, MountError, MountPoint};
+use crate::process;
 use crate::root_directory;
+use crate::runner::Ran;
 use crate::streams::Streams;
 use crate::survey::{self, Survey, Verdict, may_be_native};
+use crate::table::Table;
 use crate::user_namespace::ids::{self, Ids};
 use crate::user_namespace::{self, Refused};
-use crate::wording::{cause, errno_of, shown};
+use crate::wording::{cause, shown};
 
 mod search;
 
@@ -81,14 +87,19 @@ impl Session<'_> {
         let found = self.find(name)?;
         self.check_root(platform.arch, &found)?;
         let caller = (geteuid(), getegid());
-        let mut verdict = survey::of_one(platform.arch)?;
-        let mut survey = None;
-        let own_table = !matches!(verdict, Verdict::Works { .. });
+        let (mut verdict, ran) = survey::of_one(platform.arch)?;
+        let works = matches!(verdict, Verdict::Works { .. });
+        let handler = handler_of(platform.arch, &ran).filter(|_| works);
+        let own_table = !works || handler.is_some() && mount::can_be_own();
         if own_table || self.cli.root.is_some() {
             self.enter_user_namespace(streams)?;
         }
+        let mut survey = None;
         if own_table {
-            let after = self.install_for(platform)?;
+            let after = match &handler {
+                Some(handler) => Self::copy(handler)?,
+                None => self.install_for(platform)?,
+            };
             verdict = after.of(platform.arch).verdict.clone();
             survey = Some(after);
         }
@@ -96,10 +107,14 @@ impl Session<'_> {
             return Err(anyhow!(lacking).into());
         }
         if let Some(dir) = &self.cli.root {
-            root_directory::enter(dir).map_err(Error::from)?;
+            for link in root_directory::enter(dir).map_err(Error::from)? {
+                streams.say(&format!(
+                    "binfmt: {}/{link} is a symbolic link, so nothing is mounted there",
+                    shown(dir.as_os_str())
+                ));
+            }
         }
-        let is_expected = |arch| is_same(arch, platform.arch) || may_be_native(arch);
-        if survey.is_none() && !found.arch.is_some_and(is_expected) {
+        if survey.is_none() && !found.arch.is_some_and(may_be_native) {
             survey = Some(self.survey()?);
         }
         if let Some(survey) = &survey {
@@ -185,17 +200,19 @@ impl Session<'_> {
             force: false,
             keep: false,
         };
-        let table = mount::own().map_err(|error| match error {
-            MountError::DeniedInUserNamespace(dir) => Error::from(Refused(Errno::EPERM))
-                .context(format!("cannot mount {}", dir.display())),
-            error => error.into(),
-        })?;
-        let (items, survey) = install(&table, &order, &[])?;
+        let (items, survey) = install(&own_table()?, &order, &[])?;
         for (arch, result) in items {
             let refused = || format!("programs for linux/{} do not run", arch.oci);
             let _: install::Outcome = result.with_context(refused)?;
         }
         Ok(survey)
+    }
+
+    /// Registers a handler in a table that ends with the command. It was seen to work.
+    fn copy(handler: &Rule) -> Result<Survey, Error> {
+        let table = own_table()?;
+        table.register(handler)?;
+        Survey::take(Some(&table))
     }
 
     fn exec(
@@ -204,18 +221,23 @@ impl Session<'_> {
         found: &Found,
         survey: Option<Survey>,
     ) -> Result<Infallible, NotRun> {
-        let mut command = Command::new(&found.program);
-        command.arg0(name).args(&self.cli.command[1..]);
+        let mut environment: BTreeMap<OsString, OsString> = env::vars_os().collect();
         if let Some((path, start)) = &found.inside {
-            command
-                .current_dir(start)
-                .env("PATH", path)
-                .env("HOME", "/root");
+            let _ = env::set_current_dir(start);
+            environment.insert("PATH".into(), path.clone());
+            environment.insert("HOME".into(), "/root".into());
         }
-        let error = command.exec();
+        let variable = |(mut name, value): (OsString, OsString)| {
+            name.push("=");
+            name.push(value);
+            name
+        };
+        let environment: Vec<_> = environment.into_iter().map(variable).collect();
+        let args = [&[name.to_owned()], &self.cli.command[1..]].concat();
+        let errno = process::become_program(&found.program, &args, &environment);
         let named = shown(found.program.as_os_str());
-        let why = || anyhow!("{named} cannot be run: {}", cause(&error));
-        if ![Errno::ENOEXEC, Errno::ENOENT, Errno::EACCES].contains(&errno_of(&error)) {
+        let why = || anyhow!("{named} cannot be run: {}", cause(&errno.into()));
+        if ![Errno::ENOEXEC, Errno::ENOENT, Errno::EACCES].contains(&errno) {
             return Err(NotRun::CannotBeRun(why()));
         }
         // the kernel's own word, where no better one is to be had
@@ -273,6 +295,40 @@ impl Session<'_> {
         };
         Ok(explain(program, OsStr::new(""), &here)?)
     }
+}
+
+/// The handler that programs of `arch` ran through just now, with the very file `ran` pinned; `None` where it is out of sight. A copy
+/// is nobody else's to uninstall.
+fn handler_of(arch: &Arch, ran: &Ran) -> Option<Rule> {
+    let Ran::Interpreter(file) = ran else {
+        return None;
+    };
+    let at = MountPoint {
+        dir: mount::DEFAULT.into(),
+        explicit: false,
+    };
+    let entries = mount::for_looking(&at).ok()??.entries().ok()?;
+    let header = arch.header();
+    let mut takers = entries
+        .iter()
+        .filter(|entry| entry.takes(&header, OsStr::new(arch.qemu)));
+    let mut rule = takers.next()?.to_rule()?;
+    rule.flags.fix_binary = true;
+    let id = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    let own = file.metadata().map(id).ok()?;
+    if fs::metadata(&rule.interpreter).map(id).ok() != Some(own) {
+        rule.interpreter = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
+    }
+    Some(rule)
+}
+
+fn own_table() -> Result<Table, Error> {
+    mount::own().map_err(|error| match error {
+        MountError::DeniedInUserNamespace(dir) => {
+            Error::from(Refused(Errno::EPERM)).context(format!("cannot mount {}", dir.display()))
+        }
+        error => error.into(),
+    })
 }
 
 fn no_namespace(errno: Errno) -> Error {

@@ -1,17 +1,17 @@
 //! One architecture alone, where the table may be out of sight.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use binfmt_magic::arch::Arch;
 
 use super::Verdict;
 use crate::complaint::Limits;
-use crate::runner::{self, Form, Job};
+use crate::runner::{self, Form, Job, Ran};
 
-/// Runs the probe of `arch`, and only that, whatever would take it.
+/// Runs the probe of `arch`, and only that, whatever would take it; also returns the file that the kernel ran for it.
 ///
 /// # Errors
 /// When probes cannot be run at all.
-pub fn of_one(arch: &'static Arch) -> Result<Verdict> {
+pub fn of_one(arch: &'static Arch) -> Result<(Verdict, Ran)> {
     one(arch, Form::Plain)
 }
 
@@ -20,13 +20,12 @@ pub fn of_one(arch: &'static Arch) -> Result<Verdict> {
 /// # Errors
 /// When probes cannot be run at all.
 pub fn of_one_here(arch: &'static Arch) -> Result<Verdict> {
-    one(arch, Form::Here)
+    one(arch, Form::Here).map(|(verdict, _)| verdict)
 }
 
-fn one(arch: &'static Arch, form: Form) -> Result<Verdict> {
-    let runs = runner::run(&[Job { arch, form }])?;
-    let verdict = |run| Verdict::of(arch, None, run, Limits::of_this_process());
-    Ok(runs
-        .first()
-        .map_or(Verdict::Fails(super::Failure::NoHandler), verdict))
+fn one(arch: &'static Arch, form: Form) -> Result<(Verdict, Ran)> {
+    let run = runner::run(&[Job { arch, form }])?.pop();
+    let run = run.context("there is no answer of a probe")?;
+    let verdict = Verdict::of(arch, None, &run, Limits::of_this_process());
+    Ok((verdict, run.ran))
 }
