@@ -18,7 +18,7 @@ pub use environment::Environment;
 pub use help::{SECTIONS, USAGE, help};
 pub use meant::meant;
 pub use value::{Anchor, Format, OnExit, Shell, Yes, YesNo};
-use value::{interval, list};
+use value::{interval, list, yes};
 
 /// Teach this Linux host to run programs of other CPU architectures, with QEMU's user emulators.
 #[derive(Debug, Parser)]
@@ -40,7 +40,7 @@ pub struct Cli {
     /// Install all again, and remove QEMU's entries that are not part of this install
     #[arg(long, help_heading = INSTALL, group = "changes")]
     pub reset: bool,
-    /// With --install, --uninstall and --reset: show what would be done, and do nothing
+    /// With what installs, removes or writes files: show what would be done, and do nothing
     #[arg(long, help_heading = INSTALL, requires = "changes", conflicts_with_all = NO_DRY_RUN)]
     pub dry_run: bool,
     /// Leave working handlers as they are, even if they use another emulator
@@ -72,7 +72,7 @@ pub struct Cli {
     )]
     pub anchor: Anchor,
     /// Accepted, as in multiarch/qemu-user-static: handlers are always pinned. Alone: installs all, as there
-    #[arg(long, short, value_name = "yes", hide_possible_values = true, help_heading = INSTALL, group = "changes")]
+    #[arg(long, short, value_name = "yes", value_parser = yes, help_heading = INSTALL, group = "changes")]
     pub persistent: Option<Yes>,
     /// Show whether each registered platform (or each of LIST) runs; exit 1 if one does not
     #[arg(long, value_name = "LIST", help_heading = LOOK, group = "tables")]
@@ -122,14 +122,14 @@ pub struct Cli {
     )]
     pub on_exit: OnExit,
     /// Write rules for what works into DIR (/etc/binfmt.d), for systemd-binfmt to register at every boot
-    #[arg(long, value_name = "DIR", help_heading = STAY)]
+    #[arg(long, value_name = "DIR", help_heading = STAY, group = "changes")]
     pub export: Option<PathBuf>,
     /// With --install: copy the emulators into the host whose root directory is DIR, for its systemd to register at boot
     #[arg(long, value_name = "DIR", requires = "install", conflicts_with_all = ["hold", "export", "run", "verify"],
         help_heading = STAY)]
     pub persist: Option<PathBuf>,
-    /// Remove what --persist wrote below DIR
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["persist", "run"], help_heading = STAY)]
+    /// Remove what --persist DIR or --export DIR wrote
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["persist", "run"], help_heading = STAY, group = "changes")]
     pub unpersist: Option<PathBuf>,
     /// Form of the output [default: text for --status, --list, --verify and --explain, else json];
     /// prometheus: metrics, for --status
@@ -192,19 +192,8 @@ impl Cli {
 const NO_HOLD: [&str; 5] = ["list", "status", "verify", "export", "explain"];
 
 /// Where nothing is changed there is nothing to leave undone; JSON and metrics have no room for what would be.
-const NO_DRY_RUN: [&str; 12] = [
-    "hold",
-    "list",
-    "status",
-    "verify",
-    "explain",
-    "run",
-    "format",
-    "json",
-    "version",
-    "export",
-    "persist",
-    "unpersist",
+const NO_DRY_RUN: [&str; 9] = [
+    "hold", "list", "status", "verify", "explain", "run", "format", "json", "version",
 ];
 
 const INSTALL: &str = "Install";

@@ -6,8 +6,8 @@
 //! - the kernel: [`wording`], [`invocation`], [`wait`], [`lock`], [`lookup`], [`namespace`], [`process`], [`user_namespace`], [`anchor`], [`table`], [`mount`], [`root_directory`], [`runner`];
 //! - the emulators' files, and what they say: [`complaint`], [`emulator`], [`identity`];
 //! - policy, which returns values and prints nothing: [`survey`], [`status`], [`trial`], [`rehearsal`], [`install`],
-//!   [`uninstall`], [`remedy`], [`hold`], [`verify`], [`deep`], [`list`], [`export`],
-//!   [`persist`], [`explain`];
+//!   [`uninstall`], [`remedy`], [`hold`], [`verify`], [`deep`], [`list`], [`persist`],
+//!   [`export`], [`explain`];
 //! - the edge: [`report`] (the public JSON), [`text`], [`metrics`], [`cli`], [`streams`], [`session`] and [`run`](mod@run). Only
 //!   the last two print, and only the last knows exit codes.
 

@@ -7,9 +7,9 @@
 //! to be written: that counts as written. An emulator is on trial until [`Host::settle`]: the former, if there was one, is beside
 //! it, and comes back with [`Host::give_back`].
 //!
-//! What the rules say is [`crate::export`]'s; whether a handler works is known before it gets here. See `binfmt.d(5)`.
+//! What the rules say is the caller's to know; whether a handler works is known before it gets here. See `binfmt.d(5)`.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
@@ -21,11 +21,13 @@ use crate::identity;
 use crate::namespace::with_root_directory;
 use crate::wording::{cause, errno_of};
 
-mod file;
+pub(crate) mod boot;
+pub(crate) mod file;
 mod lock;
 mod record;
 
-use file::{beside, digest_of, replace};
+use boot::Boot;
+use file::{Spot, digest_of};
 use lock::Locked;
 // public for fuzz/
 pub use record::Record;
@@ -34,14 +36,8 @@ pub use record::Record;
 pub const EMULATORS: &str = "/var/lib/binfmt";
 /// Where rules for the boot are read from, with those of other packages.
 pub const RULES: &str = "/etc/binfmt.d";
-/// What reads them: the program of systemd, by its two usual paths, or the service of `OpenRC`.
-const READERS: [&str; 3] = [
-    "/usr/lib/systemd/systemd-binfmt",
-    "/lib/systemd/systemd-binfmt",
-    "/etc/init.d/binfmt",
-];
 const EXECUTABLE: u32 = 0o755;
-const READABLE: u32 = 0o644;
+pub(crate) const READABLE: u32 = 0o644;
 
 /// A host, by its root directory. As long as this is held, no other call writes to it.
 #[derive(Debug)]
@@ -101,14 +97,17 @@ impl Host {
     /// # Errors
     /// Those of [`Self::at`], or when nothing does.
     pub fn with_rules_at_boot(dir: &Path, force: bool) -> Result<Self> {
-        let reads = |reader: &&str| fs::symlink_metadata(reader).is_ok();
-        if with_root_directory(enter(dir)?, || READERS.iter().any(reads))? {
-            return Self::at(dir, force);
-        }
-        bail!(
-            "nothing in {} reads {RULES} at boot, neither systemd-binfmt nor OpenRC's binfmt; is that the host's root directory?",
-            dir.display()
-        )
+        boot_of(dir)?;
+        Self::at(dir, force)
+    }
+
+    /// What it does at boot.
+    ///
+    /// # Errors
+    /// When there may be no more open files.
+    pub(crate) fn boot(&self) -> io::Result<Boot> {
+        let root = self.locked.root().try_clone()?;
+        Ok(Boot::new(root.into(), &self.dir))
     }
 
     /// The emulators that were copied to it.
@@ -164,9 +163,8 @@ impl Host {
         let is_new = failed.fate == Fate::Written;
         self.inside(|| {
             let mut record = Record::read()?;
-            let former = beside(&emulator, file::FORMER);
-            let fate = if former.exists() {
-                fs::rename(&former, &emulator).map_err(|error| anyhow!("{}", cause(&error)))?;
+            let put_back = Spot::of(&emulator).and_then(|spot| spot.put_back());
+            let fate = if put_back.map_err(|errno| anyhow!("{}", cause(&errno.into())))? {
                 if let Some(digest) = digest_of(&emulator)? {
                     record.settle(&emulator, &digest);
                 }
@@ -187,16 +185,11 @@ impl Host {
         let put = || -> Result<Fate> {
             let digest = identity::digest(bytes);
             let mut record = Record::read()?;
-            let there = digest_of(path)?;
-            if there.as_ref() == Some(&digest) {
-                return Ok(Fate::Unchanged);
-            }
-            if let Some(there) = &there {
-                if fs::symlink_metadata(path).is_ok_and(|there| there.is_dir()) {
-                    bail!("there is a directory of that name; remove it");
-                }
-                if !record.has(path, there) && !self.force {
-                    bail!("it is there, and not of --persist; remove it, or let --force do it");
+            if let Ok(spot) = Spot::of(path) {
+                let is_ours = |there: &str| record.has(path, there);
+                let fate = spot.replaceable(bytes, "--persist", self.force, is_ours)?;
+                if let Some(unchanged) = fate {
+                    return Ok(unchanged);
                 }
             }
             record.make_dirs(path)?;
@@ -204,10 +197,9 @@ impl Host {
             let write = || {
                 record.write()?;
                 record.made_dirs()?;
-                if there.is_some() {
-                    keep(path)?;
-                }
-                replace(path, bytes, mode)
+                let spot = Spot::of(path).map_err(|errno| anyhow!("{}", cause(&errno.into())))?;
+                spot.keep()?;
+                spot.replace(bytes, mode, file::NEW)
             };
             if let Err(error) = write() {
                 // the error that led here is the one to be told
@@ -245,14 +237,69 @@ impl Host {
     /// A path of the host, as this process would call it.
     #[must_use]
     pub fn shown(&self, path: &Path) -> String {
-        let below = path.strip_prefix("/").unwrap_or(path);
-        self.dir.join(below).display().to_string()
+        shown(&self.dir, path)
     }
 
     /// The host's symbolic links lead to where they do on the host.
     fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         with_root_directory(self.locked.root(), work)?
     }
+}
+
+/// What [`Host`] would make of these files and their bytes on the host whose root directory is `dir`, which is only looked at.
+///
+/// # Errors
+/// When `dir` cannot be made the root directory, or the record not be read.
+pub fn would_write(
+    dir: &Path,
+    files: &[(PathBuf, Vec<u8>)],
+    force: bool,
+) -> Result<Vec<Result<Fate>>> {
+    with_root_directory(enter(dir)?, || {
+        let record = Record::read()?;
+        let fate = |(path, bytes): &(PathBuf, Vec<u8>)| {
+            let is_ours = |there: &str| record.has(path, there);
+            let there = Spot::of(path).ok();
+            let fate = there.map(|spot| spot.replaceable(bytes, "--persist", force, is_ours));
+            Ok(fate.transpose()?.flatten().unwrap_or(Fate::Written))
+        };
+        Ok(files.iter().map(fate).collect())
+    })?
+}
+
+/// What [`Host::take_back`] would do on that host, which is only looked at.
+///
+/// # Errors
+/// Those of [`would_write`].
+pub fn would_take_back(dir: &Path) -> Result<Vec<(PathBuf, Result<Fate>)>> {
+    with_root_directory(enter(dir)?, || {
+        let record = Record::read()?;
+        let paths = record.paths().into_iter().rev();
+        let fates = paths.map(|path| (path.clone(), fate_of(&record, &path)));
+        Ok(fates.collect())
+    })?
+}
+
+/// What the host whose root directory is `dir` does at boot.
+///
+/// # Errors
+/// When `dir` cannot be made the root directory, or nothing there reads rules.
+pub(crate) fn boot_of(dir: &Path) -> Result<Boot> {
+    let boot = Boot::new(enter(dir)?.into(), dir);
+    if boot.has_reader() {
+        return Ok(boot);
+    }
+    bail!(
+        "nothing in {} reads {RULES} at boot, neither systemd-binfmt nor OpenRC's binfmt; is that the host's root directory?",
+        dir.display()
+    )
+}
+
+/// A path of the host whose root directory is `dir`, as this process would call it.
+#[must_use]
+pub fn shown(dir: &Path, path: &Path) -> String {
+    let below = path.strip_prefix("/").unwrap_or(path);
+    dir.join(below).display().to_string()
 }
 
 /// Opens `dir`, which can be made a root directory.
@@ -275,32 +322,23 @@ fn enter(dir: &Path) -> Result<File> {
     })
 }
 
-/// Keeps what is at `path` beside it, until what takes its place has passed its trial.
-fn keep(path: &Path) -> Result<()> {
-    match fs::hard_link(path, beside(path, file::FORMER)) {
-        // that of a call that was killed is the one that had passed
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        kept => kept.map_err(|error| anyhow!("{}", cause(&error))),
-    }
-}
-
 /// What was at `path` is there again, or nothing, and the record says so. A write may fail when the file `written` is in its
 /// place already, and that one has passed no trial.
 ///
 /// # Errors
 /// When that fails too. Then the record still has whatever may be there.
 fn undo(record: &mut Record, path: &Path, written: &str) -> Result<()> {
-    let former = beside(path, file::FORMER);
-    match fs::rename(&former, path) {
-        // rename(2) leaves it where both are one file, since none has taken its place
-        Ok(()) => {
-            let _ = fs::remove_file(&former);
+    let there = match Spot::of(path) {
+        Ok(spot) => {
+            if !spot.put_back()? && spot.digest()?.as_deref() == Some(written) {
+                spot.remove()?;
+            }
+            spot.digest()?
         }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        Err(_) if digest_of(path)?.as_deref() == Some(written) => fs::remove_file(path)?,
-        Err(_) => {}
-    }
-    match digest_of(path)? {
+        Err(Errno::ENOENT) => None,
+        Err(errno) => return Err(errno.into()),
+    };
+    match there {
         Some(digest) => record.settle(path, &digest),
         None => record.forget(path),
     }
@@ -315,24 +353,31 @@ fn settle(path: &Path, ours: &str) -> Result<()> {
         return Ok(());
     }
     let mut record = Record::read()?;
-    // there is none, mostly
-    let _ = fs::remove_file(beside(path, file::FORMER));
+    Spot::of(path)?.forget(file::FORMER);
     record.add(path, ours);
     record.settle(path, ours);
     record.write()
 }
 
+/// What taking back the file at `path` comes to: [`Fate::Removed`] if it is as the record has it.
+fn fate_of(record: &Record, path: &Path) -> Result<Fate> {
+    Ok(match digest_of(path)? {
+        None => Fate::Gone,
+        Some(there) if record.has(path, &there) => Fate::Removed,
+        Some(_) => Fate::Changed,
+    })
+}
+
 /// Removes what is at `path` if the record has it, and what a call that was killed left beside it.
 fn remove_if_ours(record: &Record, path: &Path) -> Result<Fate> {
-    for ending in [file::NEW, file::FORMER] {
-        let _ = fs::remove_file(beside(path, ending));
+    let fate = fate_of(record, path)?;
+    let Ok(spot) = Spot::of(path) else {
+        return Ok(fate);
+    };
+    spot.clear();
+    if fate == Fate::Removed {
+        let removed = spot.remove();
+        removed.map_err(|errno| anyhow!("it cannot be removed: {}", cause(&errno.into())))?;
     }
-    match digest_of(path)? {
-        None => Ok(Fate::Gone),
-        Some(there) if record.has(path, &there) => match fs::remove_file(path) {
-            Ok(()) => Ok(Fate::Removed),
-            Err(error) => Err(anyhow!("it cannot be removed: {}", cause(&error))),
-        },
-        Some(_) => Ok(Fate::Changed),
-    }
+    Ok(fate)
 }

@@ -19,7 +19,8 @@ use crate::mount::{self, MountPoint};
 use crate::remedy::Means;
 use crate::streams::Streams;
 use crate::survey::{Survey, Verdict, may_be_native};
-use crate::wording::cause;
+use crate::text;
+use crate::wording::{cause, shown};
 
 mod command;
 mod dry_run;
@@ -108,14 +109,21 @@ impl<'a> Session<'a> {
                 "--keep says how to install, and nothing is to be installed"
             )));
         }
-        if cli.force && !installs && uninstall.is_none() {
+        if cli.force && !installs && uninstall.is_none() && cli.export.is_none() {
             return Err(Wrong::Usage(anyhow!(
-                "--force says how to install or uninstall, and neither is to be done"
+                "--force says how to install, uninstall or export, and nothing of that is to be done"
             )));
         }
         if cli.format == Some(Format::Prometheus) && cli.status.is_none() {
             return Err(Wrong::Usage(anyhow!(
                 "--format prometheus is a form of --status alone"
+            )));
+        }
+        // multiarch's option takes that word, and another one here is a directory
+        if let Some(word) = cli.persist.as_ref().filter(|dir| is_yes_or_no(dir)) {
+            return Err(Wrong::Usage(anyhow!(
+                "--persist takes the host's root directory, as in --persist /host; multiarch's word is --persistent {}",
+                word.display()
             )));
         }
         let status = cli.status.as_ref().and_then(Option::as_ref);
@@ -282,15 +290,26 @@ impl<'a> Session<'a> {
     }
 
     fn export(&mut self, survey: &Survey, dir: &Path, streams: &mut Streams) {
-        match export(survey, dir) {
-            Ok(paths) => {
-                let say =
-                    |path: &PathBuf| streams.say(&format!("exporting: {} OK", path.display()));
-                paths.iter().for_each(say);
+        let exported = match export(survey, dir, self.cli.force, false) {
+            Ok(exported) => exported,
+            Err(error) => return self.missing.push(format!("{error:#}")),
+        };
+        for (path, written) in exported.items {
+            let path = shown(path.as_os_str());
+            match written {
+                Ok(fate) => streams.say(&text::filed("exporting", &path, fate)),
+                Err(error) => {
+                    streams.say(&format!("exporting: {path} {error:#}"));
+                    self.told.push(format!("{path} is not written: {error:#}"));
+                }
             }
-            Err(error) => self.missing.push(format!("{error:#}")),
         }
+        self.missing.extend(exported.caveats);
     }
+}
+
+fn is_yes_or_no(dir: &Path) -> bool {
+    ["yes", "no"].iter().any(|word| dir == Path::new(word)) && !dir.exists()
 }
 
 fn platform(name: &str) -> Result<Platform, Wrong> {

@@ -59,10 +59,16 @@ pub fn removal(removal: &Removal) -> String {
 /// `persisting: /host/etc/binfmt.d/qemu-arm.conf OK`
 #[must_use]
 pub fn persisting(path: &str, fate: Fate) -> String {
+    filed("persisting", path, fate)
+}
+
+/// The same, for a file that was written by another option; `verb` is for what writes.
+#[must_use]
+pub fn filed(verb: &str, path: &str, fate: Fate) -> String {
     let (verb, fate) = match fate {
-        Fate::Written => ("persisting", "OK"),
-        Fate::Unchanged => ("persisting", "already there"),
-        Fate::TakenBack => ("persisting", "taken back"),
+        Fate::Written => (verb, "OK"),
+        Fate::Unchanged => (verb, "already there"),
+        Fate::TakenBack => (verb, "taken back"),
         Fate::Removed => ("unpersisting", "OK"),
         Fate::Gone => ("unpersisting", "not found"),
         Fate::Changed => ("unpersisting", "changed since, and so left"),

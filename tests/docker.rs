@@ -276,7 +276,8 @@ fn the_image_for_arm64_runs() {
     let image = format!("{OURS}on-arm64");
     make_image(&["PLATFORM=linux/arm64", &format!("IMAGE={image}")]);
     machine.privileged("--install arm64").ok();
-    let run = |args: &str| machine.docker(&format!("run --rm --platform linux/arm64 {image} {args}"));
+    let run =
+        |args: &str| machine.docker(&format!("run --rm --platform linux/arm64 {image} {args}"));
     run("--version").ok().says("binfmt/");
     assert_eq!(run("").ok().list("supported")[0], "linux/arm64");
     run("--list").ok();

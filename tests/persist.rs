@@ -3,6 +3,10 @@
 //! That a host registers it at its boot is shown in `tests/systemd.rs`; here hosts are folders with what makes them look
 //! like one.
 
+#[path = "persist/boot.rs"]
+mod boot;
+#[path = "persist/export.rs"]
+mod export;
 mod harness;
 
 use std::fs;
@@ -17,17 +21,19 @@ const EMULATOR: &str = "var/lib/binfmt/qemu-aarch64";
 const RULES: &str = "etc/binfmt.d/qemu-aarch64.conf";
 const RECORD: &str = "var/lib/binfmt/persisted";
 const LOCK: &str = "etc/.binfmt-persist.lock";
-/// Beside the emulator, and as a call names it, which has the host's root directory.
-const FORMER: &str = "/var/lib/binfmt/.qemu-aarch64.binfmt-former";
+/// Beside the emulator, and as a call names it, which has its directory open.
+const FORMER: &str = ".qemu-aarch64.binfmt-former";
 /// By which something there is made, written or renamed.
 const CALLS: [&str; 6] = ["mkdir", "rename", "link", "unlink", "fchmod", "fsync"];
 
-/// A root directory with systemd's program.
+/// A root directory with systemd's program, and the unit that starts it at boot.
 fn root(host: &Host) -> PathBuf {
     let root = host.scratch().join("root");
-    fs::create_dir_all(root.join("usr/lib/systemd")).expect("a folder");
-    fs::write(root.join("usr/lib/systemd/systemd-binfmt"), "").expect("a file");
-    fs::create_dir(root.join("etc")).expect("a folder");
+    let make = "mkdir -p etc/systemd/system usr/lib/systemd/system/sysinit.target.wants; cd usr/lib/systemd
+        echo program >systemd-binfmt; echo '[Unit]' | tee system/systemd-binfmt.service >system/sysinit.target
+        ln -s ../systemd-binfmt.service system/sysinit.target.wants/systemd-binfmt.service";
+    host.sh(&format!("mkdir '{0}'; cd '{0}'; {make}", root.display()))
+        .ok();
     root
 }
 
@@ -76,7 +82,7 @@ fn to_upgrade(host: &Host, root: &Path) -> [PathBuf; 2] {
     persist_old(host, root).ok();
     save(&states[0]).ok();
     persist_with(host, root, "unlink", "signal=KILL", &[FORMER]).ends(137);
-    assert!(root.join(&FORMER[1..]).exists());
+    assert!(root.join(EMULATOR).with_file_name(FORMER).exists());
     save(&states[1]).ok();
     states
 }
@@ -228,6 +234,73 @@ fn only_a_host_that_reads_rules_at_boot_gets_some() {
     ] {
         host.binfmt(words).ends(2);
     }
+}
+
+/// The word of multiarch's option, and the directory of this one.
+#[test]
+fn options_that_are_called_almost_the_same_are_told_apart() {
+    let host = Host::new();
+    for (words, said) in [
+        (
+            &["--install", "arm64", "--persist", "yes"][..],
+            "--persistent yes",
+        ),
+        (
+            &["--install", "arm64", "--persistent", "/host"],
+            "did you mean --persist /host?",
+        ),
+        (&["--install", "arm64", "-p", "no"], "yes is the only value"),
+    ] {
+        host.binfmt(words).ends(2).ends_saying(&[said]);
+        assert_eq!(host.entries(), [""; 0]);
+    }
+    host.binfmt(&["--install", "arm64", "--persistent", "yes"])
+        .ok();
+}
+
+/// Not even a lock; and what is told is what then happens.
+#[test]
+fn a_dry_run_tells_what_would_be_written_and_writes_nothing() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    let dry = |words: &[&str]| {
+        let table = host.table();
+        let before = contents(&host, &root);
+        let output = host.binfmt(&[&["--dry-run"], words].concat());
+        assert_eq!(contents(&host, &root), before, "{words:?}");
+        assert_eq!(host.table(), table, "{words:?}");
+        output
+    };
+    let install = ["--install", "arm64", "--persist", shown(&root)];
+    let files = [EMULATOR, RULES].map(|file| root.join(file));
+    let files = files.each_ref().map(|file| shown(file));
+    let planned = dry(&install).ok();
+    for file in files {
+        planned.clone().prints(&format!("would persist: {file}\n"));
+    }
+    persist(&host, &root, "arm64").ok();
+    let planned = dry(&install).ok();
+    for file in files {
+        let there = format!("would not persist: {file} already there");
+        planned.clone().prints(&there);
+    }
+    let planned = dry(&["--unpersist", shown(&root)]).ok();
+    for file in files {
+        planned
+            .clone()
+            .prints(&format!("would unpersist: {file}\n"));
+    }
+    fs::write(root.join(RULES), "# somebody else's\n").unwrap();
+    dry(&install).ends(1).prints("not of --persist");
+    dry(&["--unpersist", shown(&root)]).ends_saying(&["was changed since"]);
+    unpersist(&host, &root).ends(1);
+    fs::remove_file(root.join(RULES)).unwrap();
+    fs::remove_dir(root.join("etc/binfmt.d")).unwrap();
+    assert_eq!(contents(&host, &root), before);
+    let mask = "etc/systemd/system/systemd-binfmt.service";
+    symlink("/dev/null", root.join(mask)).unwrap();
+    dry(&install).ends_saying(&["is masked by"]);
 }
 
 #[test]
@@ -465,8 +538,9 @@ fn killed_anywhere_it_leaves_nothing_that_is_not_taken_back() {
         RULES,
         "etc/binfmt.d/.qemu-aarch64.conf.binfmt-new",
     ];
-    // as the call names them, and as its open files are called out here
-    let rules = rules.map(|path| [format!("/{path}"), shown(&root.join(path)).to_owned()]);
+    // as the call names them in a directory that is open, and as its open files are called out here
+    let names = |path: &str| path.rsplit('/').next().map(str::to_owned);
+    let rules = rules.map(|path| [names(path).unwrap(), shown(&root.join(path)).to_owned()]);
     let rules: Vec<&str> = rules.as_flattened().iter().map(String::as_str).collect();
     for (paths, least) in [(&[][..], 12), (&rules, 4)] {
         let mut kills = 0;

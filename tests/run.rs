@@ -542,7 +542,7 @@ fn what_is_asked_for_wrongly_gets_its_own_sentence() {
         // nothing was started
         ("--run arm64", 125, "the command to run follows --"),
         ("--run arm64 --", 125, "the command to run follows --"),
-        ("--run arm64 ls", 125, "the command to run follows --"),
+        ("--run arm64 ls", 125, "binfmt --run arm64 -- ls"),
         ("--run=arm64 ls -l", 125, "binfmt"),
         ("--run arm64 --bogus -- ls", 125, "--bogus"),
         ("--run -- ls", 125, "PLATFORM"),

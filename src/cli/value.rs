@@ -45,10 +45,19 @@ pub enum OnExit {
 }
 
 /// `--persistent`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Yes {
     /// The only choice.
     Yes,
+}
+
+/// A directory is meant for the option that is called almost the same.
+pub(super) fn yes(value: &str) -> Result<Yes, String> {
+    match value {
+        "yes" => Ok(Yes::Yes),
+        dir if dir.contains('/') => Err(format!("did you mean --persist {dir}?")),
+        _ => Err("yes is the only value: handlers are always pinned".to_owned()),
+    }
 }
 
 /// `--anchor`

@@ -104,8 +104,8 @@ pub fn qemu_of(file: &File) -> io::Result<Option<Qemu>> {
         let (mut at, end) = (segment.p_offset, segment.p_offset.saturating_add(size));
         while at < end {
             let chunk = read_up_to(file, at, (end - at).min(CHUNK as u64))?;
-            let places = finder.find_iter(&chunk);
-            if let Some(qemu) = places.filter_map(|place| before(&chunk[..place])).next() {
+            let mut places = finder.find_iter(&chunk);
+            if let Some(qemu) = places.find_map(|place| before(&chunk[..place])) {
                 return Ok(Some(qemu));
             }
             // the end of this chunk once more, for what began in it

@@ -2,16 +2,16 @@
 //!
 //! The file is there only while a call runs, so a lock counts only on the file that is still at its path.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 
+use super::file::Spot;
 use crate::lock::lock;
 use crate::namespace::with_root_directory;
 use crate::wording::{cause, errno_of};
@@ -56,7 +56,7 @@ impl Locked {
 impl Drop for Locked {
     fn drop(&mut self) {
         // still held: whoever waits for it finds it gone, and makes another
-        let _ = with_root_directory(&self.root, || fs::remove_file(PATH));
+        let _ = with_root_directory(&self.root, || spot()?.remove());
     }
 }
 
@@ -73,15 +73,12 @@ fn wait(root: &File, dir: &Path) -> io::Result<File> {
     }
 }
 
+fn spot() -> nix::Result<Spot> {
+    Spot::of(Path::new(PATH))
+}
+
 fn open() -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    let file = options
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
-        .open(PATH)?;
+    let file = spot()?.open_or_create()?;
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
@@ -91,9 +88,9 @@ fn open() -> io::Result<File> {
 
 fn is_at_its_path(file: &File) -> io::Result<bool> {
     let own = file.metadata()?;
-    match fs::symlink_metadata(PATH) {
-        Ok(there) => Ok((there.dev(), there.ino()) == (own.dev(), own.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+    match spot()?.id() {
+        Ok(there) => Ok(there == (own.dev(), own.ino())),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(errno.into()),
     }
 }

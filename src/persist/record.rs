@@ -1,13 +1,14 @@
 //! The record of what was written to a host: lines of `sha256sum`, so that anybody can check them, and a comment for each
 //! directory that was made.
 
-use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
-use super::file::{self, beside, make_dir, open, replace};
+use super::file::{self, Spot, find, make_dir, remove_dir};
 use super::{EMULATORS, READABLE, RULES};
 use crate::wording::cause;
 
@@ -36,7 +37,8 @@ impl Record {
     pub(super) fn read() -> Result<Self> {
         let read = || -> io::Result<String> {
             let mut text = String::new();
-            open(&path())?.take(LONGEST).read_to_string(&mut text)?;
+            let file = Spot::of(&path())?.open()?;
+            file.take(LONGEST).read_to_string(&mut text)?;
             Ok(text)
         };
         let refused = |error: io::Error| anyhow!("{}: {}", path().display(), cause(&error));
@@ -103,7 +105,8 @@ impl Record {
     /// # Errors
     /// When it cannot be written.
     pub(super) fn write(&self) -> Result<()> {
-        replace(&path(), self.text().as_bytes(), READABLE)
+        let spot = Spot::of(&path()).map_err(|errno| anyhow!("{}", cause(&errno.into())))?;
+        spot.replace(self.text().as_bytes(), READABLE, file::NEW)
     }
 
     pub(super) fn has(&self, path: &Path, digest: &str) -> bool {
@@ -171,26 +174,28 @@ impl Record {
             .iter()
             .rev()
             .partition(|dir| Path::new(EMULATORS).starts_with(dir));
-        let remove = |dir: &PathBuf| {
-            // refused where somebody else has put something there
-            let _ = fs::remove_dir(dir);
-        };
-        others.into_iter().for_each(remove);
-        let _ = fs::remove_file(beside(&path(), file::NEW));
-        match fs::remove_file(path()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(anyhow!("{}: {}", path().display(), cause(&error)));
-            }
-            _ => {}
+        for dir in others {
+            remove_dir(dir);
         }
-        its.into_iter().for_each(remove);
+        let removed = Spot::of(&path()).and_then(|spot| {
+            spot.clear();
+            spot.remove()
+        });
+        if let Some(errno) = removed.err().filter(|errno| *errno != Errno::ENOENT) {
+            return Err(anyhow!("{}: {}", path().display(), cause(&errno.into())));
+        }
+        for dir in its {
+            remove_dir(dir);
+        }
         Ok(())
     }
 }
 
 /// Of `dir` and what it is in, what is not there, each after the one that it is in.
 fn missing(dir: &Path) -> Vec<PathBuf> {
-    let missing = dir.ancestors().take_while(|dir| !dir.exists());
+    let missing = dir
+        .ancestors()
+        .take_while(|dir| find(dir, OFlag::empty()).is_err());
     let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
     missing.reverse();
     missing

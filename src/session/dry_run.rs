@@ -27,8 +27,17 @@ impl Session<'_> {
         if let Some(list) = uninstall {
             self.would_uninstall(&list, table.as_ref(), &mut survey, &mut lines)?;
         }
+        if let Some(dir) = &self.cli.unpersist {
+            lines.extend(self.would_unpersist(dir)?);
+        }
         if let Some(selection) = install {
+            if let Some(dir) = &self.cli.persist {
+                lines.extend(self.would_persist(dir, &selection, &survey.entries)?);
+            }
             self.would_install(selection, table.as_ref(), &survey, &mut lines)?;
+        }
+        if let Some(dir) = &self.cli.export {
+            lines.extend(self.would_export(&survey, dir)?);
         }
         let mut lines = lines.iter();
         let written = lines.try_for_each(|line| writeln!(streams.out, "{}", printable(line)));

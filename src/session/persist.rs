@@ -1,10 +1,13 @@
 //! The part of a session that makes an install outlast the next boot of a host, and takes that back.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Error, Result, anyhow, bail};
 use binfmt_magic::arch::{ARCHES, Arch};
+use binfmt_magic::entry::Entry;
+use binfmt_magic::platform::Selection;
 
 use super::Session;
 use crate::export;
@@ -16,8 +19,15 @@ use crate::table::Table;
 use crate::text;
 use crate::wording::shown;
 
+mod plan;
+
+/// What a file of rules begins with.
+const PERSISTED: &[u8] = b"# written by binfmt --persist; systemd-binfmt registers it at boot\n";
+
 /// An emulator that was copied to a host, and its architecture.
 type Copied = (&'static Arch, OnTrial);
+/// A file of rules, what became of it, and why it will not be what the host registers at boot.
+type Ruled = (String, Fate, Option<String>);
 
 impl Session<'_> {
     /// The host of `--persist`, if it is one.
@@ -25,10 +35,15 @@ impl Session<'_> {
         let Some(dir) = &self.cli.persist else {
             return Ok(None);
         };
+        self.check_prefix()?;
+        Host::with_rules_at_boot(dir, self.cli.force).map(Some)
+    }
+
+    fn check_prefix(&self) -> Result<()> {
         if self.prefix.contains(char::is_control) {
             bail!("QEMU_BINARY_PREFIX has a control character, which no file of rules may have");
         }
-        Host::with_rules_at_boot(dir, self.cli.force).map(Some)
+        Ok(())
     }
 
     /// Copies the emulators of `order` to the host, has it take them from there, and installs.
@@ -39,6 +54,7 @@ impl Session<'_> {
         mut order: Order,
         streams: &mut Streams,
     ) -> Result<(Vec<Item>, Survey)> {
+        self.missing.extend(host.boot()?.does_not_read());
         let (copied, mut failed) = self.copy_emulators(host, table, &order, streams)?;
         order.emulators = host.emulators()?;
         let copied = self.try_copies(host, table, &order, copied, &mut failed, streams)?;
@@ -65,6 +81,19 @@ impl Session<'_> {
         }
     }
 
+    /// Those that need an emulator.
+    fn arches_to_persist(
+        &self,
+        selection: &Selection,
+        entries: &[Entry],
+    ) -> Result<Vec<&'static Arch>> {
+        let known = ARCHES.iter().filter(|arch| self.has_emulator(arch));
+        let mut arches = selection.arches(known);
+        let seen = without_handlers(entries)?;
+        arches.retain(|arch| !runs_natively(&seen, arch));
+        Ok(arches)
+    }
+
     /// Those that are on the host now, and those of which there is none. One that runs no programs is not copied: the next boot
     /// would have it.
     fn copy_emulators(
@@ -74,10 +103,7 @@ impl Session<'_> {
         order: &Order,
         streams: &mut Streams,
     ) -> Result<(Vec<Copied>, Vec<&'static Arch>)> {
-        let known = ARCHES.iter().filter(|arch| self.has_emulator(arch));
-        let mut arches = order.selection.arches(known);
-        let seen = without_handlers(&table.entries()?)?;
-        arches.retain(|arch| !runs_natively(&seen, arch));
+        let arches = self.arches_to_persist(&order.selection, &table.entries()?)?;
         let (mut copied, mut failed) = (Vec::new(), Vec::new());
         for (arch, tried) in try_out(table, order, &arches)? {
             let name = arch.interpreter_name(&self.prefix);
@@ -172,8 +198,9 @@ impl Session<'_> {
             };
             match written.and_then(|written| settled.map(|()| written)) {
                 Ok(written) => {
-                    if let Some((path, fate)) = written {
+                    if let Some((path, fate, caveat)) = written {
                         streams.say(&text::persisting(&path, fate));
+                        self.missing.extend(caveat);
                     }
                 }
                 Err(error) => self.is_not_persisted(arch, &error, streams),
@@ -209,20 +236,23 @@ impl Session<'_> {
     }
 
     pub(super) fn unpersist(&mut self, dir: &Path, streams: &mut Streams) -> Result<()> {
-        let host = Host::at(dir, false)?;
-        let fates = host.take_back()?;
+        let mut fates = Vec::new();
+        if is_host(dir) {
+            let host = Host::at(dir, false)?;
+            let taken = host.take_back()?.into_iter();
+            fates.extend(taken.map(|(path, fate)| (host.shown(&path), fate)));
+        }
+        let exported = export::take_back(dir, false)?.into_iter();
+        fates.extend(exported.map(|(path, fate)| (shown(path.as_os_str()), fate)));
         if fates.is_empty() {
             streams.say(&format!("unpersisting: {} nothing found", dir.display()));
         }
         for (path, fate) in fates {
-            let path = host.shown(&path);
             match fate {
                 Ok(fate) => {
                     streams.say(&text::persisting(&path, fate));
                     if fate == Fate::Changed {
-                        self.told.push(format!(
-                            "{path} was changed since --persist wrote it; remove it by hand"
-                        ));
+                        self.told.push(plan::changed(&path));
                     }
                 }
                 Err(error) => {
@@ -235,13 +265,18 @@ impl Session<'_> {
     }
 }
 
+/// Whether `dir` may be a host's root directory. One that rules were exported to is not.
+fn is_host(dir: &Path) -> bool {
+    fs::symlink_metadata(dir.join("etc")).is_ok()
+}
+
 /// `None` where the kernel needs no rule.
 fn write_rule(
     host: &Host,
     arch: &Arch,
     outcome: &Outcome,
     survey: &Survey,
-) -> Result<Option<(String, Fate)>> {
+) -> Result<Option<Ruled>> {
     match outcome {
         Outcome::Native { .. } => return Ok(None),
         Outcome::AlreadyInstalled {
@@ -262,9 +297,11 @@ fn write_rule(
         );
     }
     let name = rules_of(&entry.name);
-    let fate = host.register_at_boot(&name, &export::rules(&rule)?)?;
+    let rules = [PERSISTED, &export::line(&rule)?].concat();
+    let fate = host.register_at_boot(&name, &rules)?;
     let path = Path::new(persist::RULES).join(&name);
-    Ok(Some((host.shown(&path), fate)))
+    let caveat = host.boot()?.overrules(&path, &rule, arch);
+    Ok(Some((host.shown(&path), fate, caveat)))
 }
 
 /// The file of rules for an entry.

@@ -127,7 +127,9 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        let _ = Command::new("docker").args(["rmi", "--no-prune", IMAGE]).output();
+        let _ = Command::new("docker")
+            .args(["rmi", "--no-prune", IMAGE])
+            .output();
         clear();
     }
 }
