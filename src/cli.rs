@@ -46,21 +46,19 @@ pub struct Cli {
     /// Leave working handlers as they are, even if they use another emulator
     #[arg(long, conflicts_with = "reset", help_heading = INSTALL)]
     pub keep: bool,
-    /// Also take over from, or remove, handlers that are not QEMU's
+    /// Also take over from, or remove, handlers that are not QEMU's, and replace a newer QEMU
     #[arg(long, help_heading = INSTALL)]
     pub force: bool,
-    /// Honour setuid bits of foreign programs (flag C) [default: yes]
+    /// Honour setuid bits of foreign programs (flag C) [default: yes, except in place of a handler without it]
     #[arg(
         long,
         short = 'c',
         alias = "credential",
         value_name = "yes|no",
-        default_value = "yes",
-        hide_default_value = true,
         hide_possible_values = true,
         help_heading = INSTALL
     )]
-    pub credentials: YesNo,
+    pub credentials: Option<YesNo>,
     /// Keep the handlers alive after this container ends, where nothing else does [default: auto]
     #[arg(
         long,
@@ -261,9 +259,9 @@ mod tests {
     #[test]
     fn multiarchs_words_are_understood() {
         let cli = parse(&["--reset", "-p", "yes", "-c", "yes"]).unwrap();
-        assert!(cli.reset && cli.persistent.is_some() && cli.credentials == YesNo::Yes);
+        assert!(cli.reset && cli.persistent.is_some() && cli.credentials == Some(YesNo::Yes));
         let cli = parse(&["--reset", "--persistent", "yes", "--credential", "no"]).unwrap();
-        assert_eq!(cli.credentials, YesNo::No);
+        assert_eq!(cli.credentials, Some(YesNo::No));
         assert!(
             parse(&["--reset", "-p", "no"]).is_err(),
             "handlers are always pinned"

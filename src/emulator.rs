@@ -13,7 +13,6 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use binfmt_magic::entry::Entry;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -63,14 +62,6 @@ fn refused(path: &Path, error: io::Error) -> EmulatorError {
 /// Whether a mount that nobody else sees was refused for want of privilege, by a filter, or by a kernel that knows no such mounts.
 fn cannot_mount(error: &io::Error) -> bool {
     [Errno::EPERM, Errno::EACCES, Errno::ENOSYS].contains(&errno_of(error))
-}
-
-/// Whether the interpreter of `handler`, whose path is `path` by now, takes `--version` for a question. What runs programs
-/// of other systems need not.
-#[must_use]
-pub fn may_be_asked(handler: Option<&Entry>, path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default();
-    handler.is_some_and(Entry::is_qemu) || name.to_string_lossy().contains("qemu")
 }
 
 /// An emulator that was started to print its version. Several can be under way at once.

@@ -61,7 +61,7 @@ pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<Exp
     caveats.extend(boot.as_ref().and_then(|(boot, _)| boot.does_not_read()));
     let working = survey.standings.iter().filter(|standing| standing.works());
     let handlers = working.filter_map(|s| Some((s.arch, s.handler.as_ref()?)));
-    let ours = handlers.filter(|(_, entry)| entry.is_qemu());
+    let ours = handlers.filter(|(_, entry)| survey.is_qemu(entry));
     let items = ours.map(|(arch, entry)| {
         let mut name = entry.name.clone();
         name.push(".conf");

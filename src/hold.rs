@@ -10,7 +10,7 @@ use anyhow::Result;
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 
-use crate::install::{Item, Order, install, is_hanging};
+use crate::install::{Item, Order, Working, install, is_hanging};
 use crate::process;
 use crate::survey::{Standing, Survey, takes};
 use crate::table::Table;
@@ -64,7 +64,7 @@ impl Hold {
             watch.follow(table);
         }
         let order = Order {
-            keep: true,
+            working: Working::Keep,
             ..order
         };
         let arches = order.selection.arches(&ARCHES);

@@ -45,8 +45,32 @@ pub struct Order {
     pub reset: bool,
     /// Take over from a translator that is not QEMU's and works.
     pub force: bool,
-    /// Leave handlers that work as they are.
-    pub keep: bool,
+    /// What becomes of QEMU's handlers that work, and are made otherwise.
+    pub working: Working,
+    /// Whether flag C is to be set, where somebody has said so; [`flags`](Self::flags) have it by default.
+    pub credentials: Option<bool>,
+}
+
+/// What an install does with QEMU's handlers that work, and are made otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Working {
+    /// Leaves them as they are.
+    Keep,
+    /// Replaces them by what weakens nothing: no older QEMU, and no flag C where there was none.
+    Upgrade,
+    /// Replaces them.
+    Replace,
+}
+
+/// What an install makes of flag C.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credentials {
+    /// What was asked for, or what was there.
+    AsAsked,
+    /// Nobody has asked for it, and the handler that was there is without it: so is this one.
+    LeftOut,
+    /// Nobody has asked for it, and the handler that was there was without it: this one has it.
+    Gained,
 }
 
 impl Order {
@@ -73,6 +97,8 @@ pub enum Outcome {
         kept: Option<String>,
         /// Why it is not to be seen which emulator the kernel has pinned for it.
         unseen: Option<String>,
+        /// What became of flag C.
+        credentials: Credentials,
     },
     /// A translator that is not QEMU's runs it.
     LeftTo {
@@ -89,6 +115,8 @@ pub enum Outcome {
         micros: Option<u64>,
         /// Entries that it took the place of.
         replaced: Vec<OsString>,
+        /// What became of flag C.
+        credentials: Credentials,
     },
 }
 

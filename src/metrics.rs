@@ -64,7 +64,7 @@ pub fn write_metrics(out: &mut dyn Write, platforms: &[Measured]) -> io::Result<
         ),
         (
             "emulator_stale",
-            "Whether that file is another, byte for byte, than the one that an install would take.",
+            "Whether an install would replace that file by another.",
             of_each(&|one| one.stale.map(either)),
         ),
         (

@@ -149,7 +149,10 @@ pub fn would_mount(at: &MountPoint) -> Result<bool, MountError> {
 /// When the mount point was named and is unfit.
 pub fn for_looking(at: &MountPoint) -> Result<Option<Table>, MountError> {
     match existing(&at.dir) {
-        Ok(None) if namespace::in_user_namespace() => Ok(None),
+        // to mount one here would hide that of the host; what is mounted where all look is what counts
+        Ok(None) if namespace::in_user_namespace() => {
+            Ok(existing(Path::new(DEFAULT)).ok().flatten())
+        }
         Ok(None) => Ok(in_passing().ok()),
         Err(_) if !at.explicit => Ok(None),
         found => found,

@@ -4,7 +4,6 @@
 use std::ffi::OsStr;
 
 use binfmt_magic::arch::Arch;
-use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::{Platform, Selection};
 
 use crate::install::{Decision, Order, Outcome, Refusal, plan};
@@ -92,7 +91,7 @@ impl Means<'_> {
     fn uninstall(&self, name: &OsStr) -> String {
         let entries = &self.survey.entries;
         let entry = entries.iter().find(|entry| entry.name == name);
-        let is_qemu = entry.is_none_or(Entry::is_qemu);
+        let is_qemu = entry.is_none_or(|entry| self.survey.is_qemu(entry));
         let force = if is_qemu { "" } else { " --force" };
         let words = format!("--uninstall {}{force}", quoted(&item_for(entries, name)));
         format!("remove it: {}", self.invocation.command(&words))

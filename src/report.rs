@@ -192,7 +192,9 @@ impl Health {
             supported,
             emulators,
             platforms: examined.iter().map(PlatformHealth::from).collect(),
-            others: entries.map(Other::from).collect(),
+            others: entries
+                .map(|entry| Other::new(entry, survey.is_qemu(entry)))
+                .collect(),
         }
     }
 
@@ -285,12 +287,12 @@ impl From<&Emulator> for EmulatorFile {
     }
 }
 
-impl From<&Entry> for Other {
-    fn from(entry: &Entry) -> Self {
+impl Other {
+    fn new(entry: &Entry, qemu: bool) -> Self {
         Self {
             entry: entry.name.to_string_lossy().into_owned(),
             enabled: entry.enabled,
-            qemu: entry.is_qemu(),
+            qemu,
             interpreter: interpreter(entry),
             unknown: entry.unknown.clone(),
         }

@@ -13,7 +13,7 @@ use binfmt_magic::rule::Flags;
 use crate::cli::{Cli, Environment, Format, YesNo};
 use crate::emulator::Source;
 use crate::export::export;
-use crate::install::Order;
+use crate::install::{Order, Working};
 use crate::invocation::Invocation;
 use crate::mount::{self, MountPoint};
 use crate::remedy::Means;
@@ -52,8 +52,12 @@ pub struct Session<'a> {
     emulators: Source,
     prefix: String,
     flags: Flags,
+    /// Whether what an install would keep is to be replaced as well.
+    replace: bool,
     install: Option<Selection>,
     uninstall: Option<String>,
+    /// Options whose lists are empty.
+    empty: Vec<&'static str>,
     status: Option<Selection>,
     /// What `--verify` names.
     listed: Option<Selection>,
@@ -82,10 +86,13 @@ impl<'a> Session<'a> {
                 None => Ok(selection),
             }
         };
+        let (install, uninstall) = (cli.install.join(","), cli.uninstall.join(","));
+        let is_empty = |list: &str| items(list).next().is_none();
         // multiarch/qemu-user-static registers everything when told to be persistent, and by --reset
         let multiarch = cli.reset || (cli.persistent.is_some() && !cli.asks_otherwise());
         let install = match (cli.install.is_empty(), multiarch) {
-            (false, _) => Some(selection(&cli.install.join(","))?),
+            (false, false) if is_empty(&install) && !cli.hold && cli.persist.is_none() => None,
+            (false, _) => Some(selection(&install)?),
             (true, true) => Some(selection("all")?),
             (true, false) => None,
         };
@@ -94,22 +101,25 @@ impl<'a> Session<'a> {
         if let Some(unknown) = unknown.next().filter(|_| cli.hold) {
             return Err(Wrong::Usage(anyhow!("{}", describe_unknown(unknown))));
         }
-        let uninstall = (!cli.uninstall.is_empty()).then(|| cli.uninstall.join(","));
-        if uninstall
-            .as_ref()
-            .is_some_and(|list| items(list).next().is_none())
-        {
-            return Err(Wrong::Usage(anyhow!(
-                "the list of what to uninstall is empty"
-            )));
-        }
-        let installs = install.is_some() || cli.verify.is_some();
+        let uninstall = Some(uninstall).filter(|list| !is_empty(list));
+        // of a variable that is empty, as in the incumbent: nothing is asked for, which is no mistake
+        let asks = |given: &[String]| !given.is_empty();
+        let nothing = [
+            ("--install", asks(&cli.install) && install.is_none()),
+            ("--uninstall", asks(&cli.uninstall) && uninstall.is_none()),
+        ];
+        let empty: Vec<_> = nothing
+            .iter()
+            .filter(|(_, empty)| *empty)
+            .map(|(option, _)| *option)
+            .collect();
+        let installs = install.is_some() || cli.verify.is_some() || asks(&cli.install);
         if cli.keep && !installs {
             return Err(Wrong::Usage(anyhow!(
                 "--keep says how to install, and nothing is to be installed"
             )));
         }
-        if cli.force && !installs && uninstall.is_none() && cli.export.is_none() {
+        if cli.force && !installs && cli.uninstall.is_empty() && cli.export.is_none() {
             return Err(Wrong::Usage(anyhow!(
                 "--force says how to install, uninstall or export, and nothing of that is to be done"
             )));
@@ -141,6 +151,8 @@ impl<'a> Session<'a> {
             emulators: source(environment).map_err(Wrong::Value)?,
             prefix: prefix(environment).map_err(Wrong::Value)?,
             flags: flags(cli, environment),
+            replace: cli.force || cli.reset || environment.replace,
+            empty,
             install,
             uninstall,
             status: status.map(|list| selection(list)).transpose()?,
@@ -170,6 +182,11 @@ impl<'a> Session<'a> {
     /// # Errors
     /// When nothing, or nothing further, could be done.
     pub fn run(mut self, streams: &mut Streams) -> Result<Option<String>> {
+        for option in &self.empty {
+            streams.say(&format!(
+                "binfmt: the list of {option} is empty, so it does nothing"
+            ));
+        }
         if self.cli.dry_run {
             return self.dry_run(streams);
         }
@@ -225,7 +242,17 @@ impl<'a> Session<'a> {
             flags: self.flags,
             reset: false,
             force: self.cli.force,
-            keep: self.cli.keep,
+            working: if self.cli.keep {
+                Working::Keep
+            } else if self.replace {
+                Working::Replace
+            } else {
+                Working::Upgrade
+            },
+            credentials: self
+                .cli
+                .credentials
+                .map(|credentials| credentials == YesNo::Yes),
         }
     }
 
@@ -337,7 +364,7 @@ fn describe_unknown(unknown: &UnknownPlatform) -> String {
 
 /// Always pinned: without F no container finds the emulator. C brings O with it.
 fn flags(cli: &Cli, environment: &Environment) -> Flags {
-    let credentials = cli.credentials == YesNo::Yes;
+    let credentials = cli.credentials != Some(YesNo::No);
     Flags {
         preserve_argv0: environment.preserve_argv0,
         open_binary: credentials,

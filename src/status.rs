@@ -1,7 +1,7 @@
 //! The health of every platform: does it run, and which emulator is it that runs it?
 //!
-//! Adds to a [`Survey`] what the files behind the handlers are. Each emulator is asked for its version by starting the
-//! very file that the kernel has pinned, all at the same time.
+//! Adds to a [`Survey`] what the files behind the handlers are. The very file that the kernel has pinned shows its version; one
+//! that does not, and whose entry says that it is QEMU's, is asked by starting it, all at the same time.
 
 use std::fs::File;
 use std::thread;
@@ -9,10 +9,10 @@ use std::thread;
 use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 
-use crate::emulator::{Asked, EmulatorError, Version, may_be_asked};
+use crate::emulator::{Asked, EmulatorError, Version};
 use crate::identity::{self, Identity};
 use crate::runner::Ran;
-use crate::survey::{Standing, Survey, takes};
+use crate::survey::{Standing, Survey, qemu_in, takes};
 use crate::wording::cause;
 
 /// One platform, looked at closely.
@@ -31,7 +31,7 @@ pub struct Examined<'a> {
 pub struct Emulator {
     /// Which file.
     pub identity: Identity,
-    /// Which QEMU; `None` if it does not look like one, and so was not started.
+    /// Which QEMU; `None` if it is none by its bytes, and its entry does not call it one, so that it was not started.
     pub version: Option<Result<Version, EmulatorError>>,
     /// SHA-256 in hexadecimal digits, where it was asked for.
     pub sha256: Option<String>,
@@ -74,11 +74,20 @@ fn shadowed<'a>(survey: &'a Survey, standing: &Standing) -> Vec<&'a Entry> {
         .collect()
 }
 
-/// An emulator that has been asked for its version and has not answered yet.
+/// An emulator that may have been asked for its version and not have answered yet.
 struct Asking<'a> {
     file: &'a File,
     identity: Identity,
-    asked: Option<Result<Asked, EmulatorError>>,
+    version: Telling,
+}
+
+/// How an emulator tells its version.
+enum Telling {
+    /// By its bytes.
+    Shown(Version),
+    /// It says so, once it is started.
+    Asked(Result<Asked, EmulatorError>),
+    NotQemu,
 }
 
 fn examine_all(standings: &[&Standing], digest: bool) -> Vec<Option<Result<Emulator, String>>> {
@@ -118,19 +127,29 @@ impl<'a> Asking<'a> {
         if let Some(registered) = handler.and_then(|entry| entry.interpreter.as_ref()) {
             identity = identity.registered_as(registered);
         }
-        let asked =
-            may_be_asked(handler, &identity.path).then(|| Asked::version(&identity.path, file));
+        let version = match qemu_in(file) {
+            Some(qemu) => Telling::Shown(qemu.version),
+            // what runs programs of other systems need not take it for a question
+            None if handler.is_some_and(Entry::is_qemu) => {
+                Telling::Asked(Asked::version(&identity.path, file))
+            }
+            None => Telling::NotQemu,
+        };
         Ok(Self {
             file,
             identity,
-            asked,
+            version,
         })
     }
 
     fn answer(self, sha256: Option<String>) -> Emulator {
         Emulator {
             identity: self.identity,
-            version: self.asked.map(|asked| asked.and_then(Asked::answer)),
+            version: match self.version {
+                Telling::Shown(version) => Some(Ok(version)),
+                Telling::Asked(asked) => Some(asked.and_then(Asked::answer)),
+                Telling::NotQemu => None,
+            },
             sha256,
         }
     }

@@ -18,9 +18,11 @@ use crate::table::Table;
 mod failure;
 mod hung;
 mod one;
+mod recognised;
 
 pub use failure::Failure;
 pub use one::{of_one, of_one_here};
+pub use recognised::{Recognised, qemu_in};
 
 /// What one architecture's probe showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub struct Survey {
     pub enabled: bool,
     /// Every architecture, in the order of [`ARCHES`].
     pub standings: Vec<Standing>,
+    /// Handlers whose file shows that they are QEMU's.
+    pub recognised: Recognised,
 }
 
 impl Survey {
@@ -100,6 +104,12 @@ impl Survey {
     pub fn table(&self) -> Vec<Entry> {
         let entries = self.entries.iter().chain(&self.trials);
         entries.cloned().collect()
+    }
+
+    /// Whether `entry` is one of QEMU's user emulators: by its text, or by the file that the kernel has pinned for it.
+    #[must_use]
+    pub fn is_qemu(&self, entry: &Entry) -> bool {
+        self.recognised.is_qemu(entry)
     }
 
     /// The standing of `arch`.
@@ -146,9 +156,10 @@ impl<'a> Sight<'a> {
     }
 
     fn survey(self, closely: bool) -> Result<Survey> {
-        let can_run = |arch: &Arch| {
-            self.table.is_none() || may_be_native(arch) || self.handler_of(arch).is_some()
-        };
+        // what a newer kernel's entry takes is not to be told from its text
+        let unclear = |entry: &Entry| entry.enabled && entry.matcher.is_none();
+        let any = self.table.is_none() || self.entries.iter().any(unclear);
+        let can_run = |arch: &Arch| any || may_be_native(arch) || self.handler_of(arch).is_some();
         let worth = |arch: &&Arch| can_run(arch) && self.known_to_hang(arch).is_none();
         let arches: Vec<&'static Arch> = ARCHES.iter().filter(worth).collect();
         let job = |form| move |arch: &&'static Arch| Job { arch, form };
@@ -168,9 +179,12 @@ impl<'a> Sight<'a> {
             known.unwrap_or_else(|| self.standing(arch, run.map(|(_, run)| run), setuid))
         });
         let mut standings: Vec<Standing> = standings.collect();
-        find_spoilt(&mut standings, &self.entries)?;
+        let seen = standings.iter().map(|s| (s.handler.as_ref(), &s.ran));
+        let recognised = Recognised::among(seen);
+        find_spoilt(&mut standings, &self.entries, &recognised)?;
         Ok(Survey {
             standings,
+            recognised,
             entries: self.entries,
             trials: self.trials,
             enabled: self.enabled,
@@ -204,7 +218,11 @@ impl<'a> Sight<'a> {
 }
 
 /// Tells what the kernel would run by itself, were there not a handler that does not.
-fn find_spoilt(standings: &mut [Standing], entries: &[Entry]) -> Result<()> {
+fn find_spoilt(
+    standings: &mut [Standing],
+    entries: &[Entry],
+    recognised: &Recognised,
+) -> Result<()> {
     let is_suspect = |s: &Standing| {
         let known = [Failure::is_switched_off, Failure::is_spoilt];
         let is_known = |failure: &Failure| known.iter().any(|is| is(failure));
@@ -223,7 +241,7 @@ fn find_spoilt(standings: &mut [Standing], entries: &[Entry]) -> Result<()> {
         if runs_natively(&seen, standing.arch) {
             standing.verdict = Verdict::Fails(Failure::Spoilt {
                 entry: handler.name.clone(),
-                is_qemu: handler.is_qemu(),
+                is_qemu: recognised.is_qemu(handler),
                 failure: Box::new(failure.clone()),
             });
         }
@@ -258,7 +276,8 @@ impl Standing {
     }
 
     /// Why it does not run, if so.
-    fn failure(&self) -> Option<&Failure> {
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
         match &self.verdict {
             Verdict::Fails(failure) => Some(failure),
             Verdict::Works { .. } => None,
@@ -291,8 +310,7 @@ impl Standing {
 /// Whether `entry`, were it switched on, would take programs of `arch`.
 #[must_use]
 pub fn takes(entry: &Entry, arch: &Arch) -> bool {
-    let matcher = entry.matcher.as_ref();
-    matcher.is_some_and(|matcher| matcher.matches(&arch.header(), OsStr::new(arch.qemu)))
+    entry.matches(arch)
 }
 
 /// Whether a kernel for this host may run `arch` natively.

@@ -165,9 +165,28 @@ impl Table {
     /// # Errors
     /// The kernel's refusal.
     pub fn remove(&self, name: &OsStr) -> Result<(), TableError> {
-        let remove = || self.write(name, b"-1");
+        self.remove_if(name, None).map(drop)
+    }
+
+    /// The same, but only if it is the registration `only` ([`Entry::registration`]), where that is known. False: another one has
+    /// the name by now, and stays.
+    ///
+    /// The entry's file is opened first and then compared, so what is removed is what was compared.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn remove_if(&self, name: &OsStr, only: Option<u64>) -> Result<bool, TableError> {
+        let remove = || {
+            let file = self.open(name, OFlag::O_WRONLY, Op::Open)?;
+            let metadata = file.metadata();
+            let metadata = metadata.map_err(|e| self.error(Op::Open, name, errno_of(&e)))?;
+            if only.is_some_and(|registration| registration != metadata.ino()) {
+                return Ok(false);
+            }
+            self.write_to(file, name, b"-1").map(|()| true)
+        };
         match remove().or_else(|_| remove()) {
-            Err(error) if error.errno == Errno::ENOENT => Ok(()),
+            Err(error) if error.errno == Errno::ENOENT => Ok(true),
             other => other,
         }
     }
@@ -224,7 +243,10 @@ impl Table {
     }
 
     fn write(&self, name: &OsStr, line: &[u8]) -> Result<(), TableError> {
-        let mut file = self.open(name, OFlag::O_WRONLY, Op::Open)?;
+        self.write_to(self.open(name, OFlag::O_WRONLY, Op::Open)?, name, line)
+    }
+
+    fn write_to(&self, mut file: File, name: &OsStr, line: &[u8]) -> Result<(), TableError> {
         match file.write(line) {
             Ok(written) if written == line.len() => Ok(()),
             Ok(_) => Err(self.error(Op::Write, name, Errno::EIO)),

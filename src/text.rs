@@ -9,7 +9,7 @@ use std::time::Duration;
 use binfmt_magic::arch::Arch;
 
 use crate::emulator::Version;
-use crate::install;
+use crate::install::{self, Credentials};
 use crate::persist::Fate;
 use crate::report::Architecture;
 use crate::uninstall::{self, Removal};
@@ -27,7 +27,7 @@ pub use health::write_health;
 pub use held::{holding, repairing};
 pub use verify::write_verification;
 
-/// `uninstalling: aarch64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.
+/// `uninstalling: arm64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.
 #[must_use]
 pub fn removal(removal: &Removal) -> String {
     let label = shown(&removal.label);
@@ -40,18 +40,15 @@ pub fn removal(removal: &Removal) -> String {
         }
         Ok(uninstall::Outcome::NotFound {
             left_to: Some(entry),
-            ..
         }) => {
             let entry = shown(entry);
             format!(
                 "uninstalling: {label} not found; {entry}, which is not QEMU's, runs it; --force removes that"
             )
         }
-        Ok(uninstall::Outcome::NotFound { closest, .. }) if !closest.is_empty() => {
-            let closest = closest.join(", ");
-            format!("uninstalling: {label} not found; did you mean {closest}?")
+        Ok(uninstall::Outcome::NotFound { left_to: None }) => {
+            format!("uninstalling: {label} not found")
         }
-        Ok(uninstall::Outcome::NotFound { .. }) => format!("uninstalling: {label} not found"),
         Err(refusal) => format!("uninstalling: {label} {refusal}"),
     }
 }
@@ -112,13 +109,15 @@ fn describe(arch: &Arch, outcome: &install::Outcome) -> String {
             entry,
             kept,
             unseen,
+            credentials,
         } => {
             let kept = kept.as_ref().map(|why| format!(", kept: {why}"));
             let unseen = unseen
                 .as_ref()
                 .map(|why| format!("; which emulator it has cannot be seen: {why}"));
             let (kept, unseen) = (kept.unwrap_or_default(), unseen.unwrap_or_default());
-            format!("already installed ({}{kept}{unseen})", shown(entry))
+            let setuid = setuid(*credentials);
+            format!("already installed ({}{kept}{unseen}{setuid})", shown(entry))
         }
         Outcome::LeftTo { entry } => {
             format!(
@@ -131,6 +130,7 @@ fn describe(arch: &Arch, outcome: &install::Outcome) -> String {
             micros,
             former,
             replaced,
+            credentials,
         } => {
             let name = format!("qemu-{}", arch.interpreter);
             let what = match former {
@@ -148,7 +148,19 @@ fn describe(arch: &Arch, outcome: &install::Outcome) -> String {
                 [] => String::new(),
                 _ => format!(", replaced {}", join(&others)),
             };
-            format!("OK ({what}{start}{replaced})")
+            let setuid = setuid(*credentials);
+            format!("OK ({what}{start}{replaced}{setuid})")
+        }
+    }
+}
+
+/// What the reader did not ask for, and the option that asks for the other.
+fn setuid(credentials: Credentials) -> &'static str {
+    match credentials {
+        Credentials::AsAsked => "",
+        Credentials::LeftOut => "; without flag C, as before: --credentials yes sets it",
+        Credentials::Gained => {
+            "; setuid programs get their owner's privilege from now on (flag C): --credentials no leaves it off"
         }
     }
 }

@@ -6,9 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Result, bail};
 use binfmt_magic::entry::Entry;
-use binfmt_magic::platform::{self, Fault, Platform};
+use binfmt_magic::platform::{self, Fault, Platform, UnknownPlatform};
 
-use crate::survey::takes;
+use crate::survey::{Recognised, takes};
 use crate::table::{Table, TableError};
 use crate::trial;
 use crate::wording::shown;
@@ -16,7 +16,7 @@ use crate::wording::shown;
 /// What became of one item of the list, or of one entry that it stands for.
 #[derive(Debug)]
 pub struct Removal {
-    /// The entry's name; QEMU's name of an architecture; or the item as it was written.
+    /// The item as it was written; or, of `all` and of a pattern, the entry's name.
     pub label: OsString,
     /// What became of it.
     pub result: Result<Outcome, Refusal>,
@@ -27,7 +27,8 @@ impl Removal {
     #[must_use]
     pub fn has_removed(&self, entry: &Entry) -> bool {
         match &self.result {
-            Ok(Outcome::Removed(names)) | Err(Refusal::Kernel { removed: names, .. }) => {
+            Ok(Outcome::Removed(names))
+            | Err(Refusal::Kernel { removed: names, .. } | Refusal::Replaced(names)) => {
                 names.contains(&entry.name)
             }
             _ => false,
@@ -44,8 +45,6 @@ pub enum Outcome {
     NotFound {
         /// An entry that is not QEMU's and takes that architecture's programs all the same.
         left_to: Option<OsString>,
-        /// What may have been meant, where it is the name of no architecture.
-        closest: Vec<&'static str>,
     },
 }
 
@@ -54,6 +53,10 @@ pub enum Outcome {
 pub enum Refusal {
     /// It is not one of QEMU's.
     NotQemu,
+    /// There is no such entry, and it is the name of no platform.
+    Unknown(UnknownPlatform),
+    /// Something else has registered another entry of this name meanwhile; these are gone.
+    Replaced(Vec<OsString>),
     /// The kernel does not remove it.
     Kernel {
         /// What it says.
@@ -67,13 +70,36 @@ impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotQemu => f.write_str("kept: not one of QEMU's; --force removes it"),
+            Self::Unknown(unknown) if unknown.fault == Fault::Name => {
+                let closest = unknown.closest.join(", ");
+                write!(f, "not found; did you mean {closest}?")
+            }
+            Self::Unknown(unknown) => write!(f, "not found: {unknown}"),
+            Self::Replaced(removed) => {
+                f.write_str("kept: another entry of this name was registered meanwhile")?;
+                write_removed(f, removed)
+            }
             Self::Kernel { error, removed } => {
                 error.fmt(f)?;
-                let mut removed = removed.iter();
-                removed.try_for_each(|name| write!(f, "; {} is removed", shown(name)))
+                write_removed(f, removed)
             }
         }
     }
+}
+
+fn write_removed(f: &mut std::fmt::Formatter<'_>, removed: &[OsString]) -> std::fmt::Result {
+    let mut removed = removed.iter();
+    removed.try_for_each(|name| write!(f, "; {} is removed", shown(name)))
+}
+
+/// What is wrong with an item of the list that is the name of no entry. `None`: nothing; it may be the name of an entry that is
+/// gone already.
+#[must_use]
+pub fn mistake(item: &str) -> Option<UnknownPlatform> {
+    let unknown = item.parse::<Platform>().err()?;
+    let may_be_an_entry = unknown.fault == Fault::Name && unknown.closest.is_empty();
+    let may_be_an_entry = may_be_an_entry || is_pattern(item) || item.eq_ignore_ascii_case("all");
+    (!may_be_an_entry).then_some(unknown)
 }
 
 /// Removes what `list` names: architectures, entry names, patterns (`qemu-*`), `all`, but not what it excludes
@@ -82,7 +108,7 @@ impl std::fmt::Display for Refusal {
 /// # Errors
 /// When the table cannot be read.
 pub fn uninstall(table: &Table, list: &str, force: bool) -> Result<Vec<Removal>> {
-    let removals = remove_listed(table.entries()?, list, force, &|name| table.remove(name))?;
+    let removals = remove_listed(table.entries()?, list, force, &remove_from(table))?;
     trial::clear(table, &table.entries()?)?;
     Ok(removals)
 }
@@ -92,11 +118,15 @@ pub fn uninstall(table: &Table, list: &str, force: bool) -> Result<Vec<Removal>>
 /// # Errors
 /// When the list excludes what is not known.
 pub fn dry_run(entries: Vec<Entry>, list: &str, force: bool) -> Result<Vec<Removal>> {
-    remove_listed(entries, list, force, &|_| Ok(()))
+    remove_listed(entries, list, force, &|_| Ok(true))
 }
 
-/// Removes the entry of this name.
-type Remove<'a> = dyn Fn(&OsStr) -> Result<(), TableError> + 'a;
+/// Removes this entry. False: another registration has its name by now.
+type Remove<'a> = dyn Fn(&Entry) -> Result<bool, TableError> + 'a;
+
+fn remove_from(table: &Table) -> impl Fn(&Entry) -> Result<bool, TableError> + '_ {
+    |entry| table.remove_if(&entry.name, Some(entry.registration))
+}
 
 fn remove_listed(
     mut entries: Vec<Entry>,
@@ -111,7 +141,8 @@ fn remove_listed(
     entries.retain(|entry| !is_excluded(entry));
     let mut removals = Vec::new();
     for item in asked {
-        let removed = remove_item(remove, &entries, item, force);
+        let ours = Ours::of(&entries, force, |entry| fits(entry, item));
+        let removed = remove_item(remove, &entries, item, &ours);
         // what is gone is not found again by the next item
         entries.retain(|entry| !removed.iter().any(|removal| removal.has_removed(entry)));
         removals.extend(removed);
@@ -141,15 +172,13 @@ fn check_excluded(excluded: &[&str], entries: &[Entry]) -> Result<()> {
 /// # Errors
 /// When the table cannot be read.
 pub fn uninstall_others(table: &Table, keep: impl Fn(&Entry) -> bool) -> Result<Vec<Removal>> {
-    Ok(remove_others(&table.entries()?, keep, &|name| {
-        table.remove(name)
-    }))
+    Ok(remove_others(&table.entries()?, keep, &remove_from(table)))
 }
 
 /// What [`uninstall_others`] would come to in a table of these entries.
 #[must_use]
 pub fn dry_run_others(entries: &[Entry], keep: impl Fn(&Entry) -> bool) -> Vec<Removal> {
-    remove_others(entries, keep, &|_| Ok(()))
+    remove_others(entries, keep, &|_| Ok(true))
 }
 
 fn remove_others(
@@ -157,24 +186,47 @@ fn remove_others(
     keep: impl Fn(&Entry) -> bool,
     remove: &Remove<'_>,
 ) -> Vec<Removal> {
-    let goes = |entry: &&Entry| entry.is_qemu() && !keep(entry);
+    let ours = Ours::of(entries, false, |entry| !keep(entry));
+    let goes = |entry: &&Entry| ours.has(entry) && !keep(entry);
     let others = entries.iter().filter(goes);
     others.map(|entry| remove_entry(remove, entry)).collect()
 }
 
-fn remove_item(remove: &Remove<'_>, entries: &[Entry], item: &str, force: bool) -> Vec<Removal> {
-    let meant = meant(entries, item, force);
-    let fits = |entry: &Entry| fast_glob::glob_match(item.as_bytes(), entry.name.as_bytes());
-    if item.eq_ignore_ascii_case("all") || is_pattern(item) && entries.iter().any(fits) {
-        return meant
-            .into_iter()
-            .map(|entry| remove_entry(remove, entry))
-            .collect();
+/// What may be removed: QEMU's entries, or all.
+enum Ours {
+    All,
+    Qemus(Recognised),
+}
+
+impl Ours {
+    /// Of `entries`, the whole table, those that `matter` are looked at more closely, where their text says nothing of QEMU.
+    fn of(entries: &[Entry], force: bool, matters: impl Fn(&Entry) -> bool) -> Self {
+        if force {
+            return Self::All;
+        }
+        Self::Qemus(Recognised::of(entries, matters))
+    }
+
+    fn has(&self, entry: &Entry) -> bool {
+        match self {
+            Self::All => true,
+            Self::Qemus(recognised) => recognised.is_qemu(entry),
+        }
+    }
+}
+
+fn remove_item(remove: &Remove<'_>, entries: &[Entry], item: &str, ours: &Ours) -> Vec<Removal> {
+    let meant = entries
+        .iter()
+        .filter(|entry| ours.has(entry) && fits(entry, item));
+    let any = || entries.iter().any(|entry| fits(entry, item));
+    if item.eq_ignore_ascii_case("all") || is_pattern(item) && any() {
+        return meant.map(|entry| remove_entry(remove, entry)).collect();
     }
     let arch = item.parse::<Platform>().ok().map(|platform| platform.arch);
     let kept = |entry: &Entry| {
         let named = entry.name == item || arch.is_none() && is_named(&entry.name, item);
-        named && !entry.is_qemu() && !force
+        named && !ours.has(entry)
     };
     if entries.iter().any(kept) {
         return vec![Removal {
@@ -182,35 +234,28 @@ fn remove_item(remove: &Remove<'_>, entries: &[Entry], item: &str, force: bool) 
             result: Err(Refusal::NotQemu),
         }];
     }
-    let label = OsString::from(arch.map_or(item, |arch| arch.qemu));
-    let mut removal = remove_all(remove, label, meant.into_iter());
-    if let Ok(Outcome::NotFound { left_to, closest }) = &mut removal.result {
-        match item.parse::<Platform>() {
-            Ok(Platform { arch, .. }) => {
-                let takes_it = |entry: &&Entry| entry.takes(&arch.header(), OsStr::new(arch.qemu));
-                let other = entries.iter().find(takes_it);
-                *left_to = other.map(|entry| entry.name.clone());
-            }
-            Err(unknown) if unknown.fault == Fault::Name => *closest = unknown.closest,
-            Err(_) => {}
+    let mut removal = remove_all(remove, item.into(), meant);
+    if let Ok(Outcome::NotFound { left_to }) = &mut removal.result {
+        if let Some(arch) = arch {
+            let takes_it = |entry: &&Entry| entry.takes(&arch.header(), OsStr::new(arch.qemu));
+            let other = entries.iter().find(takes_it);
+            *left_to = other.map(|entry| entry.name.clone());
+        } else if let Some(unknown) = mistake(item) {
+            removal.result = Err(Refusal::Unknown(unknown));
         }
     }
     vec![removal]
 }
 
-/// The entries that an item of the list means: without `force` only QEMU's.
-fn meant<'a>(entries: &'a [Entry], item: &str, force: bool) -> Vec<&'a Entry> {
-    let fits = |entry: &&Entry| {
-        if item.eq_ignore_ascii_case("all") {
-            return true;
-        }
-        if is_pattern(item) {
-            return fast_glob::glob_match(item.as_bytes(), entry.name.as_bytes());
-        }
-        is_meant(entry, item)
-    };
-    let ours = entries.iter().filter(|entry| entry.is_qemu() || force);
-    ours.filter(fits).collect()
+/// Whether an item of the list means this entry, whoever it belongs to.
+fn fits(entry: &Entry, item: &str) -> bool {
+    if item.eq_ignore_ascii_case("all") {
+        return true;
+    }
+    if is_pattern(item) {
+        return fast_glob::glob_match(item.as_bytes(), entry.name.as_bytes());
+    }
+    is_meant(entry, item)
 }
 
 fn is_pattern(item: &str) -> bool {
@@ -226,8 +271,8 @@ pub fn item_for(entries: &[Entry], name: &OsStr) -> String {
     let plain = name.to_string_lossy().into_owned();
     let only = |item: &String| {
         let is_one = platform::items(item).eq([item.as_str()]) && !item.starts_with(['-', '!']);
-        let meant = meant(entries, item, true);
-        is_one && meant.iter().all(|entry| entry.name == name) && !meant.is_empty()
+        let mut meant = entries.iter().filter(|entry| fits(entry, item)).peekable();
+        is_one && meant.peek().is_some() && meant.all(|entry| entry.name == name)
     };
     let mut chars = name.to_str().unwrap_or_default().chars();
     let first = chars.next().filter(char::is_ascii_alphanumeric);
@@ -250,29 +295,21 @@ fn remove_all<'a>(
     label: OsString,
     entries: impl Iterator<Item = &'a Entry>,
 ) -> Removal {
-    let (mut removed, mut refused) = (Vec::new(), None);
+    let (mut removed, mut replaced, mut refused) = (Vec::new(), false, None);
     for entry in entries {
-        match remove(&entry.name) {
-            Ok(()) => removed.push(entry.name.clone()),
+        match remove(entry) {
+            Ok(true) => removed.push(entry.name.clone()),
+            Ok(false) => replaced = true,
             Err(error) => refused = Some(error),
         }
     }
-    if let Some(error) = refused {
-        let result = Err(Refusal::Kernel { error, removed });
-        return Removal { label, result };
-    }
-    let outcome = if removed.is_empty() {
-        Outcome::NotFound {
-            left_to: None,
-            closest: Vec::new(),
-        }
-    } else {
-        Outcome::Removed(removed)
+    let result = match refused {
+        Some(error) => Err(Refusal::Kernel { error, removed }),
+        None if replaced => Err(Refusal::Replaced(removed)),
+        None if removed.is_empty() => Ok(Outcome::NotFound { left_to: None }),
+        None => Ok(Outcome::Removed(removed)),
     };
-    Removal {
-        label,
-        result: Ok(outcome),
-    }
+    Removal { label, result }
 }
 
 /// By the name of the entry, or of an architecture whose programs it takes.

@@ -12,7 +12,7 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::{Platform, Selection};
 
 use crate::emulator::{EmulatorError, Unfit};
-use crate::install::{Decision, Order, Outcome, Refusal, is_stand_in, plan};
+use crate::install::{Credentials, Decision, Order, Outcome, Refusal, is_stand_in, plan};
 use crate::runner::is_trial;
 use crate::survey::{Standing, Survey, may_be_native, takes};
 use crate::wording::quoted;
@@ -47,6 +47,8 @@ pub struct InOrder {
     pub entry: Option<OsString>,
     /// Whether that is another tool's, which an install leaves alone.
     pub left_to: bool,
+    /// How it differs from what an install into an empty table makes, and why an install keeps it.
+    pub kept: Option<String>,
 }
 
 /// What the audit came to.
@@ -106,12 +108,14 @@ pub fn verify(survey: &Survey, order: &Order, asked: Option<&[&'static Arch]>) -
     Ok(audit)
 }
 
-/// Whether there is an entry that has to do with `arch` and with QEMU, or with what the kernel runs by itself.
+/// Whether there is an entry that has to do with `arch` and with QEMU, or with what the kernel runs by itself; or a handler, be it
+/// another tool's, that does not run its programs.
 fn concerns(survey: &Survey, order: &Order, arch: &Arch) -> bool {
     let name = arch.entry_name(&order.prefix);
     let stray = |entry: &Entry| entry.name == *name && is_idle(entry);
-    let of_qemu = |entry: &&Entry| entry.is_qemu() && (takes(entry, arch) || stray(entry));
-    let taken = survey.of(arch).handler.is_some() && may_be_native(arch);
+    let of_qemu = |entry: &&Entry| survey.is_qemu(entry) && (takes(entry, arch) || stray(entry));
+    let standing = survey.of(arch);
+    let taken = standing.handler.is_some() && (may_be_native(arch) || !standing.works());
     taken || survey.entries.iter().any(|entry| of_qemu(&entry))
 }
 
@@ -142,6 +146,16 @@ impl Audit {
     /// What an install would leave as it is.
     fn leave(&mut self, arch: &'static Arch, outcome: Outcome, order: &Order) {
         let rule = order.rule_for(arch);
+        let kept = match &outcome {
+            Outcome::AlreadyInstalled {
+                kept: Some(why), ..
+            } => Some(why.clone()),
+            Outcome::AlreadyInstalled {
+                credentials: Credentials::LeftOut,
+                ..
+            } => Some("it is without flag C; --credentials yes sets it".to_owned()),
+            _ => None,
+        };
         let (entry, left_to) = match outcome {
             Outcome::Native {
                 shadowed_by: Some(entry),
@@ -177,6 +191,7 @@ impl Audit {
             arch,
             entry,
             left_to,
+            kept,
         });
     }
 
@@ -204,11 +219,11 @@ impl Audit {
             obstacle,
         } = compared;
         if drifts.is_empty() {
-            let left_to = false;
             self.in_order.push(InOrder {
                 arch,
                 entry,
-                left_to,
+                left_to: false,
+                kept: None,
             });
             return;
         }
@@ -250,7 +265,7 @@ impl Audit {
         let Some(arch) = takers.first().copied().or_else(named) else {
             return;
         };
-        if !entry.is_qemu() || !arches.iter().any(|a| a.qemu == arch.qemu) {
+        if !survey.is_qemu(entry) || !arches.iter().any(|a| a.qemu == arch.qemu) {
             return;
         }
         let Some(handler) = &survey.of(arch).handler else {
@@ -296,7 +311,7 @@ impl Audit {
             )
         };
         let mut outgrown = Vec::new();
-        for entry in survey.entries.iter().filter(|entry| entry.is_qemu()) {
+        for entry in survey.entries.iter().filter(|entry| survey.is_qemu(entry)) {
             let uses = |s: &&Standing| s.handler.as_ref().is_some_and(|h| h.name == entry.name);
             let standings: Vec<&Standing> = survey.standings.iter().filter(uses).collect();
             let is_name = |s: &&Standing| is_named_after(&entry.name, s.arch);

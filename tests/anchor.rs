@@ -54,7 +54,7 @@ fn the_last_uninstall_leaves_no_trace() {
     Namespace::new()
         .binfmt(&["--uninstall", "arm64"])
         .ok()
-        .says("uninstalling: aarch64 OK");
+        .says("uninstalling: arm64 OK");
     machine.is_clean();
 }
 

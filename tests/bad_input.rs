@@ -138,7 +138,7 @@ fn a_prefix_of_any_kind_makes_entries_that_are_known_again() {
         call(&["--install", "arm64"]).says("installing: arm64 already installed (");
         call(&["--install", "arm64", "--credentials", "no"]).says("installing: arm64 OK (");
         assert_eq!(host.entries(), [file.as_str()], "{prefix:?}");
-        call(&["--uninstall", "arm64"]).says("uninstalling: aarch64 OK");
+        call(&["--uninstall", "arm64"]).says("uninstalling: arm64 OK");
         assert_eq!(host.table(), "", "{prefix:?}");
     }
 }

@@ -284,7 +284,7 @@ fn go_programs_flags_are_understood() {
         .says("installing: s390x OK");
     host.binfmt(&["-uninstall", "arm64"])
         .ok()
-        .says("uninstalling: aarch64 OK");
+        .says("uninstalling: arm64 OK");
     host.binfmt(&["-uninstall=s390x"])
         .ok()
         .says("uninstalling: s390x OK");
@@ -497,11 +497,8 @@ fn wrong_command_lines_end_with_2_and_change_nothing() {
         &["--bogus"][..],
         &["-bogus"],
         &["--install"],
-        &["--install", ""],
-        &["--install", " , "],
         &["--install", "-arm64"],
         &["--uninstall"],
-        &["--uninstall", ""],
         &["--status", ""],
         &["--install", "arm64", "--bogus"],
         &["--install", "arm64", "--credentials", "maybe"],

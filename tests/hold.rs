@@ -569,7 +569,8 @@ fn a_handler_that_something_else_has_registered_and_that_works_is_left() {
     let mut holder = Holder::start(&host, &["--interval", "200ms"]);
     let other = host
         .call(&["--install", "arm64"])
-        .emulators(&old_emulators());
+        .emulators(&old_emulators())
+        .env("QEMU_BINARY_REPLACE", "1");
     other.run().ok();
     let line = holder.says("repairing: ");
     assert_eq!(

@@ -269,7 +269,8 @@ fn a_limit_of_processes_is_honest() {
 #[track_caller]
 fn is_done_with(host: &Host, who: &str, limit: &str, value: u64) -> bool {
     let old = host.call(&["--install", "arm64,riscv64"]);
-    old.emulators(&old_emulators()).run().ok();
+    let old = old.emulators(&old_emulators());
+    old.env("QEMU_BINARY_REPLACE", "1").run().ok();
     let limited = format!("{who} prlimit --{limit}={value} -- {BINFMT} --install arm64,riscv64");
     let call = host.program("sh").args(["-c", &limited]);
     let output = call.emulators(&emulators()).run();

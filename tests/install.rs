@@ -478,3 +478,54 @@ fn a_link_that_leads_nowhere_is_not_passed_over() {
         .says("arm64 OK")
         .says("qemu-s390x does not exist");
 }
+
+/// As of a variable of a pipeline that is empty. The incumbent shows what there is, and ends with 0.
+#[test]
+fn a_list_without_items_asks_for_nothing() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    let before = host.table();
+    let status = host.binfmt(&[]).ok().stdout;
+    for option in ["--install", "--uninstall"] {
+        for list in ["", " ", ",", " ,\n"] {
+            let output = host.binfmt(&[option, list]).ok();
+            assert_eq!(output.stdout, status, "{output}");
+            assert_eq!(
+                output.stderr,
+                format!("binfmt: the list of {option} is empty, so it does nothing\n")
+            );
+        }
+    }
+    assert_eq!(host.table(), before);
+    host.binfmt(&["--uninstall", "arm64", "--install", ""])
+        .ok()
+        .says("uninstalling: arm64 OK");
+    // what would go on without it, or say that all is well, is a mistake
+    for args in [
+        &["--reset", "--install", ""][..],
+        &["--hold", "--install", ""],
+        &["--status", ""],
+        &["--verify", ","],
+        &["--install", "-arm64"],
+    ] {
+        host.binfmt(args).ends(2);
+    }
+}
+
+/// A mount point that nothing is mounted at shows the table that is mounted elsewhere.
+#[test]
+fn what_runs_is_what_is_listed_whichever_mount_point_is_named() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    let folder = host.folder("unmounted", &[]);
+    let mount = ["--mount", folder.to_str().unwrap()];
+    let output = host.binfmt(&mount).ok();
+    assert!(
+        output.list("supported").contains(&"linux/arm64".into()),
+        "{output}"
+    );
+    assert_eq!(output.list("emulators"), ["qemu-aarch64"], "{output}");
+    host.binfmt(&[&["--status", "arm64"], &mount[..]].concat())
+        .ok()
+        .prints("qemu-aarch64");
+}

@@ -199,7 +199,7 @@ fn stale_is_what_verify_calls_another_emulator() {
 fn another_tools_translator_has_nothing_to_be_compared_with() {
     let host = Host::new();
     let other = host.folder("other", &[]).join("translator");
-    host.copy(&old_emulators().join("qemu-aarch64"), &other);
+    host.translator(&other);
     host.register("rosetta", "aarch64", &other, "F");
     let output = metrics(&host, &["--status", "arm64"]).ok();
     assert_eq!(
@@ -234,7 +234,8 @@ fn a_handler_is_as_old_as_its_registration() {
     assert_eq!(changed(), first);
     let upgrade = host
         .call(&["--install", "arm64"])
-        .emulators(&old_emulators());
+        .emulators(&old_emulators())
+        .env("QEMU_BINARY_REPLACE", "1");
     upgrade.run().ok();
     assert!(changed() > first);
 }

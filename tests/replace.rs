@@ -8,32 +8,217 @@ mod harness;
 use std::path::Path;
 
 use binfmt_magic::rule::{Flags, Matcher, Rule};
-use harness::{Host, arch, emulators, old_emulators, program, version};
+use harness::{Host, arch, emulators, old_emulators, program, version, wait_for};
 
 /// What an install of arm64 alone makes of an empty table.
 fn fresh() -> String {
+    fresh_with(&[])
+}
+
+fn fresh_with(options: &[&str]) -> String {
     let host = Host::new();
-    host.binfmt(&["--install", "arm64"]).ok();
+    host.binfmt(&[&["--install", "arm64"], options].concat())
+        .ok();
     host.table()
+}
+
+/// A host with an entry of this name for arm64.
+fn with_entry(name: &str, folder: &Path, flags: &str) -> Host {
+    let host = Host::new();
+    host.register(name, "aarch64", &folder.join("qemu-aarch64"), flags);
+    host
 }
 
 #[test]
 fn other_flags_are_replaced() {
     let fresh = fresh();
     for flags in ["", "P", "OC", "F", "PF", "OCF", "POF", "POC"] {
-        let host = Host::new();
-        host.register(
-            "qemu-aarch64",
-            "aarch64",
-            &emulators().join("qemu-aarch64"),
-            flags,
-        );
-        host.binfmt(&["--install", "arm64"])
+        let host = with_entry("qemu-aarch64", &emulators(), flags);
+        host.binfmt(&["--install", "arm64", "--credentials", "yes"])
             .ok()
             .says("installing: arm64 OK (")
             .says("replaced qemu-aarch64)");
         assert_eq!(host.table(), fresh, "flags {flags:?}");
     }
+}
+
+/// Whoever registered a handler without flag C may have meant it: setuid programs are not given privilege unasked.
+#[test]
+fn a_handler_without_flag_c_stays_without_unless_told_otherwise() {
+    let without = "; without flag C, as before: --credentials yes sets it)\n";
+    for (flags, after) in [
+        ("", "PF"),
+        ("P", "PF"),
+        ("F", "PF"),
+        ("PF", "PF"),
+        ("POF", "POF"),
+    ] {
+        let host = with_entry("qemu-aarch64", &emulators(), flags);
+        let before = host.table();
+        let installed = host.binfmt(&["--install", "arm64"]).ok().says(without);
+        let entry = host.entry("qemu-aarch64").unwrap();
+        assert!(
+            entry.contains(&format!("\nflags: {after}\n")),
+            "{flags}: {entry}"
+        );
+        if flags == after {
+            installed.says("installing: arm64 already installed (qemu-aarch64; ");
+            assert_eq!(host.table(), before);
+        } else {
+            installed.says("installing: arm64 OK (");
+        }
+        host.binfmt(&["--install", "arm64"])
+            .ok()
+            .says("already installed");
+        host.binfmt(&["--verify"])
+            .ok()
+            .prints("kept: it is without flag C");
+        host.binfmt(&["--verify", "--credentials", "yes"]).ends(1);
+        host.runs_arm64();
+    }
+    // an upgrade is one all the same
+    let host = with_entry("aarch64", &old_emulators(), "F");
+    let output = host.binfmt(&["--install", "arm64"]).ok().says(without);
+    assert!(
+        output
+            .line("installing: arm64 OK (upgraded ")
+            .contains("replaced aarch64")
+    );
+    assert_eq!(host.table(), fresh_with(&["--credentials", "no"]));
+    // of one that runs nothing there is nothing to keep
+    let host = with_entry("qemu-aarch64", Path::new("/nowhere"), "");
+    host.sh("echo 0 >/proc/sys/fs/binfmt_misc/qemu-aarch64")
+        .ok();
+    host.binfmt(&["--install", "arm64"])
+        .ok()
+        .never_says("flag C");
+    assert_eq!(host.table(), fresh());
+}
+
+/// What comes unasked is told.
+#[test]
+fn flag_c_does_not_come_silently() {
+    let says = "; setuid programs get their owner's privilege from now on (flag C): --credentials no leaves it off)\n";
+    let replaced = |args: &[&str], variable: &str| {
+        let host = with_entry("qemu-aarch64", &emulators(), "F");
+        let call = host.call(args).env("QEMU_BINARY_REPLACE", variable);
+        let output = call.run().ok();
+        (output, host.table())
+    };
+    let one = ["--install", "arm64"];
+    for (args, variable) in [
+        (&["--reset", "-p", "yes", "--install", "arm64"][..], ""),
+        (&["--install", "arm64", "--force"], "0"),
+        (&one, "1"),
+        (&one, "yes"),
+    ] {
+        let (output, table) = replaced(args, variable);
+        output.says(says);
+        assert_eq!(table, fresh(), "{args:?}");
+    }
+    for (args, variable) in [
+        (
+            &["--reset", "-p", "yes", "-c", "yes", "--install", "arm64"][..],
+            "",
+        ),
+        (&["--install", "arm64", "--credentials", "yes"], ""),
+        (&["--install", "arm64", "--credentials", "yes"], "1"),
+    ] {
+        let (output, table) = replaced(args, variable);
+        output.never_says("flag C");
+        assert_eq!(table, fresh(), "{args:?}");
+    }
+    let (output, table) = replaced(
+        &["--reset", "--credentials", "no", "--install", "arm64"],
+        "1",
+    );
+    output.never_says("flag C");
+    assert_eq!(table, fresh_with(&["--credentials", "no"]));
+}
+
+/// An image with an old QEMU does not take a newer one from everybody else on the host.
+#[test]
+fn a_newer_emulator_stays_unless_told_otherwise() {
+    let (old, new) = (version(&old_emulators()), version(&emulators()));
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    let before = host.table();
+    let call = |args: &[&str], variable: &str| {
+        let call = host.call(args).emulators(&old_emulators());
+        call.env("QEMU_BINARY_REPLACE", variable).run()
+    };
+    let kept = format!("kept: its QEMU {new} is newer than {old}; --force replaces it");
+    for list in ["arm64", "all"] {
+        call(&["--install", list], "").ok().says(&format!(
+            "installing: arm64 already installed (qemu-aarch64, {kept})\n"
+        ));
+    }
+    host.binfmt(&["--uninstall", "all,-arm64"]).ok();
+    assert_eq!(host.table(), before);
+    // what an install leaves is in order, and nothing for an alarm
+    call(&["--verify"], "").ok().prints(&kept);
+    call(&["--status", "--format", "prometheus"], "")
+        .ok()
+        .prints("binfmt_emulator_stale{platform=\"linux/arm64\"} 0\n");
+    let downgraded = format!("OK (downgraded qemu-aarch64 {new} → {old}, ");
+    for (args, variable) in [
+        (&["--install", "arm64", "--force"][..], ""),
+        (&["--install", "arm64"], "1"),
+        (&["--reset", "--install", "arm64"], ""),
+        (&["--install", "arm64", "--credentials", "no"], ""),
+    ] {
+        host.binfmt(&["--install", "arm64", "--credentials", "yes"])
+            .ok();
+        call(args, variable).ok().says(&downgraded);
+        host.runs_arm64();
+    }
+}
+
+/// Nothing in the names of this one says so: the file that the kernel has pinned does.
+#[test]
+fn qemu_is_known_by_its_file() {
+    let (old, new) = (version(&old_emulators()), version(&emulators()));
+    let host = Host::new();
+    let gone = host.scratch().join("gone");
+    host.copy(&old_emulators().join("qemu-aarch64"), &gone);
+    host.register("old-arm", "aarch64", &gone, "POCF");
+    std::fs::remove_file(&gone).unwrap();
+    let status = host.binfmt(&["--status", "--format", "json"]).ok().json();
+    let platforms = status["platforms"].as_array().unwrap();
+    let arm64 = platforms
+        .iter()
+        .find(|one| one["entry"] == "old-arm")
+        .unwrap();
+    assert_eq!(arm64["emulator"]["version"], old, "{arm64}");
+    assert_eq!(arm64["emulator"]["mute"], serde_json::Value::Null);
+    let verified = host.binfmt(&["--verify"]).ends(1);
+    assert!(verified.stdout.contains(&format!("{old}, ")), "{verified}");
+    host.binfmt(&["--install", "arm64"])
+        .ok()
+        .says(&format!("OK (upgraded qemu-aarch64 {old} → {new}, "));
+    assert_eq!(host.table(), fresh());
+}
+
+/// What somebody else registers under the name of an entry, between the look at the table and its removal, stays.
+#[test]
+fn an_entry_that_was_replaced_meanwhile_stays() {
+    let host = with_entry("old", &emulators(), "POCF");
+    let folder = host.folder("slow", &[]);
+    let slow = folder.join("qemu-aarch64");
+    host.compile_emulator(&slow, "sleep(2); return argv[1][0];");
+    let output = std::thread::scope(|scope| {
+        let call = host.call(&["--install", "arm64"]).emulators(&folder);
+        let installing = scope.spawn(|| call.run());
+        wait_for(&slow);
+        host.sh("cd /proc/sys/fs/binfmt_misc; echo -1 >old; echo :old:E::x::/bin/true: >register")
+            .ok();
+        installing.join().unwrap()
+    });
+    output
+        .ok()
+        .says("installing: arm64 OK (")
+        .never_says("replaced old");
+    assert!(host.entry("old").unwrap().contains("extension .x"));
 }
 
 #[test]
@@ -154,7 +339,7 @@ fn what_is_shadowed_or_broken_or_disabled_is_cleared_away() {
         "qemu-aarch64-static",
         "aarch64",
         Path::new("/nowhere/qemu-aarch64-static"),
-        "",
+        "OC",
     );
     host.register(
         "qemu-aarch64",
@@ -212,7 +397,7 @@ fn no_program_fails_while_its_handler_is_replaced() {
            (while [ -e go ]; do [ \"$('{}' echo runs 2>&1)\" = runs ] && echo >>ran.$i || echo >>failed; done) & \
          done; while [ ! -s ran.1 ] || [ ! -s ran.2 ]; do sleep 0.01; done; \
          for i in 1 2 3; do \
-           for at in '{}' '{}'; do QEMU_BINARY_PATH=$at '{}' --install arm64 2>>said >/dev/null || echo >>failed; done; \
+           for at in '{}' '{}'; do QEMU_BINARY_PATH=$at '{}' --install arm64 --force 2>>said >/dev/null || echo >>failed; done; \
          done; rm go; wait; cat ran.* | wc -l; [ ! -e failed ]",
         folder.display(),
         program("arm64").display(),
@@ -228,11 +413,11 @@ fn no_program_fails_while_its_handler_is_replaced() {
     assert_eq!(said.matches("downgraded qemu-aarch64").count(), 3, "{said}");
 }
 
-/// A translator that works and is not called QEMU.
+/// A translator that works and is not QEMU.
 fn with_rosetta() -> Host {
     let host = Host::new();
     let rosetta = host.scratch().join("rosetta");
-    host.copy(&emulators().join("qemu-aarch64"), &rosetta);
+    host.translator(&rosetta);
     host.register("rosetta", "aarch64", &rosetta, "POCF");
     host
 }

@@ -4,7 +4,7 @@ mod harness;
 
 use std::path::Path;
 
-use harness::{Host, emulators};
+use harness::{Host, emulators, wait_for};
 
 /// Entries that people have and that are not QEMU's, with a magic of theirs.
 const OTHERS: [(&str, &[u8]); 6] = [
@@ -84,9 +84,9 @@ fn what_was_done_is_said_in_the_incumbents_words() {
         .ok();
     assert_eq!(
         output.stderr,
-        "uninstalling: aarch64 OK (qemu-aarch64)\n\
-         uninstalling: s390x OK (qemu-s390x)\n\
-         uninstalling: i386 not found\n\
+        "uninstalling: arm64 OK (qemu-aarch64)\n\
+         uninstalling: qemu-s390x OK\n\
+         uninstalling: 386 not found\n\
          uninstalling: nosuchthing not found\n"
     );
     let output = host.binfmt(&["--uninstall", "qemu-*"]).ok();
@@ -180,7 +180,7 @@ fn force_removes_what_was_named_and_nothing_more() {
 fn a_foreign_translator_keeps_its_platform() {
     let host = Host::new();
     let rosetta = host.scratch().join("rosetta");
-    host.copy(&emulators().join("qemu-aarch64"), &rosetta);
+    host.translator(&rosetta);
     host.register("rosetta", "aarch64", &rosetta, "POCF");
     let before = host.table();
     for list in ["arm64", "all", "*", "qemu-*"] {
@@ -274,17 +274,17 @@ fn what_a_list_excludes_stays() {
 fn an_architecture_that_another_translator_runs_is_left_to_it() {
     let host = with_others();
     let translator = host.scratch().join("translator");
-    host.copy(&emulators().join("qemu-aarch64"), &translator);
+    host.translator(&translator);
     host.register("translator", "aarch64", &translator, "F");
     host.binfmt(&["--uninstall", "arm64"])
         .ok()
-        .says("uninstalling: aarch64 not found; translator, which is not QEMU's, runs it; --force");
+        .says("uninstalling: arm64 not found; translator, which is not QEMU's, runs it; --force");
     host.runs_arm64();
     // of a handler that is off nothing runs
     host.sh("echo 0 >/proc/sys/fs/binfmt_misc/translator").ok();
     host.binfmt(&["--uninstall", "arm64"])
         .ok()
-        .says("uninstalling: aarch64 not found\n");
+        .says("uninstalling: arm64 not found\n");
     host.binfmt(&["--uninstall", "arm64", "--force"]).ok();
     assert_eq!(remaining(&host), [""; 0]);
 }
@@ -293,11 +293,81 @@ fn an_architecture_that_another_translator_runs_is_left_to_it() {
 fn what_is_not_found_is_said_with_what_may_have_been_meant() {
     let host = with("arm64");
     host.binfmt(&["--uninstall", "arm46,amr*,my-handler,arm/v99,ja*"])
-        .ok()
-        .says("uninstalling: arm/v99 not found\n")
+        .ends(1)
+        .says("uninstalling: arm/v99 not found: unsupported variant: arm/v99: known are v5")
         .never_says("ja*")
-        .says("uninstalling: arm46 not found; did you mean arm64")
+        .says("uninstalling: arm46 not found; did you mean arm64, ")
         .says("uninstalling: amr* not found\n")
         .says("uninstalling: my-handler not found\n");
     assert_eq!(remaining(&host), ["qemu-aarch64"]);
+    host.binfmt(&["--uninstall", "arm46"])
+        .ends(1)
+        .ends_saying(&["cannot uninstall arm46", "did you mean arm64"]);
+    // what may be the name of an entry that is gone already is no mistake
+    host.binfmt(&["--uninstall", "amr*,my-handler,qemu-foo"])
+        .ok();
+    Host::with(&["--user", "--map-root-user", "--mount"], "")
+        .binfmt(&["--uninstall", "arm46"])
+        .ends(1)
+        .ends_saying(&["cannot uninstall arm46", "did you mean arm64"]);
+}
+
+/// Letters in a path make nobody QEMU's.
+#[test]
+fn only_qemus_user_emulators_go() {
+    for list in ["all", "*", "mytool,qcow2,vm"] {
+        let host = Host::new();
+        host.register_line(b":mytool:M::MYTL::/opt/vendor/xqemu-run:");
+        host.register_line(br":qcow2:M::QFI\xfb::/usr/bin/qemu-img:");
+        host.register(
+            "vm",
+            "aarch64",
+            Path::new("/usr/bin/qemu-system-aarch64"),
+            "",
+        );
+        let before = host.table();
+        host.binfmt(&["--uninstall", list]);
+        assert_eq!(host.table(), before, "{list}");
+        host.binfmt(&["--reset", "--install", "riscv64"]).ok();
+        assert_eq!(host.entries(), ["qemu-riscv64", "vm", "qcow2", "mytool"]);
+    }
+}
+
+/// Nothing in the names of this one says so: the file that the kernel has pinned does.
+#[test]
+fn qemu_is_known_by_its_file() {
+    for list in ["all", "*", "arm", "old-arm"] {
+        let host = with_others();
+        let gone = host.scratch().join("gone");
+        host.copy(&emulators().join("qemu-arm"), &gone);
+        host.register("old-arm", "arm", &gone, "PF");
+        std::fs::remove_file(&gone).unwrap();
+        host.binfmt(&["--uninstall", list]).ok().says("old-arm");
+        assert_eq!(remaining(&host), [""; 0], "{list}");
+        others_are_there(&host);
+    }
+}
+
+/// What somebody else registers under the name of an entry, between the look at the table and its removal, stays.
+#[test]
+fn an_entry_that_was_replaced_meanwhile_stays() {
+    let host = with("arm64,riscv64");
+    let slow = host.scratch().join("slow");
+    host.compile(&slow, "sleep(3); return 0;");
+    host.register("slow", "s390x", &slow, "F");
+    let output = std::thread::scope(|scope| {
+        let uninstalling = scope.spawn(|| host.binfmt(&["--uninstall", "all"]));
+        wait_for(&slow);
+        host.sh("cd /proc/sys/fs/binfmt_misc; echo -1 >qemu-aarch64; echo :qemu-aarch64:E::x::/bin/true: >register")
+            .ok();
+        uninstalling.join().unwrap()
+    });
+    output
+        .ends(1)
+        .says("uninstalling: qemu-riscv64 OK\n")
+        .says(
+            "uninstalling: qemu-aarch64 kept: another entry of this name was registered meanwhile",
+        )
+        .ends_saying(&["qemu-aarch64"]);
+    assert!(host.entry("qemu-aarch64").unwrap().contains("extension .x"));
 }

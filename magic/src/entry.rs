@@ -6,7 +6,7 @@
 //! Source: `entry_status` (what is printed) in Linux's `fs/binfmt_misc.c`.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use crate::arch::{ARCHES, Arch};
@@ -127,28 +127,34 @@ impl Entry {
         self.to_rule() == Some(wanted)
     }
 
-    /// Whether it is one of QEMU's user emulators, whoever registered it: by magic, and with an interpreter that is called
-    /// `qemu-*`, after a prefix too (`buildkit-qemu-arm`), or is in Debian's `qemu-binfmt` folder. Its own name tells only if it
-    /// takes programs of an architecture: anything may be called so.
+    /// Whether its text says that it is one of QEMU's user emulators, whoever registered it. It takes ELF programs by their
+    /// magic, and its interpreter has the name of one of QEMU's targets (`qemu-aarch64`, `qemu-arm-static`, after a prefix too:
+    /// `buildkit-qemu-arm`), or it has itself the name of a target whose programs it takes. Of other names only the
+    /// interpreter's file can tell.
     #[must_use]
     pub fn is_qemu(&self) -> bool {
+        let Some(Matcher::Magic { magic, .. }) = &self.matcher else {
+            return false;
+        };
         let path = self.interpreter.as_deref();
         let file = path.and_then(|path| path.file_name()).unwrap_or_default();
         let folder = path.and_then(|path| path.parent()?.file_name());
-        let is_magic = matches!(self.matcher, Some(Matcher::Magic { .. }));
-        is_magic
-            && (names_qemu(file)
-                || folder == Some(OsStr::new("qemu-binfmt"))
-                || names_qemu(&self.name) && self.is_for_programs())
+        let is_elf = magic.starts_with(b"\x7fELF");
+        let for_programs = is_elf || ARCHES.iter().any(|arch| self.matches(arch));
+        let is_named_after = |arch: &Arch| target_of(&self.name) == Some(arch.qemu);
+        for_programs
+            && (target_of(file).is_some()
+                || folder == Some(OsStr::new("qemu-binfmt")) && target_of_debian(file).is_some()
+                || ARCHES
+                    .iter()
+                    .any(|arch| is_named_after(arch) && self.matches(arch)))
     }
 
-    /// Whether it takes programs of any architecture.
-    fn is_for_programs(&self) -> bool {
+    /// Whether it would take programs of `arch`, were it on and no newer entry there.
+    #[must_use]
+    pub fn matches(&self, arch: &Arch) -> bool {
         let matcher = self.matcher.as_ref();
-        let takes = |arch: &Arch| {
-            matcher.is_some_and(|matcher| matcher.matches(&arch.header(), OsStr::new(arch.qemu)))
-        };
-        ARCHES.iter().any(takes)
+        matcher.is_some_and(|matcher| matcher.matches(&arch.header(), OsStr::new(arch.qemu)))
     }
 }
 
@@ -168,12 +174,25 @@ fn end_of_path(text: &[u8]) -> usize {
         .unwrap_or_else(|| end_of_line(text))
 }
 
-/// Any prefix may stand before it: that is what `QEMU_BINARY_PREFIX` is for.
-fn names_qemu(name: &OsStr) -> bool {
-    const INSIDE: &[u8] = b"qemu-";
-    name.as_bytes()
-        .windows(INSIDE.len())
-        .any(|window| window == INSIDE)
+/// QEMU's target in the name of an emulator, or of its entry. Any prefix may stand before it: that is what `QEMU_BINARY_PREFIX` is
+/// for. Behind it stands what packages put there.
+fn target_of(name: &OsStr) -> Option<&'static str> {
+    let (_, name) = name.to_str()?.rsplit_once("qemu-")?;
+    let mut suffixes = ["-static", "-binfmt", "-binfmt-P"].iter();
+    let plain = suffixes.find_map(|suffix| name.strip_suffix(suffix));
+    target(plain.unwrap_or(name))
+}
+
+/// The same of a name in Debian's folder `qemu-binfmt`: `aarch64-binfmt-P`.
+fn target_of_debian(name: &OsStr) -> Option<&'static str> {
+    target(name.to_str()?.strip_suffix("-binfmt-P")?)
+}
+
+fn target(name: &str) -> Option<&'static str> {
+    /// Of older QEMUs.
+    const RETIRED: [&str; 6] = ["cris", "nios2", "or32", "ppc64abi32", "tilegx", "unicore32"];
+    let known = ARCHES.iter().flat_map(|arch| [arch.qemu, arch.interpreter]);
+    known.chain(RETIRED).find(|known| *known == name)
 }
 
 #[cfg(test)]
@@ -270,6 +289,12 @@ mod tests {
             (b"enabled\ninterpreter /a\n\nflags: O\noffset 0\nmagic 6162\n", "/a\n", "O", &magic, ""),
             (b"enabled\ninterpreter /a\nflags: P\nflags: F\nextension .jar\n", "/a\nflags: P", "F", &jar, ""),
             (b"enabled\nflags: PTD\noffset 0\nmagic 6162\nbpf x\n", "", "P TD", &magic, "bpf x"),
+            // Linux 7.3: transparent, and made switched off; a program of BPF that chooses the interpreter
+            (b"enabled\ninterpreter /a\nflags: OCFT\noffset 0\nmagic 6162\n", "/a", "OCF T", &magic, ""),
+            (b"disabled\ninterpreter /a\nflags: PFD\nextension .jar\n", "/a", "PF D", &jar, ""),
+            (b"enabled\ninterpreter /lib/ld.so\nflags: FL\noffset 0\nmagic 6162\n", "/lib/ld.so", "F L", &magic, ""),
+            (b"enabled\nbpf chooser\nbpf-interpreter arm /usr/bin/qemu-arm\nflags: F\n", "", "F", &None,
+                "bpf chooser|bpf-interpreter arm /usr/bin/qemu-arm"),
             (b"half\ninterpreter /a\nenabled\n", "/a", "", &None, "half|enabled"),
             (b"enabled\ninterpreter /a\nflags: F\noffset 0\nmagic 616", "/a", "F", &None, "offset 0|magic 616"),
             (b"enabled\noffset 0\nmagic 6162\nmask ff\n", "", "", &None, "offset 0|magic 6162|mask ff"),
@@ -323,7 +348,17 @@ mod tests {
             ("qemu-arm", "/bin/true", "flags: F\noffset 0\nmagic 6e6f", false),
             ("qemu-jar", "/usr/bin/qemu-jar", "flags: \nextension .jar", false),
             ("qemu-x", "/usr/bin/qemu-x", "flags: \n", false),
-            ("myqemu-x", "/usr/bin/x", magic, true),
+            ("myqemu-arm", "/usr/bin/x", magic, true),
+            ("myqemu-x", "/usr/bin/x", magic, false),
+            ("qemu-arm", "/bin/true", "flags: F\noffset 0\nmagic 7f454c460201010000000000000000000200b700", false),
+            ("arm", "/usr/bin/qemu-arm-binfmt", magic, true),
+            ("nios2", "/usr/bin/qemu-nios2-static", magic, true),
+            ("mytool", "/opt/vendor/xqemu-run", "flags: \noffset 0\nmagic 4d59544c", false),
+            ("mytool", "/opt/vendor/xqemu-run", magic, false),
+            ("qcow2", "/usr/bin/qemu-img", "flags: \noffset 0\nmagic 514649fb", false),
+            ("vm", "/usr/bin/qemu-system-arm", magic, false),
+            ("flat", "/usr/bin/qemu-arm", "flags: \noffset 0\nmagic 62464c54", false),
+            ("x", "/usr/libexec/qemu-binfmt/wine", magic, false),
             ("x", "/opt/qemu-binfmt/bin/wine", magic, false),
             ("x", "/opt/qemu-7/bin/run", magic, false),
             ("WSLInterop-late", "/init", magic, false),

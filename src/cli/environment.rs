@@ -12,6 +12,8 @@ pub struct Environment {
     pub emulators: Option<PathBuf>,
     /// `QEMU_BINARY_PREFIX`
     pub prefix: OsString,
+    /// `QEMU_BINARY_REPLACE`
+    pub replace: bool,
     /// `QEMU_PRESERVE_ARGV0`
     pub preserve_argv0: bool,
     /// `BINFMT_IMAGE`, which the image sets: to get another emulator there takes another image.
@@ -33,15 +35,16 @@ impl Environment {
     #[must_use]
     pub fn from(get: impl Fn(&str) -> Option<OsString>) -> Self {
         let get = |name| get(name).filter(|value| !value.is_empty());
-        let off = |value: OsString| {
-            ["0", "no", "false"]
-                .iter()
-                .any(|off| value.eq_ignore_ascii_case(off))
+        let is_off = |value: &OsString| {
+            let mut off = ["0", "no", "false"].iter();
+            off.any(|off| value.eq_ignore_ascii_case(off))
         };
+        let (replace, preserve_argv0) = (get("QEMU_BINARY_REPLACE"), get("QEMU_PRESERVE_ARGV0"));
         Self {
             emulators: get("QEMU_BINARY_PATH").map(PathBuf::from),
             prefix: get("QEMU_BINARY_PREFIX").unwrap_or_default(),
-            preserve_argv0: !get("QEMU_PRESERVE_ARGV0").is_some_and(off),
+            replace: replace.is_some_and(|value| !is_off(&value)),
+            preserve_argv0: !preserve_argv0.is_some_and(|value| is_off(&value)),
             in_image: get("BINFMT_IMAGE").is_some(),
         }
     }
@@ -55,13 +58,12 @@ mod tests {
     fn an_empty_variable_counts_as_not_set() {
         let empty = Environment::from(|_| Some(OsString::new()));
         assert_eq!(empty.emulators, None);
-        assert!(empty.preserve_argv0);
+        assert!(empty.preserve_argv0 && !empty.replace);
         for off in ["0", "no", "False"] {
-            assert!(
-                !Environment::from(|_| Some(off.into())).preserve_argv0,
-                "{off}"
-            );
+            let off = Environment::from(|_| Some(off.into()));
+            assert!(!off.preserve_argv0 && !off.replace, "{off:?}");
         }
-        assert!(Environment::from(|_| Some("1".into())).preserve_argv0);
+        let on = Environment::from(|_| Some("1".into()));
+        assert!(on.preserve_argv0 && on.replace);
     }
 }

@@ -72,11 +72,25 @@ impl Version {
             })
     }
 
-    /// The parts of the number, to tell older from newer. What is no number counts as nought.
+    /// What tells older from newer: the parts of the number, without noughts at its end, and the number of the release
+    /// candidate (`10.1.0-rc2`), after which the release comes. Whatever else follows the number counts for nothing.
     #[must_use]
-    pub fn order(&self) -> Vec<u32> {
-        let parts = self.number.split(['.', '-', '+', '~']);
-        parts.map(|part| part.parse().unwrap_or(0)).collect()
+    pub fn order(&self) -> (Vec<u32>, u32) {
+        let number = |digits: &str| digits.parse().unwrap_or(u32::MAX);
+        let end = self
+            .number
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'));
+        let (parts, suffix) = self.number.split_at(end.unwrap_or(self.number.len()));
+        let mut parts: Vec<u32> = parts
+            .split('.')
+            .filter(|part| !part.is_empty())
+            .map(number)
+            .collect();
+        while parts.last() == Some(&0) {
+            parts.pop();
+        }
+        let candidate = suffix.get(1..).and_then(|suffix| suffix.strip_prefix("rc"));
+        (parts, candidate.map_or(u32::MAX, number))
     }
 }
 
@@ -184,6 +198,31 @@ mod tests {
             ("arm", "2.5.0")
         );
         assert_eq!(qemu.version.package.as_deref(), Some("Debian 1:2.5+dfsg-5"));
+    }
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        let rising = [
+            "2.12",
+            "7.2.9",
+            "7.2.22",
+            "10.0.0-rc2",
+            "10.0.0-rc10",
+            "10.0.0",
+            "10.0.13",
+            "10.1.50",
+            "11.0",
+        ];
+        let order = |number: &str| {
+            let (number, package) = (number.to_owned(), None);
+            Version { number, package }.order()
+        };
+        for pair in rising.windows(2) {
+            assert!(order(pair[0]) < order(pair[1]), "{pair:?}");
+        }
+        for same in ["10.0", "10.0.0+ds", "10.0.0-Debian", "10.0.0~dev", "10"] {
+            assert_eq!(order(same), order("10.0.0"), "{same}");
+        }
     }
 
     #[test]

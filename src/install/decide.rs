@@ -12,11 +12,13 @@ use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 
-use super::{Order, Outcome};
+use super::{Credentials, Order, Outcome, Working};
 use crate::emulator::{Source, Version};
 use crate::identity;
 use crate::runner::Ran;
-use crate::survey::{Standing, Survey, Verdict, runs_natively, takes, without_handlers};
+use crate::survey::{
+    Failure, Standing, Survey, Verdict, qemu_in, runs_natively, takes, without_handlers,
+};
 use crate::wording::{cause, shown};
 
 /// An architecture that is to be registered.
@@ -30,17 +32,22 @@ pub(crate) struct Pending {
     /// The emulator that `current` has pinned, if that is not the one that is to be installed.
     pub(crate) former: Option<Arc<File>>,
     /// Entries that go once this one works: QEMU's for the same programs, and whatever holds the name.
-    pub(crate) obsolete: Vec<OsString>,
-    /// What each of the two emulators says of itself, once asked.
+    pub(crate) obsolete: Vec<Entry>,
+    /// The registration of the new entry, once there is one.
+    pub(super) registered: Option<u64>,
+    /// What becomes of flag C.
+    pub(super) credentials: Credentials,
+    /// What the new emulator says of itself, once asked.
     pub(super) version: Version,
-    pub(super) former_version: Option<Version>,
+    /// Which QEMU `former` is, if it shows or says so.
+    pub(crate) former_version: Option<Version>,
 }
 
 impl Pending {
     /// Its name while the entry that holds the real one is still needed.
     pub(super) fn name(&self) -> OsString {
         let mut name = self.rule.name.clone();
-        while self.obsolete.contains(&name) {
+        while self.obsolete.iter().any(|entry| entry.name == name) {
             name.push(STAND_IN);
         }
         name
@@ -147,64 +154,28 @@ fn decide(
     let standing = survey.of(arch);
     let named = order.selection.by_name(arch).is_some();
     let is_host = Arch::of_host().is_some_and(|host| host.qemu == arch.qemu);
-    let handler = standing.handler.as_ref();
     if is_host || is_native || standing.is_native() {
-        if let Some(entry) = handler.filter(|_| named && !standing.works()) {
-            return Err(Refusal::Spoilt(entry.name.clone()));
-        }
-        let shadowed_by = handler.map(|entry| entry.name.clone());
-        return Ok(if named {
-            Decision::Leave(Outcome::Native { shadowed_by })
-        } else {
-            Decision::Skip
-        });
+        return of_native(standing, named);
     }
     let mut rule = order.rule_for(arch);
-    let present = order.emulators.has(&rule.interpreter);
+    let credentials = spare_credentials(order, standing, &mut rule);
+    let handler = standing.handler.as_ref();
     if let Some(entry) = handler.filter(|_| standing.works()) {
-        let entry_name = entry.name.clone();
-        if !entry.is_qemu() && !order.force {
-            return Ok(Decision::Leave(Outcome::LeftTo { entry: entry_name }));
-        }
-        let (former, unseen) = match former(standing, &rule, &order.emulators) {
-            Ok(former) => (former, None),
-            Err(why) => (None, Some(why)),
-        };
-        if former.is_none() && loses_argv0(standing) {
-            rule.flags.preserve_argv0 = false;
-        }
-        if is_it(entry, &rule) && former.is_none() {
-            return Ok(Decision::Leave(Outcome::AlreadyInstalled {
-                entry: entry_name,
-                kept: None,
-                unseen,
-            }));
-        }
-        let kept = match () {
-            () if order.keep && former.is_some() => Some("it has another emulator".to_owned()),
-            () if order.keep => Some("it is made otherwise".to_owned()),
-            () if entry.is_qemu() && !order.reset && order.emulators.lacks(&rule.interpreter) => {
-                Some(format!("{} does not exist", rule.interpreter.display()))
-            }
-            () => None,
-        };
-        if kept.is_some() {
-            return Ok(Decision::Leave(Outcome::AlreadyInstalled {
-                entry: entry_name,
-                kept,
-                unseen,
-            }));
+        let left = leave(order, survey, (standing, entry), &mut rule, credentials);
+        if let Some(outcome) = left {
+            return Ok(Decision::Leave(outcome));
         }
     }
-    if !named && !present {
+    if !named && !order.emulators.has(&rule.interpreter) {
         return Ok(Decision::Skip);
     }
-    let obsolete = obsolete(&survey.entries, arch, &rule.name);
+    let obsolete = obsolete(survey, arch, &rule.name);
     if !order.force {
         check_name(survey, arch, &rule.name)?;
     }
     let (current, works) = (handler.cloned(), standing.works());
     let former = former(standing, &rule, &order.emulators).ok().flatten();
+    let former_version = former.as_deref().and_then(qemu_in).map(|qemu| qemu.version);
     Ok(Decision::Register(Box::new(Pending {
         arch,
         rule,
@@ -212,9 +183,105 @@ fn decide(
         works,
         former,
         obsolete,
+        registered: None,
+        credentials,
         version: Version::default(),
-        former_version: None,
+        former_version,
     })))
+}
+
+/// What the kernel runs by itself needs no handler.
+fn of_native(standing: &Standing, named: bool) -> Result<Decision, Refusal> {
+    let handler = standing.handler.as_ref();
+    if let Some(entry) = handler.filter(|_| named && !standing.works()) {
+        return Err(Refusal::Spoilt(entry.name.clone()));
+    }
+    let shadowed_by = handler.map(|entry| entry.name.clone());
+    Ok(if named {
+        Decision::Leave(Outcome::Native { shadowed_by })
+    } else {
+        Decision::Skip
+    })
+}
+
+/// Why a handler that works stays, if it does. Takes flag P out of `rule` where it would only add an argument.
+fn leave(
+    order: &Order,
+    survey: &Survey,
+    (standing, entry): (&Standing, &Entry),
+    rule: &mut Rule,
+    credentials: Credentials,
+) -> Option<Outcome> {
+    let name = entry.name.clone();
+    let is_qemu = survey.is_qemu(entry);
+    if !is_qemu && !order.force {
+        return Some(Outcome::LeftTo { entry: name });
+    }
+    let (former, unseen) = match former(standing, rule, &order.emulators) {
+        Ok(former) => (former, None),
+        Err(why) => (None, Some(why)),
+    };
+    if former.is_none() && loses_argv0(standing) {
+        rule.flags.preserve_argv0 = false;
+    }
+    let same = is_it(entry, rule) && former.is_none();
+    let lacks = || is_qemu && !order.reset && order.emulators.lacks(&rule.interpreter);
+    let kept = if same {
+        None
+    } else if order.working == Working::Keep && former.is_some() {
+        Some("it has another emulator".to_owned())
+    } else if order.working == Working::Keep {
+        Some("it is made otherwise".to_owned())
+    } else if let Some(newer) = is_newer(order, entry, former.as_deref(), rule) {
+        Some(newer)
+    } else if lacks() {
+        Some(format!("{} does not exist", rule.interpreter.display()))
+    } else {
+        return None;
+    };
+    Some(Outcome::AlreadyInstalled {
+        entry: name,
+        kept,
+        unseen,
+        credentials,
+    })
+}
+
+/// An older QEMU in place of a newer one weakens the host for everybody on it. Why the newer one stays, unless told otherwise.
+fn is_newer(order: &Order, entry: &Entry, pinned: Option<&File>, rule: &Rule) -> Option<String> {
+    let other_credentials = order
+        .credentials
+        .is_some_and(|asked| asked != entry.flags.credentials);
+    if order.working == Working::Replace || other_credentials {
+        return None;
+    }
+    let pinned = qemu_in(pinned?)?.version;
+    let wanted = qemu_in(&order.emulators.file(&rule.interpreter)?)?.version;
+    let newer = pinned.order() > wanted.order();
+    newer.then(|| format!("its QEMU {pinned} is newer than {wanted}; --force replaces it"))
+}
+
+/// Setuid programs that get their owner's privilege weaken the host: where a handler is without flag C, so is what takes its place,
+/// unless told otherwise. A handler that runs nothing decides nothing.
+fn spare_credentials(order: &Order, standing: &Standing, rule: &mut Rule) -> Credentials {
+    let runs = standing.works()
+        || matches!(
+            standing.failure(),
+            Some(Failure::NotPinned | Failure::NoLoader)
+        );
+    let lacks = |entry: &&Entry| runs && !entry.flags.credentials;
+    let Some(entry) = standing.handler.as_ref().filter(lacks) else {
+        return Credentials::AsAsked;
+    };
+    if !rule.flags.credentials || order.credentials.is_some() {
+        return Credentials::AsAsked;
+    }
+    if order.working == Working::Replace {
+        return Credentials::Gained;
+    }
+    rule.flags.credentials = false;
+    rule.flags.open_binary = entry.flags.open_binary;
+    Credentials::LeftOut
 }
 
 /// Whoever holds `name` must be one of QEMU's, and not what another architecture runs through.
@@ -222,7 +289,7 @@ fn check_name(survey: &Survey, arch: &Arch, name: &OsStr) -> Result<(), Refusal>
     let Some(holder) = survey.entries.iter().find(|entry| entry.name == name) else {
         return Ok(());
     };
-    if !holder.is_qemu() {
+    if !survey.is_qemu(holder) {
         return Err(Refusal::NameOfOther(name.to_owned()));
     }
     let needs_it = |s: &&Standing| {
@@ -268,31 +335,28 @@ fn former(
     Ok((!same).then(|| pinned.clone()))
 }
 
-/// Whether the emulator that the kernel has pinned for one of QEMU's handlers is another than the one that `rule` would pin, byte
-/// for byte. `None` where one of the two is not to be had.
-pub(crate) fn is_stale(standing: &Standing, rule: &Rule, emulators: &Source) -> Option<bool> {
+/// Whether the kernel has pinned another emulator for one of QEMU's handlers than an install by `order` would pin, byte for byte, and
+/// not a newer one, which an install leaves. `None` where one of the two is missing.
+pub(crate) fn is_stale(order: &Order, survey: &Survey, standing: &Standing) -> Option<bool> {
+    let rule = order.rule_for(standing.arch);
+    let (emulators, rule) = (&order.emulators, &rule);
     let handler = standing.handler.as_ref()?;
     let is_pinned = matches!(standing.ran, Ran::Interpreter(_));
-    if !is_pinned || !handler.is_qemu() || emulators.open(&rule.interpreter).is_err() {
+    if !is_pinned || !survey.is_qemu(handler) || emulators.open(&rule.interpreter).is_err() {
         return None;
     }
-    former(standing, rule, emulators)
-        .ok()
-        .map(|former| former.is_some())
+    let former = former(standing, rule, emulators).ok()?;
+    Some(former.is_some_and(|pinned| is_newer(order, handler, Some(&pinned), rule).is_none()))
 }
 
 /// QEMU's entries for the programs of `arch` and of no other architecture, and the holder of `name`.
-fn obsolete(entries: &[Entry], arch: &Arch, name: &OsStr) -> Vec<OsString> {
+fn obsolete(survey: &Survey, arch: &Arch, name: &OsStr) -> Vec<Entry> {
     let only_this = |entry: &&Entry| {
-        entry.is_qemu()
+        survey.is_qemu(entry)
             && ARCHES
                 .iter()
                 .all(|other| takes(entry, other) == (other.qemu == arch.qemu))
     };
     let goes = |entry: &&Entry| entry.name == name || only_this(entry);
-    entries
-        .iter()
-        .filter(goes)
-        .map(|entry| entry.name.clone())
-        .collect()
+    survey.entries.iter().filter(goes).cloned().collect()
 }

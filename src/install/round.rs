@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result, anyhow};
 use binfmt_magic::arch::{ARCHES, Arch};
@@ -11,7 +11,7 @@ use binfmt_magic::rule::Rule;
 
 use super::decide::{Decision, Pending, is_it, is_stand_in, plan};
 use super::{DoesNotRun, Former, Item, Order, Outcome};
-use crate::emulator::{Asked, EmulatorError, Source, may_be_asked};
+use crate::emulator::{Asked, EmulatorError, Source};
 use crate::survey::{Failure, Standing, Survey, Verdict, takes};
 use crate::table::Table;
 use crate::trial;
@@ -23,7 +23,7 @@ pub(super) struct Round<'a> {
     done: HashMap<&'static str, Result<Outcome>>,
     pending: Vec<Pending>,
     /// Stand-ins that a killed call left beside the entry that they stood in for.
-    leftovers: Vec<OsString>,
+    leftovers: Vec<Entry>,
     /// What this call, or one before, has waited for in vain.
     hung: Vec<Standing>,
 }
@@ -76,7 +76,9 @@ impl<'a> Round<'a> {
         asked.reverse();
         self.sift(|pending| {
             let (new, former) = asked.pop()?;
-            pending.former_version = former.and_then(|former| former.answer().ok());
+            if let Some(former) = former {
+                pending.former_version = former.answer().ok();
+            }
             match new.and_then(Asked::answer) {
                 Ok(version) => {
                     pending.version = version;
@@ -129,9 +131,11 @@ impl<'a> Round<'a> {
                 Some(Err(why)) => return Some(Err(why)),
                 None => {}
             }
-            Some(Ok(pending
-                .as_it_is()
-                .unwrap_or_else(|| pending.installed(None))))
+            Some(Ok(pending.as_it_is().unwrap_or_else(|| {
+                let obsolete = pending.obsolete.iter();
+                let replaced = obsolete.map(|entry| entry.name.clone());
+                pending.installed(None, replaced.collect())
+            })))
         });
     }
 
@@ -150,8 +154,8 @@ impl<'a> Round<'a> {
             }
         }
         let cleared = !self.leftovers.is_empty();
-        for name in self.leftovers.drain(..) {
-            table.remove(&name)?;
+        for entry in self.leftovers.drain(..) {
+            table.remove_if(&entry.name, Some(entry.registration))?;
         }
         if self.settle(table, &survey) || cleared {
             survey = self.survey_again(table, &survey)?;
@@ -171,7 +175,7 @@ impl<'a> Round<'a> {
         for pending in &self.pending {
             if !self.done.contains_key(pending.arch.qemu) {
                 // the error that led here is the one to be told
-                let _ = table.remove(&pending.name());
+                let _ = withdraw(table, pending);
             }
         }
     }
@@ -189,10 +193,7 @@ impl<'a> Round<'a> {
             }
             any = true;
             pending.rule.flags.preserve_argv0 = false;
-            let again = table
-                .remove(&pending.name())
-                .map_err(Into::into)
-                .and_then(|()| register(table, emulators, pending));
+            let again = withdraw(table, pending).and_then(|()| register(table, emulators, pending));
             again.err().map(Err)
         });
         any
@@ -205,20 +206,24 @@ impl<'a> Round<'a> {
         let mut settled = Vec::new();
         for pending in &self.pending {
             let standing = after.of(pending.arch);
-            let in_effect = standing.handler.as_ref().map(|entry| &entry.name);
+            let in_effect = standing.handler.as_ref().map(|entry| entry.registration);
             let result = match &standing.verdict {
-                Verdict::Works { .. } if in_effect != Some(&pending.name()) => Err(anyhow!(
-                    "something else changed the table meanwhile, and {} is not in effect; run it again",
-                    shown(&pending.name())
-                )),
+                Verdict::Works { .. }
+                    if pending.registered.is_none() || in_effect != pending.registered =>
+                {
+                    Err(anyhow!(
+                        "something else changed the table meanwhile, and {} is not in effect; run it again",
+                        shown(&pending.name())
+                    ))
+                }
                 Verdict::Works { micros, .. } => {
                     changed |= !pending.obsolete.is_empty();
-                    replace(table, self.emulators, pending)
-                        .map(|()| pending.installed(Some(*micros)))
+                    let replaced = replace(table, self.emulators, pending);
+                    replaced.map(|replaced| pending.installed(Some(*micros), replaced))
                 }
                 Verdict::Fails(failure) => {
                     changed = true;
-                    let back = table.remove(&pending.name()).map_err(anyhow::Error::from);
+                    let back = withdraw(table, pending);
                     back.and(Err(does_not_run(pending, failure, "not registered")))
                 }
             };
@@ -264,16 +269,18 @@ impl Pending {
             entry: current.name.clone(),
             kept: None,
             unseen: None,
+            credentials: self.credentials,
         })
     }
 
-    fn installed(&self, micros: Option<u64>) -> Outcome {
+    fn installed(&self, micros: Option<u64>, replaced: Vec<OsString>) -> Outcome {
         let version = self.former_version.clone();
         Outcome::Installed {
             version: self.version.clone(),
             former: self.former.as_ref().map(|_| Former { version }),
             micros,
-            replaced: self.obsolete.clone(),
+            replaced,
+            credentials: self.credentials,
         }
     }
 }
@@ -283,7 +290,7 @@ fn does_not_run(pending: &Pending, failure: &Failure, now: &'static str) -> anyh
 }
 
 /// The stand-ins beside the entry that is to stay.
-fn leftovers(survey: &Survey, arch: &Arch, outcome: &Outcome) -> Vec<OsString> {
+fn leftovers(survey: &Survey, arch: &Arch, outcome: &Outcome) -> Vec<Entry> {
     let Outcome::AlreadyInstalled {
         entry, kept: None, ..
     } = outcome
@@ -292,10 +299,10 @@ fn leftovers(survey: &Survey, arch: &Arch, outcome: &Outcome) -> Vec<OsString> {
     };
     let stand_in = |other: &&Entry| is_stand_in(&other.name, entry) && takes(other, arch);
     let stand_ins = survey.entries.iter().filter(stand_in);
-    stand_ins.map(|other| other.name.clone()).collect()
+    stand_ins.cloned().collect()
 }
 
-/// Asks the new emulator for its version, and the one that is pinned now.
+/// Asks the new emulator for its version, and the one that is pinned now, if its bytes do not show it.
 pub(crate) fn ask(
     pending: &Pending,
     emulators: &Source,
@@ -304,24 +311,37 @@ pub(crate) fn ask(
     let new = emulators
         .open(path)
         .and_then(|file| Asked::version(path, &file));
-    let asked = may_be_asked(pending.current.as_ref(), Path::new(""));
-    let former = pending.former.as_ref().filter(|_| asked);
+    let says = pending.current.as_ref().is_some_and(Entry::is_qemu);
+    let former = pending.former.as_ref();
+    let former = former.filter(|_| says && pending.former_version.is_none());
     (new, former.and_then(|file| Asked::version(path, file).ok()))
 }
 
-fn register(table: &Table, emulators: &Source, pending: &Pending) -> Result<()> {
+fn register(table: &Table, emulators: &Source, pending: &mut Pending) -> Result<()> {
     let rule = Rule {
         name: pending.name(),
         ..pending.rule.clone()
     };
-    emulators.register(table, &rule)
+    emulators.register(table, &rule)?;
+    pending.registered = table.metadata(&rule.name).ok().map(|entry| entry.ino());
+    Ok(())
 }
 
-/// Lets the obsolete entries go. Where one of them held the name, the new entry gets it by being registered once more
-/// under it, newest of all, before its stand-in goes.
-fn replace(table: &Table, emulators: &Source, pending: &Pending) -> Result<()> {
-    for name in &pending.obsolete {
-        table.remove(name)?;
+/// Removes what was registered for it, and nothing that has taken its name meanwhile.
+fn withdraw(table: &Table, pending: &Pending) -> Result<()> {
+    Ok(table
+        .remove_if(&pending.name(), pending.registered)
+        .map(drop)?)
+}
+
+/// Lets the obsolete entries go, and returns their names; what something else has registered under them meanwhile stays. Where one
+/// of them held the name, the new entry gets it by being registered once more under it, newest of all, before its stand-in goes.
+fn replace(table: &Table, emulators: &Source, pending: &Pending) -> Result<Vec<OsString>> {
+    let mut replaced = Vec::new();
+    for entry in &pending.obsolete {
+        if table.remove_if(&entry.name, Some(entry.registration))? {
+            replaced.push(entry.name.clone());
+        }
     }
     let stand_in = pending.name();
     if stand_in != pending.rule.name {
@@ -329,7 +349,7 @@ fn replace(table: &Table, emulators: &Source, pending: &Pending) -> Result<()> {
         let register = || emulators.register(table, &pending.rule);
         // tried twice, as removing is: a shortage may have passed, and what stands in has another name than anybody expects
         register().or_else(|_| register()).with_context(works)?;
-        table.remove(&stand_in)?;
+        withdraw(table, pending)?;
     }
-    Ok(())
+    Ok(replaced)
 }

@@ -74,6 +74,8 @@ pub struct Checked {
     pub entry: Option<String>,
     /// Whether that is another tool's, which an install leaves alone.
     pub left_to_other: bool,
+    /// Why an install would keep it although it differs from what is installed where there is none.
+    pub kept: Option<String>,
 }
 
 impl Verification {
@@ -147,6 +149,7 @@ impl From<&InOrder> for Checked {
             platform: name(in_order.arch),
             entry: in_order.entry.as_deref().map(raw),
             left_to_other: in_order.left_to,
+            kept: in_order.kept.clone(),
         }
     }
 }

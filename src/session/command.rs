@@ -26,7 +26,7 @@ use crate::explain::elf::LoadedBy;
 use crate::explain::place::Place;
 use crate::explain::problem::Culprit;
 use crate::explain::{Explanation, Here, explain, machine_of};
-use crate::install::{self, Order, install};
+use crate::install::{self, install};
 use crate::mount::{self, MountError, MountPoint};
 use crate::process;
 use crate::root_directory;
@@ -188,18 +188,10 @@ impl Session<'_> {
 
     /// Registers the platform's handler in a table that ends with the command.
     fn install_for(&self, platform: Platform) -> Result<Survey, Error> {
-        let order = Order {
-            selection: Selection {
-                named: vec![platform],
-                ..Selection::default()
-            },
-            emulators: self.emulators.clone(),
-            prefix: self.prefix.clone(),
-            flags: self.flags,
-            reset: false,
-            force: false,
-            keep: false,
-        };
+        let order = self.order(Selection {
+            named: vec![platform],
+            ..Selection::default()
+        });
         let (items, survey) = install(&own_table()?, &order, &[])?;
         for (arch, result) in items {
             let refused = || format!("programs for linux/{} do not run", arch.oci);

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use binfmt_magic::platform::Selection;
+
 use super::Session;
 use crate::install::is_stale;
 use crate::metrics::{Measured, write_metrics};
@@ -9,15 +11,18 @@ use crate::mount;
 use crate::report::Health;
 use crate::status::Examined;
 use crate::streams::Streams;
+use crate::survey::Survey;
 
 impl Session<'_> {
     /// `health` is what `examined` came to.
     pub(super) fn show_metrics(
         &self,
+        survey: &Survey,
         examined: &[Examined<'_>],
         health: &Health,
         streams: &mut Streams,
     ) -> io::Result<()> {
+        let order = self.order(Selection::default());
         let table = mount::for_looking(&self.at).ok().flatten();
         let measure = |(examined, health)| {
             let Examined {
@@ -27,14 +32,11 @@ impl Session<'_> {
             let emulator = emulator
                 .as_ref()
                 .and_then(|emulator| emulator.as_ref().ok());
-            let rule = self
-                .emulators
-                .rule_for(standing.arch, &self.prefix, self.flags);
             Measured {
                 health,
                 changed: handler.and_then(|entry| table.as_ref()?.changed(&entry.name)),
                 modified: emulator.map(|emulator| emulator.identity.modified),
-                stale: is_stale(standing, &rule, &self.emulators),
+                stale: is_stale(&order, survey, standing),
             }
         };
         let measured = examined.iter().zip(&health.platforms).map(measure);

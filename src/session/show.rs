@@ -11,6 +11,9 @@ use crate::streams::Streams;
 use crate::survey::Survey;
 use crate::text;
 
+/// What a table without handlers would leave open: whether there ought to be any.
+const NOTHING: &str = "no handler is registered, so no emulator was checked; list the platforms to check: binfmt --status LIST";
+
 impl Session<'_> {
     pub(super) fn show(&mut self, survey: &Survey, streams: &mut Streams) -> io::Result<()> {
         if let Some(file) = &self.cli.explain {
@@ -37,6 +40,14 @@ impl Session<'_> {
         let examined = examine(survey, arches.as_deref(), json);
         let health = Health::new(survey, &examined, arches.is_none());
         if self.cli.status.is_some() {
+            if self.status.is_none()
+                && !survey
+                    .standings
+                    .iter()
+                    .any(|s| !s.is_native() && s.is_known())
+            {
+                streams.say(NOTHING);
+            }
             self.judge(&health);
             self.missing
                 .extend(self.means_nothing(self.status.as_ref(), survey));
@@ -46,7 +57,7 @@ impl Session<'_> {
         }
         match self.cli.format {
             Some(Format::Json) => write_json(streams.out, &health),
-            Some(Format::Prometheus) => self.show_metrics(&examined, &health, streams),
+            Some(Format::Prometheus) => self.show_metrics(survey, &examined, &health, streams),
             _ => text::write_health(
                 streams.out,
                 &health,

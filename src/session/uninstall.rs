@@ -8,7 +8,7 @@ use crate::mount;
 use crate::streams::Streams;
 use crate::survey::Survey;
 use crate::text;
-use crate::uninstall::{Removal, uninstall};
+use crate::uninstall::{Outcome, Refusal, Removal, mistake, uninstall};
 
 impl Session<'_> {
     pub(super) fn uninstall(&mut self, list: &str, streams: &mut Streams) -> Result<()> {
@@ -26,7 +26,12 @@ impl Session<'_> {
     fn uninstall_nothing(&mut self, list: &str, streams: &mut Streams) -> Result<()> {
         let survey = Survey::take(None)?;
         for item in items(list) {
-            streams.say(&format!("uninstalling: {item} not found"));
+            let result = match mistake(item) {
+                Some(unknown) => Err(Refusal::Unknown(unknown)),
+                None => Ok(Outcome::NotFound { left_to: None }),
+            };
+            let label = item.into();
+            self.report_removals(&[Removal { label, result }], streams);
             let arch = item
                 .parse::<Platform>()
                 .map(|platform| survey.of(platform.arch));

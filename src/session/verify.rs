@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use binfmt_magic::arch::Arch;
-use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::Selection;
 
 use super::{Session, describe_unknown};
@@ -22,8 +21,7 @@ use crate::verify::{self, Audit, Drift, Finding, Mend};
 use crate::wording::{quoted, shown};
 
 /// What a table without rows would leave open.
-const NOTHING: &str =
-    "there is no handler of QEMU's to verify; name what is to be there: binfmt --verify LIST";
+const NOTHING: &str = "no QEMU handler is registered, so nothing was checked; list the platforms to check: binfmt --verify LIST";
 
 impl<'a> Session<'a> {
     pub(super) fn verify(&mut self, streams: &mut Streams) -> Result<()> {
@@ -40,8 +38,9 @@ impl<'a> Session<'a> {
         drop(lock);
         self.missing
             .extend(self.means_nothing(self.listed.as_ref(), &survey));
-        let says_nothing = self.listed.is_none() && !survey.entries.iter().any(Entry::is_qemu);
-        if says_nothing && self.cli.format != Some(Format::Json) {
+        let says_nothing =
+            self.listed.is_none() && !survey.entries.iter().any(|entry| survey.is_qemu(entry));
+        if says_nothing && audit.findings.is_empty() {
             streams.say(NOTHING);
         }
         if let Some(why) = &audit.unrehearsed {
@@ -49,7 +48,7 @@ impl<'a> Session<'a> {
                 "flag P is judged by QEMU's version, since nothing can be rehearsed: {why}"
             ));
         }
-        let mend = verify::command(&audit.findings, &survey.table(), &self.invocation);
+        let mend = verify::command(&audit.findings, &survey, &self.invocation);
         let deep = self.look_deeper(&survey);
         let unknown = self.listed.iter().flat_map(|selection| &selection.unknown);
         let unknown = unknown.map(describe_unknown).collect();
@@ -128,7 +127,7 @@ impl<'a> Session<'a> {
         }
         let installed = survey.standings.iter().find(|standing| {
             let handler = standing.handler.as_ref();
-            standing.works() && handler.is_some_and(Entry::is_qemu)
+            standing.works() && handler.is_some_and(|entry| survey.is_qemu(entry))
         });
         installed.map(|standing| standing.arch)
     }
@@ -195,8 +194,17 @@ pub(super) fn invocation(cli: &Cli, environment: &Environment) -> Invocation {
             .environment
             .push(("QEMU_PRESERVE_ARGV0", "0".to_owned()));
     }
-    if cli.credentials == YesNo::No {
-        invocation.options.push("--credentials no".to_owned());
+    if environment.replace {
+        let replace = ("QEMU_BINARY_REPLACE", "1".to_owned());
+        invocation.environment.push(replace);
+    }
+    if let Some(credentials) = cli.credentials {
+        let value = if credentials == YesNo::Yes {
+            "yes"
+        } else {
+            "no"
+        };
+        invocation.options.push(format!("--credentials {value}"));
     }
     if cli.force {
         invocation.options.push("--force".to_owned());

@@ -50,13 +50,14 @@ fn checks(deep: &DeepReport) -> impl Iterator<Item = Vec<String>> + '_ {
 }
 
 fn checked(checked: &Checked) -> Vec<String> {
-    let note = match (&checked.entry, checked.left_to_other) {
-        (None, _) => "native",
-        (Some(_), true) => "not QEMU's, and left to it",
-        (Some(_), false) => "-",
+    let note = match (&checked.entry, &checked.kept) {
+        (None, _) => "native".to_owned(),
+        (Some(_), _) if checked.left_to_other => "not QEMU's, and left to it".to_owned(),
+        (Some(_), Some(why)) => format!("kept: {why}"),
+        (Some(_), None) => "-".to_owned(),
     };
     let entry = printable(checked.entry.as_deref().unwrap_or("-"));
-    row([&checked.platform, "in order", &entry, note])
+    row([&checked.platform, "in order", &entry, &note])
 }
 
 fn finding(finding: &FindingReport) -> Vec<String> {

@@ -10,7 +10,7 @@ use super::Drift;
 use crate::emulator::{Asked, Source, Version};
 use crate::install::{Pending, ask};
 use crate::rehearsal::{Rehearsed, rehearse};
-use crate::survey::{Failure, Standing, Survey, Verdict, takes};
+use crate::survey::{Failure, Standing, Survey, takes};
 
 /// One architecture that an install would register anew.
 pub(super) struct Compared {
@@ -32,8 +32,12 @@ pub(super) fn compare(
     let asked: Vec<_> = pending.iter().map(|p| ask(p, emulators)).collect();
     let answers: Vec<_> = asked
         .into_iter()
-        .map(|(new, former)| {
-            let former = former.and_then(|former| former.answer().ok());
+        .zip(&pending)
+        .map(|((new, former), pending)| {
+            let former = former.map_or_else(
+                || pending.former_version.clone(),
+                |former| former.answer().ok(),
+            );
             (former, new.and_then(Asked::answer))
         })
         .collect();
@@ -51,7 +55,7 @@ pub(super) fn compare(
         Compared {
             arch: pending.arch,
             entry: pending.current.as_ref().map(|entry| entry.name.clone()),
-            drifts: differences(&pending, standing, former, new),
+            drifts: differences(&pending, survey, former, new),
             obstacle: unfit.or(unready),
         }
     });
@@ -60,10 +64,7 @@ pub(super) fn compare(
 
 /// What to do where programs do not run for a reason of the host's.
 pub(super) fn outer_remedy(standing: &Standing) -> Option<String> {
-    match &standing.verdict {
-        Verdict::Fails(failure) => failure.outer_remedy(standing.arch),
-        Verdict::Works { .. } => None,
-    }
+    standing.failure()?.outer_remedy(standing.arch)
 }
 
 /// Rehearses what has an emulator (`new`: its version), decides flag P by what is seen, and returns what does not run;
@@ -99,24 +100,21 @@ fn rehearsed(
 
 /// Where nothing can be rehearsed: since 6.0 QEMU looks at `AT_FLAGS_PRESERVE_ARGV0` (`main` in `linux-user/main.c`).
 fn knows_argv0(version: &Version) -> bool {
-    version.order() >= vec![6]
+    version.order() >= (vec![6], 0)
 }
 
 /// How the handler that is there differs from the one to be registered.
 fn differences(
     pending: &Pending,
-    standing: &Standing,
+    survey: &Survey,
     former: Option<Version>,
     new: Option<Version>,
 ) -> Vec<Drift> {
     let Some(current) = &pending.current else {
         return vec![Drift::Missing];
     };
-    let failure = match &standing.verdict {
-        Verdict::Fails(failure) => Some(failure.clone()),
-        Verdict::Works { .. } => None,
-    };
-    if !current.is_qemu() {
+    let failure = survey.of(pending.arch).failure().cloned();
+    if !survey.is_qemu(current) {
         return failure.map(Drift::Broken).into_iter().collect();
     }
     let mut drifts = shape(current, &pending.rule, pending.arch);

@@ -3,10 +3,10 @@
 use std::ffi::{OsStr, OsString};
 
 use binfmt_magic::arch::Arch;
-use binfmt_magic::entry::Entry;
 
 use super::Finding;
 use crate::invocation::Invocation;
+use crate::survey::Survey;
 use crate::uninstall;
 use crate::wording::quoted;
 
@@ -32,7 +32,8 @@ pub enum Mend {
 
 /// The command, if a command mends any of them.
 #[must_use]
-pub fn command(findings: &[Finding], entries: &[Entry], invocation: &Invocation) -> Option<String> {
+pub fn command(findings: &[Finding], survey: &Survey, invocation: &Invocation) -> Option<String> {
+    let entries = survey.table();
     let mut steps: Vec<String> = Vec::new();
     let (mut removed, mut removed_last) = (Vec::<&OsStr>::new(), Vec::<&OsStr>::new());
     let mut installed = Vec::<&str>::new();
@@ -47,7 +48,7 @@ pub fn command(findings: &[Finding], entries: &[Entry], invocation: &Invocation)
                 }
             }
             (Mend::Uninstall, Some(entry)) if !removed.contains(&entry.as_os_str()) => {
-                by_force |= !is_qemu(entries, entry);
+                by_force |= !is_qemu(survey, entry);
                 removed.push(entry);
             }
             (Mend::UninstallLast, Some(entry)) => removed_last.push(entry),
@@ -57,7 +58,7 @@ pub fn command(findings: &[Finding], entries: &[Entry], invocation: &Invocation)
     let items = |names: &[&OsStr]| -> Vec<String> {
         let items = names.iter();
         items
-            .map(|name| uninstall::item_for(entries, name))
+            .map(|name| uninstall::item_for(&entries, name))
             .collect()
     };
     if !removed.is_empty() || !installed.is_empty() {
@@ -69,9 +70,10 @@ pub fn command(findings: &[Finding], entries: &[Entry], invocation: &Invocation)
     (!steps.is_empty()).then(|| steps.join(" && "))
 }
 
-fn is_qemu(entries: &[Entry], name: &OsString) -> bool {
-    let entry = entries.iter().find(|entry| entry.name == *name);
-    entry.is_none_or(Entry::is_qemu)
+fn is_qemu(survey: &Survey, name: &OsString) -> bool {
+    let mut entries = survey.entries.iter();
+    let entry = entries.find(|entry| entry.name == *name);
+    entry.is_none_or(|entry| survey.is_qemu(entry))
 }
 
 fn binfmt(removed: &[String], installed: &[&str], force: bool, invocation: &Invocation) -> String {

@@ -108,6 +108,26 @@ pub(crate) fn arch(qemu: &str) -> &'static Arch {
     Arch::by_qemu(qemu).unwrap_or_else(|| panic!("no architecture {qemu}"))
 }
 
+/// Waits until a process runs this file.
+#[track_caller]
+pub(crate) fn wait_for(file: &Path) {
+    let patience = Instant::now() + Duration::from_secs(30);
+    let runs = || {
+        let processes = fs::read_dir("/proc").expect("proc").flatten();
+        let mut files =
+            processes.filter_map(|process| fs::read_link(process.path().join("exe")).ok());
+        files.any(|exe| exe == file)
+    };
+    while !runs() {
+        assert!(
+            Instant::now() < patience,
+            "{} is not started",
+            file.display()
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Namespaces with a `binfmt_misc` of their own, a process that keeps them, and a scratch folder.
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -200,6 +220,7 @@ impl Host {
         let call = self.program(BINFMT).args(args);
         call.env("QEMU_BINARY_PATH", emulators())
             .env_remove("QEMU_BINARY_PREFIX")
+            .env_remove("QEMU_BINARY_REPLACE")
             .env_remove("QEMU_PRESERVE_ARGV0")
     }
 
@@ -365,6 +386,17 @@ impl Host {
             .args(["--reflink=auto".as_ref(), from, to])
             .run()
             .ok();
+    }
+
+    /// Makes a translator of arm64 programs that works and is not QEMU's: the emulator, without what shows that it is one.
+    pub(crate) fn translator(&self, path: &Path) {
+        let emulator = emulators().join("qemu-aarch64");
+        let script = format!(
+            "LC_ALL=C sed 's/Copyright (c) 2003-/Copyright (c) 1999-/' '{}' >'{path}' && chmod 755 '{path}'",
+            emulator.display(),
+            path = path.display()
+        );
+        self.sh(&script).ok();
     }
 
     /// Compiles a static program from the body of its `main(argc, argv)`.
