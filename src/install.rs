@@ -24,7 +24,7 @@ mod dry_run;
 mod failed;
 mod round;
 
-pub(crate) use decide::{Decision, Pending, Refusal, is_stale, is_stand_in, plan};
+pub(crate) use decide::{Decision, Pending, Planned, Refusal, is_stale, is_stand_in, plan};
 pub use dry_run::dry_run;
 pub use failed::{DoesNotRun, is_hanging};
 use round::Round;

@@ -1,29 +1,51 @@
 //! What makes programs of an architecture run that do not: decided by the plan of the install that would do it, so that no
 //! command is suggested that changes nothing. Reads, changes nothing.
 
+use std::cell::OnceCell;
 use std::ffi::OsStr;
+use std::fmt;
 
-use binfmt_magic::arch::Arch;
+use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::platform::{Platform, Selection};
 
-use crate::install::{Decision, Order, Outcome, Refusal, plan};
+use crate::install::{Decision, Order, Outcome, Planned, Refusal, plan};
 use crate::invocation::Invocation;
 use crate::survey::{Failure, Survey};
 use crate::uninstall::item_for;
 use crate::wording::quoted;
 
 /// How this call would install, and how a command would have to be written to do the same.
-#[derive(Debug, Clone, Copy)]
 pub struct Means<'a> {
     /// What runs here.
     pub survey: &'a Survey,
-    /// How to install; its selection does not count.
-    pub order: &'a Order,
     /// What the commands repeat.
     pub invocation: &'a Invocation,
+    order: Order,
+    /// What would be done about all that does not run, once that was asked.
+    failing: OnceCell<Result<Vec<Planned>, String>>,
 }
 
-impl Means<'_> {
+impl fmt::Debug for Means<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut means = f.debug_struct("Means");
+        means
+            .field("invocation", self.invocation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Means<'a> {
+    /// As `order` would install, whose selection does not count.
+    #[must_use]
+    pub fn new(survey: &'a Survey, order: Order, invocation: &'a Invocation) -> Self {
+        Self {
+            survey,
+            invocation,
+            order,
+            failing: OnceCell::new(),
+        }
+    }
+
     /// What to do about `failure`, that of programs of `arch`.
     #[must_use]
     pub fn against(&self, failure: &Failure, arch: &'static Arch) -> String {
@@ -50,42 +72,54 @@ impl Means<'_> {
     /// How programs of `arch` come to a handler that works: a command, and before it what the command lacks.
     #[must_use]
     pub fn install(&self, arch: &'static Arch) -> String {
-        let named = vec![Platform {
-            arch,
-            variant: None,
-        }];
-        let order = Order {
-            selection: Selection {
-                named,
-                ..Selection::default()
-            },
-            ..self.order.clone()
+        let standing = self.survey.of(arch);
+        let alone = || self.plan(&|other| other.qemu == arch.qemu);
+        let own;
+        let planned = if standing.works() {
+            own = alone();
+            &own
+        } else {
+            let failing = || self.plan(&|other| !self.survey.of(other).works());
+            self.failing.get_or_init(failing)
         };
-        let planned = match plan(&order, self.survey) {
-            Ok(planned) => planned.into_iter().next().map(|(_, decision)| decision),
-            Err(error) => return format!("{error:#}"),
+        let mut planned = match planned {
+            Ok(planned) => planned.iter(),
+            Err(error) => return error.clone(),
         };
-        let again = self
-            .survey
-            .of(arch)
-            .handler
-            .as_ref()
-            .map_or("", |_| " again");
+        let again = standing.handler.as_ref().map_or("", |_| " again");
         let install = |force| {
             let words = format!("--install {}{force}", arch.oci);
             format!("install it{again}: {}", self.invocation.command(&words))
         };
-        match planned {
+        let decision = planned.find(|(of, _)| of.qemu == arch.qemu);
+        match decision.map(|(_, decision)| decision) {
             Some(Ok(Decision::Register(pending))) => {
-                match order.emulators.look(&pending.rule.interpreter) {
+                match self.order.emulators.look(&pending.rule.interpreter) {
                     Ok(()) => install(""),
                     Err(error) => format!("{error}; then {}", install("")),
                 }
             }
-            Some(Err(Refusal::Spoilt(entry))) => self.uninstall(&entry),
+            Some(Err(Refusal::Spoilt(entry))) => self.uninstall(entry),
             Some(Err(_) | Ok(Decision::Leave(Outcome::LeftTo { .. }))) => install(" --force"),
             Some(Ok(_)) | None => "run it on such a machine: no install changes that".to_owned(),
         }
+    }
+
+    /// What an install would do about these.
+    fn plan(&self, wanted: &dyn Fn(&Arch) -> bool) -> Result<Vec<Planned>, String> {
+        let named = ARCHES.iter().filter(|arch| wanted(arch));
+        let named = named.map(|arch| Platform {
+            arch,
+            variant: None,
+        });
+        let order = Order {
+            selection: Selection {
+                named: named.collect(),
+                ..Selection::default()
+            },
+            ..self.order.clone()
+        };
+        plan(&order, self.survey).map_err(|error| format!("{error:#}"))
     }
 
     fn uninstall(&self, name: &OsStr) -> String {

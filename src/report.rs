@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::identity::Place;
 use crate::list::{Available, Listed};
+use crate::remedy::Means;
 use crate::status::{Emulator, Examined};
 use crate::survey::{Failure, Standing, Survey, Verdict};
 
@@ -176,9 +177,10 @@ fn platforms(standing: &Standing) -> Vec<String> {
 }
 
 impl Health {
-    /// The health of the platforms that were `examined`; `others`: with the entries that belong to none.
+    /// The health of the platforms that were `examined`, with what `means` would do for them; `others`: with the entries that belong to none.
     #[must_use]
-    pub fn new(survey: &Survey, examined: &[Examined<'_>], others: bool) -> Self {
+    pub fn new(means: &Means, examined: &[Examined<'_>], others: bool) -> Self {
+        let survey = means.survey;
         let Status {
             supported,
             emulators,
@@ -191,7 +193,10 @@ impl Health {
         Self {
             supported,
             emulators,
-            platforms: examined.iter().map(PlatformHealth::from).collect(),
+            platforms: examined
+                .iter()
+                .map(|examined| PlatformHealth::new(examined, means))
+                .collect(),
             others: entries
                 .map(|entry| Other::new(entry, survey.is_qemu(entry)))
                 .collect(),
@@ -206,8 +211,8 @@ impl Health {
     }
 }
 
-impl From<&Examined<'_>> for PlatformHealth {
-    fn from(examined: &Examined<'_>) -> Self {
+impl PlatformHealth {
+    fn new(examined: &Examined<'_>, means: &Means) -> Self {
         let standing = examined.standing;
         let handler = standing.handler.as_ref();
         let (state, failure, argv0, start_us) = match &standing.verdict {
@@ -233,7 +238,7 @@ impl From<&Examined<'_>> for PlatformHealth {
             qemu: standing.arch.qemu,
             state,
             reason: failure.map(ToString::to_string),
-            remedy: failure.map(|failure| failure.remedy(standing.arch)),
+            remedy: failure.map(|failure| means.against(failure, standing.arch)),
             entry: handler.map(|h| h.name.to_string_lossy().into_owned()),
             flags: handler.map(|h| format!("{}{}", h.flags, h.unknown_flags)),
             interpreter: handler.and_then(interpreter),

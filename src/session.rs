@@ -257,12 +257,9 @@ impl<'a> Session<'a> {
     }
 
     /// What remedies are judged by, and written with.
-    fn means<'b>(&'b self, survey: &'b Survey, order: &'b Order) -> Means<'b> {
-        Means {
-            survey,
-            order,
-            invocation: &self.invocation,
-        }
+    fn means<'b>(&'b self, survey: &'b Survey) -> Means<'b> {
+        let order = self.order(Selection::default());
+        Means::new(survey, order, &self.invocation)
     }
 
     fn survey(&self) -> Result<Survey> {

@@ -241,7 +241,6 @@ fn find_spoilt(
         if runs_natively(&seen, standing.arch) {
             standing.verdict = Verdict::Fails(Failure::Spoilt {
                 entry: handler.name.clone(),
-                is_qemu: recognised.is_qemu(handler),
                 failure: Box::new(failure.clone()),
             });
         }

@@ -278,9 +278,8 @@ impl Session<'_> {
     }
 
     fn explained(&self, program: &Path, survey: &Survey) -> Result<Explanation, Error> {
-        let order = self.order(Selection::default());
         let here = Here {
-            means: self.means(survey, &order),
+            means: self.means(survey),
             enabled: true,
             table: Path::new(mount::DEFAULT),
             root: None,

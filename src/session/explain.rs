@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 
 use anyhow::Result;
-use binfmt_magic::platform::Selection;
 
 use super::Session;
 use crate::cli::Format;
@@ -54,9 +53,8 @@ impl Session<'_> {
         let table = mount::for_looking(&self.at)?;
         let enabled = table.as_ref().map_or(Ok(true), Table::enabled)?;
         let root = self.cli.root.as_deref();
-        let order = self.order(Selection::default());
         let here = Here {
-            means: self.means(survey, &order),
+            means: self.means(survey),
             enabled,
             table: table.as_ref().map_or(&self.at.dir, Table::path),
             root,

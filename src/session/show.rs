@@ -38,7 +38,7 @@ impl Session<'_> {
         let arches = self.meant_by(self.status.as_ref(), survey);
         let json = self.cli.format == Some(Format::Json);
         let examined = examine(survey, arches.as_deref(), json);
-        let health = Health::new(survey, &examined, arches.is_none());
+        let health = Health::new(&self.means(survey), &examined, arches.is_none());
         if self.cli.status.is_some() {
             if self.status.is_none()
                 && !survey

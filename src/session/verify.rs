@@ -107,8 +107,9 @@ impl<'a> Session<'a> {
                 ));
             }
             if !examined.starts {
+                let explain = self.invocation.explain(&format!("/bin/sh --root {dir}"));
                 self.missing.push(format!(
-                    "programs of linux/{oci} in {root} do not start; see what is wrong: binfmt --explain /bin/sh --root {dir}"
+                    "programs of linux/{oci} in {root} do not start; see what is wrong: {explain}"
                 ));
             } else if !failing.is_empty() {
                 self.missing.push(format!(

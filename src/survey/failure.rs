@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 
 use crate::complaint::{Cause, Complaint};
 use crate::runner::Outcome;
-use crate::wording::{quoted, shown};
+use crate::wording::shown;
 
 /// Why programs of an architecture do not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +38,6 @@ pub enum Failure {
     Spoilt {
         /// Its name.
         entry: OsString,
-        /// Whether it is QEMU's.
-        is_qemu: bool,
         /// Why it does not run them.
         failure: Box<Failure>,
     },
@@ -61,32 +59,6 @@ impl Failure {
         }
     }
 
-    /// What to do about it.
-    #[must_use]
-    pub fn remedy(&self, arch: &Arch) -> String {
-        if let Some(remedy) = self.outer_remedy(arch) {
-            return remedy;
-        }
-        match self {
-            Self::SwitchedOff {
-                table: Some(status),
-            } => {
-                format!("switch it on: echo 1 > {}", status.display())
-            }
-            Self::Spoilt { entry, is_qemu, .. } => {
-                let force = if *is_qemu { "" } else { " --force" };
-                format!(
-                    "remove it: binfmt --uninstall {}{force}",
-                    quoted(&shown(entry))
-                )
-            }
-            Self::NoHandler => format!("install it: binfmt --install {}", arch.oci),
-            _ => format!("install it again: binfmt --install {}", arch.oci),
-        }
-    }
-}
-
-impl Failure {
     /// What to do where the emulator's complaint shows that installing again is of no use.
     #[must_use]
     pub fn outer_remedy(&self, arch: &Arch) -> Option<String> {

@@ -252,6 +252,13 @@ fn commands_repeat_what_the_call_had() {
     lab.host
         .sh(&format!("mount --bind {MOUNT_POINT} '{at}'"))
         .ok();
+    let options = ["--status", "arm64", "--mount", at, "--format", "json"];
+    let status = lab.host.binfmt(&options).ends(1);
+    let words = format!("binfmt --install arm64 --mount '{at}'");
+    status.ends_saying(&["install it: QEMU_BINARY_PATH=", &words]);
+    let status = lab.host.call(&["--status", "arm64"]).emulators(&elsewhere);
+    let words = &["else where/qemu-aarch64 does not exist", "then install it"];
+    status.run().ends(1).ends_saying(words);
     let output = lab
         .json(&path, &["--mount", at, "--credentials", "no"])
         .ends(1);
