@@ -472,8 +472,8 @@ fn what_is_no_file_is_refused_at_once() {
         ("circle", Fails(Errno::ELOOP), "circle"),
         ("plain", Fails(Errno::EACCES), "chmod +x"),
         ("missing", Fails(Errno::ENOENT), "does not exist"),
-        ("good/below", Fails(Errno::ENOTDIR), "no directory"),
-        ("good/", Fails(Errno::ENOTDIR), "no directory"),
+        ("good/below", Fails(Errno::ENOTDIR), "not a directory"),
+        ("good/", Fails(Errno::ENOTDIR), "not a directory"),
         (".", Fails(Errno::EACCES), "directory"),
     ];
     for (name, expected, words) in rows {

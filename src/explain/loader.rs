@@ -81,13 +81,16 @@ pub(super) fn check_loader(
     let none = |what: String, errno| Err(Fault::NoLoader(what, errno));
     if opened.length < header {
         return none(
-            format!("is too short to be one: {} bytes", opened.length),
+            format!("is too short for a loader: {} bytes", opened.length),
             Errno::EIO,
         );
     }
     let Some(ident) = Ident::read(&opened.head) else {
         return none(
-            format!("is none, but {}", format::recognize(&opened.head).name),
+            format!(
+                "is not a loader, but {}",
+                format::recognize(&opened.head).name
+            ),
             Errno::ELIBBAD,
         );
     };

@@ -126,7 +126,7 @@ impl fmt::Display for Unopened {
             }
             Self::BeingWritten(writer) => write!(f, "is open for writing, by {writer}"),
             Self::Refused(Errno::ENOTDIR) => {
-                f.write_str("leads through something that is no directory")
+                f.write_str("has a path that leads through something that is not a directory")
             }
             Self::Refused(Errno::ELOOP) => f.write_str("is a circle of symbolic links"),
             Self::Refused(errno) => write!(f, "cannot be opened: {}", errno.desc()),
@@ -139,7 +139,7 @@ impl fmt::Display for Unopened {
 pub enum RootError {
     /// It cannot be opened, or not be searched.
     Unopened(PathBuf, io::Error),
-    /// `openat2(2)` is not to be had: before Linux 5.6, or where a filter of system calls does not know it.
+    /// `openat2(2)` is missing: before Linux 5.6, or where a filter of system calls forbids it.
     NoLookUp(PathBuf, Errno),
 }
 
@@ -155,8 +155,8 @@ impl fmt::Display for RootError {
             ),
             Self::NoLookUp(root, errno) => write!(
                 f,
-                "cannot look for files in the root directory {}: openat2 fails: {}; that needs Linux 5.6, and no seccomp \
-                 filter that forbids it: run binfmt where it may, or in there by chroot, without --root",
+                "cannot look for files in the root directory {}: openat2 fails: {}; it needs Linux 5.6, and a seccomp filter \
+                 may forbid it: run binfmt elsewhere, or inside that directory by chroot, without --root",
                 name(root),
                 cause(&(*errno).into())
             ),

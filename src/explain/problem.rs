@@ -168,10 +168,10 @@ impl fmt::Display for Problem {
             (_, Fault::Foreign(_, Failure::Refused(_))) => Ok(()),
             (Some(errno), _) => write!(f, " ({errno:?}: {})", errno.desc().to_ascii_lowercase()),
             (None, Fault::Doomed(_, LoadedBy::Kernel)) => {
-                f.write_str("; it is started, and ended by a signal at once")
+                f.write_str("; it is started, and a signal ends it at once")
             }
             (None, _) if self.is_emulators() => {
-                f.write_str("; its emulator is started, and ends at once")
+                f.write_str("; its emulator starts, and ends at once")
             }
             (None, _) => Ok(()),
         }

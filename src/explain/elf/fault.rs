@@ -46,25 +46,28 @@ impl fmt::Display for Malformed {
         match self {
             Self::Header => f.write_str("is truncated: it ends within its ELF header"),
             Self::HeaderSize(size) => {
-                write!(f, "has an ELF header that says to be {size} bytes long")
+                write!(
+                    f,
+                    "has an ELF header that states a wrong size for itself: {size} bytes"
+                )
             }
             Self::EntrySize(size) => {
                 write!(
                     f,
-                    "has an ELF header that says that program headers are {size} bytes long"
+                    "has an ELF header that states a wrong size for program headers: {size} bytes"
                 )
             }
             Self::Count(count) => {
                 write!(
                     f,
-                    "has an ELF header that counts {count} program headers, which the kernel does not take"
+                    "has an ELF header that counts {count} program headers, which the kernel refuses"
                 )
             }
             Self::Headers => f.write_str("is truncated: its program headers lie beyond its end"),
             Self::PathLength(length) => {
                 write!(
                     f,
-                    "asks for a loader (PT_INTERP) by a path of {length} bytes"
+                    "names its loader (PT_INTERP) by a path of {length} bytes, where 2 to 4096 are allowed"
                 )
             }
             Self::PathBeyond => {
@@ -74,9 +77,9 @@ impl fmt::Display for Malformed {
                 f.write_str("has the path of its loader (PT_INTERP) at an impossible offset")
             }
             Self::PathEnd => {
-                f.write_str("asks for a loader (PT_INTERP) by a path that does not end in a NUL")
+                f.write_str("names its loader (PT_INTERP) by a path that does not end in a NUL")
             }
-            Self::Loaders => f.write_str("asks for two loaders (PT_INTERP)"),
+            Self::Loaders => f.write_str("names two loaders (PT_INTERP)"),
         }
     }
 }
@@ -109,7 +112,7 @@ impl fmt::Display for Doomed {
                 write!(f, "is truncated: {has} of {needs} bytes are there")
             }
             Self::Unaligned => f.write_str(
-                "has a segment whose offset and address do not agree with the page size",
+                "has a segment whose offset in the file and address in memory differ within a page",
             ),
             Self::Overfull => {
                 f.write_str("has a segment that is larger in the file than in memory")
