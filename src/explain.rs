@@ -9,6 +9,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::mem::discriminant;
 use std::path::{Path, PathBuf};
 
 use binfmt_magic::arch::Arch;
@@ -16,6 +17,7 @@ use binfmt_magic::arch::Arch;
 use crate::remedy::Means;
 use crate::wording::shown;
 use elf::Ident;
+use fix::Fixes;
 use format::Format;
 use handler::Handlers;
 use place::{Place, RootError};
@@ -30,13 +32,13 @@ pub mod libc;
 pub mod place;
 pub mod problem;
 pub mod shebang;
+pub mod unmatched;
 
 mod fix;
 mod loader;
 mod machine;
 mod privilege;
 mod program;
-mod unmatched;
 mod walk;
 mod x32;
 
@@ -44,6 +46,9 @@ pub use machine::machine_of;
 
 /// How much of a file's beginning the kernel decides by (`BINPRM_BUF_SIZE`): so much since Linux 5.1, half before.
 pub const WINDOW: usize = 256;
+
+/// How many remedies are told at once: more than there are kinds of them.
+const MOST: usize = 6;
 
 /// What an explanation rests on besides the file.
 #[derive(Debug)]
@@ -210,11 +215,44 @@ pub fn explain(file: &Path, path: &OsStr, here: &Here) -> Result<Explanation, Ro
     let is_name = file.components().count() == 1 && place.real(file).is_none();
     let searched = is_name.then(|| place.search(file, path)).flatten();
     let looked_at = searched.as_deref().unwrap_or(file);
-    let mut explanation = Walk::new(here, &place, &[]).explain(looked_at);
+    let mut explanation = Walk::new(here, &place, Fixes(&[])).explain(looked_at);
     if let Some(found) = &searched {
         let note = Note::Searched(file.to_owned(), found.clone());
         explanation.notes.insert(0, note);
     }
-    fix::judge(&mut explanation, here, &place);
+    judge(&mut explanation, here, &place);
     Ok(explanation)
+}
+
+/// Says what makes the file run. A remedy is one if it does: the file is followed again as it would be afterwards, and what is in the
+/// way then is told too.
+fn judge(explanation: &mut Explanation, here: &Here, place: &Place) {
+    let Some(first) = explanation.problem.clone() else {
+        return;
+    };
+    let remedy = first.remedy(here, place);
+    let (mut text, mut fixes) = (remedy.text, Vec::from_iter(remedy.fix));
+    let mut problems = vec![first];
+    while fixes.len() == problems.len() && fixes.len() < MOST {
+        let again = Walk::new(here, place, Fixes(&fixes)).explain(&explanation.file);
+        if explanation.steps.is_empty() {
+            // a file that may not be executed is looked at all the same
+            (explanation.steps, explanation.notes) = (again.steps, again.notes);
+        }
+        let Some(next) = again.problem.filter(|next| !is_among(next, &problems)) else {
+            break;
+        };
+        let remedy = next.remedy(here, place);
+        text = format!("{text}; after that, {next}; {}", remedy.text);
+        fixes.extend(remedy.fix);
+        problems.push(next);
+    }
+    explanation.remedy = Some(text);
+}
+
+fn is_among(next: &Problem, problems: &[Problem]) -> bool {
+    let same = |problem: &Problem| {
+        problem.path == next.path && discriminant(&problem.fault) == discriminant(&next.fault)
+    };
+    problems.iter().any(same)
 }

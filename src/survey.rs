@@ -181,7 +181,7 @@ impl<'a> Sight<'a> {
         let mut standings: Vec<Standing> = standings.collect();
         let seen = standings.iter().map(|s| (s.handler.as_ref(), &s.ran));
         let recognised = Recognised::among(seen);
-        find_spoilt(&mut standings, &self.entries, &recognised)?;
+        find_spoilt(&mut standings, &self.entries)?;
         Ok(Survey {
             standings,
             recognised,
@@ -218,11 +218,7 @@ impl<'a> Sight<'a> {
 }
 
 /// Tells what the kernel would run by itself, were there not a handler that does not.
-fn find_spoilt(
-    standings: &mut [Standing],
-    entries: &[Entry],
-    recognised: &Recognised,
-) -> Result<()> {
+fn find_spoilt(standings: &mut [Standing], entries: &[Entry]) -> Result<()> {
     let is_suspect = |s: &Standing| {
         let known = [Failure::is_switched_off, Failure::is_spoilt];
         let is_known = |failure: &Failure| known.iter().any(|is| is(failure));

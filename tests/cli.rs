@@ -371,7 +371,8 @@ fn widths(shown: &str) -> Vec<usize> {
 #[test]
 fn tables_fit_the_terminal() {
     let host = Host::new();
-    host.binfmt(&["--install", "arm64,mips64p32le,ppc64le"]).ok();
+    host.binfmt(&["--install", "arm64,mips64p32le,ppc64le"])
+        .ok();
     host.register(
         "qemu-sparc64",
         "sparc64",

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use binfmt::explain::elf::{Ident, Image, LoadedBy};
 use binfmt::explain::handler::{Handlers, compare};
+use binfmt::explain::unmatched::Unmatched;
 use binfmt::explain::{format, shebang};
 use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
@@ -17,7 +18,8 @@ use libfuzzer_sys::fuzz_target;
 const ARCHES: [&str; 4] = ["x86_64", "i386", "s390x", "mips"];
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = format::recognize(bytes).name;
+    let format = format::recognize(bytes);
+    let _ = format.repaired(bytes);
     read_shebang(bytes);
     read_elf(bytes);
     read_entry(bytes);
@@ -38,6 +40,7 @@ fn read_elf(bytes: &[u8]) {
             ident.arch(),
             ident.kind_name(),
             ident.machine_name(),
+            ident.machine_in_words(),
             ident.os_abi_name(),
         );
     }
@@ -66,6 +69,10 @@ fn read_entry(bytes: &[u8]) {
         let equal = compare(matcher, bytes).iter().all(|byte| byte.is_equal());
         let takes = matcher.matches(bytes, OsStr::new("file"));
         assert!(equal || !takes, "a match is a match of every byte");
+        if let Some(unmatched) = Unmatched::of(&compare(matcher, bytes)) {
+            let repaired = unmatched.repaired(bytes);
+            assert!(matcher.matches(&repaired, OsStr::new("file")), "{unmatched}");
+        }
     }
     let _ = Handlers::of(&[entry], true, Path::new("file"), bytes);
 }

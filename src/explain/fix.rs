@@ -1,18 +1,11 @@
-//! Whether a remedy is one: the file is followed again as it would be afterwards, and what is in the way then is told too.
+//! What remedies change: things as they would be once some have been applied. Pure.
 
-use std::ffi::OsString;
-use std::mem::discriminant;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 use binfmt_magic::arch::Arch;
 
-use super::place::Place;
-use super::problem::Problem;
-use super::walk::Walk;
-use super::{Explanation, Here};
-
-/// How many remedies are told at once: more than there are kinds of them.
-const MOST: usize = 6;
+use super::place::Purpose;
 
 /// What a remedy changes.
 #[derive(Debug, Clone)]
@@ -37,34 +30,41 @@ pub(super) struct Remedy {
     pub(super) fix: Option<Fix>,
 }
 
-/// Says what makes the file run.
-pub(super) fn judge(explanation: &mut Explanation, here: &Here, place: &Place) {
-    let Some(first) = explanation.problem.clone() else {
-        return;
-    };
-    let remedy = first.remedy(here, place);
-    let (mut text, mut fixes) = (remedy.text, Vec::from_iter(remedy.fix));
-    let mut problems = vec![first];
-    while fixes.len() == problems.len() && fixes.len() < MOST {
-        let again = Walk::new(here, place, &fixes).explain(&explanation.file);
-        if explanation.steps.is_empty() {
-            // a file that may not be executed is looked at all the same
-            (explanation.steps, explanation.notes) = (again.steps, again.notes);
-        }
-        let Some(next) = again.problem.filter(|next| !is_among(next, &problems)) else {
-            break;
-        };
-        let remedy = next.remedy(here, place);
-        text = format!("{text}; after that, {next}; {}", remedy.text);
-        fixes.extend(remedy.fix);
-        problems.push(next);
-    }
-    explanation.remedy = Some(text);
-}
+/// Several of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fixes<'a>(pub(super) &'a [Fix]);
 
-fn is_among(next: &Problem, problems: &[Problem]) -> bool {
-    let same = |problem: &Problem| {
-        problem.path == next.path && discriminant(&problem.fault) == discriminant(&next.fault)
-    };
-    problems.iter().any(same)
+impl<'a> Fixes<'a> {
+    /// Whether this entry is switched on, or, without a name, the table.
+    pub(super) fn switch_on(self, wanted: Option<&OsStr>) -> bool {
+        let mut fixes = self.0.iter();
+        fixes.any(|fix| matches!(fix, Fix::On(name) if name.as_deref() == wanted))
+    }
+
+    /// What a file is opened for that is to be executed.
+    pub(super) fn purpose(self, file: &Path) -> Purpose {
+        let purpose = |fix: &Fix| match fix {
+            Fix::Executable(path) if path == file => Some(Purpose::Read),
+            Fix::Copied(path) if path == file => Some(Purpose::ExecuteElsewhere),
+            _ => None,
+        };
+        let found = self.0.iter().rev().find_map(purpose);
+        found.unwrap_or(Purpose::Execute)
+    }
+
+    /// How a file begins, if that is changed.
+    pub(super) fn start(self, file: &Path) -> Option<&'a [u8]> {
+        self.0.iter().rev().find_map(|fix| match fix {
+            Fix::Start(path, start) if path == file => Some(&start[..]),
+            _ => None,
+        })
+    }
+
+    /// The architecture whose handler of an install takes a file that begins so.
+    pub(super) fn installed(self, head: &[u8]) -> Option<&'static Arch> {
+        self.0.iter().find_map(|fix| match fix {
+            Fix::Installed(arch) if arch.matches(head) => Some(*arch),
+            _ => None,
+        })
+    }
 }

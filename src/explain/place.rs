@@ -6,9 +6,7 @@
 //! Rests on `do_open_execat` and `may_open` in Linux's `fs/exec.c` and `fs/namei.c`, and on `openat2(2)`, by which no
 //! symbolic link leads out of a root directory that is not this process's own.
 
-use std::error::Error;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -22,9 +20,12 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{AccessFlags, faccessat};
 
 use crate::lookup;
-use crate::wording::{cause, errno_of, shown};
+use crate::wording::errno_of;
 
+mod error;
 mod writer;
+
+pub use error::{RootError, Unopened};
 
 /// How much of a file's beginning tells what it is; the kernel's own decision rests on less, see [`super::WINDOW`].
 const HEAD: u64 = 512;
@@ -66,105 +67,6 @@ pub struct Opened {
     pub nosuid: bool,
     file: File,
 }
-
-/// Why a file is not opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unopened {
-    /// There is none.
-    Missing,
-    /// There is a symbolic link, and nothing where it leads.
-    Dangling(PathBuf),
-    /// It is no regular file: its kind.
-    NoFile(&'static str),
-    /// Nobody has execute permission.
-    NotExecutable,
-    /// Its file system is mounted noexec.
-    NoExec,
-    /// This user has no permission.
-    Denied,
-    /// It may be executed, but not read by this user, so that nothing can be said of it.
-    Unreadable,
-    /// It is open for writing, by this process if that is known: number and name.
-    BeingWritten(String),
-    /// The system says something else.
-    Refused(Errno),
-}
-
-impl Unopened {
-    /// What `execve(2)` fails with. `None`: that is not known.
-    #[must_use]
-    pub fn errno(&self) -> Option<Errno> {
-        match self {
-            Self::Missing | Self::Dangling(_) => Some(Errno::ENOENT),
-            Self::NoFile(_) | Self::NotExecutable | Self::NoExec | Self::Denied => {
-                Some(Errno::EACCES)
-            }
-            Self::BeingWritten(_) => Some(Errno::ETXTBSY),
-            Self::Refused(errno) => Some(*errno),
-            Self::Unreadable => None,
-        }
-    }
-}
-
-impl fmt::Display for Unopened {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str("does not exist"),
-            Self::Dangling(target) => {
-                write!(
-                    f,
-                    "is a symbolic link to {}, which does not exist",
-                    shown(target.as_os_str())
-                )
-            }
-            Self::NoFile(kind) => write!(f, "is {kind}, not a file"),
-            Self::NotExecutable => f.write_str("is not executable: its mode has no x"),
-            Self::NoExec => f.write_str("is on a file system that is mounted noexec"),
-            Self::Denied => f.write_str("may not be executed by this user"),
-            Self::Unreadable => {
-                f.write_str("cannot be read by this user, so nothing can be said of it")
-            }
-            Self::BeingWritten(writer) => write!(f, "is open for writing, by {writer}"),
-            Self::Refused(Errno::ENOTDIR) => {
-                f.write_str("has a path that leads through something that is not a directory")
-            }
-            Self::Refused(Errno::ELOOP) => f.write_str("is a circle of symbolic links"),
-            Self::Refused(errno) => write!(f, "cannot be opened: {}", errno.desc()),
-        }
-    }
-}
-
-/// Why a root directory is of no use.
-#[derive(Debug)]
-pub enum RootError {
-    /// It cannot be opened, or not be searched.
-    Unopened(PathBuf, io::Error),
-    /// `openat2(2)` is missing: before Linux 5.6, or where a filter of system calls forbids it.
-    NoLookUp(PathBuf, Errno),
-}
-
-impl fmt::Display for RootError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |root: &Path| shown(root.as_os_str());
-        match self {
-            Self::Unopened(root, error) => write!(
-                f,
-                "cannot open the root directory {}: {}; name another with --root",
-                name(root),
-                cause(error)
-            ),
-            Self::NoLookUp(root, errno) => write!(
-                f,
-                "cannot look for files in the root directory {}: openat2 fails: {}; it needs Linux 5.6, and a seccomp filter \
-                 may forbid it: run binfmt elsewhere, or inside that directory by chroot, without --root",
-                name(root),
-                cause(&(*errno).into())
-            ),
-        }
-    }
-}
-
-impl Error for RootError {}
 
 impl Place {
     /// This process's own root directory.

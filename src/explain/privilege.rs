@@ -1,11 +1,14 @@
-//! What setuid and setgid bits come to: whose privilege a program gets, and what stands in the way. Pure.
+//! What setuid and setgid bits come to: whose privilege a program gets, and what stands in the way.
 //!
 //! Rests on `bprm_fill_uid` in Linux's `fs/exec.c`, which scripts and handlers without flag C never come to.
 
 use super::place::Opened;
+use super::problem::Role;
+use super::walk::Walk;
+use super::{Content, Note, Step};
 
 /// Who starts the program.
-pub(super) enum Starter {
+enum Starter {
     /// The kernel itself.
     Kernel,
     /// A handler, with flag C or without.
@@ -14,8 +17,26 @@ pub(super) enum Starter {
     Interpreter,
 }
 
+impl Walk<'_> {
+    /// Of the program that was asked for, its setuid and setgid bits.
+    pub(super) fn note_privilege(&mut self, step: &Step, opened: &Opened) {
+        let starter = match (&step.handlers.taker, &step.content) {
+            (Some(entry), _) => Starter::Handler(entry.flags.credentials),
+            (None, Content::Script(_)) => Starter::Interpreter,
+            (None, _) if step.loading.as_ref().is_some_and(|loading| loading.native) => {
+                Starter::Kernel
+            }
+            _ => return,
+        };
+        if matches!(step.visit.role, Role::Program) {
+            let note = note(opened, &starter);
+            self.notes.extend(note.map(Note::Privilege));
+        }
+    }
+}
+
 /// What to note, if `file` has such a bit.
-pub(super) fn note(file: &Opened, starter: &Starter) -> Option<String> {
+fn note(file: &Opened, starter: &Starter) -> Option<String> {
     // without x for the group, the bit means something else
     let setgid = file.mode & 0o2010 == 0o2010;
     let what = match (file.mode & 0o4000 != 0, setgid) {

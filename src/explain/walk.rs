@@ -5,15 +5,13 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 
 use super::elf::{Ident, LoadedBy};
-use super::fix::Fix;
+use super::fix::Fixes;
 use super::format;
 use super::handler::Handlers;
-use super::place::{Opened, Place, Purpose};
-use super::privilege::{self, Starter};
+use super::place::{Opened, Place};
 use super::problem::{Culprit, Fault, Problem, Role};
 use super::shebang::{self, Shebang};
 use super::{Content, Explanation, Here, Note, Step, Visit, WINDOW};
@@ -50,7 +48,7 @@ pub(super) struct Walk<'a> {
     /// This process's own root directory, where pinned files were opened.
     host: Place,
     /// What is taken for changed.
-    fixes: &'a [Fix],
+    fixes: Fixes<'a>,
     /// The table, as changed.
     entries: Vec<Entry>,
     enabled: bool,
@@ -60,14 +58,10 @@ pub(super) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// A walk through things as they are but for `fixes`.
-    pub(super) fn new(here: &'a Here<'a>, place: &'a Place, fixes: &'a [Fix]) -> Self {
-        let is_on = |wanted: Option<&OsStr>| {
-            let mut fixes = fixes.iter();
-            fixes.any(|fix| matches!(fix, Fix::On(name) if name.as_deref() == wanted))
-        };
+    pub(super) fn new(here: &'a Here<'a>, place: &'a Place, fixes: Fixes<'a>) -> Self {
         let mut entries = here.means.survey.entries.clone();
         for entry in &mut entries {
-            entry.enabled |= is_on(Some(&entry.name));
+            entry.enabled |= fixes.switch_on(Some(&entry.name));
         }
         Self {
             here,
@@ -75,7 +69,7 @@ impl<'a> Walk<'a> {
             host: Place::here(),
             fixes,
             entries,
-            enabled: here.enabled || is_on(None),
+            enabled: here.enabled || fixes.switch_on(None),
             steps: Vec::new(),
             notes: Vec::new(),
         }
@@ -102,7 +96,7 @@ impl<'a> Walk<'a> {
         let mut later = None;
         let mut rewrites = 0;
         loop {
-            let purpose = self.purpose(&visit.path);
+            let purpose = self.fixes.purpose(&visit.path);
             let opened = self.place_of(visit.pinned).open(&visit.path, purpose);
             if let (Err(unopened), false) = (&opened, visit.pinned) {
                 return Some(self.problem(&visit, Fault::Unopened(unopened.clone())));
@@ -137,31 +131,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// As what a file is opened, in spite of what is taken for changed.
-    fn purpose(&self, file: &Path) -> Purpose {
-        let purpose = |fix: &Fix| match fix {
-            Fix::Executable(path) if path == file => Some(Purpose::Read),
-            Fix::Copied(path) if path == file => Some(Purpose::ExecuteElsewhere),
-            _ => None,
-        };
-        let found = self.fixes.iter().rev().find_map(purpose);
-        found.unwrap_or(Purpose::Execute)
-    }
-
-    /// The architecture whose handler of an install would take a file that begins so, were it there.
-    pub(super) fn installed(&self, head: &[u8]) -> Option<&'static Arch> {
-        self.fixes.iter().find_map(|fix| match fix {
-            Fix::Installed(arch) if arch.matches(head) => Some(*arch),
-            _ => None,
-        })
-    }
-
     fn step(&mut self, visit: &Visit, mut opened: Opened) -> (Step, Next, Option<Problem>) {
-        for fix in self.fixes {
-            match fix {
-                Fix::Start(path, start) if *path == visit.path => opened.head.clone_from(start),
-                _ => {}
-            }
+        if let Some(start) = self.fixes.start(&visit.path) {
+            start.clone_into(&mut opened.head);
         }
         let head = opened.head[..opened.head.len().min(WINDOW)].to_vec();
         let content = content(&opened.head);
@@ -178,7 +150,10 @@ impl<'a> Walk<'a> {
             loading: None,
         };
         let of_env = self.of_env(&step);
-        let (next, complaint) = match (self.installed(&step.head), step.handlers.taker.clone()) {
+        let (next, complaint) = match (
+            self.fixes.installed(&step.head),
+            step.handlers.taker.clone(),
+        ) {
             (Some(arch), _) => {
                 let by = LoadedBy::Emulator;
                 let complaint = self.load(arch, by, arch.levels, &mut step, &mut opened);
@@ -189,22 +164,6 @@ impl<'a> Walk<'a> {
         };
         self.note_privilege(&step, &opened);
         (step, next, complaint)
-    }
-
-    /// Of the program that was asked for, its setuid and setgid bits.
-    fn note_privilege(&mut self, step: &Step, opened: &Opened) {
-        let starter = match (&step.handlers.taker, &step.content) {
-            (Some(entry), _) => Starter::Handler(entry.flags.credentials),
-            (None, Content::Script(_)) => Starter::Interpreter,
-            (None, _) if step.loading.as_ref().is_some_and(|loading| loading.native) => {
-                Starter::Kernel
-            }
-            _ => return,
-        };
-        if matches!(step.visit.role, Role::Program) {
-            let note = privilege::note(opened, &starter);
-            self.notes.extend(note.map(Note::Privilege));
-        }
     }
 
     /// The interpreter's own chain is followed, but where the probes have shown what comes of it.
