@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread;
@@ -17,10 +17,11 @@ use binfmt_magic::arch::{ARCHES, Arch};
 use goblin::elf::program_header::PT_INTERP;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 
 use crate::complaint;
-use crate::emulator::{HEAD, read_until, segments};
+use crate::emulator::{HEAD, segments};
 use crate::lookup;
 use crate::runner::{NotStarted, Other, refusal};
 use crate::wording::{cause, errno_of};
@@ -298,4 +299,22 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Reads to the end, or to the deadline, or as much as an answer can be.
+fn read_until(mut pipe: impl Read + AsFd, deadline: Instant) -> io::Result<String> {
+    let mut text = Vec::new();
+    let mut chunk = [0; 1024];
+    while text.len() < 4 * chunk.len() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        if poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], left)? == 0 {
+            break;
+        }
+        match pipe.read(&mut chunk)? {
+            0 => break,
+            length => text.extend(&chunk[..length]),
+        }
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

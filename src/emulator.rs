@@ -1,24 +1,20 @@
-//! An emulator's file, before it is registered: is it a static ELF program for this host that really starts, and
+//! An emulator's file, before it is registered: is it a static ELF program for this host that nobody else can replace, and
 //! which QEMU is it?
 //!
 //! A wrong file is refused here, by name, because the kernel would take it and every program of that architecture
 //! would fail later. Registered emulators, and what the kernel pinned of them, are not this module's.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::ExitStatus;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use crate::complaint::{Cause, Limits, recognise};
-use crate::runner::{NotStarted, Other};
+use crate::runner::{self, Outcome, Run};
 use crate::wording::errno_of;
 
 #[cfg(feature = "carried")]
@@ -30,6 +26,7 @@ mod file;
 mod missing;
 mod qemu;
 mod source;
+mod trust;
 mod unfit;
 
 // public for fuzz/, as are the parsers below
@@ -39,24 +36,21 @@ pub(crate) use file::read_up_to;
 pub use file::{HEAD, check_head, segments};
 pub use qemu::{Qemu, Version, qemu_of};
 pub use source::{DIR, Source};
+pub use trust::Stranger;
 pub use unfit::{EmulatorError, Unfit};
 
-/// How long an emulator may take to print its version.
-const LIMIT: Duration = Duration::from_secs(20);
-
-/// Runs the emulator of `source` at `path` and returns QEMU's version.
+/// The version of the emulator of `source` at `path`.
 ///
 /// # Errors
-/// When it cannot be opened, and those of [`Asked::version`] and [`Asked::answer`].
+/// When it cannot be opened, and those of [`versions`].
 pub fn version(path: &Path, source: &Source) -> Result<Version, EmulatorError> {
-    Asked::version(path, &source.open(path)?)?.answer()
-}
-
-fn refused(path: &Path, error: io::Error) -> EmulatorError {
-    EmulatorError {
-        path: path.to_owned(),
-        unfit: Unfit::Refused(error),
-    }
+    let file = &source.open(path)?;
+    let question = Question {
+        path,
+        file,
+        may_start: true,
+    };
+    versions(&[question]).remove(0)
 }
 
 /// Whether a mount that nobody else sees was refused for want of privilege, by a filter, or by a kernel that knows no such mounts.
@@ -64,87 +58,73 @@ fn cannot_mount(error: &io::Error) -> bool {
     [Errno::EPERM, Errno::EACCES, Errno::ENOSYS].contains(&errno_of(error))
 }
 
-/// An emulator that was started to print its version. Several can be under way at once.
+/// Which QEMU is it?
 #[derive(Debug)]
-pub struct Asked {
-    path: PathBuf,
-    child: Child,
-    deadline: Instant,
+pub struct Question<'a> {
+    /// How messages call it.
+    pub path: &'a Path,
+    /// The emulator.
+    pub file: &'a File,
+    /// Whether it may be started where its bytes do not tell.
+    pub may_start: bool,
 }
 
-impl Asked {
-    /// Starts `file` with `--version`; `path` is how messages call it.
-    ///
-    /// # Errors
-    /// [`Unfit::Refused`] when no process can be started.
-    pub fn version(path: &Path, file: &File) -> Result<Self, EmulatorError> {
-        let start = || {
-            let mut command = Other::Stdin("--version").command();
-            command.stdin(file.try_clone()?);
-            command
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-        };
-        let child = start().map_err(|error| refused(path, error))?;
-        let (path, deadline) = (path.to_owned(), Instant::now() + LIMIT);
-        Ok(Self {
-            path,
-            child,
-            deadline,
-        })
-    }
-
-    /// Waits for what it prints.
-    ///
-    /// # Errors
-    /// [`Unfit::Broken`] when it does not end by itself and well, or says nothing of a version.
-    pub fn answer(mut self) -> Result<Version, EmulatorError> {
-        let text = self.text();
-        let version = text.and_then(|text| {
-            let version = Version::parse(&text);
-            version.ok_or_else(|| Unfit::Broken("it prints no version".to_owned()))
-        });
-        version.map_err(|unfit| EmulatorError {
-            path: self.path.clone(),
-            unfit,
-        })
-    }
-
-    fn text(&mut self) -> Result<String, Unfit> {
-        let pipes = (self.child.stdout.take(), self.child.stderr.take());
-        let (Some(stdout), Some(stderr)) = pipes else {
-            return Err(Unfit::Broken("it was asked before".to_owned()));
-        };
-        let text = read_until(stdout, self.deadline).map_err(Unfit::Refused)?;
-        let complaint = read_until(stderr, self.deadline).map_err(Unfit::Refused)?;
-        loop {
-            match self.child.try_wait().map_err(Unfit::Refused)? {
-                Some(status) if status.success() => return Ok(text),
-                Some(status) => return Err(why_not(&complaint, status)),
-                None if Instant::now() >= self.deadline => {
-                    return Err(Unfit::Hangs);
-                }
-                None => thread::sleep(Duration::from_micros(100)),
+/// The versions of emulators, in the order of `questions`, from their bytes. What these do not tell is started with
+/// `--version`, all at once and as [`runner::ask`] does.
+///
+/// Errors: [`Unfit::NotAsked`] for one that may not be started, [`Unfit::Broken`] and its like for one that does not end by
+/// itself and well, or says nothing of a version.
+#[must_use]
+pub fn versions(questions: &[Question]) -> Vec<Result<Version, EmulatorError>> {
+    let mut known: Vec<_> = questions.iter().map(by_bytes).collect();
+    let open = known.iter_mut().zip(questions);
+    let open = open
+        .filter(|(known, question)| question.may_start && matches!(known, Err(Unfit::NotAsked)));
+    let (open, files): (Vec<_>, Vec<&File>) = open.map(|(known, q)| (known, q.file)).unzip();
+    match runner::ask(&files) {
+        Ok(runs) => {
+            for (known, run) in open.into_iter().zip(&runs) {
+                *known = answer(run);
+            }
+        }
+        Err(error) => {
+            for known in open {
+                *known = Err(Unfit::Refused(io::Error::other(format!("{error:#}"))));
             }
         }
     }
+    let answers = known.into_iter().zip(questions);
+    let named = answers.map(|(answer, question)| {
+        answer.map_err(|unfit| EmulatorError {
+            path: question.path.to_owned(),
+            unfit,
+        })
+    });
+    named.collect()
 }
 
-/// It does not outlive its use.
-impl Drop for Asked {
-    fn drop(&mut self) {
-        // fails only for one that has ended and been waited for
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn by_bytes(question: &Question) -> Result<Version, Unfit> {
+    let qemu = qemu_of(question.file).map_err(Unfit::Refused)?;
+    qemu.map(|qemu| qemu.version).ok_or(Unfit::NotAsked)
+}
+
+/// What it said when it was asked.
+fn answer(run: &Run) -> Result<Version, Unfit> {
+    let status = match run.outcome {
+        Outcome::Exited(0) => {
+            let version = run.complaint.lines().find_map(Version::parse);
+            return version.ok_or_else(|| Unfit::Broken("it prints no version".to_owned()));
+        }
+        Outcome::Exited(status) => ExitStatus::from_raw(status << 8),
+        Outcome::Killed(signal) => ExitStatus::from_raw(signal),
+        Outcome::Refused(errno) => return Err(Unfit::Refused(Errno::from_raw(errno).into())),
+        Outcome::TimedOut | Outcome::Setuid(_) => return Err(Unfit::Hangs),
+    };
+    Err(why_not(&run.complaint, status))
 }
 
 /// What kept it from printing its version: it could not be started, or it failed.
 fn why_not(complaint: &str, status: ExitStatus) -> Unfit {
-    if let Some(errno) = NotStarted::read(complaint) {
-        return Unfit::Refused(errno.into());
-    }
     if status.signal() == Some(Signal::SIGKILL as i32) {
         return Unfit::Killed;
     }
@@ -159,22 +139,4 @@ fn why_not(complaint: &str, status: ExitStatus) -> Unfit {
         Some(remedy) => Unfit::Starved(what, remedy),
         None => Unfit::Broken(what),
     }
-}
-
-/// Reads to the end, or to the deadline, or as much as a version can be.
-pub(crate) fn read_until(mut pipe: impl Read + AsFd, deadline: Instant) -> io::Result<String> {
-    let mut text = Vec::new();
-    let mut chunk = [0; 1024];
-    while text.len() < 4 * chunk.len() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        if poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], left)? == 0 {
-            break;
-        }
-        match pipe.read(&mut chunk)? {
-            0 => break,
-            length => text.extend(&chunk[..length]),
-        }
-    }
-    Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -8,13 +8,14 @@
 //! Where the table is mounted and what keeps it there is [`crate::mount`]'s and [`crate::anchor`]'s.
 
 use std::ffi::OsString;
+use std::fs::File;
 
 use anyhow::{Result, bail, ensure};
 use binfmt_magic::arch::Arch;
 use binfmt_magic::platform::Selection;
 use binfmt_magic::rule::{Flags, Rule};
 
-use crate::emulator::{Asked, EmulatorError, Source, Version};
+use crate::emulator::{EmulatorError, Question, Source, Version, versions};
 use crate::survey::{Standing, Survey, Verdict};
 use crate::table::Table;
 use crate::trial;
@@ -174,17 +175,24 @@ pub fn try_out(
     let rules = arches.iter().map(|arch| (*arch, order.rule_for(arch)));
     let rules: Vec<(&'static Arch, Rule)> = rules.collect();
     let emulators = &order.emulators;
-    let ask = |rule: &Rule| {
-        let path = &rule.interpreter;
-        emulators
-            .open(path)
-            .and_then(|file| Asked::version(path, &file))
-    };
-    // all are started before the first is waited for
-    let asked: Vec<_> = rules.iter().map(|(_, rule)| ask(rule)).collect();
-    let answers: Vec<_> = asked
+    let opened: Vec<_> = rules
+        .iter()
+        .map(|(_, rule)| emulators.open(&rule.interpreter))
+        .collect();
+    let questions = rules.iter().zip(&opened).filter_map(|((_, rule), file)| {
+        let (path, file) = (rule.interpreter.as_path(), file.as_ref().ok()?);
+        Some(Question {
+            path,
+            file,
+            may_start: true,
+        })
+    });
+    let mut versions = versions(&questions.collect::<Vec<_>>()).into_iter();
+    let answers: Vec<Result<Version, EmulatorError>> = opened
         .into_iter()
-        .map(|asked| asked.and_then(Asked::answer))
+        .map(|opened: Result<File, _>| {
+            opened.and_then(|_| versions.next().unwrap_or_else(|| Ok(Version::default())))
+        })
         .collect();
     let answering = rules.iter().zip(&answers);
     let answering = answering.filter(|(_, answer)| answer.is_ok());

@@ -9,7 +9,7 @@ use binfmt_magic::arch::ARCHES;
 use clap::error::ErrorKind;
 
 use crate::cli::{Cli, Environment, completions, help, meant};
-use crate::emulator::{self, Source};
+use crate::emulator::{self, EmulatorError, Source, Unfit};
 use crate::mount;
 use crate::process;
 use crate::rehearsal;
@@ -82,7 +82,10 @@ pub fn run(args: &[OsString], environment: Environment, streams: &mut Streams) -
     }
     match Session::new(&cli, &environment.with(&cli)) {
         Ok(session) if cli.version => {
-            let line = version(session.emulators(), session.prefix());
+            let (line, refused) = version(session.emulators(), session.prefix());
+            for error in refused {
+                streams.say(&format!("binfmt: {error}"));
+            }
             report(tell(&line, streams).map(|()| None), "binfmt: ", streams)
         }
         Ok(session) if runs => {
@@ -166,13 +169,21 @@ fn usage(args: &[OsString], error: clap::Error, wrong: u8, streams: &mut Streams
     wrong
 }
 
-/// One line in the incumbent's form; the QEMU is the one that an install would take.
-fn version(source: &Source, prefix: &str) -> String {
+/// One line in the incumbent's form; the QEMU is the one that an install would take. Also the emulators that others can
+/// replace, up to there.
+fn version(source: &Source, prefix: &str) -> (String, Vec<EmulatorError>) {
+    let mut refused = Vec::new();
     let emulators = ARCHES.iter().map(|arch| source.path_for(arch, prefix));
-    let present = emulators.filter(|path| source.has(path));
-    let first = present
-        .map(|path| emulator::version(&path, source))
-        .find_map(Result::ok);
+    let mut present = emulators.filter(|path| source.has(path));
+    let first = present.find_map(|path| match emulator::version(&path, source) {
+        Ok(version) => Some(version),
+        Err(error) => {
+            let is_refused = matches!(error.unfit, Unfit::Replaceable(_));
+            refused.extend(is_refused.then_some(error));
+            None
+        }
+    });
     let qemu = first.map_or_else(|| "none".to_owned(), |version| format!("v{version}"));
-    format!("binfmt/{} qemu/{qemu}", env!("CARGO_PKG_VERSION"))
+    let line = format!("binfmt/{} qemu/{qemu}", env!("CARGO_PKG_VERSION"));
+    (line, refused)
 }

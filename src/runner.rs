@@ -1,10 +1,11 @@
-//! Running probes through the kernel, all at once, and saying what came of each and which file the kernel ran.
+//! Running probes through the kernel, all at once, and saying what came of each and which file the kernel ran. Emulators
+//! that have to be asked for their version are started the same way: there is no other.
 //!
 //! The work is done by this same program, started again with a hidden first argument ([`VERB`]): that process takes a
-//! mount namespace for itself, writes the probes into an empty directory there, and starts each with that as its root.
-//! Because the root is empty, a probe that runs proves its interpreter pinned (flag F); where no such root is to be had,
-//! the entry's flags must do. Because everything happens in that process's own namespaces, nothing is left behind,
-//! however it ends.
+//! mount namespace for itself, writes the probes into an empty directory there, and makes that its root directory. What it
+//! starts has that root directory, no environment, and no descriptor but a pipe to talk to. Because the root is empty, a
+//! probe that runs proves its interpreter pinned (flag F); where no such root is to be had, the entry's flags must do.
+//! The process is the first one of a PID namespace where that is allowed, so whatever it has started ends with it.
 //!
 //! Each probe is held by `ptrace(2)` between `execve` and its first instruction. Then `/proc/PID/exe` is the very file
 //! that the kernel runs for it: of a handler, the pinned interpreter, whoever registered it and whatever has become of
@@ -15,23 +16,21 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::Result;
 use binfmt_magic::arch::Arch;
-
-use crate::wording::not_started;
 
 mod answer;
 mod apart;
 mod become_other;
 mod root;
 mod serve;
+mod watch;
 
-use answer::{Answer, Shown};
+use answer::Task;
 pub(crate) use apart::refusal;
 pub(crate) use become_other::Other;
 pub use become_other::{NotStarted, become_other};
@@ -129,96 +128,45 @@ pub fn mark(start: &mut [u8]) {
 /// Runs `jobs` at the same time; the answer is in their order.
 ///
 /// # Errors
-/// When this process may not give itself an empty root directory, or cannot start itself again.
+/// When this program cannot be started again, or cannot write the probes.
 pub fn run(jobs: &[Job]) -> Result<Vec<Run>> {
+    /// A crash at start is retried: emulators have had races there, and one lost start in many is not "does not work".
+    const TRIES: u32 = 2;
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
-    let mut server = Server::start(jobs)?;
-    let answers: Option<Vec<Answer>> = jobs.iter().map(|_| server.answer()).collect();
-    let Some(answers) = answers else {
-        bail!("cannot run the probes: {}", server.excuse());
-    };
-    Ok(answers
-        .into_iter()
-        .map(|answer| server.run_of(answer))
-        .collect())
-}
-
-/// The process that runs probes. Once it has answered it keeps open what it has found, until it is dropped.
-struct Server {
-    child: Child,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Server {
-    fn start(jobs: &[Job]) -> Result<Self> {
-        let mut child = Command::new("/proc/self/exe")
-            .arg(VERB)
-            .args(jobs.iter().map(answer::word))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| {
-                anyhow!(
-                    "cannot start /proc/self/exe to run the probes: {}",
-                    not_started(&error)
-                )
-            })?;
-        let stdout = child.stdout.take().context("a pipe that was asked for")?;
-        let answers = BufReader::new(stdout);
-        Ok(Self { child, answers })
-    }
-
-    fn answer(&mut self) -> Option<Answer> {
-        let mut fields = [const { String::new() }; answer::FIELDS];
-        for field in &mut fields {
-            let mut bytes = Vec::new();
-            self.answers.read_until(0, &mut bytes).ok()?;
-            (bytes.pop() == Some(0)).then_some(())?;
-            *field = String::from_utf8_lossy(&bytes).into_owned();
+    let tasks: Vec<Task> = jobs.iter().map(|job| Task::Probe(*job)).collect();
+    let mut runs = watch::start(&tasks)?;
+    for _ in 1..TRIES {
+        let crashed = |run: &&mut Run| matches!(run.outcome, Outcome::Killed(_));
+        let again = runs.iter_mut().zip(&tasks).filter(|(run, _)| crashed(run));
+        let (crashed, again): (Vec<_>, Vec<_>) =
+            again.map(|(run, task)| (run, task.clone())).unzip();
+        if again.is_empty() {
+            break;
         }
-        Answer::parse(&fields)
-    }
-
-    /// Why it gave no answer.
-    fn excuse(&mut self) -> String {
-        let mut reason = String::new();
-        // it may be waiting for the end of that
-        drop(self.child.stdin.take());
-        let stderr = self.child.stderr.as_mut();
-        let read = stderr.and_then(|stderr| stderr.read_to_string(&mut reason).ok());
-        match read {
-            Some(1..) => reason.trim_end().to_owned(),
-            _ => "their process ended, or made no sense".to_owned(),
+        for (first, second) in crashed.into_iter().zip(watch::start(&again)?) {
+            *first = second;
         }
     }
-
-    fn run_of(&self, answer: Answer) -> Run {
-        let ran = match answer.ran {
-            Shown::Itself => Ran::Itself,
-            Shown::Unseen(why) => Ran::Unseen(why),
-            Shown::Open(fd) => match File::open(format!("/proc/{}/fd/{fd}", self.child.id())) {
-                Ok(file) => Ran::Interpreter(Arc::new(file)),
-                Err(error) => Ran::Unseen(crate::wording::cause(&error)),
-            },
-        };
-        Run {
-            outcome: answer.outcome,
-            micros: answer.micros,
-            ran,
-            complaint: answer.complaint,
-        }
-    }
+    Ok(runs)
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // whatever it started ends with it; fails only for one that has been waited for
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// Starts each of `emulators` with `--version`, all at the same time and confined as the probes' are. What each prints is its
+/// [`Run::complaint`].
+///
+/// # Errors
+/// Those of [`run`]; when they cannot be read.
+pub fn ask(emulators: &[&File]) -> Result<Vec<Run>> {
+    if emulators.is_empty() {
+        return Ok(Vec::new());
     }
+    let own = std::process::id();
+    let paths = emulators
+        .iter()
+        .map(|file| format!("/proc/{own}/fd/{}", file.as_raw_fd()));
+    let tasks: Vec<Task> = paths.map(|path| Task::Ask(path.into())).collect();
+    watch::start(&tasks)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The health of every platform: does it run, and which emulator is it that runs it?
 //!
 //! Adds to a [`Survey`] what the files behind the handlers are. The very file that the kernel has pinned shows its version; one
-//! that does not, and whose entry says that it is QEMU's, is asked by starting it, all at the same time.
+//! that does not, and whose entry says that it is QEMU's, is asked by starting it.
 
 use std::fs::File;
 use std::thread;
@@ -9,10 +9,10 @@ use std::thread;
 use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 
-use crate::emulator::{Asked, EmulatorError, Version};
+use crate::emulator::{EmulatorError, Question, Unfit, Version, versions};
 use crate::identity::{self, Identity};
 use crate::runner::Ran;
-use crate::survey::{Standing, Survey, qemu_in, takes};
+use crate::survey::{Standing, Survey, takes};
 use crate::wording::cause;
 
 /// One platform, looked at closely.
@@ -74,83 +74,66 @@ fn shadowed<'a>(survey: &'a Survey, standing: &Standing) -> Vec<&'a Entry> {
         .collect()
 }
 
-/// An emulator that may have been asked for its version and not have answered yet.
-struct Asking<'a> {
-    file: &'a File,
-    identity: Identity,
-    version: Telling,
-}
-
-/// How an emulator tells its version.
-enum Telling {
-    /// By its bytes.
-    Shown(Version),
-    /// It says so, once it is started.
-    Asked(Result<Asked, EmulatorError>),
-    NotQemu,
-}
-
 fn examine_all(standings: &[&Standing], digest: bool) -> Vec<Option<Result<Emulator, String>>> {
-    let asking: Vec<_> = standings
+    let found: Vec<Option<Result<(Identity, &File), String>>> = standings
         .iter()
         .map(|standing| match &standing.ran {
             Ran::Itself => None,
             Ran::Unseen(why) => Some(Err(why.clone())),
-            Ran::Interpreter(file) => Some(Asking::ask(standing.handler.as_ref(), file)),
+            Ran::Interpreter(file) => {
+                Some(identify(standing.handler.as_ref(), file).map(|identity| (identity, &**file)))
+            }
         })
         .collect();
-    // made while they start
-    let digests = thread::scope(|scope| {
-        let threads = asking.iter().map(|asking| {
-            let file = asking.as_ref()?.as_ref().ok().filter(|_| digest)?.file;
+    let files = || found.iter().flatten().flatten();
+    let handlers = standings.iter().zip(&found);
+    let handlers = handlers.filter(|(_, found)| matches!(found, Some(Ok(_))));
+    let questions = handlers
+        .zip(files())
+        .map(|((standing, _), (identity, file))| Question {
+            path: &identity.path,
+            file,
+            // what runs programs of other systems need not take it for a question
+            may_start: standing.handler.as_ref().is_some_and(Entry::is_qemu),
+        });
+    let questions: Vec<Question> = questions.collect();
+    let (versions, digests) = thread::scope(|scope| {
+        let threads = files().filter(|_| digest).map(|(_, file)| {
             let work = move || identity::sha256(file).ok();
             // where there may be no more threads, it is done here
             let thread = thread::Builder::new().spawn_scoped(scope, work);
-            Some(thread.map_err(|_| work()))
+            thread.map_err(|_| work())
         });
         let threads: Vec<_> = threads.collect();
-        let digest = |digest: Option<Result<thread::ScopedJoinHandle<'_, _>, _>>| match digest? {
+        let versions = versions(&questions);
+        let digests = threads.into_iter().map(|digest| match digest {
             Ok(thread) => thread.join().ok()?,
             Err(done) => done,
-        };
-        threads.into_iter().map(digest).collect::<Vec<_>>()
+        });
+        (versions, digests.collect::<Vec<_>>())
     });
-    let asked = asking.into_iter().zip(digests);
-    asked
-        .map(|(asking, sha256)| asking.map(|asking| asking.map(|asking| asking.answer(sha256))))
-        .collect()
+    drop(questions);
+    let (mut versions, mut digests) = (versions.into_iter(), digests.into_iter());
+    let emulators = found.into_iter().map(|found| {
+        let emulator = found?.map(|(identity, _)| Emulator {
+            identity,
+            version: versions.next().filter(|version| !is_not_asked(version)),
+            sha256: digests.next().flatten(),
+        });
+        Some(emulator)
+    });
+    emulators.collect()
 }
 
-impl<'a> Asking<'a> {
-    fn ask(handler: Option<&Entry>, file: &'a File) -> Result<Self, String> {
-        let mut identity = Identity::of(file).map_err(|error| cause(&error))?;
-        if let Some(registered) = handler.and_then(|entry| entry.interpreter.as_ref()) {
-            identity = identity.registered_as(registered);
-        }
-        let version = match qemu_in(file) {
-            Some(qemu) => Telling::Shown(qemu.version),
-            // what runs programs of other systems need not take it for a question
-            None if handler.is_some_and(Entry::is_qemu) => {
-                Telling::Asked(Asked::version(&identity.path, file))
-            }
-            None => Telling::NotQemu,
-        };
-        Ok(Self {
-            file,
-            identity,
-            version,
-        })
-    }
+fn is_not_asked(version: &Result<Version, EmulatorError>) -> bool {
+    matches!(version, Err(error) if matches!(error.unfit, Unfit::NotAsked))
+}
 
-    fn answer(self, sha256: Option<String>) -> Emulator {
-        Emulator {
-            identity: self.identity,
-            version: match self.version {
-                Telling::Shown(version) => Some(Ok(version)),
-                Telling::Asked(asked) => Some(asked.and_then(Asked::answer)),
-                Telling::NotQemu => None,
-            },
-            sha256,
-        }
-    }
+fn identify(handler: Option<&Entry>, file: &File) -> Result<Identity, String> {
+    let identity = Identity::of(file).map_err(|error| cause(&error))?;
+    let registered = handler.and_then(|entry| entry.interpreter.as_ref());
+    Ok(match registered {
+        Some(registered) => identity.registered_as(registered),
+        None => identity,
+    })
 }

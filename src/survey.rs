@@ -99,6 +99,16 @@ impl Survey {
         Sight::of(table, &[])?.survey(true)
     }
 
+    /// What [`without_handlers`] tells, from what was seen already where no handler was in the way.
+    ///
+    /// # Errors
+    /// When probes cannot be run at all.
+    pub fn natively(&self) -> Result<Vec<(&'static Arch, Verdict)>> {
+        let native = self.standings.iter().filter(|s| may_be_native(s.arch));
+        let seen: Option<Vec<_>> = native.map(Standing::without_handler).collect();
+        seen.map_or_else(|| without_handlers(&self.entries), Ok)
+    }
+
     /// The whole table, what trials have left included.
     #[must_use]
     pub fn table(&self) -> Vec<Entry> {
@@ -165,18 +175,15 @@ impl<'a> Sight<'a> {
         let job = |form| move |arch: &&'static Arch| Job { arch, form };
         let mut jobs: Vec<Job> = arches.iter().map(job(Form::Plain)).collect();
         if closely {
-            jobs.extend(arches.iter().map(job(Form::Setuid)));
+            jobs.extend(self.showing_credentials(&arches).map(job(Form::Setuid)));
         }
         let mut runs = runner::run(&jobs)?;
-        let privileged = privileges(&jobs, &runs);
-        runs.truncate(arches.len());
+        let honoured = Honoured::of(&jobs[arches.len()..], &runs.split_off(arches.len()));
         let mut runs = arches.iter().zip(runs).peekable();
         let standings = ARCHES.iter().map(|arch| {
             let run = runs.next_if(|(ran, _)| ran.qemu == arch.qemu);
-            let setuid = privileged.iter().find(|(of, _)| of.qemu == arch.qemu);
-            let setuid = setuid.map(|(_, privileged)| *privileged);
             let known = self.known_to_hang(arch).cloned();
-            known.unwrap_or_else(|| self.standing(arch, run.map(|(_, run)| run), setuid))
+            known.unwrap_or_else(|| self.standing(arch, run.map(|(_, run)| run), &honoured))
         });
         let mut standings: Vec<Standing> = standings.collect();
         let seen = standings.iter().map(|s| (s.handler.as_ref(), &s.ran));
@@ -191,7 +198,20 @@ impl<'a> Sight<'a> {
         })
     }
 
-    fn standing(&self, arch: &'static Arch, run: Option<Run>, setuid: Option<bool>) -> Standing {
+    /// Of `arches`, those that show what the kernel does with setuid programs: one that it runs itself, and one of a handler
+    /// with flag C. It does the same for all of these.
+    fn showing_credentials<'b>(
+        &self,
+        arches: &'b [&'static Arch],
+    ) -> impl Iterator<Item = &'b &'static Arch> {
+        let handler = |arch: &&&'static Arch| self.handler_of(arch);
+        let native = |arch: &&&'static Arch| may_be_native(arch) && handler(arch).is_none();
+        let with_flag = |arch: &&&'static Arch| handler(arch).is_some_and(|h| h.flags.credentials);
+        let (native, with_flag) = (arches.iter().find(native), arches.iter().find(with_flag));
+        native.into_iter().chain(with_flag)
+    }
+
+    fn standing(&self, arch: &'static Arch, run: Option<Run>, honoured: &Honoured) -> Standing {
         let handler = self.handler_of(arch);
         let pinned = handler.map(|entry| entry.flags.fix_binary);
         let no_handler = Verdict::Fails(Failure::NoHandler);
@@ -211,7 +231,7 @@ impl<'a> Sight<'a> {
             arch,
             handler: handler.cloned(),
             ran: run.map_or(Ran::Itself, |run| run.ran),
-            setuid: setuid.filter(|_| handler.is_some()),
+            setuid: handler.and_then(|entry| honoured.by(entry)),
             verdict,
         }
     }
@@ -244,22 +264,39 @@ fn find_spoilt(standings: &mut [Standing], entries: &[Entry]) -> Result<()> {
     Ok(())
 }
 
-/// Which architectures' setuid programs had their owner's privilege. Nothing can be said where not even the host's own
-/// have it: a process that is held by one without privilege, or that may get no new ones.
-fn privileges(jobs: &[Job], runs: &[Run]) -> Vec<(&'static Arch, bool)> {
-    let seen = jobs
-        .iter()
-        .zip(runs)
-        .filter_map(|(job, run)| match run.outcome {
-            Outcome::Setuid(Some(privileged)) => Some((job.arch, privileged)),
-            _ => None,
-        });
-    let seen: Vec<_> = seen.collect();
-    let own = |(arch, privileged): &(&Arch, bool)| may_be_native(arch) && *privileged;
-    if seen.iter().any(own) {
+/// What the kernel does with setuid programs.
+#[derive(Debug, Default)]
+struct Honoured {
+    /// Whether its own have their owner's privilege. Where they do not, nothing can be said: a process that is held by one
+    /// without privilege has none, nor has one that may get no new one.
+    natively: bool,
+    /// Whether those of a handler with flag C have, if one was seen.
+    by_flag: Option<bool>,
+}
+
+impl Honoured {
+    fn of(jobs: &[Job], runs: &[Run]) -> Self {
+        let mut seen = Self::default();
+        for (job, run) in jobs.iter().zip(runs) {
+            match run.outcome {
+                Outcome::Setuid(Some(privileged)) if may_be_native(job.arch) => {
+                    seen.natively |= privileged;
+                }
+                Outcome::Setuid(privileged) => seen.by_flag = privileged,
+                _ => {}
+            }
+        }
         seen
-    } else {
-        Vec::new()
+    }
+
+    /// Whether `handler` gives them that privilege.
+    fn by(&self, handler: &Entry) -> Option<bool> {
+        let by_flag = if handler.flags.credentials {
+            self.by_flag
+        } else {
+            Some(false)
+        };
+        by_flag.filter(|_| self.natively)
     }
 }
 
@@ -290,6 +327,12 @@ impl Standing {
     pub fn is_native(&self) -> bool {
         let through_nothing = !matches!(self.ran, Ran::Interpreter(_));
         self.works() && self.handler.is_none() && through_nothing && may_be_native(self.arch)
+    }
+
+    /// What the kernel did with its programs where no handler takes them.
+    fn without_handler(&self) -> Option<(&'static Arch, Verdict)> {
+        let none = self.handler.is_none() && matches!(self.ran, Ran::Itself);
+        none.then(|| (self.arch, self.verdict.clone()))
     }
 
     /// The file that its programs run through, if one was seen.

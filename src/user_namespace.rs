@@ -6,6 +6,8 @@
 //! Rests on `user_namespaces(7)`. Only a process with one thread can enter one.
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
@@ -43,9 +45,21 @@ pub fn become_user(user: Uid, group: Gid) -> nix::Result<()> {
 
 fn enter_as(user: Uid, group: Gid, flags: CloneFlags) -> nix::Result<()> {
     let outside = (geteuid(), getegid());
-    unshare(flags)?;
+    unshare_alone(flags)?;
     map_user(user, outside.0)?;
     map_group(group, outside.1)
+}
+
+/// A thread that has been waited for may need a moment more until it is gone, and only one with no other may enter.
+fn unshare_alone(flags: CloneFlags) -> nix::Result<()> {
+    const PATIENCE: u32 = 100;
+    for _ in 0..PATIENCE {
+        match unshare(flags) {
+            Err(Errno::EINVAL) => thread::sleep(Duration::from_millis(1)),
+            result => return result,
+        }
+    }
+    unshare(flags)
 }
 
 /// Files cannot be made by a user whom the namespace does not know.

@@ -344,9 +344,10 @@ fn unfit(error: &EmulatorError) -> Mend {
     let path = error.path.to_string_lossy();
     match &error.unfit {
         Unfit::NotExecutable => Mend::Shell(format!("chmod +x {}", quoted(&path))),
-        Unfit::Replaceable(place) => {
-            Mend::Shell(format!("chmod o-w {}", quoted(&place.to_string_lossy())))
-        }
+        Unfit::Replaceable(stranger) => match stranger.remedy() {
+            Some(command) => Mend::Shell(command),
+            None => Mend::Advice(error.to_string()),
+        },
         _ => Mend::Advice(error.to_string()),
     }
 }

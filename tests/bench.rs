@@ -45,8 +45,22 @@ fn make_bench_compares_binaries() {
     let printed = make(&["bench", &format!("BINFMT={BINFMT}"), &rival]);
     has_rows(
         &printed,
-        &["ours: ", "rival: ", "status", "install", "size"],
+        &[
+            "ours: ",
+            "rival: /",
+            "status: processor time",
+            "install: processor time",
+            "install again: processor time",
+            "--version: processor time",
+            "size",
+        ],
     );
+}
+
+#[test]
+fn make_bench_has_a_rival_without_one() {
+    let printed = make(&["bench", &format!("BINFMT={BINFMT}")]);
+    has_rows(&printed, &["rival: none", "install: processor time"]);
 }
 
 #[test]

@@ -6,34 +6,115 @@
 
 mod harness;
 
+use std::path::Path;
+
 use harness::{BINFMT, Host, Output, emulators, old_emulators, tally};
+
+/// Calls that would start an emulator as whoever calls, and what each says of one that is refused.
+const STARTING: [(&[&str], &str); 4] = [
+    (&["--install", "arm64"], "arm64 is not installed"),
+    (&["--version"], "binfmt/"),
+    (&["--verify", "arm64"], "qemu-aarch64 can be replaced"),
+    (
+        &["--run", "linux/arm64", "--", "true"],
+        "programs for linux/arm64 do not run",
+    ),
+];
+
+/// None of these calls starts the emulator in `folder`, and each says why.
+#[track_caller]
+fn is_refused(host: &Host, folder: &Path, why: &[&str]) {
+    for (args, words) in STARTING {
+        let output = host.call(args).emulators(folder).run();
+        let said = output.to_string();
+        for word in why.iter().chain([&words]) {
+            assert!(said.contains(word), "no {word:?} in {said}");
+        }
+        assert!(output.status != 0 || args[0] == "--version", "{said}");
+        assert_eq!(host.table(), "", "{said}");
+    }
+}
 
 #[test]
 fn an_emulator_that_others_can_replace_is_refused() {
     let host = Host::new();
     let files = [("qemu-aarch64", emulators()), ("qemu-riscv64", emulators())];
-    for (open, closed) in [
-        ("emulators/qemu-aarch64", "chmod o-w"),
-        ("emulators", "chmod o-w"),
-        (".", "chmod o-w"),
+    for (open, mode, who, remedy) in [
+        ("emulators/qemu-aarch64", "o+w", "any user", "chmod o-w"),
+        ("emulators", "o+w", "any user", "chmod o-w"),
+        (".", "o+w", "any user", "chmod o-w"),
+        ("emulators/qemu-aarch64", "g+w", "group 0", "chmod g-w"),
+        ("emulators", "g+w", "group 0", "chmod g-w"),
+        // a link could be made there to a file of root's (fs.protected_hardlinks)
+        ("emulators", "o+wt", "any user", "chmod o-w"),
+        ("emulators", "g+wt", "group 0", "chmod g-w"),
     ] {
         let folder = host.folder("emulators", &files);
         let place = host.scratch().join(open);
-        host.sh(&format!("chmod o+w '{}'", place.display())).ok();
-        let install = || {
-            let call = host.call(&["--install", "arm64"]);
-            call.emulators(&folder).run()
-        };
-        let refused = install().ends(1);
-        refused.ends_saying(&["arm64 is not installed", "replaced by any user", closed]);
-        assert_eq!(host.table(), "", "{open}");
-        host.sh(&format!("chmod o-w '{}'", place.display())).ok();
-        install().ok();
+        host.sh(&format!("chmod {mode} '{}'", place.display())).ok();
+        is_refused(&host, &folder, &[&format!("replaced by {who}"), remedy]);
+        host.sh(&format!("chmod go-w,-t '{}'", place.display()))
+            .ok();
+        let install = host.call(&["--install", "arm64"]);
+        install.emulators(&folder).run().ok();
         host.binfmt(&["--uninstall", "all"]).ok();
     }
 }
 
-/// By way of a link whose folder anybody may write to; and not in one like /tmp, where nobody replaces others' files.
+/// In a sticky folder such as /tmp: one's own folder there is safe, another user's is not, nor is what lies beside them.
+#[test]
+fn whoever_owns_a_place_on_the_way_is_trusted_only_if_root_or_the_caller() {
+    let host = Host::of_many_users("");
+    let sticky = host.scratch().join("sticky");
+    let prepare = format!("mkdir '{0}'; chmod 1777 '{0}'", sticky.display());
+    host.sh(&prepare).ok();
+    let (own, theirs) = (sticky.join("own"), sticky.join("theirs"));
+    for folder in [&own, &theirs] {
+        host.folder(folder.to_str().unwrap(), &[("qemu-aarch64", emulators())]);
+    }
+    host.sh(&format!("chown 1000 '{}'", theirs.display())).ok();
+    is_refused(
+        &host,
+        &theirs,
+        &["replaced by user 1000", "QEMU_BINARY_PATH"],
+    );
+    host.sh(&format!(
+        "ln -s '{0}/qemu-aarch64' '{1}/qemu-aarch64'; chown -h 1000 '{1}/qemu-aarch64'",
+        own.display(),
+        sticky.display()
+    ))
+    .ok();
+    is_refused(&host, &sticky, &["replaced by any user"]);
+    host.sh(&format!("chown 1000 '{}/qemu-aarch64'", own.display()))
+        .ok();
+    is_refused(&host, &own, &["replaced by user 1000"]);
+    host.sh(&format!("chown 0 '{}/qemu-aarch64'", own.display()))
+        .ok();
+    host.call(&["--install", "arm64"])
+        .emulators(&own)
+        .run()
+        .ok();
+    host.binfmt(&["--uninstall", "all"]).ok();
+    // the caller may be somebody else than root
+    host.sh(&format!(
+        "cp -r '{0}' '{1}/users'; chown -R 1000 '{1}/users'",
+        own.display(),
+        sticky.display()
+    ))
+    .ok();
+    let folder = sticky.join("users");
+    let user = [
+        "--reuid=1000",
+        "--regid=1000",
+        "--clear-groups",
+        BINFMT,
+        "--version",
+    ];
+    let version = host.program("setpriv").args(&user).emulators(&folder).run();
+    version.ok().never_says("qemu/none");
+}
+
+/// By way of a link whose folder anybody may write to.
 #[test]
 fn a_link_to_an_emulator_is_as_safe_as_its_folder() {
     let host = Host::new();
@@ -50,6 +131,8 @@ fn a_link_to_an_emulator_is_as_safe_as_its_folder() {
     };
     install().ends(1).says("replaced by any user");
     host.sh(&format!("chmod +t '{}'", folder.display())).ok();
+    install().ends(1).says("replaced by any user");
+    host.sh(&format!("chmod 755 '{}'", folder.display())).ok();
     install().ok();
     host.binfmt(&["--uninstall", "all"]).ok();
     // a folder that is neither on the path that was given nor on the one that the file has
@@ -63,8 +146,132 @@ fn a_link_to_an_emulator_is_as_safe_as_its_folder() {
     host.sh(&detour).ok();
     let refused = install().ends(1);
     refused.ends_saying(&["replaced by any user", "between"]);
-    host.sh(&format!("chmod o-w '{}'", between.display())).ok();
+    host.sh(&format!("chmod go-w '{}'", between.display())).ok();
     install().ok();
+}
+
+/// What is said is what was looked at, and that is what the kernel has pinned, whatever the folder's owner does meanwhile: puts
+/// another emulator there, or a FIFO, on which whoever opens it would wait.
+#[test]
+fn a_folder_that_changes_during_the_call_is_no_way_around_a_look() {
+    let host = Host::new();
+    for (name, make) in [("older", "cp"), ("fifo", "mkfifo -m 755")] {
+        let folder = host.folder(name, &[("qemu-aarch64", emulators())]);
+        let old = old_emulators().join("qemu-aarch64");
+        let from = if make == "cp" {
+            old.to_str().unwrap()
+        } else {
+            ""
+        };
+        let swapping = format!(
+            "cd '{}'; mv qemu-aarch64 new; {make} {from} other
+             while [ ! -e stop ]; do ln -f new a; mv a qemu-aarch64; ln -f other a; mv a qemu-aarch64; done",
+            folder.display()
+        );
+        let mut swapper = host.command("sh").args(["-c", &swapping]).spawn().unwrap();
+        let mut installed = 0;
+        for _ in 0..20 {
+            let output = host.call(&["--install", "arm64"]).emulators(&folder).run();
+            assert!(output.status <= 1, "{output}");
+            if output.status == 0 {
+                installed += 1;
+                let status = host.binfmt(&["--status", "arm64", "--format", "json"]).ok();
+                let pinned = status.json()["platforms"][0]["emulator"]["version"].clone();
+                let pinned = pinned.as_str().expect("a version").to_owned();
+                output.says(&format!("qemu-aarch64 {pinned}"));
+            } else {
+                assert_eq!(host.table(), "", "{output}");
+            }
+            host.binfmt(&["--uninstall", "all"]).ok();
+        }
+        std::fs::write(folder.join("stop"), "").unwrap();
+        swapper.wait().unwrap();
+        tally("installs from a folder that changes", 20);
+        tally("of them done", installed);
+    }
+}
+
+/// Counts what an emulator is given, and leaves a process behind: what it says as its version is descriptors, variables,
+/// whether there is anything in its root directory, and its parent.
+const NOSY: &str = "
+    extern char **environ;
+    int open = 0, set = 0;
+    for (int i = 3; i < 4096; i++) { int copy = dup(i); if (copy >= 0) open++, close(copy); }
+    while (environ[set]) set++;
+    printf(\"qemu-aarch64 version 1.%d.%d.%d\\n\", open, set, !access(\"/proc\", F_OK) || !access(\"/etc\", F_OK));
+    fflush(stdout);
+    if (!fork()) { setsid(); if (!fork()) for (;;) pause(); }
+    return 0;";
+
+#[test]
+fn an_emulator_is_given_nothing_and_leaves_nothing_behind() {
+    let host = with_its_own_processes();
+    let folder = host.folder("nosy", &[]);
+    host.compile(&folder.join("qemu-aarch64"), NOSY);
+    let script = format!(
+        "for i in $(seq 3 1000); do eval \"exec $i</dev/null\"; done; QEMU_BINARY_PATH='{}' exec {BINFMT} --version",
+        folder.display()
+    );
+    let output = host.program("bash").args(["-c", &script]).run();
+    output.ok().says("qemu/v1.0.0.0\n");
+    assert_eq!(processes(&host), 0);
+    host.call(&["--install", "arm64"])
+        .emulators(&folder)
+        .run()
+        .ends(1);
+    assert_eq!(processes(&host), 0);
+}
+
+/// Each of its processes ends at once, having started the next, so that whoever ends them one by one comes too late.
+#[test]
+fn an_emulator_that_forks_all_the_time_ends_with_its_limit() {
+    let host = with_its_own_processes();
+    let folder = host.folder("forking", &[]);
+    let storm = "if (!fork()) for (;;) if (fork()) _exit(0);";
+    for body in [storm.to_owned(), format!("{storm} for (;;) pause();")] {
+        host.compile_emulator(&folder.join("qemu-aarch64"), &body);
+        let began = std::time::Instant::now();
+        let call = host.call(&["--install", "arm64"]).emulators(&folder);
+        call.run().ends(1).ends_saying(&["arm64 is not installed"]);
+        assert!(began.elapsed().as_secs() < 45, "{:?}", began.elapsed());
+        assert_eq!(processes(&host), 0);
+        assert_eq!(host.table(), "");
+    }
+}
+
+#[test]
+fn closed_descriptors_are_nobodys() {
+    let host = Host::new();
+    let closed = |args: &str| {
+        let call = host.program("sh").args(["-c", &format!("{BINFMT} {args}")]);
+        call.emulators(&emulators()).run().ok()
+    };
+    closed("--install arm64 <&- >&- 2>&-");
+    host.runs_arm64();
+    closed("--status arm64 <&- 2>&-").prints("works");
+}
+
+/// A host whose processes can be counted.
+fn with_its_own_processes() -> Host {
+    let namespaces = [
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+    ];
+    let mount = "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc";
+    Host::with(
+        &namespaces,
+        &format!("{mount}; mount -t proc proc /proc; {mount}"),
+    )
+}
+
+/// Processes there but for the one that keeps it, and the shell that counts.
+fn processes(host: &Host) -> usize {
+    let numbers = host.sh("set -- /proc/[0-9]*; echo $#").ok().stdout;
+    numbers.trim().parse::<usize>().expect("a number") - 2
 }
 
 #[test]

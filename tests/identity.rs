@@ -102,7 +102,7 @@ fn an_emulator_in_a_mount_namespace_that_is_gone_is_identified() {
     let host = Host::new();
     let folder = host.folder("image", &[]);
     let inside = format!(
-        "mount -t tmpfs none '{0}'; cp '{1}/qemu-aarch64' '{0}'; QEMU_BINARY_PATH='{0}' '{BINFMT}' --install arm64",
+        "mount -t tmpfs -o mode=755 none '{0}'; cp '{1}/qemu-aarch64' '{0}'; QEMU_BINARY_PATH='{0}' '{BINFMT}' --install arm64",
         folder.display(),
         old_emulators().display(),
     );

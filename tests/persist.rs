@@ -453,7 +453,7 @@ fn what_works_here_and_not_from_its_new_place_is_not_persisted() {
         .says("arm64 is not persisted")
         .ends_saying(&["can be replaced by any user"]);
     host.sh(&format!(
-        "chmod o-w {0}; mount -t tmpfs -o noexec none {0}",
+        "chmod o-w {0}; mount -t tmpfs -o noexec,mode=755 none {0}",
         var.display()
     ))
     .ok();

@@ -1,5 +1,5 @@
 //! Time, memory and size of `binfmt`, side by side with any other of the same command line: [`tool`] compares two
-//! binaries, [`image`] two images as an engine runs them. And of what it registers: [`emulators`] compares QEMU's user
+//! binaries, or one with what [`stand_in`] does, [`image`] two images as an engine runs them. And of what it registers: [`emulators`] compares QEMU's user
 //! emulators with others of the same architecture.
 //!
 //! Everything happens in one run: each round measures one right after the other, in alternating order, because a
@@ -10,6 +10,7 @@ mod image;
 mod measure;
 mod namespace;
 mod report;
+mod stand_in;
 mod tool;
 
 use std::ffi::OsString;
@@ -42,6 +43,7 @@ fn run() -> Result<()> {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match arguments.split_first() {
         Some((verb, rest)) if verb == measure::VERB => return measure::answer(rest),
+        Some((verb, rest)) if verb == stand_in::VERB => return stand_in::answer(rest),
         Some((verb, rest)) if verb == sample::VERB => return sample::answer(rest),
         _ => {}
     }

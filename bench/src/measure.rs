@@ -4,6 +4,7 @@
 //! used for the whole life of their parent. Time and memory are taken from different runs: tracing costs time.
 //!
 //! - **time**: from before the process is made until it has been waited for.
+//! - **processor time**: of it and of all that it has started and waited for, in user and in kernel mode.
 //! - **own memory**: the peak of the tool's process alone. `getrusage` cannot tell: it counts what the process was
 //!   before its `execve`, and its children. So the process is traced with `PTRACE_O_TRACEEXIT` and its `VmHWM` is read
 //!   at its last moment (ptrace(2), proc(5)). Only this process is traced: its children may have tracers of their own.
@@ -25,6 +26,7 @@ use nix::libc;
 use nix::sys::ptrace;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::time::TimeVal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -42,6 +44,7 @@ pub(crate) struct Sample {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timed {
     pub(crate) microseconds: u64,
+    pub(crate) processor_microseconds: u64,
     pub(crate) largest_process_kib: u64,
 }
 
@@ -57,9 +60,10 @@ pub(crate) struct Weighed {
 /// # Errors
 /// It cannot be started, or fails.
 pub(crate) fn time(command: &Command) -> Result<Timed> {
-    let [microseconds, largest_process_kib] = ask("time", command)?;
+    let [microseconds, processor_microseconds, largest_process_kib] = ask("time", command)?;
     Ok(Timed {
         microseconds,
+        processor_microseconds,
         largest_process_kib,
     })
 }
@@ -76,8 +80,8 @@ pub(crate) fn memory(command: &Command) -> Result<Weighed> {
     })
 }
 
-/// Has a fresh copy of this program run `command`; two numbers come back.
-fn ask(what: &str, command: &Command) -> Result<[u64; 2]> {
+/// Has a fresh copy of this program run `command`; so many numbers come back.
+fn ask<const N: usize>(what: &str, command: &Command) -> Result<[u64; N]> {
     let mut copy = Command::new(std::env::current_exe()?);
     copy.args([VERB, what])
         .arg(command.get_program())
@@ -97,10 +101,10 @@ fn ask(what: &str, command: &Command) -> Result<[u64; 2]> {
     numbers
         .try_into()
         .ok()
-        .context("a measurement is two numbers")
+        .with_context(|| format!("a measurement is {N} numbers"))
 }
 
-/// The copy's whole work: run the command in `arguments`, print the two numbers.
+/// The copy's whole work: run the command in `arguments`, print the numbers.
 ///
 /// # Errors
 /// The command cannot be started or traced, or fails.
@@ -108,12 +112,14 @@ pub(crate) fn answer(arguments: &[OsString]) -> Result<()> {
     let [what, command @ ..] = arguments else {
         bail!("{VERB} needs an argument")
     };
-    let (first, second) = if what == "time" {
-        timed_run(command)?
+    let numbers = if what == "time" {
+        timed_run(command)?.to_vec()
     } else {
-        traced_run(command)?
+        let (own, together) = traced_run(command)?;
+        vec![own, together]
     };
-    crate::report::say(&format!("{first} {second}"))
+    let words: Vec<String> = numbers.iter().map(u64::to_string).collect();
+    crate::report::say(&words.join(" "))
 }
 
 /// The command in `arguments`, silent.
@@ -130,14 +136,20 @@ fn silent(arguments: &[OsString]) -> Result<Command> {
     Ok(command)
 }
 
-fn timed_run(arguments: &[OsString]) -> Result<(u64, u64)> {
+fn timed_run(arguments: &[OsString]) -> Result<[u64; 3]> {
     let mut command = silent(arguments)?;
     let start = Instant::now();
     let status = command.status()?;
     let elapsed = start.elapsed();
     ensure!(status.success(), "it ends with {status}");
-    let largest = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
-    Ok((elapsed.as_micros().try_into()?, largest.try_into()?))
+    let used = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let micros = |time: TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
+    let processor = micros(used.user_time()) + micros(used.system_time());
+    Ok([
+        elapsed.as_micros().try_into()?,
+        processor.try_into()?,
+        used.max_rss().try_into()?,
+    ])
 }
 
 fn traced_run(arguments: &[OsString]) -> Result<(u64, u64)> {

@@ -4,6 +4,7 @@
 //! One namespace serves the whole run. Emptying its table is the same for a tool as starting in a new namespace, and
 //! takes the cost of making one out of the measurement.
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -83,6 +84,11 @@ pub(crate) fn register(rule: &Rule) -> Result<()> {
         .open(Path::new(TABLE).join("register"))
         .and_then(|mut register| register.write_all(&line))
         .with_context(refused)
+}
+
+/// Whether there is an entry of this name.
+pub(crate) fn has(name: &OsStr) -> bool {
+    Path::new(TABLE).join(name).exists()
 }
 
 /// How many entries there are.

@@ -15,8 +15,11 @@ pub(crate) struct Report {
 /// A number of a sample: what it is called, in which unit, and its value in that unit.
 type Number = (&'static str, &'static str, fn(&Sample) -> f64);
 
-const NUMBERS: [Number; 4] = [
+const NUMBERS: [Number; 5] = [
     ("time", "ms", |sample| thousandth(sample.timed.microseconds)),
+    ("processor time", "ms", |sample| {
+        thousandth(sample.timed.processor_microseconds)
+    }),
     ("own memory", "MB", |sample| {
         megabytes(sample.weighed.own_kib)
     }),

@@ -1,5 +1,5 @@
-//! Two binaries of one command line, in a table of the bench's own: see [`namespace`] for that, and
-//! [`measure`] for what each number means.
+//! Two binaries of one command line, in a table of the bench's own: see [`namespace`] for that, [`measure`] for what each
+//! number means, and [`stand_in`] for what is the second where there is none.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,13 +10,14 @@ use clap::Args;
 use crate::measure::{self, Sample};
 use crate::namespace;
 use crate::report::{self, Report};
+use crate::stand_in;
 
 /// Time, memory and size of one binary, and of a second one beside it
 #[derive(Debug, Args)]
 pub(crate) struct Tools {
     /// The tool
     ours: PathBuf,
-    /// Another binary of the same command line
+    /// Another binary of the same command line; without one, what tonistiigi/binfmt does is done by this program
     rival: Option<PathBuf>,
     /// How often everything is measured
     #[arg(long, default_value_t = 25)]
@@ -47,18 +48,28 @@ pub(crate) fn compare(cli: &Tools) -> Result<()> {
         .emulators
         .canonicalize()
         .with_context(|| format!("no emulators in {}", cli.emulators.display()))?;
-    let tools = [Some(&cli.ours), cli.rival.as_ref()]
-        .into_iter()
-        .flatten()
-        .map(|path| Tool::new(path, &emulators))
-        .collect::<Result<Vec<_>>>()?;
+    let rival = cli.rival.as_ref();
+    let rival = rival.map_or_else(
+        || Tool::stand_in(&emulators),
+        |path| Tool::new(path, &emulators),
+    );
+    let tools = [Tool::new(&cli.ours, &emulators)?, rival?];
     namespace::enter()?;
 
-    for (name, tool) in ["ours", "rival"].iter().zip(&tools) {
-        report::say(&format!("{name}: {}", tool.path.display()))?;
+    report::say(&format!("ours: {}", tools[0].path.display()))?;
+    match &cli.rival {
+        Some(_) => report::say(&format!("rival: {}", tools[1].path.display()))?,
+        None => report::say(
+            "rival: none; in its place tonistiigi/binfmt's work alone, a start of each emulator in turn, without its runtime",
+        )?,
     }
     let mut report = Report::new(tools.len());
-    for case in [Case::Status, Case::Install, Case::InstallAgain] {
+    for case in [
+        Case::Status,
+        Case::Install,
+        Case::InstallAgain,
+        Case::Version,
+    ] {
         report.samples(case.title(), &rounds(case, &tools, cli)?);
     }
     report.sizes(&tools.iter().map(|tool| tool.size).collect::<Vec<_>>());
@@ -69,6 +80,8 @@ pub(crate) fn compare(cli: &Tools) -> Result<()> {
 #[derive(Debug)]
 struct Tool {
     path: PathBuf,
+    /// What comes before the arguments.
+    verb: Option<&'static str>,
     emulators: PathBuf,
     size: u64,
 }
@@ -81,14 +94,22 @@ impl Tool {
         let size = path.metadata()?.len();
         Ok(Self {
             path,
+            verb: None,
             emulators: emulators.to_owned(),
             size,
         })
     }
 
+    fn stand_in(emulators: &Path) -> Result<Self> {
+        let verb = Some(stand_in::VERB);
+        let own = Self::new(&std::env::current_exe()?, emulators)?;
+        Ok(Self { verb, ..own })
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.path);
         command
+            .args(self.verb)
             .args(arguments)
             .env("QEMU_BINARY_PATH", &self.emulators);
         command
@@ -115,6 +136,7 @@ enum Case {
     Status,
     Install,
     InstallAgain,
+    Version,
 }
 
 impl Case {
@@ -123,6 +145,7 @@ impl Case {
             Self::Status => "status",
             Self::Install => "install",
             Self::InstallAgain => "install again",
+            Self::Version => "--version",
         }
     }
 
@@ -130,7 +153,7 @@ impl Case {
     fn prepare(self, tools: &[Tool], tool: &Tool, cli: &Tools) -> Result<()> {
         let (who, list) = match self {
             Self::Status => (&tools[0], &cli.registered),
-            Self::Install => return namespace::clear_table(),
+            Self::Install | Self::Version => return namespace::clear_table(),
             Self::InstallAgain => (tool, &cli.install),
         };
         let (entries, wanted) = (who.fill_table(list)?, list.split(',').count());
@@ -146,6 +169,7 @@ impl Case {
     fn arguments(self, cli: &Tools) -> Vec<&str> {
         match self {
             Self::Status => vec![],
+            Self::Version => vec!["--version"],
             Self::Install | Self::InstallAgain => vec!["--install", &cli.install],
         }
     }

@@ -2,9 +2,9 @@
 //! ELF program of this host?
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use binfmt_magic::arch::{ARCHES, Arch, Class};
 use goblin::container::{Container, Ctx};
@@ -12,82 +12,39 @@ use goblin::elf::header::{header32, header64};
 use goblin::elf::program_header::{PT_INTERP, PT_LOAD};
 use goblin::elf::{Elf, ProgramHeader};
 use nix::errno::Errno;
-use nix::unistd::geteuid;
+use nix::sys::stat::SFlag;
 
+use super::trust::Found;
 use super::unfit::Unfit;
 
 /// How much of the file is read: the headers of every emulator are in its first page.
 pub const HEAD: u64 = 4096;
-/// Symbolic links on the way to a file, as the kernel has it (`MAXSYMLINKS`).
-const MOST_LINKS: u32 = 40;
 
 /// Opens it, if it may serve.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
 pub(super) fn look(path: &Path) -> Result<File, Unfit> {
-    let metadata = path.metadata().map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Unfit::Missing(String::new()),
-        _ => Unfit::Refused(e),
+    let found = Found::at(path).map_err(|errno| match errno {
+        Errno::ENOENT | Errno::ENOTDIR => Unfit::Missing(String::new()),
+        errno => Unfit::Refused(errno.into()),
     })?;
-    if !metadata.is_file() {
+    let mode = found.stat.st_mode;
+    if SFlag::from_bits_truncate(mode) & SFlag::S_IFMT != SFlag::S_IFREG {
         return Err(Unfit::NotAFile);
     }
-    if metadata.mode() & 0o111 == 0 {
+    if mode & 0o111 == 0 {
         return Err(Unfit::NotExecutable);
     }
-    if geteuid().is_root() {
-        if let Some(place) = open_to_all(path).map_err(Unfit::Refused)? {
-            return Err(Unfit::Replaceable(place));
-        }
+    if let Some(stranger) = &found.stranger {
+        return Err(Unfit::Replaceable(stranger.clone()));
     }
-    let mut head = Vec::new();
-    let file = File::open(path).map_err(Unfit::Refused)?;
-    let mut start = (&file).take(HEAD);
-    start.read_to_end(&mut head).map_err(Unfit::Refused)?;
+    let file = found.open().map_err(|errno| Unfit::Refused(errno.into()))?;
+    let head = read_up_to(&file, 0, HEAD).map_err(Unfit::Refused)?;
     // of this very file: another may have taken its place since
     let length = file.metadata().map_err(Unfit::Refused)?.len();
     check_head(&head, length)?;
     Ok(file)
-}
-
-/// The first place on the way to `path` at which every user may put another file: it is writable by all, and is no folder
-/// like `/tmp` (sticky), in which nobody may replace what others have put there. The way is the one that the kernel takes
-/// (`path_resolution(7)`), through the folders of links. Who owns what is not judged: to name a user's file is to trust that user.
-///
-/// # Errors
-/// Those of looking at a place or reading a link, and `ELOOP` as the kernel has it.
-fn open_to_all(path: &Path) -> io::Result<Option<PathBuf>> {
-    let names = |path: &Path| {
-        let names = path.components().rev();
-        names
-            .map(|name| name.as_os_str().to_owned())
-            .collect::<Vec<_>>()
-    };
-    let mut ahead = names(&std::path::absolute(path)?);
-    let (mut place, mut links) = (PathBuf::new(), 0);
-    while let Some(name) = ahead.pop() {
-        if name == ".." {
-            place.pop();
-            continue;
-        }
-        place.push(name);
-        let metadata = place.symlink_metadata()?;
-        if metadata.is_symlink() {
-            links += 1;
-            if links > MOST_LINKS {
-                return Err(Errno::ELOOP.into());
-            }
-            ahead.extend(names(&place.read_link()?));
-            place.pop();
-            continue;
-        }
-        let sticky = metadata.is_dir() && metadata.mode() & 0o1000 != 0;
-        if metadata.mode() & 0o002 != 0 && !sticky {
-            return Ok(Some(place));
-        }
-    }
-    Ok(None)
 }
 
 /// `head` is the start of a file of `length` bytes.

@@ -15,7 +15,7 @@ use binfmt_magic::rule::{Flags, Rule};
 
 use super::carried::Carried;
 use super::missing::Home;
-use super::{EmulatorError, Unfit, cannot_mount, file};
+use super::{EmulatorError, Unfit, cannot_mount, file, trust};
 use crate::namespace::with_root_directory;
 use crate::table::Table;
 use crate::wording::cause;
@@ -203,10 +203,10 @@ impl Source {
         }
     }
 
-    /// The file at `path` as it is, to be compared. Opening anything but a file may wait for somebody.
+    /// The file at `path` as it is, to be compared.
     #[must_use]
     pub(crate) fn file(&self, path: &Path) -> Option<File> {
-        let file = || path.is_file().then(|| File::open(path).ok()).flatten();
+        let file = || trust::open_any(path).ok();
         match &self.from {
             From::Here => file(),
             From::Below(root) => with_root_directory(root, file).ok().flatten(),

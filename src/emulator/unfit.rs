@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
+use super::trust::Stranger;
 use crate::wording::{cause, errno_of};
 
 /// Why a file cannot serve as an interpreter.
@@ -29,8 +30,10 @@ pub enum Unfit {
     Dynamic,
     /// An ELF file of another architecture than this host's, with that one's name.
     Foreign(&'static str),
-    /// Anybody may write to this file or folder of its path, and so choose what root starts.
-    Replaceable(PathBuf),
+    /// Somebody else can put another file in its place.
+    Replaceable(Stranger),
+    /// It may not be started, and its bytes do not tell which QEMU it is.
+    NotAsked,
     /// It was killed from outside.
     Killed,
     /// It does not even print its version, in all the time that it is given.
@@ -77,17 +80,16 @@ impl fmt::Display for EmulatorError {
                 f,
                 "{path} is a program for {other}, not for this host; use this host's build"
             ),
-            Unfit::Replaceable(place) => {
-                let place = place.display();
-                write!(
-                    f,
-                    "{path} can be replaced by any user, since all may write to {place}; chmod o-w {place}"
-                )
-            }
+            Unfit::Replaceable(stranger) => write!(f, "{path} can be replaced by {stranger}"),
+            Unfit::NotAsked => write!(f, "{path} is not known to be QEMU"),
             Unfit::Refused(error) => match errno_of(error) {
                 Errno::ELOOP => write!(
                     f,
                     "{path} is a circle of symbolic links (ELOOP); put the file itself there"
+                ),
+                Errno::ESTALE => write!(
+                    f,
+                    "{path} was replaced while it was looked at (ESTALE); run it again"
                 ),
                 Errno::ETXTBSY => write!(
                     f,

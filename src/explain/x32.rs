@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::process::Stdio;
 use std::sync::LazyLock;
 
 use binfmt_magic::arch::{Arch, Class};
@@ -14,7 +13,7 @@ use nix::libc::MFD_EXEC;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::elf::Ident;
-use crate::runner::{NotStarted, Other};
+use crate::runner::{self, Outcome, Run};
 
 /// The row of amd64 in this form.
 static X32: LazyLock<Option<Arch>> = LazyLock::new(|| {
@@ -49,17 +48,10 @@ fn starts(program: &[u8]) -> bool {
         let memory = memfd_create("x32", flags).or_else(|_| memfd_create("x32", MFdFlags::empty()));
         let mut file = File::from(memory.ok()?);
         file.write_all(program).ok()?;
-        let mut command = Other::Stdin("").command();
-        command
-            .stdin(file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        command.spawn().ok()?.wait_with_output().ok()
+        runner::ask(&[&file]).ok()
     };
-    run().is_some_and(|output| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        NotStarted::read(&said).is_none() && output.status.success()
-    })
+    let ends_well = |run: &Run| run.outcome == Outcome::Exited(0);
+    run().is_some_and(|runs| runs.iter().all(ends_well))
 }
 
 #[cfg(test)]

@@ -16,9 +16,7 @@ use super::{Credentials, Order, Outcome, Working};
 use crate::emulator::{Source, Version};
 use crate::identity;
 use crate::runner::Ran;
-use crate::survey::{
-    Failure, Standing, Survey, Verdict, qemu_in, runs_natively, takes, without_handlers,
-};
+use crate::survey::{Failure, Standing, Survey, Verdict, qemu_in, runs_natively, takes};
 use crate::wording::{cause, shown};
 
 /// An architecture that is to be registered.
@@ -39,6 +37,8 @@ pub(crate) struct Pending {
     pub(super) credentials: Credentials,
     /// What the new emulator says of itself, once asked.
     pub(super) version: Version,
+    /// The emulator that was looked at, and that is to be pinned.
+    pub(super) judged: Option<File>,
     /// Which QEMU `former` is, if it shows or says so.
     pub(crate) former_version: Option<Version>,
 }
@@ -119,7 +119,7 @@ pub(crate) type Planned = (&'static Arch, Result<Decision, Refusal>);
 /// # Errors
 /// When probes cannot be run, or this program is not on the host that it believes to be on.
 pub(crate) fn plan(order: &Order, survey: &Survey) -> Result<Vec<Planned>> {
-    let seen = without_handlers(&survey.entries)?;
+    let seen = survey.natively()?;
     check_host(&seen)?;
     let runs = |arch: &Arch| runs_natively(&seen, arch);
     let wanted = ARCHES.iter().filter(|arch| order.selection.wants(arch));
@@ -186,6 +186,7 @@ fn decide(
         registered: None,
         credentials,
         version: Version::default(),
+        judged: None,
         former_version,
     })))
 }

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use binfmt_magic::arch::{ARCHES, Arch};
@@ -11,7 +13,8 @@ use binfmt_magic::rule::Rule;
 
 use super::decide::{Decision, Pending, is_it, is_stand_in, plan};
 use super::{DoesNotRun, Former, Item, Order, Outcome};
-use crate::emulator::{Asked, EmulatorError, Source};
+use crate::emulator::{EmulatorError, Question, Source, Version, versions};
+use crate::identity;
 use crate::survey::{Failure, Standing, Survey, Verdict, takes};
 use crate::table::Table;
 use crate::trial;
@@ -65,23 +68,17 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Looks at every emulator and starts it, all at once: a file that does not even print its version is refused
-    /// before the table is touched. What it is to take the place of is asked too.
+    /// Looks at every emulator, so that a file that cannot be one is refused before the table is touched. The version of what
+    /// it is to take the place of is found out too.
     pub(super) fn check_emulators(&mut self) {
-        let mut asked: Vec<_> = self
-            .pending
-            .iter()
-            .map(|p| ask(p, self.emulators))
-            .collect();
-        asked.reverse();
+        let mut asked = ask(&self.pending, self.emulators).into_iter();
         self.sift(|pending| {
-            let (new, former) = asked.pop()?;
-            if let Some(former) = former {
-                pending.former_version = former.answer().ok();
-            }
-            match new.and_then(Asked::answer) {
-                Ok(version) => {
+            let asked = asked.next()?;
+            pending.former_version = asked.former;
+            match asked.new {
+                Ok((version, file)) => {
                     pending.version = version;
+                    pending.judged = Some(file);
                     None
                 }
                 Err(error) => Some(Err(error.into())),
@@ -160,7 +157,9 @@ impl<'a> Round<'a> {
         if self.settle(table, &survey) || cleared {
             survey = self.survey_again(table, &survey)?;
         }
-        self.confirm(&survey);
+        if self.confirm(table, &survey) {
+            survey = self.survey_again(table, &survey)?;
+        }
         Ok(survey)
     }
 
@@ -216,6 +215,11 @@ impl<'a> Round<'a> {
                         shown(&pending.name())
                     ))
                 }
+                Verdict::Works { .. } if !is_judged(pending, standing) => {
+                    changed = true;
+                    let back = withdraw(table, pending);
+                    back.and(Err(swapped(&pending.rule.interpreter)))
+                }
                 Verdict::Works { micros, .. } => {
                     changed |= !pending.obsolete.is_empty();
                     let replaced = replace(table, self.emulators, pending);
@@ -235,8 +239,27 @@ impl<'a> Round<'a> {
         changed
     }
 
-    /// Nothing is in place that the last look did not see run: what was found so at first may have been taken away meanwhile.
-    fn confirm(&mut self, last: &Survey) {
+    /// Nothing is in place that the last look did not see run, and run through what was looked at: what was found so at first
+    /// may have been taken away meanwhile. True if the table was changed.
+    fn confirm(&mut self, table: &Table, last: &Survey) -> bool {
+        let mut changed = false;
+        for pending in &self.pending {
+            let standing = last.of(pending.arch);
+            let name = &pending.rule.name;
+            let is_ours = standing
+                .handler
+                .as_ref()
+                .is_some_and(|entry| entry.name == *name);
+            let result = self.done.get_mut(pending.arch.qemu);
+            let Some(result) = result.filter(|result| result.is_ok() && is_ours) else {
+                continue;
+            };
+            if !is_judged(pending, standing) {
+                changed = true;
+                let back = table.remove(name).map_err(anyhow::Error::from);
+                *result = back.and(Err(swapped(&pending.rule.interpreter)));
+            }
+        }
         for standing in &last.standings {
             let result = self.done.get_mut(standing.arch.qemu);
             let (Verdict::Fails(failure), Some(result)) = (&standing.verdict, result) else {
@@ -248,6 +271,7 @@ impl<'a> Round<'a> {
                 ));
             }
         }
+        changed
     }
 
     /// The results: named architectures in the order they were named, those of `all` in the table's.
@@ -285,6 +309,22 @@ impl Pending {
     }
 }
 
+/// Whether the kernel has pinned the file that was looked at: it looks up the path for itself, and another may have taken its
+/// place meanwhile. What cannot be seen is believed, since nobody else can replace it.
+fn is_judged(pending: &Pending, standing: &Standing) -> bool {
+    match (&pending.judged, standing.interpreter()) {
+        (Some(judged), Some(pinned)) => identity::is_same(judged, pinned).unwrap_or(false),
+        _ => true,
+    }
+}
+
+fn swapped(path: &Path) -> anyhow::Error {
+    let path = path.display();
+    anyhow!(
+        "another file has taken the place of {path} during this call; not registered; run it again"
+    )
+}
+
 fn does_not_run(pending: &Pending, failure: &Failure, now: &'static str) -> anyhow::Error {
     DoesNotRun::new(pending.arch, &pending.rule, failure.clone(), Some(now)).into()
 }
@@ -302,19 +342,50 @@ fn leftovers(survey: &Survey, arch: &Arch, outcome: &Outcome) -> Vec<Entry> {
     stand_ins.cloned().collect()
 }
 
-/// Asks the new emulator for its version, and the one that is pinned now, if its bytes do not show it.
-pub(crate) fn ask(
-    pending: &Pending,
-    emulators: &Source,
-) -> (Result<Asked, EmulatorError>, Option<Asked>) {
-    let path = &pending.rule.interpreter;
-    let new = emulators
-        .open(path)
-        .and_then(|file| Asked::version(path, &file));
+/// What is known of the emulators of something pending.
+pub(crate) struct Asked {
+    /// The one to be installed: its version, and the file that was looked at.
+    pub(crate) new: Result<(Version, File), EmulatorError>,
+    /// The version of the one that is pinned now.
+    pub(crate) former: Option<Version>,
+}
+
+/// Opens the new emulators after a look at them, and finds out the versions of these and of the ones that are pinned now.
+pub(crate) fn ask(pending: &[Pending], emulators: &Source) -> Vec<Asked> {
+    let opened = pending.iter().map(|p| emulators.open(&p.rule.interpreter));
+    let opened: Vec<_> = opened.collect();
+    let question = |path, file, may_start| Question {
+        path,
+        file,
+        may_start,
+    };
+    let questions = pending.iter().zip(&opened).flat_map(|(pending, new)| {
+        let path = pending.rule.interpreter.as_path();
+        let new = new.as_ref().ok().map(|file| question(path, file, true));
+        let former = to_be_asked(pending);
+        new.into_iter()
+            .chain(former.map(|file| question(path, file, true)))
+    });
+    let mut answers = versions(&questions.collect::<Vec<_>>()).into_iter();
+    let asked = pending.iter().zip(opened).map(|(pending, new)| {
+        let new = new.and_then(|file| match answers.next() {
+            Some(version) => Ok((version?, file)),
+            None => Ok((Version::default(), file)),
+        });
+        let former = to_be_asked(pending).and_then(|_| answers.next()?.ok());
+        Asked {
+            new,
+            former: former.or_else(|| pending.former_version.clone()),
+        }
+    });
+    asked.collect()
+}
+
+/// The emulator that is pinned now, if its bytes do not show its version and its entry says that it is QEMU's.
+fn to_be_asked(pending: &Pending) -> Option<&File> {
     let says = pending.current.as_ref().is_some_and(Entry::is_qemu);
-    let former = pending.former.as_ref();
-    let former = former.filter(|_| says && pending.former_version.is_none());
-    (new, former.and_then(|file| Asked::version(path, file).ok()))
+    let former = pending.former.as_deref();
+    former.filter(|_| says && pending.former_version.is_none())
 }
 
 fn register(table: &Table, emulators: &Source, pending: &mut Pending) -> Result<()> {

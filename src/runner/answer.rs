@@ -1,32 +1,77 @@
-//! What the process that runs probes and the one that wants to know say to each other: jobs as arguments, answers as
+//! What the process that starts programs and the one that wants to know say to each other: tasks as arguments, answers as
 //! fields on stdout, each ended by a NUL.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use binfmt_magic::arch::Arch;
 
 use super::{Form, Job, Outcome};
 
-/// An answer's fields: kind, its number, time, descriptor, why there is none, complaint.
-pub(super) const FIELDS: usize = 6;
+/// An answer's fields: kind, its number, time, what was said.
+pub(super) const FIELDS: usize = 4;
+/// What the word of an emulator to be asked begins with; its path follows.
+const ASK: char = '?';
 
-/// A [`Run`](super::Run), as it is said.
+/// What is started.
+#[derive(Debug, Clone)]
+pub(super) enum Task {
+    /// A probe.
+    Probe(Job),
+    /// The emulator at this path, asked for its version.
+    Ask(PathBuf),
+}
+
+impl Task {
+    /// It as an argument.
+    pub(super) fn word(&self) -> String {
+        match self {
+            Self::Probe(job) => {
+                let form = match job.form {
+                    Form::Plain => "",
+                    Form::Here => "/",
+                    Form::Marked => "+",
+                    Form::Setuid => "@",
+                };
+                format!("{form}{}", job.arch.qemu)
+            }
+            Self::Ask(path) => format!("{ASK}{}", path.display()),
+        }
+    }
+
+    /// The task that an argument names.
+    ///
+    /// # Errors
+    /// When there is no such.
+    pub(super) fn parse(word: &OsStr) -> Result<Self> {
+        let word = word.to_str().context("not a probe's name")?;
+        if let Some(path) = word.strip_prefix(ASK) {
+            return Ok(Self::Ask(path.into()));
+        }
+        let name = word.trim_start_matches(['/', '+', '@']);
+        let form = match word.chars().next() {
+            Some('/') => Form::Here,
+            Some('+') => Form::Marked,
+            Some('@') => Form::Setuid,
+            _ => Form::Plain,
+        };
+        let arch = Arch::by_qemu(name).with_context(|| format!("no probe {name}"))?;
+        Ok(Self::Probe(Job { arch, form }))
+    }
+
+    pub(super) fn is_setuid(&self) -> bool {
+        matches!(self, Self::Probe(job) if job.form == Form::Setuid)
+    }
+}
+
+/// What the process that started it saw of one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) outcome: Outcome,
+    /// Processor time, from before it became the program.
     pub(super) micros: u64,
-    pub(super) ran: Shown,
-    pub(super) complaint: String,
-}
-
-/// The file that the kernel ran, as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Shown {
-    Itself,
-    /// This descriptor of the answering process.
-    Open(i32),
-    Unseen(String),
+    pub(super) said: String,
 }
 
 impl Answer {
@@ -38,20 +83,12 @@ impl Answer {
             Outcome::Refused(errno) => ("refused", errno),
             Outcome::Setuid(honoured) => ("setuid", honoured.map_or(-1, i32::from)),
         };
-        let (fd, why) = match &self.ran {
-            Shown::Itself => (String::new(), ""),
-            Shown::Open(fd) => (fd.to_string(), ""),
-            Shown::Unseen(why) => (String::new(), why.as_str()),
-        };
-        let (why, complaint) = (why.replace('\0', " "), self.complaint.replace('\0', " "));
-        format!(
-            "{kind}\0{number}\0{}\0{fd}\0{why}\0{complaint}\0",
-            self.micros
-        )
+        let said = self.said.replace('\0', " ");
+        format!("{kind}\0{number}\0{}\0{said}\0", self.micros)
     }
 
     pub(super) fn parse(fields: &[String; FIELDS]) -> Option<Self> {
-        let [kind, number, micros, fd, why, complaint] = fields;
+        let [kind, number, micros, said] = fields;
         let number = number.parse().ok()?;
         let outcome = match kind.as_str() {
             "exited" => Outcome::Exited(number),
@@ -61,46 +98,12 @@ impl Answer {
             "setuid" => Outcome::Setuid((number >= 0).then_some(number == 1)),
             _ => return None,
         };
-        let ran = match (fd.as_str(), why.as_str()) {
-            ("", "") => Shown::Itself,
-            ("", why) => Shown::Unseen(why.to_owned()),
-            (fd, _) => Shown::Open(fd.parse().ok()?),
-        };
         Some(Self {
             outcome,
             micros: micros.parse().ok()?,
-            ran,
-            complaint: complaint.clone(),
+            said: said.clone(),
         })
     }
-}
-
-/// A job as an argument.
-pub(super) fn word(job: &Job) -> String {
-    let form = match job.form {
-        Form::Plain => "",
-        Form::Here => "/",
-        Form::Marked => "+",
-        Form::Setuid => "@",
-    };
-    format!("{form}{}", job.arch.qemu)
-}
-
-/// The job that an argument names.
-///
-/// # Errors
-/// When there is no such.
-pub(super) fn parse_word(word: &OsStr) -> Result<Job> {
-    let word = word.to_str().context("not a probe's name")?;
-    let name = word.trim_start_matches(['/', '+', '@']);
-    let form = match word.chars().next() {
-        Some('/') => Form::Here,
-        Some('+') => Form::Marked,
-        Some('@') => Form::Setuid,
-        _ => Form::Plain,
-    };
-    let arch = Arch::by_qemu(name).with_context(|| format!("no probe {name}"))?;
-    Ok(Job { arch, form })
 }
 
 #[cfg(test)]
@@ -109,53 +112,53 @@ mod tests {
 
     #[test]
     fn answers_survive_the_way_between_the_processes() {
-        let answer = |outcome, ran, complaint: &str| Answer {
+        let answer = |outcome, said: &str| Answer {
             outcome,
             micros: 4100,
-            ran,
-            complaint: complaint.to_owned(),
+            said: said.to_owned(),
         };
         for sent in [
-            answer(Outcome::Exited(81), Shown::Open(7), ""),
-            answer(Outcome::Killed(11), Shown::Itself, "two\nlines"),
-            answer(Outcome::TimedOut, Shown::Unseen("EPERM".into()), "ünïcode"),
-            answer(Outcome::Refused(8), Shown::Itself, ""),
-            answer(Outcome::Setuid(None), Shown::Itself, ""),
-            answer(Outcome::Setuid(Some(true)), Shown::Itself, ""),
-            answer(Outcome::Setuid(Some(false)), Shown::Itself, ""),
+            answer(Outcome::Exited(81), ""),
+            answer(Outcome::Killed(11), "two\nlines"),
+            answer(Outcome::TimedOut, "ünïcode"),
+            answer(Outcome::Refused(8), ""),
+            answer(Outcome::Setuid(None), ""),
         ] {
             let text = sent.to_fields();
             let fields: Vec<String> = text.split_terminator('\0').map(str::to_owned).collect();
-            let fields = fields.try_into().expect("six fields");
+            let fields = fields.try_into().expect("four fields");
             assert_eq!(Answer::parse(&fields), Some(sent));
         }
     }
 
     #[test]
     fn nonsense_is_no_answer() {
-        let fields =
-            |kind: &str, number: &str, fd: &str| [kind, number, "1", fd, "", ""].map(str::to_owned);
-        for (kind, number, fd) in [
-            ("exited", "many", ""),
-            ("vanished", "0", ""),
-            ("exited", "0", "x"),
-        ] {
+        let fields = |kind: &str, number: &str| [kind, number, "1", ""].map(str::to_owned);
+        for (kind, number) in [("exited", "many"), ("vanished", "0"), ("exited", "")] {
             assert_eq!(
-                Answer::parse(&fields(kind, number, fd)),
+                Answer::parse(&fields(kind, number)),
                 None,
-                "{kind} {number} {fd}"
+                "{kind} {number}"
             );
         }
     }
 
     #[test]
-    fn every_job_is_one_word() {
+    fn every_task_is_one_word() {
         for arch in &binfmt_magic::arch::ARCHES {
-            for form in [Form::Plain, Form::Marked, Form::Setuid] {
-                let job = parse_word(OsStr::new(&word(&Job { arch, form }))).unwrap();
-                assert_eq!((job.arch.qemu, job.form), (arch.qemu, form));
+            for form in [Form::Plain, Form::Here, Form::Marked, Form::Setuid] {
+                let task = Task::Probe(Job { arch, form });
+                assert_eq!(
+                    Task::parse(OsStr::new(&task.word())).unwrap().word(),
+                    task.word()
+                );
             }
         }
-        assert!(parse_word(OsStr::new("+pdp11")).is_err());
+        let task = Task::Ask("/proc/7/fd/3".into());
+        assert_eq!(
+            Task::parse(OsStr::new(&task.word())).unwrap().word(),
+            task.word()
+        );
+        assert!(Task::parse(OsStr::new("+pdp11")).is_err());
     }
 }

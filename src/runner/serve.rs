@@ -1,375 +1,352 @@
-//! The process that starts probes, holds each at its start to look at it, and waits for them.
+//! The process that starts programs, each in an empty root directory and with nothing of its caller's, and waits for them.
+//!
+//! It is the first process of a PID namespace where one may be had, and is held while it starts them ([`super::watch`]).
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read, Write, stdin};
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::process::{ChildStderr, Stdio};
+use std::io::{Read, Seek, SeekFrom, Write, stdin};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use binfmt_magic::probe;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use nix::sys::ptrace;
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
+use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::time::{clock_getcpuclockid, clock_gettime};
-use nix::unistd::{Pid, gettid};
+use nix::unistd::{Pid, close, getpid, gettid, pipe2};
 
-use super::answer::{Answer, Shown, parse_word};
-use super::become_other::{NotStarted, Other};
-use super::root::{OWNER, Program, Programs};
-use super::{Form, Job, Outcome};
-use crate::process::effective_user;
-use crate::wording::{cause, not_started};
+use super::Outcome;
+use super::answer::{Answer, Task};
+use super::root::{Program, Programs};
+use crate::wording::{cause, errno_of, not_started};
 
-/// How long a probe may take. Starting an emulator takes milliseconds, seconds on a machine under heavy load.
+/// How long a program may take. Starting an emulator takes milliseconds, seconds on a machine under heavy load.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
-/// Why a file is not seen as long as its process has not stopped.
-const NOT_HELD: &str = "ptrace(2) is refused (by seccomp, or kernel.yama.ptrace_scope)";
-/// A crash at start is retried: emulators have had races there, and one lost start in many is not "does not work".
-const TRIES: u32 = 2;
+/// What the other side says when it holds this process, and when it may not.
+pub(super) const HELD: u8 = b'h';
+/// See [`HELD`].
+pub(super) const UNHELD: u8 = b'u';
+/// What is said in place of a file's device and inode where nothing is started.
+pub(super) const NOT_STARTED: &str = "-";
+/// How much of what a program says is kept, in bytes: the end.
+const KEPT: usize = 4096;
+/// How much a pipe holds, in bytes (`pipe(7)`).
+const PIPE: usize = 65536;
 
 /// The other side of [`run`](super::run): what the process does that was started with [`VERB`](super::VERB). `words`
-/// follow the verb. It stays until its standard input ends, since the answer names files that it has open.
+/// follow the verb.
+///
+/// It says which files it will start, waits until it is told whether it is held, starts them, stops itself if it is, and
+/// says what came of each.
 ///
 /// # Errors
-/// When the probes cannot be written or started, or the answer cannot be written.
+/// When the programs cannot be written or started, or the answer cannot be written.
 pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
-    let jobs = words
-        .iter()
-        .map(|word| parse_word(word))
-        .collect::<Result<Vec<Job>>>()?;
-    // told so, it ends its probes before itself, and whatever they have started
-    prctl::set_pdeathsig(Signal::SIGTERM)?;
-    let orphans = Orphans::adopt()?;
-
-    let programs = Programs::write(&jobs).map_err(|error| match error.downcast::<io::Error>() {
-        Ok(error) => anyhow!("cannot write them: {}", cause(&error)),
-        Err(error) => error,
+    close_inherited();
+    let tasks = words.iter().map(|word| Task::parse(word));
+    let tasks = tasks.collect::<Result<Vec<Task>>>()?;
+    let is_first = getpid() == Pid::from_raw(1);
+    // with the first process of a namespace all others end; any other is told, and ends them before itself
+    prctl::set_pdeathsig(if is_first {
+        Signal::SIGKILL
+    } else {
+        Signal::SIGTERM
     })?;
-    let all: Vec<&Program> = programs.all.iter().collect();
-    let mut runs = start_all(&programs.root, &all)?;
-    for _ in 1..TRIES {
-        let crashed = |run: &&mut Finished| matches!(run.outcome, Outcome::Killed(_));
-        let (crashed, again): (Vec<&mut Finished>, Vec<&Program>) = runs
-            .iter_mut()
-            .zip(&all)
-            .filter(|(run, _)| crashed(run))
-            .unzip();
-        for (first, second) in crashed.into_iter().zip(start_all(&programs.root, &again)?) {
-            *first = second;
-        }
-    }
-    // who has the answers may end this process at any moment
-    drop(orphans);
-    for run in &runs {
-        answer.write_all(run.answer().to_fields().as_bytes())?;
-    }
+    let orphans = if is_first {
+        None
+    } else {
+        Some(Orphans::adopt()?)
+    };
+    let signals = Signals::block()?;
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = null.map_err(|error| cannot_start(&error))?;
+
+    let programs =
+        Programs::write(&tasks).map_err(|error| match error.downcast::<std::io::Error>() {
+            Ok(error) => anyhow!("cannot write them: {}", cause(&error)),
+            Err(error) => error,
+        })?;
+    let files: Vec<&str> = programs.all.iter().map(Program::shown).collect();
+    writeln!(answer, "{}", files.join(" "))?;
     answer.flush()?;
-    Ok(io::copy(&mut stdin(), &mut io::sink()).map(drop)?)
+    let mut go = [0];
+    stdin()
+        .read_exact(&mut go)
+        .context("the call that wanted to know has ended")?;
+    programs.enter()?;
+    // the last resort should nobody be left to end one; a refusal means a tighter limit already
+    let seconds = LIMIT.as_secs();
+    let _ = setrlimit(Resource::RLIMIT_CPU, seconds, seconds);
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+
+    let answers = start_all(&programs, &null, &signals, go == [HELD]);
+    drop(orphans);
+    for one in answers? {
+        answer.write_all(one.to_fields().as_bytes())?;
+    }
+    Ok(answer.flush()?)
 }
 
-/// What probes have started and left behind: it becomes this process's, and ends with it.
-struct Orphans;
+/// What the caller of the tool had open is no program's of ours.
+fn close_inherited() {
+    let open = fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let numbers: Vec<i32> = open
+        .filter_map(|fd| fd.file_name().to_str()?.parse().ok())
+        .collect();
+    for number in numbers.into_iter().filter(|number| *number > 2) {
+        // the folder's own is closed by now
+        let _ = close(number);
+    }
+}
+
+/// The ends of children, and of the caller, which are read from a descriptor, so that one poll waits for all of them.
+struct Signals(SignalFd);
+
+impl Signals {
+    fn block() -> Result<Self> {
+        let mut ends = SigSet::empty();
+        ends.add(Signal::SIGCHLD);
+        ends.add(Signal::SIGTERM);
+        ends.thread_block()?;
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        Ok(Self(SignalFd::with_flags(&ends, flags)?))
+    }
+
+    /// Takes them down.
+    ///
+    /// # Errors
+    /// When the caller has ended.
+    fn take(&self) -> Result<()> {
+        while let Some(signal) = self.0.read_signal()? {
+            if signal.ssi_signo == Signal::SIGTERM as u32 {
+                bail!("the call that wanted to know has ended");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What programs have started and left behind, where no PID namespace ends it: it becomes this process's, and ends with it.
+struct Orphans {
+    children: Option<File>,
+}
 
 impl Orphans {
-    fn adopt() -> nix::Result<Self> {
-        prctl::set_child_subreaper(true).map(|()| Self)
+    /// How long it is tried to end what keeps starting others.
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    fn adopt() -> Result<Self> {
+        prctl::set_child_subreaper(true)?;
+        let children = File::open(format!("/proc/self/task/{}/children", gettid())).ok();
+        Ok(Self { children })
+    }
+
+    fn list(&mut self) -> Option<String> {
+        let (mut list, file) = (String::new(), self.children.as_mut()?);
+        file.seek(SeekFrom::Start(0)).ok()?;
+        file.read_to_string(&mut list).ok()?;
+        (!list.is_empty()).then_some(list)
     }
 }
 
 impl Drop for Orphans {
     fn drop(&mut self) {
+        let deadline = Instant::now() + Self::PATIENCE;
         // one that is killed may leave others behind
-        let list = format!("/proc/self/task/{}/children", gettid());
-        while let Some(children) = fs::read_to_string(&list)
-            .ok()
-            .filter(|list| !list.is_empty())
-        {
-            for child in children
+        while let Some(list) = self.list().filter(|_| Instant::now() < deadline) {
+            let children = list
                 .split_ascii_whitespace()
-                .filter_map(|id| id.parse().ok())
-            {
-                let child = Pid::from_raw(child);
-                let _ = kill(child, Signal::SIGKILL);
-                let _ = waitpid(child, None);
+                .filter_map(|id| id.parse().ok());
+            for child in children {
+                let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
             }
+            while waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG))
+                .is_ok_and(|end| end.pid().is_some())
+            {}
+            thread::sleep(Duration::from_micros(200));
         }
     }
 }
 
-/// A probe that was started.
-struct Running<'a> {
-    program: &'a Program,
+/// A program that was started.
+struct Running {
     pid: Pid,
     /// Until it is closed at the other end.
-    stderr: Option<ChildStderr>,
-    complaint: Vec<u8>,
-    held: bool,
-    /// Processor time that it had used when it was held, in microseconds: not the emulator's.
-    before: u64,
-    ran: Ran,
-    ended: bool,
+    said: Option<File>,
+    text: Vec<u8>,
+    /// What came of it, and its processor time in microseconds.
+    end: Option<(Outcome, u64)>,
 }
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
-        if self.ended {
-            return;
+        if self.end.is_none() {
+            // it is waited for with whatever else is left behind
+            let _ = kill(self.pid, Signal::SIGKILL);
         }
-        // fails only for one that has ended
-        let _ = kill(self.pid, Signal::SIGKILL);
-        while let Ok(WaitStatus::Stopped(..)) = waitpid(self.pid, None) {}
     }
 }
 
-/// A probe that has ended.
-struct Finished {
-    outcome: Outcome,
-    micros: u64,
-    ran: Ran,
-    complaint: String,
-}
-
-/// The file that the kernel ran.
-enum Ran {
-    Itself,
-    Interpreter(File),
-    Unseen(String),
-}
-
-impl Finished {
-    fn without_start(outcome: Outcome) -> Self {
-        Self {
+fn start_all(
+    programs: &Programs,
+    null: &File,
+    signals: &Signals,
+    held: bool,
+) -> Result<Vec<Answer>> {
+    let deadline = Instant::now() + LIMIT;
+    let started = programs.all.iter().map(|program| start(program, null));
+    let mut all = started.collect::<Result<Vec<Result<Running, Outcome>>>>()?;
+    if held {
+        raise(Signal::SIGSTOP)?;
+    }
+    while all.iter().flatten().any(|running| running.end.is_none()) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        wait_for_news(signals, &mut all, left)?;
+        reap(&mut all, deadline)?;
+    }
+    let answers = all.into_iter().map(|one| match one {
+        Ok(mut running) => {
+            // what is still in the pipe; nobody else who holds its other end is waited for
+            for _ in 0..PIPE / KEPT {
+                listen(&mut running);
+            }
+            let (outcome, micros) = running.end.unwrap_or((Outcome::TimedOut, 0));
+            let said = String::from_utf8_lossy(&running.text).trim().to_owned();
+            Answer {
+                outcome,
+                micros,
+                said,
+            }
+        }
+        Err(outcome) => Answer {
             outcome,
             micros: 0,
-            ran: Ran::Itself,
-            complaint: String::new(),
+            said: String::new(),
+        },
+    });
+    Ok(answers.collect())
+}
+
+/// Starts it; or what came of that.
+fn start(program: &Program, null: &File) -> Result<Result<Running, Outcome>> {
+    if !program.is_started() {
+        return Ok(Err(Outcome::Setuid(None)));
+    }
+    let (said, says) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| cannot_start(&errno.into()))?;
+    fcntl(&said, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    let mut command = Command::new(&program.path);
+    command.env_clear().stdin(null.try_clone()?);
+    match &program.task {
+        Task::Probe(_) => {
+            let argv0 = char::from(probe::ARGV0).to_string();
+            command.arg0(argv0).stdout(null.try_clone()?);
+        }
+        Task::Ask(_) => {
+            command
+                .arg0("qemu")
+                .arg("--version")
+                .stdout(says.try_clone()?);
         }
     }
-
-    fn answer(&self) -> Answer {
-        let ran = match &self.ran {
-            Ran::Itself => Shown::Itself,
-            Ran::Interpreter(file) => Shown::Open(file.as_raw_fd()),
-            Ran::Unseen(why) => Shown::Unseen(why.clone()),
-        };
-        Answer {
-            outcome: self.outcome,
-            micros: self.micros,
-            ran,
-            complaint: self.complaint.clone(),
-        }
+    match command.stderr(Stdio::from(says)).spawn() {
+        Ok(child) => Ok(Ok(Running {
+            pid: Pid::from_raw(i32::try_from(child.id())?),
+            said: Some(said.into()),
+            text: Vec::new(),
+            end: None,
+        })),
+        Err(error) => Ok(Err(Outcome::Refused(refusal(&error)?))),
     }
 }
 
-fn start_all(root: &Path, programs: &[&Program]) -> Result<Vec<Finished>> {
-    // the ends of children, and of the caller, are read from a descriptor, so that one poll waits for all of them
-    let mut ends = SigSet::empty();
-    ends.add(Signal::SIGCHLD);
-    ends.add(Signal::SIGTERM);
-    ends.thread_block()?;
-    let ends = SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-
-    let deadline = Instant::now() + LIMIT;
-    let mut finished: Vec<Option<Finished>> = Vec::with_capacity(programs.len());
-    let mut running = Vec::with_capacity(programs.len());
-    for program in programs {
-        // the kernel takes no setuid bit where there is nobody to give the file to
-        let in_vain = program.job.form == Form::Setuid && !program.given_away;
-        finished.push(in_vain.then(|| Finished::without_start(Outcome::Setuid(None))));
-        running.push(if in_vain {
-            None
-        } else {
-            Some(start(root, program)?)
-        });
-    }
-    while running.iter().any(Option::is_some) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        wait_for_news(&ends, &mut running, left)?;
-        for (slot, finished) in running.iter_mut().zip(&mut finished) {
-            let Some(probe) = slot else { continue };
-            *finished = attend(probe, left.is_zero())?;
-            if finished.is_some() {
-                *slot = None;
-            }
-        }
-    }
-    Ok(finished.into_iter().flatten().collect())
-}
-
-fn start<'a>(root: &Path, program: &'a Program) -> Result<Running<'a>> {
-    let mut command = Other::Probe(root, &program.path).command();
-    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let mut child = child.map_err(|e| anyhow!("cannot start a probe: {}", not_started(&e)))?;
-    Ok(Running {
-        program,
-        pid: Pid::from_raw(i32::try_from(child.id())?),
-        stderr: child.stderr.take(),
-        complaint: Vec::new(),
-        held: false,
-        before: 0,
-        ran: Ran::Unseen(NOT_HELD.to_owned()),
-        ended: false,
-    })
-}
-
-/// Waits until a child has stopped or ended or has something to say, and takes down what it says.
-fn wait_for_news(
-    ends: &SignalFd,
-    running: &mut [Option<Running<'_>>],
-    left: Duration,
-) -> Result<()> {
-    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-    let talking = running
-        .iter()
-        .flatten()
-        .filter_map(|probe| probe.stderr.as_ref());
-    let mut news = vec![PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
-    news.extend(talking.map(|stderr| PollFd::new(stderr.as_fd(), PollFlags::POLLIN)));
-    match poll(&mut news, timeout) {
-        Ok(_) | Err(Errno::EINTR) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    let heard = PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR;
-    let said = |fd: &PollFd| fd.revents().is_some_and(|events| events.intersects(heard));
-    let said: Vec<bool> = news[1..].iter().map(said).collect();
-    for (probe, _) in running
-        .iter_mut()
-        .flatten()
-        .filter(|probe| probe.stderr.is_some())
-        .zip(said)
-        .filter(|(_, said)| *said)
-    {
-        listen(probe);
-    }
-    while let Some(signal) = ends.read_signal()? {
-        if signal.ssi_signo == Signal::SIGTERM as u32 {
-            bail!("the call that wanted to know has ended");
-        }
-    }
-    Ok(())
-}
-
-/// Takes down some of what the emulator says, of which the end counts. False if there was nothing to be heard.
-fn listen(probe: &mut Running<'_>) -> bool {
-    const KEPT: usize = 4096;
-    let mut chunk = [0; KEPT];
-    let Some(stderr) = &mut probe.stderr else {
-        return false;
-    };
-    let length = stderr.read(&mut chunk).unwrap_or(0);
-    if length == 0 {
-        probe.stderr = None;
-    }
-    probe.complaint.extend(&chunk[..length]);
-    let excess = probe.complaint.len().saturating_sub(KEPT);
-    probe.complaint.drain(..excess);
-    length > 0
-}
-
-/// Looks at a child that is held, and lets it go; returns what came of one that has ended, or that ends now because
-/// its time is up.
-fn attend(probe: &mut Running<'_>, time_is_up: bool) -> Result<Option<Finished>> {
-    loop {
-        let before = child_time()?;
-        let outcome = match waitpid(probe.pid, Some(WaitPidFlag::WNOHANG))? {
-            WaitStatus::Stopped(pid, Signal::SIGTRAP) => {
-                probe.held = true;
-                probe.before = time_of(pid);
-                probe.ran = executable_of(pid, probe.program);
-                if probe.program.job.form == Form::Setuid {
-                    Outcome::Setuid(Some(effective_user(pid) == Some(OWNER)))
-                } else {
-                    still_there(ptrace::detach(pid, None))?;
-                    continue;
-                }
-            }
-            // a signal on its way, before it was held
-            WaitStatus::Stopped(pid, signal) => {
-                still_there(ptrace::cont(pid, signal))?;
-                continue;
-            }
-            WaitStatus::Exited(_, status) => Outcome::Exited(status),
-            WaitStatus::Signaled(_, signal, _) => Outcome::Killed(signal as i32),
-            _ if time_is_up => Outcome::TimedOut,
-            _ => return Ok(None),
-        };
-        probe.ended = matches!(outcome, Outcome::Exited(_) | Outcome::Killed(_));
-        let micros = child_time()?.saturating_sub(before);
-        return finish(probe, outcome, micros).map(Some);
-    }
-}
-
-/// One that was killed meanwhile is gone; the next wait tells.
-fn still_there(result: nix::Result<()>) -> nix::Result<()> {
-    match result {
-        Err(Errno::ESRCH) => Ok(()),
-        result => result,
-    }
-}
-
-fn finish(probe: &mut Running<'_>, outcome: Outcome, micros: u64) -> Result<Finished> {
-    // what is still in the pipe; whoever else holds its other end is not waited for
-    let nonblocking = FcntlArg::F_SETFL(OFlag::O_NONBLOCK);
-    if probe
-        .stderr
-        .as_ref()
-        .is_some_and(|stderr| fcntl(stderr, nonblocking).is_ok())
-    {
-        while listen(probe) {}
-    }
-    let said = String::from_utf8_lossy(&probe.complaint);
-    // whoever was held became the emulator, and may say anything
-    if let Some(errno) = NotStarted::read(&said).filter(|_| !probe.held) {
-        return Ok(Finished::without_start(Outcome::Refused(refusal(errno)?)));
-    }
-    Ok(Finished {
-        outcome,
-        micros: micros.saturating_sub(probe.before),
-        ran: std::mem::replace(&mut probe.ran, Ran::Itself),
-        complaint: said.trim().to_owned(),
-    })
+fn cannot_start(error: &std::io::Error) -> anyhow::Error {
+    anyhow!("cannot start a probe: {}", not_started(error))
 }
 
 /// The errno of a refused `execve(2)`, unless it says nothing about a handler: then the whole run has failed.
-fn refusal(errno: Errno) -> Result<i32> {
-    match errno {
+fn refusal(error: &std::io::Error) -> Result<i32> {
+    match errno_of(error) {
         Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::EIO => {
-            bail!("cannot start a probe: {}", not_started(&errno.into()))
+            Err(cannot_start(error))
         }
         errno => Ok(errno as i32),
     }
 }
 
-/// The file that the kernel runs for this process, which is held: for a handler's program, the interpreter.
-fn executable_of(pid: Pid, program: &Program) -> Ran {
-    let look = || {
-        let file = File::open(format!("/proc/{pid}/exe"))?;
-        let metadata = file.metadata()?;
-        io::Result::Ok((file, (metadata.dev(), metadata.ino())))
-    };
-    match look() {
-        Ok((_, id)) if id == program.id => Ran::Itself,
-        Ok((file, _)) => Ran::Interpreter(file),
-        Err(error) => Ran::Unseen(format!("/proc/PID/exe: {}", cause(&error))),
+/// Waits until a child has ended or has something to say, and takes down what it says.
+fn wait_for_news(
+    signals: &Signals,
+    all: &mut [Result<Running, Outcome>],
+    left: Duration,
+) -> Result<()> {
+    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+    let talking = all
+        .iter()
+        .flatten()
+        .filter_map(|running| running.said.as_ref());
+    let mut news = vec![PollFd::new(signals.0.as_fd(), PollFlags::POLLIN)];
+    news.extend(talking.map(|said| PollFd::new(said.as_fd(), PollFlags::POLLIN)));
+    match poll(&mut news, timeout) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(errno) => return Err(errno.into()),
     }
+    for running in all.iter_mut().flatten() {
+        listen(running);
+    }
+    signals.take()
 }
 
-/// Processor time that a process has used, in microseconds.
-fn time_of(pid: Pid) -> u64 {
-    let time = clock_getcpuclockid(pid).and_then(clock_gettime);
-    time.map_or(0, |time| {
-        let micros = time.tv_sec() * 1_000_000 + time.tv_nsec() / 1000;
-        u64::try_from(micros).unwrap_or(0)
-    })
+/// Takes down some of what the program says, of which the end counts. False if there was nothing to be heard.
+fn listen(running: &mut Running) -> bool {
+    let mut chunk = [0; KEPT];
+    let Some(said) = &mut running.said else {
+        return false;
+    };
+    let length = match said.read(&mut chunk) {
+        Ok(length) => length,
+        Err(error) if errno_of(&error) == Errno::EAGAIN => return false,
+        Err(_) => 0,
+    };
+    if length == 0 {
+        running.said = None;
+    }
+    running.text.extend(&chunk[..length]);
+    let excess = running.text.len().saturating_sub(KEPT);
+    running.text.drain(..excess);
+    length > 0
+}
+
+/// Takes down the ends of children; also of those that were left to this process.
+fn reap(all: &mut [Result<Running, Outcome>], deadline: Instant) -> Result<()> {
+    while Instant::now() < deadline {
+        let before = child_time()?;
+        let (pid, outcome) = match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, status)) => (pid, Outcome::Exited(status)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Outcome::Killed(signal as i32)),
+            Err(Errno::EINTR) => continue,
+            Ok(_) | Err(Errno::ECHILD) => break,
+            Err(errno) => return Err(errno.into()),
+        };
+        let mut running = all.iter_mut().flatten();
+        if let Some(running) = running.find(|running| running.pid == pid) {
+            running.end = Some((outcome, child_time()?.saturating_sub(before)));
+        }
+    }
+    Ok(())
 }
 
 /// Processor time of all children that were waited for, in microseconds; the difference is the last one's.

@@ -22,6 +22,7 @@ use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
 
 use super::{Session, level_lacking};
+use crate::emulator::Unfit;
 use crate::explain::elf::LoadedBy;
 use crate::explain::place::Place;
 use crate::explain::problem::Culprit;
@@ -91,6 +92,9 @@ impl Session<'_> {
         let works = matches!(verdict, Verdict::Works { .. });
         let handler = handler_of(platform.arch, &ran).filter(|_| works);
         let own_table = !works || handler.is_some() && mount::can_be_own();
+        if own_table && handler.is_none() {
+            self.check_emulator(platform.arch)?;
+        }
         if own_table || self.cli.root.is_some() {
             self.enter_user_namespace(streams)?;
         }
@@ -170,6 +174,20 @@ impl Session<'_> {
             arch.oci,
             wanted.oci,
         )))
+    }
+
+    /// Whether others can replace the emulator, before a user namespace is entered in which they cannot be told apart.
+    fn check_emulator(&self, arch: &Arch) -> Result<(), Error> {
+        match self
+            .emulators
+            .look(&self.emulators.path_for(arch, &self.prefix))
+        {
+            Err(error) if matches!(error.unfit, Unfit::Replaceable(_)) => {
+                Err(Error::from(error)
+                    .context(format!("programs for linux/{} do not run", arch.oci)))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn enter_user_namespace(&self, streams: &mut Streams) -> Result<(), Error> {

@@ -14,12 +14,12 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Pid, Uid, User, getegid, geteuid, getppid};
 
-use super::{map_group, map_user};
+use super::{map_group, map_user, unshare_alone};
 use crate::process::effective_capabilities;
 use crate::wording::not_started;
 
@@ -66,7 +66,7 @@ impl fmt::Display for Lack {
 pub fn enter_as_root() -> nix::Result<Ids> {
     let outside = (geteuid(), getegid());
     let helped = plan(outside.0).map(|(ids, maps)| (ids, Giver::start(&maps)));
-    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
+    unshare_alone(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
     let lack = match helped {
         Ok((ids, giver)) => match giver.and_then(Giver::give) {
             Ok(()) => return Ok(ids),

@@ -7,7 +7,7 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::{Flags, Matcher, Rule};
 
 use super::Drift;
-use crate::emulator::{Asked, Source, Version};
+use crate::emulator::{Source, Version};
 use crate::install::{Pending, ask};
 use crate::rehearsal::{Rehearsed, rehearse};
 use crate::survey::{Failure, Standing, Survey, takes};
@@ -29,17 +29,9 @@ pub(super) fn compare(
     mut pending: Vec<Pending>,
     emulators: &Source,
 ) -> (Vec<Compared>, Option<String>) {
-    let asked: Vec<_> = pending.iter().map(|p| ask(p, emulators)).collect();
+    let asked = ask(&pending, emulators).into_iter();
     let answers: Vec<_> = asked
-        .into_iter()
-        .zip(&pending)
-        .map(|((new, former), pending)| {
-            let former = former.map_or_else(
-                || pending.former_version.clone(),
-                |former| former.answer().ok(),
-            );
-            (former, new.and_then(Asked::answer))
-        })
+        .map(|asked| (asked.former, asked.new.map(|(version, _)| version)))
         .collect();
     let new = answers.iter().map(|(_, new)| new.as_ref().ok());
     let (unready, unrehearsed) = rehearsed(&mut pending, &new.collect::<Vec<_>>(), emulators);

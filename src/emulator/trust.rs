@@ -1,0 +1,288 @@
+//! Whether somebody else can put another file where an emulator is.
+//!
+//! One rule, for whoever calls: each component of the path, links and their folders included, belongs to root or the
+//! caller, and nobody else may write to it. A sticky folder like `/tmp` may be on the way, where what is next in it is a
+//! folder: nobody else can move that, nor make a second name for it, as `link(2)` can for files and links.
+//!
+//! The path is walked as the kernel does (`path_resolution(7)`), and each component judged by the descriptor that leads to
+//! the next, so that a folder that is moved meanwhile changes nothing. An access control list that lets others write shows
+//! in the mode of the group (`acl(5)`).
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::unistd::geteuid;
+
+use crate::namespace::in_user_namespace;
+use crate::wording::{errno_of, quoted};
+
+/// Symbolic links on the way to a file, as the kernel has it (`MAXSYMLINKS`).
+const MOST_LINKS: u32 = 40;
+
+/// Somebody else who decides which file is at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stranger {
+    who: Who,
+    /// Where.
+    place: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Who {
+    Owner(u32),
+    Group(u32),
+    All,
+}
+
+impl Stranger {
+    /// The command that keeps them from it, where there is one: what a stranger has made is no better for another owner.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        let whose = match self.who {
+            Who::Owner(_) => return None,
+            Who::Group(_) => 'g',
+            Who::All => 'o',
+        };
+        let place = quoted(&self.place.to_string_lossy());
+        Some(format!("chmod {whose}-w {place}"))
+    }
+}
+
+impl fmt::Display for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.place.display();
+        match self.who {
+            Who::Owner(user) => write!(f, "user {user}, the owner of {place}")?,
+            Who::Group(group) => write!(f, "group {group}, whose members may write to {place}")?,
+            Who::All => write!(f, "any user, since all may write to {place}")?,
+        }
+        let elsewhere =
+            || "set QEMU_BINARY_PATH to a folder that belongs to root or to you".to_owned();
+        write!(f, "; {}", self.remedy().unwrap_or_else(elsewhere))
+    }
+}
+
+/// A file at the end of its path, opened by nothing but its name (`O_PATH`), so that a FIFO or a device is not touched.
+pub(super) struct Found {
+    folder: OwnedFd,
+    name: OsString,
+    pub(super) stat: FileStat,
+    /// The first that is wrong with the path, if something is.
+    pub(super) stranger: Option<Stranger>,
+}
+
+impl Found {
+    /// Walks to `path`.
+    ///
+    /// # Errors
+    /// Those of looking it up.
+    pub(super) fn at(path: &Path) -> nix::Result<Self> {
+        Walk::start()?.to(path)
+    }
+
+    /// Opens it to be read.
+    ///
+    /// # Errors
+    /// `ESTALE` when another file is there by now.
+    pub(super) fn open(&self) -> nix::Result<File> {
+        // one that has become a FIFO is not waited for
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = openat(&self.folder, self.name.as_os_str(), flags, Mode::empty())?;
+        let stat = fstat(&file)?;
+        if (stat.st_dev, stat.st_ino) != (self.stat.st_dev, self.stat.st_ino) {
+            return Err(Errno::ESTALE);
+        }
+        Ok(file.into())
+    }
+}
+
+/// A way that has been gone from the root directory.
+struct Walk {
+    folder: OwnedFd,
+    place: PathBuf,
+    /// Whether others may write to `folder`.
+    open_to: Option<Who>,
+    stranger: Option<Stranger>,
+}
+
+impl Walk {
+    fn start() -> nix::Result<Self> {
+        let folder = folder(AT_FDCWD, OsStr::new("/"))?;
+        let stat = fstat(&folder)?;
+        let mut walk = Self {
+            folder,
+            place: PathBuf::from("/"),
+            open_to: None,
+            stranger: None,
+        };
+        walk.judge(&stat, PathBuf::from("/"));
+        Ok(walk)
+    }
+
+    fn to(mut self, path: &Path) -> nix::Result<Found> {
+        let path = std::path::absolute(path).map_err(|error| errno_of(&error))?;
+        let (mut ahead, mut links) = (names(&path), 0);
+        while let Some(name) = ahead.pop() {
+            let next = folder(&self.folder, &name);
+            if let Ok(next) = next {
+                self.enter(next, &name)?;
+                continue;
+            }
+            // what is no folder, or may not be searched
+            let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let found = openat(&self.folder, name.as_os_str(), flags, Mode::empty())?;
+            let stat = fstat(&found)?;
+            let place = self.place.join(&name);
+            self.judge_in_folder(&stat, place);
+            if kind(&stat) == SFlag::S_IFLNK {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(Errno::ELOOP);
+                }
+                let target = PathBuf::from(readlinkat(&found, "")?);
+                if target.has_root() {
+                    let stranger = self.stranger.take();
+                    self = Self {
+                        stranger,
+                        ..Self::start()?
+                    };
+                }
+                ahead.extend(names(&target));
+                continue;
+            }
+            if !ahead.is_empty() {
+                return Err(Errno::ENOTDIR);
+            }
+            return Ok(Found {
+                folder: self.folder,
+                name,
+                stat,
+                stranger: self.stranger,
+            });
+        }
+        // the path is that of a folder
+        let stat = fstat(&self.folder)?;
+        Ok(Found {
+            folder: self.folder,
+            name: ".".into(),
+            stat,
+            stranger: self.stranger,
+        })
+    }
+
+    fn enter(&mut self, next: OwnedFd, name: &OsStr) -> nix::Result<()> {
+        let stat = fstat(&next)?;
+        self.folder = next;
+        if name == ".." {
+            self.place.pop();
+        } else {
+            self.place.push(name);
+        }
+        self.judge(&stat, self.place.clone());
+        Ok(())
+    }
+
+    /// Of a file or a link, which others may replace in a folder that is open to them.
+    fn judge_in_folder(&mut self, stat: &FileStat, place: PathBuf) {
+        if let Some(who) = self.open_to.take() {
+            let place = self.place.clone();
+            self.stranger.get_or_insert(Stranger { who, place });
+        }
+        self.judge(stat, place);
+    }
+
+    fn judge(&mut self, stat: &FileStat, place: PathBuf) {
+        let (is_link, is_folder) = (kind(stat) == SFlag::S_IFLNK, kind(stat) == SFlag::S_IFDIR);
+        let mode = Mode::from_bits_truncate(stat.st_mode);
+        let writable = match mode {
+            _ if is_link => None,
+            mode if mode.contains(Mode::S_IWOTH) => Some(Who::All),
+            mode if mode.contains(Mode::S_IWGRP) => Some(Who::Group(stat.st_gid)),
+            _ => None,
+        };
+        let is_sticky = is_folder && mode.contains(Mode::S_ISVTX);
+        let owner = (!is_trusted(stat.st_uid)).then_some(Who::Owner(stat.st_uid));
+        let stranger = owner.or_else(|| writable.clone().filter(|_| !is_sticky));
+        if let Some(who) = stranger {
+            self.stranger.get_or_insert(Stranger { who, place });
+        }
+        self.open_to = writable.filter(|_| is_sticky);
+    }
+}
+
+/// Root, the caller, and, in a user namespace, whoever it does not know: the host's root, to whom the system's files belong
+/// there, looks like anybody else from outside.
+fn is_trusted(user: u32) -> bool {
+    user == 0 || user == geteuid().as_raw() || is_unknown(user)
+}
+
+fn is_unknown(user: u32) -> bool {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let is_overflow = || read("/proc/sys/kernel/overflowuid").trim() == user.to_string();
+    let map = || read("/proc/self/uid_map");
+    in_user_namespace() && is_overflow() && !map().lines().any(|line| maps(line, user))
+}
+
+/// Whether this line of a map of ids, `INSIDE OUTSIDE COUNT`, has this one (`user_namespaces(7)`).
+fn maps(line: &str, user: u32) -> bool {
+    let mut numbers = line
+        .split_whitespace()
+        .map_while(|number| number.parse::<u64>().ok());
+    match (numbers.next(), numbers.nth(1)) {
+        (Some(first), Some(count)) => (first..first.saturating_add(count)).contains(&user.into()),
+        _ => true,
+    }
+}
+
+fn kind(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
+}
+
+/// With `O_DIRECTORY`, so that what is mounted on demand is mounted.
+fn folder(from: impl AsFd, name: &OsStr) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(from, name, flags, Mode::empty())
+}
+
+/// The components, the last one first.
+fn names(path: &Path) -> Vec<OsString> {
+    let names = path
+        .components()
+        .rev()
+        .map(|name| name.as_os_str().to_owned());
+    names.filter(|name| name != "/" && name != ".").collect()
+}
+
+/// Opens the file at `path` as it is, whomever it belongs to.
+///
+/// # Errors
+/// When it cannot be opened; `EINVAL` for what is no file.
+pub(super) fn open_any(path: &Path) -> io::Result<File> {
+    let found = Found::at(path)?;
+    if kind(&found.stat) != SFlag::S_IFREG {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok(found.open()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_a_map_has_are_known() {
+        assert!(maps("         0       1000          1", 0));
+        assert!(!maps("         0       1000          1", 65534));
+        assert!(maps("         1     100000      65536", 65534));
+        assert!(!maps("         1     100000      65533", 65534));
+        assert!(maps("         0          0 4294967295", 65534));
+        assert!(maps("nonsense", 65534));
+    }
+}
