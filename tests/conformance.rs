@@ -12,6 +12,10 @@
 //! - where `build/tcg-tests` has them (`qemu/tcg-tests.sh`), it runs QEMU's own tests of user emulation.
 //!
 //! Expected is what Debian's emulator does, which has to end as it should, so that nothing passes by failing alike.
+//!
+//! The programs of `conformance/kernel` are held against the kernel itself: each says what Linux does, and ends with
+//! status 0 if it was so. They run on this machine without an emulator, where that must hold, and under the one under
+//! test. Debian's fails most of them (`docs/emulators.md`); with `BINFMT_TEST_DEBIANS=1` this tells where.
 
 #[path = "conformance/sandbox.rs"]
 mod sandbox;
@@ -90,10 +94,63 @@ fn probes_end_alike() {
 fn programs_in_c_do_the_same() {
     let sources = names("c", "c");
     in_userlands(&sources, |userland, program| {
-        let name = &program["c/".len()..];
-        userland.compile(name)?;
-        userland.compare(program, &[&format!("/binaries/{name}")])
+        let binary = userland.compile(program)?;
+        userland.compare(program, &[&binary])
     });
+}
+
+#[test]
+fn programs_find_what_the_kernel_does() {
+    let sources = names("kernel", "c");
+    in_userlands(&sources, |userland, program| {
+        let binary = userland.compile(program)?;
+        if std::env::var_os("BINFMT_TEST_DEBIANS").is_some() {
+            let debians = told(program, &userland.debians.run(&[&binary]));
+            let debians = debians.err().unwrap_or_else(|| "as the kernel".into());
+            eprintln!("Debian's, {} {program}: {debians}", userland.debian);
+        }
+        told(program, &userland.tested.run(&[&binary]))
+            .map_err(|defect| format!("{} {defect}", userland.debian))
+    });
+}
+
+/// What the programs say of the kernel is so.
+#[test]
+fn the_kernel_does_it() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance-natively");
+    fs::create_dir_all(&folder).expect("a folder for binaries");
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
+    none(&each(&names("kernel", "c"), |program| {
+        let (source, binary) = (
+            sources.join(format!("{program}.c")),
+            folder.join(program.replace('/', "-")),
+        );
+        let compiled = Outcome::of(
+            Command::new("cc")
+                .args(["-O2", "-w", "-pthread", "-o"])
+                .args([&binary, &source]),
+        );
+        if !compiled.succeeded() {
+            return Err(format!("{program}: does not compile: {compiled:#?}"));
+        }
+        let namespaces = [
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "--uts",
+            "--pid",
+            "--fork",
+        ];
+        told(
+            program,
+            &Outcome::of(
+                Command::new("unshare")
+                    .args(namespaces)
+                    .args(["--kill-child", "--mount-proc", "--"])
+                    .arg(&binary),
+            ),
+        )
+    }));
 }
 
 /// Debian's have a second one for QEMU itself.
@@ -151,6 +208,23 @@ fn what_differs_is_told() {
         let difference = one.difference(&other).expect("a difference");
         assert!(difference.contains(told), "{told}: {difference}");
     }
+}
+
+/// Whether a program found everything as it should be; what it did not find so.
+fn told(program: &str, outcome: &Outcome) -> Result<(), String> {
+    if outcome.succeeded() {
+        return Ok(());
+    }
+    let broken: Vec<_> = outcome
+        .stdout
+        .lines()
+        .filter(|line| !line.ends_with(": yes"))
+        .collect();
+    let Outcome { status, stderr, .. } = outcome;
+    Err(format!(
+        "{program}: status {status}, {stderr:?}\n  {}",
+        broken.join("\n  ")
+    ))
 }
 
 /// An emulator under test, and Debian's.
@@ -272,33 +346,40 @@ impl Userland {
         }
     }
 
-    /// Compiles a program, unless that has been done with the same compiler and sources.
-    fn compile(&self, name: &str) -> Result<(), String> {
+    /// Compiles a program, such as `c/threads`, unless that has been done with the same compiler and sources. Returns its
+    /// path in the userland.
+    fn compile(&self, program: &str) -> Result<String, String> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
         let read = |file: &str| fs::read_to_string(folder.join(file)).expect("a source");
-        let made = ["compile.sh", "c/check.h", &format!("c/{name}.c")].map(read);
+        let made = [
+            "compile.sh",
+            "c/check.h",
+            "kernel/must.h",
+            &format!("{program}.c"),
+        ]
+        .map(read);
         let made = self.made.clone() + &made.concat();
+        let name = program.rsplit('/').next().unwrap_or(program);
+        let compiled = format!("/binaries/{name}");
         let (binary, record) = (
             self.binaries.join(name),
             self.binaries.join(format!("{name}.made")),
         );
         if binary.exists() && fs::read_to_string(&record).is_ok_and(|text| text == made) {
-            return Ok(());
+            return Ok(compiled);
         }
         let _ = fs::remove_file(&record);
-        let compiled = self.debians.run(&[
-            "/conformance/compile.sh",
-            name,
-            &format!("/binaries/{name}"),
-        ]);
-        if !compiled.succeeded() {
+        let outcome = self
+            .debians
+            .run(&["/conformance/compile.sh", program, &compiled]);
+        if !outcome.succeeded() {
             return Err(format!(
-                "{} c/{name}: does not compile: {compiled:#?}",
+                "{} {program}: does not compile: {outcome:#?}",
                 self.debian
             ));
         }
         fs::write(record, made).expect("a record of what was compiled");
-        Ok(())
+        Ok(compiled)
     }
 
     /// Runs a command in both, and looks at what `program`'s end should be.

@@ -9,7 +9,11 @@ int main(int argc, char **argv) {
   VALUE(argc);
   puts(argv[0]);
   for (char **at = environ; *at; at++) puts(*at);
-  printf("AT_HWCAP %lx\n", getauxval(AT_HWCAP));
+  unsigned long ours = 0;
+#ifdef __aarch64__
+  ours = 3UL << 30; /* PACA and PACG, which our emulator has off: kernel/pauth.c */
+#endif
+  printf("AT_HWCAP %lx\n", getauxval(AT_HWCAP) & ~ours);
   printf("AT_HWCAP2 %lx\n", getauxval(AT_HWCAP2));
   for (int i = 0; i < 2; i++) {
     const char *text = (const char *)getauxval(i ? AT_BASE_PLATFORM : AT_PLATFORM);
