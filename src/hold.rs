@@ -187,7 +187,7 @@ impl Hold {
     /// Installs, and does so again, some times, with what fails and did not before: what was wiped out meanwhile did not run.
     /// Not with what hangs, which is not waited for again and again.
     fn install(&self, table: &Table, order: &Order) -> Result<(Vec<Item>, Survey)> {
-        let (mut items, mut survey) = install(table, order, &self.hung)?;
+        let (mut items, mut survey) = install(table, order, &self.hung, &mut |_| ())?;
         for _ in 0..REPEATS {
             let failing = items.iter().filter(|(_, result)| result.is_err());
             let (hopeless, fresh): (Vec<&Item>, Vec<&Item>) =
@@ -201,7 +201,7 @@ impl Hold {
                 ..order.clone()
             };
             // what was done before is not to be forgotten over an error now
-            let Ok(again) = install(table, &order, &survey.hung()) else {
+            let Ok(again) = install(table, &order, &survey.hung(), &mut |_| ()) else {
                 break;
             };
             items = settle::later(items, again.0);

@@ -140,11 +140,17 @@ pub struct Former {
 pub type Item = (&'static Arch, Result<Outcome>);
 
 /// Installs into a table that the caller has locked, and returns what became of each architecture and how the host
-/// stands afterwards. `hung`: what is known not to come to an end ([`Survey::hung`]).
+/// stands afterwards. `hung`: what is known not to come to an end ([`Survey::hung`]). `done` is called with each item as soon as it
+/// is one.
 ///
 /// # Errors
 /// When nothing could be done at all: the table is switched off, cannot be read, or probes cannot be run.
-pub fn install(table: &Table, order: &Order, hung: &[Standing]) -> Result<(Vec<Item>, Survey)> {
+pub fn install(
+    table: &Table,
+    order: &Order,
+    hung: &[Standing],
+    done: &mut dyn FnMut(&Item),
+) -> Result<(Vec<Item>, Survey)> {
     prepare(table)?;
     let survey = Survey::take_after(table, hung)?;
     let mut round = Round::decide(order, &survey, hung)?;
@@ -158,7 +164,9 @@ pub fn install(table: &Table, order: &Order, hung: &[Standing]) -> Result<(Vec<I
     let survey = finished?;
     // what failed then would say so of each platform
     check_enabled(table, survey.enabled)?;
-    Ok((round.items(order), survey))
+    let items = round.items(order);
+    items.iter().for_each(done);
+    Ok((items, survey))
 }
 
 /// Tries out the emulators of `order` for `arches`, and registers none of them for anybody's programs. The errors are why one does

@@ -69,6 +69,8 @@ pub struct Session<'a> {
     missing: Vec<String>,
     /// The same, of what there is a line about already.
     told: Vec<String>,
+    /// Its line, and its sentence, of the failure that has no line yet: it may be the last line.
+    held_back: Option<(String, String)>,
 }
 
 impl<'a> Session<'a> {
@@ -161,6 +163,7 @@ impl<'a> Session<'a> {
             invocation: verify::invocation(cli, environment),
             missing: Vec::new(),
             told: Vec::new(),
+            held_back: None,
         })
     }
 
@@ -182,6 +185,14 @@ impl<'a> Session<'a> {
     /// # Errors
     /// When nothing, or nothing further, could be done.
     pub fn run(mut self, streams: &mut Streams) -> Result<Option<String>> {
+        let done = self.carry_out(streams);
+        if done.is_err() || !self.missing.is_empty() {
+            self.let_go(streams);
+        }
+        done.map(|()| self.last_line(streams))
+    }
+
+    fn carry_out(&mut self, streams: &mut Streams) -> Result<()> {
         for option in &self.empty {
             streams.say(&format!(
                 "binfmt: the list of {option} is empty, so it does nothing"
@@ -206,8 +217,7 @@ impl<'a> Session<'a> {
             None => None,
         };
         if self.cli.verify.is_some() {
-            self.verify(streams)?;
-            return Ok(self.last_line(streams));
+            return self.verify(streams);
         }
         let survey = match installed {
             Some(survey) if !self.shows_health() => survey,
@@ -217,13 +227,29 @@ impl<'a> Session<'a> {
             self.export(&survey, dir, streams);
         }
         let shown = self.show(&survey, streams);
-        streams.finish(shown)?;
-        Ok(self.last_line(streams))
+        streams.finish(shown)
+    }
+
+    /// A failure, as a `line` among others and as a `sentence` by itself. It is told once: by its line when another one follows, else
+    /// by the last line.
+    fn fails(&mut self, line: String, sentence: String, streams: &mut Streams) {
+        self.let_go(streams);
+        self.held_back = Some((line, sentence));
+    }
+
+    /// Tells a failure that was held back: it is not the last one, or others are not to wait for it.
+    fn let_go(&mut self, streams: &mut Streams) {
+        if let Some((line, sentence)) = self.held_back.take() {
+            streams.say(&line);
+            self.told.push(sentence);
+        }
     }
 
     /// The last of what is not in place; what was not told of the others, before that.
     fn last_line(&mut self, streams: &mut Streams) -> Option<String> {
-        let last = self.missing.pop().or_else(|| self.told.pop())?;
+        let held_back = self.held_back.take().map(|(_, sentence)| sentence);
+        let last = self.missing.pop().or(held_back);
+        let last = last.or_else(|| self.told.pop())?;
         for missing in &self.missing {
             streams.say(&format!("binfmt: {missing}"));
         }

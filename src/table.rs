@@ -191,15 +191,6 @@ impl Table {
         }
     }
 
-    /// Whether this process may change the table.
-    ///
-    /// # Errors
-    /// Why not, and what to do.
-    pub fn check_writable(&self) -> Result<(), TableError> {
-        self.open(OsStr::new("register"), OFlag::O_WRONLY, Op::Open)
-            .map(drop)
-    }
-
     /// Waits until no other call changes this table, then keeps others out.
     ///
     /// # Errors

@@ -109,6 +109,40 @@ fn each_platform_gets_a_line_in_the_incumbents_words() {
     assert!(line.ends_with(" ms)"), "{line}");
 }
 
+/// By its own line, or, the last one, by the line that says what to do.
+#[test]
+fn each_failure_is_told_once() {
+    let host = Host::new();
+    let folder = host.folder("emulators", &[("qemu-aarch64", emulators())]);
+    let install = |list| {
+        let call = host.call(&["--install", list]).emulators(&folder);
+        call.run().ends(1).stderr
+    };
+    let why = |arch: &str| {
+        let path = folder.join(format!("qemu-{arch}"));
+        format!("{} does not exist; ", path.display())
+    };
+    let alone = install("riscv64");
+    let last = format!("binfmt: riscv64 is not installed: {}", why("riscv64"));
+    assert!(
+        alone.starts_with(&last) && alone.lines().count() == 1,
+        "{alone}"
+    );
+    let said = install("riscv64,arm64,s390x,ppc64le");
+    let lines: Vec<&str> = said.lines().collect();
+    let [riscv64, arm64, s390x, ppc64le] = lines[..] else {
+        panic!("{said}");
+    };
+    assert!(riscv64.starts_with(&format!("installing: riscv64 {}", why("riscv64"))));
+    assert!(arm64.starts_with("installing: arm64 OK ("));
+    assert!(s390x.starts_with(&format!("installing: s390x {}", why("s390x"))));
+    assert!(ppc64le.starts_with(&format!(
+        "binfmt: ppc64le is not installed: {}",
+        why("ppc64le")
+    )));
+    assert!(ppc64le.ends_with(" (and 2 more, above)"));
+}
+
 #[test]
 fn a_second_install_changes_nothing() {
     let host = Host::new();

@@ -210,7 +210,7 @@ impl Session<'_> {
             named: vec![platform],
             ..Selection::default()
         });
-        let (items, survey) = install(&own_table()?, &order, &[])?;
+        let (items, survey) = install(&own_table()?, &order, &[], &mut |_| ())?;
         for (arch, result) in items {
             let refused = || format!("programs for linux/{} do not run", arch.oci);
             let _: install::Outcome = result.with_context(refused)?;

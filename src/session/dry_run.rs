@@ -19,7 +19,7 @@ use crate::uninstall::{self, Removal};
 use crate::wording::printable;
 
 impl Session<'_> {
-    pub(super) fn dry_run(mut self, streams: &mut Streams) -> Result<Option<String>> {
+    pub(super) fn dry_run(&mut self, streams: &mut Streams) -> Result<()> {
         let (uninstall, install) = (self.uninstall.take(), self.install.take());
         let table = mount::for_looking(&self.at)?;
         let mut survey = Survey::take(table.as_ref())?;
@@ -41,8 +41,7 @@ impl Session<'_> {
         }
         let mut lines = lines.iter();
         let written = lines.try_for_each(|line| writeln!(streams.out, "{}", printable(line)));
-        streams.finish(written)?;
-        Ok(self.last_line(streams))
+        streams.finish(written)
     }
 
     fn would_uninstall(

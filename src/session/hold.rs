@@ -14,11 +14,7 @@ use crate::wait;
 
 impl Session<'_> {
     /// Installs and stays. What cannot be installed at first is tried again, if there is anything else to hold.
-    pub(super) fn hold(
-        mut self,
-        selection: Selection,
-        streams: &mut Streams,
-    ) -> Result<Option<String>> {
+    pub(super) fn hold(&mut self, selection: Selection, streams: &mut Streams) -> Result<()> {
         wait::end_by_signals()?;
         let order = self.order(selection.clone());
         let Installed {
@@ -31,8 +27,9 @@ impl Session<'_> {
         }
         if !items.iter().any(|(_, result)| result.is_ok()) {
             self.missing.extend(caveat);
-            return Ok(self.last_line(streams));
+            return Ok(());
         }
+        self.let_go(streams);
         // what is tried again may be in place at the end
         let failed: Vec<String> = items.iter().filter_map(not_installed).collect();
         self.told.retain(|told| !failed.contains(told));
@@ -67,7 +64,7 @@ impl Session<'_> {
         let removals = hold.end(uninstall)?;
         self.report_removals(&removals, streams);
         self.told.extend(hold.caveat().map(str::to_owned));
-        Ok(self.last_line(streams))
+        Ok(())
     }
 
     fn tell(&self, events: &[Event], streams: &mut Streams) {

@@ -60,12 +60,12 @@ impl Session<'_> {
         } = mounted?;
         if self.cli.hold {
             // also where all is in place: it could not be put back
-            table.check_writable()?;
+            table.may_change()?;
         }
         let caveat = mount::keep(&self.at, keeper, self.lifetime());
         let installed = match &host {
             Some(host) => self.install_and_persist(host, &table, order.clone(), streams),
-            None => install(&table, &order, &[]),
+            None => install(&table, &order, &[], &mut |item| self.report(item, streams)),
         };
         let installed = installed.and_then(|(items, mut survey)| {
             if self.cli.reset {
@@ -81,10 +81,9 @@ impl Session<'_> {
         if items.is_empty() && order.selection.unknown.is_empty() && !self.has_emulators() {
             self.missing.push(self.no_emulators());
         }
-        self.report_items(&items, streams);
         for unknown in &order.selection.unknown {
-            streams.say(&format!("installing: {} {unknown}", unknown.item));
-            self.told.push(describe_unknown(unknown));
+            let line = format!("installing: {} {unknown}", unknown.item);
+            self.fails(line, describe_unknown(unknown), streams);
         }
         self.check_levels(&order.selection, &survey);
         // where nothing is left, nothing can end
@@ -152,11 +151,12 @@ impl Session<'_> {
         }
     }
 
-    fn report_items(&mut self, items: &[install::Item], streams: &mut Streams) {
-        for item in items {
-            let (arch, result) = item;
-            streams.say(&text::installation(arch, result));
-            self.told.extend(not_installed(item));
+    /// Tells what became of one architecture.
+    pub(super) fn report(&mut self, item: &install::Item, streams: &mut Streams) {
+        let line = text::installation(item.0, &item.1);
+        match not_installed(item) {
+            Some(sentence) => self.fails(line, sentence, streams),
+            None => streams.say(&line),
         }
     }
 }

@@ -67,7 +67,7 @@ impl Session<'_> {
                 self.told.pop().unwrap_or_default()
             ))
         } else {
-            install(table, &order, &[])
+            install(table, &order, &[], &mut |item| self.report(item, streams))
         };
         match installed {
             Ok((items, survey)) => {

@@ -46,8 +46,11 @@ impl Session<'_> {
 
     pub(super) fn report_removals(&mut self, removals: &[Removal], streams: &mut Streams) {
         for removal in removals {
-            streams.say(&text::removal(removal));
-            self.told.extend(not_removed(removal));
+            let line = text::removal(removal);
+            match not_removed(removal) {
+                Some(sentence) => self.fails(line, sentence, streams),
+                None => streams.say(&line),
+            }
         }
     }
 }
