@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -50,7 +51,7 @@ pub fn version(path: &Path, source: &Source) -> Result<Version, EmulatorError> {
         file,
         may_start: true,
     };
-    versions(&[question]).remove(0)
+    versions(&[question], runner::LIMIT).remove(0)
 }
 
 /// Whether a mount that nobody else sees was refused for want of privilege, by a filter, or by a kernel that knows no such mounts.
@@ -70,18 +71,18 @@ pub struct Question<'a> {
 }
 
 /// The versions of emulators, in the order of `questions`, from their bytes. What these do not tell is started with
-/// `--version`, all at once and as [`runner::ask`] does.
+/// `--version`, all at once and as [`runner::ask`] does, each for up to `limit`.
 ///
 /// Errors: [`Unfit::NotAsked`] for one that may not be started, [`Unfit::Broken`] and its like for one that does not end by
 /// itself and well, or says nothing of a version.
 #[must_use]
-pub fn versions(questions: &[Question]) -> Vec<Result<Version, EmulatorError>> {
+pub fn versions(questions: &[Question], limit: Duration) -> Vec<Result<Version, EmulatorError>> {
     let mut known: Vec<_> = questions.iter().map(by_bytes).collect();
     let open = known.iter_mut().zip(questions);
     let open = open
         .filter(|(known, question)| question.may_start && matches!(known, Err(Unfit::NotAsked)));
     let (open, files): (Vec<_>, Vec<&File>) = open.map(|(known, q)| (known, q.file)).unzip();
-    match runner::ask(&files) {
+    match runner::ask(&files, limit) {
         Ok(runs) => {
             for (known, run) in open.into_iter().zip(&runs) {
                 *known = answer(run);

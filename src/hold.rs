@@ -10,7 +10,7 @@ use anyhow::Result;
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 
-use crate::install::{Item, Order, Working, install, is_hanging};
+use crate::install::{Item, Order, Working, install, is_hanging, later};
 use crate::process;
 use crate::survey::{Standing, Survey, takes};
 use crate::table::Table;
@@ -204,7 +204,7 @@ impl Hold {
             let Ok(again) = install(table, &order, &survey.hung(), &mut |_| ()) else {
                 break;
             };
-            items = settle::later(items, again.0);
+            items = later(items, again.0);
             survey = again.1;
         }
         Ok((items, survey))

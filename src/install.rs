@@ -9,6 +9,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use binfmt_magic::arch::Arch;
@@ -16,9 +17,11 @@ use binfmt_magic::platform::Selection;
 use binfmt_magic::rule::{Flags, Rule};
 
 use crate::emulator::{EmulatorError, Question, Source, Version, versions};
+use crate::runner::LIMIT;
 use crate::survey::{Standing, Survey, Verdict};
 use crate::table::Table;
 use crate::trial;
+use crate::wait;
 
 mod decide;
 mod dry_run;
@@ -139,9 +142,12 @@ pub struct Former {
 /// What became of one architecture.
 pub type Item = (&'static Arch, Result<Outcome>);
 
+/// How long an emulator may take before the others are done, and it is waited for apart.
+const QUICK: Duration = Duration::from_secs(2);
+
 /// Installs into a table that the caller has locked, and returns what became of each architecture and how the host
 /// stands afterwards. `hung`: what is known not to come to an end ([`Survey::hung`]). `done` is called with each item as soon as it
-/// is one.
+/// is one: what takes long is waited for after all others are done.
 ///
 /// # Errors
 /// When nothing could be done at all: the table is switched off, cannot be read, or probes cannot be run.
@@ -151,9 +157,68 @@ pub fn install(
     hung: &[Standing],
     done: &mut dyn FnMut(&Item),
 ) -> Result<(Vec<Item>, Survey)> {
+    let first = attempt(table, order, hung, QUICK)?;
+    let is_late = |(_, result): &Item| result.as_ref().is_err_and(is_hanging);
+    let (late, mut items): (Vec<Item>, Vec<Item>) = first.items.into_iter().partition(is_late);
+    items.iter().for_each(&mut *done);
+    // one that was there already may only have been slow
+    let is_known = |slow: &Standing| {
+        first
+            .hung
+            .iter()
+            .any(|known| known.arch.qemu == slow.arch.qemu)
+    };
+    if late.is_empty() && first.survey.hung().iter().all(is_known) {
+        return Ok((items, first.survey));
+    }
+    let names: Vec<&str> = late.iter().map(|(arch, _)| arch.oci).collect();
+    if !names.is_empty() {
+        let (names, limit) = (names.join(", "), LIMIT.as_secs());
+        wait::say(&format!(
+            "waiting for the emulators of {names}, for {limit} s at most"
+        ));
+    }
+    let second = attempt(table, order, &first.hung, LIMIT)?;
+    for item in &second.items {
+        let told = items.iter().find(|(arch, _)| arch.qemu == item.0.qemu);
+        if told.is_none_or(|(_, result)| result.is_ok() && item.1.is_err()) {
+            done(item);
+        }
+    }
+    items.extend(late);
+    Ok((later(items, second.items), second.survey))
+}
+
+/// What became of each in two installs, one right after the other, the second maybe of fewer.
+pub(crate) fn later(first: Vec<Item>, mut second: Vec<Item>) -> Vec<Item> {
+    let later = |(arch, result): Item| {
+        let again = second.iter().position(|(of, _)| of.qemu == arch.qemu);
+        let result = match again.map(|at| second.swap_remove(at).1) {
+            Some(Ok(_)) if matches!(result, Ok(Outcome::Installed { .. })) => result,
+            Some(again) => again,
+            None => result,
+        };
+        (arch, result)
+    };
+    let mut items: Vec<Item> = first.into_iter().map(later).collect();
+    items.extend(second);
+    items
+}
+
+/// What an attempt has come to.
+struct Attempt {
+    items: Vec<Item>,
+    survey: Survey,
+    /// What is known not to come to an end, new emulators aside.
+    hung: Vec<Standing>,
+}
+
+/// Installs, and gives each new emulator `limit` to run a program.
+fn attempt(table: &Table, order: &Order, hung: &[Standing], limit: Duration) -> Result<Attempt> {
     prepare(table)?;
     let survey = Survey::take_after(table, hung)?;
-    let mut round = Round::decide(order, &survey, hung)?;
+    let hung = survey.hung();
+    let mut round = Round::decide(order, &survey, &hung, limit)?;
     round.check_emulators();
     round.try_out(table)?;
     round.register(table);
@@ -164,9 +229,11 @@ pub fn install(
     let survey = finished?;
     // what failed then would say so of each platform
     check_enabled(table, survey.enabled)?;
-    let items = round.items(order);
-    items.iter().for_each(done);
-    Ok((items, survey))
+    Ok(Attempt {
+        items: round.items(order),
+        survey,
+        hung,
+    })
 }
 
 /// Tries out the emulators of `order` for `arches`, and registers none of them for anybody's programs. The errors are why one does
@@ -195,7 +262,7 @@ pub fn try_out(
             may_start: true,
         })
     });
-    let mut versions = versions(&questions.collect::<Vec<_>>()).into_iter();
+    let mut versions = versions(&questions.collect::<Vec<_>>(), LIMIT).into_iter();
     let answers: Vec<Result<Version, EmulatorError>> = opened
         .into_iter()
         .map(|opened: Result<File, _>| {
@@ -205,7 +272,7 @@ pub fn try_out(
     let answering = rules.iter().zip(&answers);
     let answering = answering.filter(|(_, answer)| answer.is_ok());
     let candidates: Vec<_> = answering.map(|((arch, rule), _)| (*arch, rule)).collect();
-    let mut verdicts = trial::run(table, emulators, &candidates)?.into_iter();
+    let mut verdicts = trial::run(table, emulators, &candidates, LIMIT)?.into_iter();
     let mut judge = |arch, rule: &Rule, answer: Result<Version, EmulatorError>| {
         answer?;
         match verdicts.next() {

@@ -18,6 +18,7 @@ use nix::sys::signal::Signal;
 
 use crate::emulator::{DIR, Source};
 use crate::mount;
+use crate::runner::LIMIT;
 use crate::survey::Verdict;
 use crate::trial;
 use crate::user_namespace;
@@ -108,7 +109,7 @@ pub fn perform(words: &[OsString], mut answers: impl Write) -> Result<()> {
         .iter()
         .map(|(arch, rule)| (*arch, rule))
         .collect();
-    for verdict in trial::run(&table, &emulators, &rules)? {
+    for verdict in trial::run(&table, &emulators, &rules, LIMIT)? {
         let answer = match verdict {
             Ok(Verdict::Works { argv0: true, .. }) => KEPT.to_owned(),
             Ok(Verdict::Works { argv0: false, .. }) => REPLACED.to_owned(),

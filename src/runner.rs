@@ -19,6 +19,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use binfmt_magic::arch::Arch;
@@ -34,7 +35,7 @@ use answer::Task;
 pub(crate) use apart::refusal;
 pub(crate) use become_other::Other;
 pub use become_other::{NotStarted, become_other};
-pub use serve::serve;
+pub use serve::{LIMIT, serve};
 
 /// First argument of the process that runs probes. Not part of the command line.
 pub const VERB: &str = "--run-probes";
@@ -130,13 +131,21 @@ pub fn mark(start: &mut [u8]) {
 /// # Errors
 /// When this program cannot be started again, or cannot write the probes.
 pub fn run(jobs: &[Job]) -> Result<Vec<Run>> {
+    run_within(LIMIT, jobs)
+}
+
+/// The same, where each may take as long as `limit`.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn run_within(limit: Duration, jobs: &[Job]) -> Result<Vec<Run>> {
     /// A crash at start is retried: emulators have had races there, and one lost start in many is not "does not work".
     const TRIES: u32 = 2;
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
     let tasks: Vec<Task> = jobs.iter().map(|job| Task::Probe(*job)).collect();
-    let mut runs = watch::start(&tasks)?;
+    let mut runs = watch::start(&tasks, limit)?;
     for _ in 1..TRIES {
         let crashed = |run: &&mut Run| matches!(run.outcome, Outcome::Killed(_));
         let again = runs.iter_mut().zip(&tasks).filter(|(run, _)| crashed(run));
@@ -145,7 +154,7 @@ pub fn run(jobs: &[Job]) -> Result<Vec<Run>> {
         if again.is_empty() {
             break;
         }
-        for (first, second) in crashed.into_iter().zip(watch::start(&again)?) {
+        for (first, second) in crashed.into_iter().zip(watch::start(&again, limit)?) {
             *first = second;
         }
     }
@@ -153,11 +162,11 @@ pub fn run(jobs: &[Job]) -> Result<Vec<Run>> {
 }
 
 /// Starts each of `emulators` with `--version`, all at the same time and confined as the probes' are. What each prints is its
-/// [`Run::complaint`].
+/// [`Run::complaint`]; each may take as long as `limit`.
 ///
 /// # Errors
 /// Those of [`run`]; when they cannot be read.
-pub fn ask(emulators: &[&File]) -> Result<Vec<Run>> {
+pub fn ask(emulators: &[&File], limit: Duration) -> Result<Vec<Run>> {
     if emulators.is_empty() {
         return Ok(Vec::new());
     }
@@ -166,7 +175,7 @@ pub fn ask(emulators: &[&File]) -> Result<Vec<Run>> {
         .iter()
         .map(|file| format!("/proc/{own}/fd/{}", file.as_raw_fd()));
     let tasks: Vec<Task> = paths.map(|path| Task::Ask(path.into())).collect();
-    watch::start(&tasks)
+    watch::start(&tasks, limit)
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ fn examine_all(standings: &[&Standing], digest: bool) -> Vec<Option<Result<Emula
             thread.map_err(|_| work())
         });
         let threads: Vec<_> = threads.collect();
-        let versions = versions(&questions);
+        let versions = versions(&questions, crate::runner::LIMIT);
         let digests = threads.into_iter().map(|digest| match digest {
             Ok(thread) => thread.join().ok()?,
             Err(done) => done,

@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::time::Duration;
 
 use anyhow::Result;
 use binfmt_magic::arch::{ARCHES, Arch};
@@ -12,7 +13,7 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::probe::{self, Reading};
 
 use crate::complaint::{Complaint, Limits};
-use crate::runner::{self, Form, Job, Outcome, Ran, Run, is_trial, mark};
+use crate::runner::{self, Form, Job, LIMIT, Outcome, Ran, Run, is_trial, mark};
 use crate::table::Table;
 
 mod failure;
@@ -88,7 +89,16 @@ impl Survey {
     /// # Errors
     /// Those of [`Survey::take`].
     pub fn take_after(table: &Table, hung: &[Standing]) -> Result<Self> {
-        Sight::of(Some(table), hung)?.survey(false)
+        Self::take_within(LIMIT, table, hung)
+    }
+
+    /// The same, where each handler may take as long as `limit`.
+    ///
+    /// # Errors
+    /// Those of [`Survey::take`].
+    pub fn take_within(limit: Duration, table: &Table, hung: &[Standing]) -> Result<Self> {
+        let sight = Sight::of(Some(table), hung)?;
+        Sight { limit, ..sight }.survey(false)
     }
 
     /// The same as [`Survey::take`], and starts each handler once more to see what it does with credentials.
@@ -140,6 +150,8 @@ struct Sight<'a> {
     trials: Vec<Entry>,
     enabled: bool,
     limits: Limits,
+    /// How long a probe may take.
+    limit: Duration,
     /// What surveys before this one waited for in vain.
     hung: &'a [Standing],
 }
@@ -155,6 +167,7 @@ impl<'a> Sight<'a> {
             trials,
             enabled,
             limits: Limits::of_this_process(),
+            limit: LIMIT,
             hung,
         })
     }
@@ -177,7 +190,7 @@ impl<'a> Sight<'a> {
         if closely {
             jobs.extend(self.showing_credentials(&arches).map(job(Form::Setuid)));
         }
-        let mut runs = runner::run(&jobs)?;
+        let mut runs = runner::run_within(self.limit, &jobs)?;
         let honoured = Honoured::of(&jobs[arches.len()..], &runs.split_off(arches.len()));
         let mut runs = arches.iter().zip(runs).peekable();
         let standings = ARCHES.iter().map(|arch| {

@@ -5,6 +5,7 @@
 //! whatever the outcome, and whatever instant this process is killed at.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use anyhow::Result;
 use binfmt_magic::arch::Arch;
@@ -17,7 +18,7 @@ use crate::runner::{self, Form, Job, TRIAL, is_trial, mark};
 use crate::survey::Verdict;
 use crate::table::Table;
 
-/// Tries every rule at once; the verdicts are in their order. A rule that the kernel refuses gives that error.
+/// Tries every rule at once, each for up to `limit`; the verdicts are in their order. A rule that the kernel refuses gives that error.
 ///
 /// # Errors
 /// When probes cannot be run at all, or a trial entry cannot be removed again.
@@ -25,6 +26,7 @@ pub fn run(
     table: &Table,
     emulators: &Source,
     candidates: &[(&'static Arch, &Rule)],
+    limit: Duration,
 ) -> Result<Vec<Result<Verdict>>> {
     let trials: Vec<Rule> = candidates
         .iter()
@@ -41,7 +43,7 @@ pub fn run(
             form: Form::Marked,
         })
         .collect();
-    let runs = runner::run(&jobs);
+    let runs = runner::run_within(limit, &jobs);
     // each, before the first failure counts
     let removed: Vec<_> = trials
         .iter()

@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 
 const LIST: &str = "arm64,riscv64";
 /// For what is to happen at once, or at the next look at the latest.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a probe may take.
 const PROBING: Duration = Duration::from_secs(20);
 /// Longer than any test: what is repaired then, a change has told of.
@@ -799,7 +799,14 @@ fn what_is_lost_while_another_one_hangs_is_repaired() {
         .ok();
     holder.says("repairing: arm64 OK (no handler was in effect)");
     host.runs_arm64();
-    holder.child.kill().expect("a process that lives");
+    // by then it waits again
+    holder.says("waiting for the emulators of riscv64, for 20 s at most");
+    let began = Instant::now();
+    holder.signal(Signal::SIGTERM);
+    let (status, said) = holder.ends();
+    assert!(began.elapsed() < PROBING, "{said:#?}");
+    assert_eq!(status, 1, "{said:#?}");
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
 }
 
 /// A handler that was registered anew reads as before, but may have another emulator.

@@ -6,7 +6,10 @@
 
 mod harness;
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::probe;
@@ -109,6 +112,46 @@ fn each_platform_gets_a_line_in_the_incumbents_words() {
     assert!(line.ends_with(" ms)"), "{line}");
 }
 
+/// What hangs is waited for when the others are done; a line says so. One of these hangs with programs, the other always.
+#[test]
+fn what_hangs_does_not_keep_the_others_waiting() {
+    let host = Host::new();
+    let folder = host.folder("emulators", &[("qemu-aarch64", emulators())]);
+    host.compile_emulator(&folder.join("qemu-riscv64"), "pause();");
+    host.compile(&folder.join("qemu-s390x"), "pause();");
+    let began = Instant::now();
+    let mut install = host.command(BINFMT);
+    let install = install.args(["--install", "riscv64,s390x,arm64"]);
+    let install = install.env("QEMU_BINARY_PATH", &folder);
+    let install = install.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut install = install.spawn().expect("util-linux's nsenter");
+    let stderr = BufReader::new(install.stderr.take().expect("a pipe"));
+    let mut lines = stderr.lines().map(|line| line.expect("a text"));
+    let line = lines.next().expect("a line");
+    assert!(line.starts_with("installing: arm64 OK ("), "{line}");
+    assert!(began.elapsed() < Duration::from_secs(20));
+    host.runs_arm64();
+    let line = lines.next().expect("a line");
+    assert_eq!(
+        line,
+        "waiting for the emulators of riscv64, s390x, for 20 s at most"
+    );
+    let rest: Vec<String> = lines.collect();
+    let lines = rest.iter().filter(|line| !line.starts_with("waiting for "));
+    let lines: Vec<&String> = lines.collect();
+    let [riscv64, s390x] = lines[..] else {
+        panic!("{rest:#?}");
+    };
+    assert!(riscv64.starts_with("installing: riscv64 "), "{riscv64}");
+    assert!(
+        s390x.starts_with("binfmt: s390x is not installed: "),
+        "{s390x}"
+    );
+    assert!(s390x.ends_with(" (and 1 more, above)"), "{s390x}");
+    assert_eq!(install.wait().expect("a child").code(), Some(1));
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+}
+
 /// By its own line, or, the last one, by the line that says what to do.
 #[test]
 fn each_failure_is_told_once() {
@@ -130,7 +173,7 @@ fn each_failure_is_told_once() {
     );
     let said = install("riscv64,arm64,s390x,ppc64le");
     let lines: Vec<&str> = said.lines().collect();
-    let [riscv64, arm64, s390x, ppc64le] = lines[..] else {
+    let [arm64, riscv64, s390x, ppc64le] = lines[..] else {
         panic!("{said}");
     };
     assert!(riscv64.starts_with(&format!("installing: riscv64 {}", why("riscv64"))));

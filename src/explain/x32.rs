@@ -48,7 +48,7 @@ fn starts(program: &[u8]) -> bool {
         let memory = memfd_create("x32", flags).or_else(|_| memfd_create("x32", MFdFlags::empty()));
         let mut file = File::from(memory.ok()?);
         file.write_all(program).ok()?;
-        runner::ask(&[&file]).ok()
+        runner::ask(&[&file], runner::LIMIT).ok()
     };
     let ends_well = |run: &Run| run.outcome == Outcome::Exited(0);
     run().is_some_and(|runs| runs.iter().all(ends_well))

@@ -122,22 +122,6 @@ impl Hold {
     }
 }
 
-/// What became of each in two installs, one right after the other, the second maybe of fewer.
-pub(super) fn later(first: Vec<Item>, mut second: Vec<Item>) -> Vec<Item> {
-    let later = |(arch, result): Item| {
-        let again = second.iter().position(|(of, _)| of.qemu == arch.qemu);
-        let result = match again.map(|at| second.swap_remove(at).1) {
-            Some(Ok(_)) if matches!(result, Ok(Outcome::Installed { .. })) => result,
-            Some(again) => again,
-            None => result,
-        };
-        (arch, result)
-    };
-    let mut items: Vec<Item> = first.into_iter().map(later).collect();
-    items.extend(second);
-    items
-}
-
 fn of<'a>(items: &'a [Item], arch: &Arch) -> Option<&'a anyhow::Result<Outcome>> {
     let item = items.iter().find(|(of, _)| of.qemu == arch.qemu);
     item.map(|(_, result)| result)

@@ -5,6 +5,7 @@ use anyhow::{Result, anyhow};
 use super::round::Round;
 use super::{Item, Order, check_enabled};
 use crate::rehearsal::{Rehearsed, rehearse};
+use crate::runner::LIMIT;
 use crate::survey::Survey;
 use crate::table::Table;
 
@@ -17,7 +18,7 @@ pub fn dry_run(table: Option<&Table>, order: &Order, survey: &Survey) -> Result<
     if let Some(table) = table {
         check_enabled(table, table.enabled()?)?;
     }
-    let mut round = Round::decide(order, survey, &[])?;
+    let mut round = Round::decide(order, survey, &[], LIMIT)?;
     round.check_emulators();
     round.rehearse(|candidates| {
         let rehearsed = rehearse(candidates, &order.emulators).ok()?;

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use binfmt_magic::arch::{ARCHES, Arch};
@@ -15,6 +16,7 @@ use super::decide::{Decision, Pending, is_it, is_stand_in, plan};
 use super::{DoesNotRun, Former, Item, Order, Outcome};
 use crate::emulator::{EmulatorError, Question, Source, Version, versions};
 use crate::identity;
+use crate::runner::LIMIT;
 use crate::survey::{Failure, Standing, Survey, Verdict, takes};
 use crate::table::Table;
 use crate::trial;
@@ -29,16 +31,24 @@ pub(super) struct Round<'a> {
     leftovers: Vec<Entry>,
     /// What this call, or one before, has waited for in vain.
     hung: Vec<Standing>,
+    /// How long a new emulator may take.
+    limit: Duration,
 }
 
 impl<'a> Round<'a> {
-    pub(super) fn decide(order: &'a Order, survey: &Survey, hung: &[Standing]) -> Result<Self> {
+    pub(super) fn decide(
+        order: &'a Order,
+        survey: &Survey,
+        hung: &[Standing],
+        limit: Duration,
+    ) -> Result<Self> {
         let mut round = Self {
             emulators: &order.emulators,
             done: HashMap::new(),
             pending: Vec::new(),
             leftovers: Vec::new(),
             hung: hung.to_vec(),
+            limit,
         };
         for (arch, decision) in plan(order, survey)? {
             match decision {
@@ -71,7 +81,7 @@ impl<'a> Round<'a> {
     /// Looks at every emulator, so that a file that cannot be one is refused before the table is touched. The version of what
     /// it is to take the place of is found out too.
     pub(super) fn check_emulators(&mut self) {
-        let mut asked = ask(&self.pending, self.emulators).into_iter();
+        let mut asked = ask(&self.pending, self.emulators, self.limit).into_iter();
         self.sift(|pending| {
             let asked = asked.next()?;
             pending.former_version = asked.former;
@@ -94,7 +104,7 @@ impl<'a> Round<'a> {
             .filter(|p| p.works)
             .map(|p| (p.arch, &p.rule))
             .collect();
-        let mut verdicts = trial::run(table, self.emulators, &candidates)?;
+        let mut verdicts = trial::run(table, self.emulators, &candidates, self.limit)?;
         verdicts.reverse();
         self.sift(|pending| {
             if !pending.works {
@@ -165,7 +175,7 @@ impl<'a> Round<'a> {
 
     fn survey_again(&mut self, table: &Table, before: &Survey) -> Result<Survey> {
         self.hung.extend(before.hung());
-        Survey::take_after(table, &self.hung)
+        Survey::take_within(self.limit, table, &self.hung)
     }
 
     /// Removes what was registered and not seen to run. What was settled before is left alone, failures too: once the
@@ -265,7 +275,8 @@ impl<'a> Round<'a> {
             let (Verdict::Fails(failure), Some(result)) = (&standing.verdict, result) else {
                 continue;
             };
-            if result.as_ref().is_ok_and(Outcome::is_through_handler) {
+            let may_be_late = failure.is_timeout() && self.limit < LIMIT;
+            if result.as_ref().is_ok_and(Outcome::is_through_handler) && !may_be_late {
                 *result = Err(anyhow!(
                     "it has stopped working meanwhile: {failure}; run it again"
                 ));
@@ -351,7 +362,7 @@ pub(crate) struct Asked {
 }
 
 /// Opens the new emulators after a look at them, and finds out the versions of these and of the ones that are pinned now.
-pub(crate) fn ask(pending: &[Pending], emulators: &Source) -> Vec<Asked> {
+pub(crate) fn ask(pending: &[Pending], emulators: &Source, limit: Duration) -> Vec<Asked> {
     let opened = pending.iter().map(|p| emulators.open(&p.rule.interpreter));
     let opened: Vec<_> = opened.collect();
     let question = |path, file, may_start| Question {
@@ -366,7 +377,7 @@ pub(crate) fn ask(pending: &[Pending], emulators: &Source) -> Vec<Asked> {
         new.into_iter()
             .chain(former.map(|file| question(path, file, true)))
     });
-    let mut answers = versions(&questions.collect::<Vec<_>>()).into_iter();
+    let mut answers = versions(&questions.collect::<Vec<_>>(), limit).into_iter();
     let asked = pending.iter().zip(opened).map(|(pending, new)| {
         let new = new.and_then(|file| match answers.next() {
             Some(version) => Ok((version?, file)),

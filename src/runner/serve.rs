@@ -29,7 +29,7 @@ use super::root::{Program, Programs};
 use crate::wording::{cause, errno_of, not_started};
 
 /// How long a program may take. Starting an emulator takes milliseconds, seconds on a machine under heavy load.
-pub(super) const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(20);
 /// What the other side says when it holds this process, and when it may not.
 pub(super) const HELD: u8 = b'h';
 /// See [`HELD`].
@@ -42,7 +42,7 @@ const KEPT: usize = 4096;
 const PIPE: usize = 65536;
 
 /// The other side of [`run`](super::run): what the process does that was started with [`VERB`](super::VERB). `words`
-/// follow the verb.
+/// follow the verb: how long a program may take, in milliseconds, and the programs.
 ///
 /// It says which files it will start, waits until it is told whether it is held, starts them, stops itself if it is, and
 /// says what came of each.
@@ -51,6 +51,9 @@ const PIPE: usize = 65536;
 /// When the programs cannot be written or started, or the answer cannot be written.
 pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
     close_inherited();
+    let (limit, words) = words.split_first().context("no limit")?;
+    let limit = limit.to_str().and_then(|limit| limit.parse().ok());
+    let limit = Duration::from_millis(limit.context("not a limit")?);
     let tasks = words.iter().map(|word| Task::parse(word));
     let tasks = tasks.collect::<Result<Vec<Task>>>()?;
     let is_first = getpid() == Pid::from_raw(1);
@@ -87,7 +90,7 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
     let _ = setrlimit(Resource::RLIMIT_CPU, seconds, seconds);
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
 
-    let answers = start_all(&programs, &null, &signals, go == [HELD]);
+    let answers = start_all(&programs, &null, &signals, go == [HELD], limit);
     drop(orphans);
     for one in answers? {
         answer.write_all(one.to_fields().as_bytes())?;
@@ -203,8 +206,9 @@ fn start_all(
     null: &File,
     signals: &Signals,
     held: bool,
+    limit: Duration,
 ) -> Result<Vec<Answer>> {
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + limit;
     let started = programs.all.iter().map(|program| start(program, null));
     let mut all = started.collect::<Result<Vec<Result<Running, Outcome>>>>()?;
     if held {

@@ -32,7 +32,7 @@ use nix::unistd::{Pid, pipe2};
 
 use super::answer::{Answer, FIELDS, Task};
 use super::root::OWNER;
-use super::serve::{HELD, LIMIT, NOT_STARTED, UNHELD};
+use super::serve::{HELD, NOT_STARTED, UNHELD};
 use super::{Outcome, Ran, Run, VERB};
 use crate::process::effective_user;
 use crate::wait::{self, Wait};
@@ -46,28 +46,29 @@ const QUIET: Duration = Duration::from_secs(2);
 const NONE: i32 = 0;
 /// What stands for it when its answers are in.
 const OVER: i32 = -1;
-/// How much longer than [`LIMIT`] the process may take before it is ended itself.
+/// How much longer than what it starts the process may take before it is ended itself.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Starts all of them at once; what came of each, in their order.
+/// Starts all of them at once, and gives each up to `limit`; what came of each, in their order.
 ///
 /// # Errors
 /// When the process cannot be started, or gives no answer.
-pub(super) fn start(tasks: &[Task]) -> Result<Vec<Run>> {
+pub(super) fn start(tasks: &[Task], limit: Duration) -> Result<Vec<Run>> {
     let process = AtomicI32::new(NONE);
     let not_started = |error: io::Error| anyhow!("cannot start a probe: {}", not_started(&error));
     let (ended, ends) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| not_started(errno.into()))?;
     thread::scope(|scope| {
         let process = &process;
         let work = move || {
-            let runs = Server::start(tasks, process).and_then(|mut server| server.runs(tasks));
+            let runs =
+                Server::start(tasks, process, limit).and_then(|mut server| server.runs(tasks));
             process.store(OVER, Ordering::Release);
             drop(ends);
             runs
         };
         let worker = thread::Builder::new().spawn_scoped(scope, work);
         let worker = worker.map_err(not_started)?;
-        let kept = keep_time(process, ended.as_fd());
+        let kept = keep_time(process, ended.as_fd(), limit);
         let runs = worker
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -77,12 +78,12 @@ pub(super) fn start(tasks: &[Task]) -> Result<Vec<Run>> {
 
 /// Waits until `process` is over, and ends it when its time is up, or when this process is told to end. `ended` is closed at
 /// the other end when it is over.
-fn keep_time(process: &AtomicI32, ended: BorrowedFd) -> Result<()> {
+fn keep_time(process: &AtomicI32, ended: BorrowedFd, limit: Duration) -> Result<()> {
     const PAUSE: Duration = Duration::from_secs(1);
     // a busy machine is nothing to be told of
     let slept = wait::sleep(Some(ended), QUIET);
-    let mut wait = Wait::at_most(LIMIT + GRACE);
-    let what = || format!("an emulator to end, for {} s at most", LIMIT.as_secs());
+    let mut wait = Wait::at_most(limit + GRACE);
+    let what = || format!("an emulator to end, for {} s at most", limit.as_secs());
     let mut goes_on = slept.map(|()| true);
     loop {
         match process.load(Ordering::Acquire) {
@@ -121,11 +122,12 @@ struct Started {
 }
 
 impl<'a> Server<'a> {
-    fn start(tasks: &[Task], process: &'a AtomicI32) -> Result<Self> {
+    fn start(tasks: &[Task], process: &'a AtomicI32, limit: Duration) -> Result<Self> {
         // refused, what emulators leave behind is ended one by one
         let _ = unshare(CloneFlags::CLONE_NEWPID);
         let mut child = Command::new("/proc/self/exe")
             .arg(VERB)
+            .arg(limit.as_millis().to_string())
             .args(tasks.iter().map(Task::word))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

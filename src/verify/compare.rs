@@ -10,6 +10,7 @@ use super::Drift;
 use crate::emulator::{Source, Version};
 use crate::install::{Pending, ask};
 use crate::rehearsal::{Rehearsed, rehearse};
+use crate::runner::LIMIT;
 use crate::survey::{Failure, Standing, Survey, takes};
 
 /// One architecture that an install would register anew.
@@ -29,7 +30,7 @@ pub(super) fn compare(
     mut pending: Vec<Pending>,
     emulators: &Source,
 ) -> (Vec<Compared>, Option<String>) {
-    let asked = ask(&pending, emulators).into_iter();
+    let asked = ask(&pending, emulators, LIMIT).into_iter();
     let answers: Vec<_> = asked
         .map(|asked| (asked.former, asked.new.map(|(version, _)| version)))
         .collect();
