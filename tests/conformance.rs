@@ -9,6 +9,7 @@
 //! - where `build/rootfs` has a Debian of the architecture (`qemu/rootfs.sh`), the kernel starts that Debian's programs
 //!   through it: those of `conformance/programs`, and those of `conformance/c`. The latter are compiled by that Debian's
 //!   compiler under Debian's emulator, once for both; what compilers do under the one under test is `make.sh`'s;
+//! - so it does those of `conformance/ours`, for what Debian's emulator does otherwise: there we say what is right;
 //! - where `build/tcg-tests` has them (`qemu/tcg-tests.sh`), it runs QEMU's own tests of user emulation.
 //!
 //! Expected is what Debian's emulator does, which has to end as it should, so that nothing passes by failing alike.
@@ -17,6 +18,8 @@
 //! status 0 if it was so. They run on this machine without an emulator, where that must hold, and under the one under
 //! test. Debian's fails most of them (`docs/emulators.md`); with `BINFMT_TEST_DEBIANS=1` this tells where.
 
+#[path = "conformance/ours.rs"]
+mod ours;
 #[path = "conformance/sandbox.rs"]
 mod sandbox;
 #[path = "conformance/tcg.rs"]

@@ -1,0 +1,110 @@
+//! What our emulators do otherwise than Debian's, for our guests' safety: the programs of `conformance/ours`.
+
+use std::fs;
+
+use crate::sandbox::Sandbox;
+use crate::turn::{self, Turn};
+use crate::{Userland, in_userlands};
+
+/// What the kernel does about cores of privileged programs: 0 none, 1 as of any other, 2 for root only.
+const SUID_DUMPABLE: &str = "/proc/sys/fs/suid_dumpable";
+
+#[test]
+fn a_guest_cannot_change_its_emulators_memory() {
+    in_userlands(&["ours/fixed".to_owned()], |userland, program| {
+        let binary = userland.compile(program)?;
+        let ran = userland.tested.run(&[&binary]);
+        let right = ran.stdout.is_empty() || ran.stdout == "count >= 3: yes\nalive\n";
+        if ran.succeeded() && right {
+            return Ok(());
+        }
+        Err(format!("{}: {ran:#?}", userland.debian))
+    });
+}
+
+/// Debian's emulator writes the core as root, where the kernel keeps such cores for root.
+#[test]
+fn no_core_of_a_privileged_program_goes_where_its_caller_wants() {
+    let Some(turn) = Turn::take(turn::unfit) else {
+        return;
+    };
+    let before = Restored(fs::read_to_string(SUID_DUMPABLE).expect("a kernel with cores"));
+    in_userlands(&["ours/privileged".to_owned()], |userland, program| {
+        let binary = userland.compile(program)?;
+        let died = "setrlimit(RLIMIT_CORE, &unlimited) == 0: yes\n\
+             waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV: yes\n";
+        let untouched = format!("{died}untouched\n");
+        for dumpable in ["0", "1", "2"] {
+            fs::write(SUID_DUMPABLE, dumpable).expect("root may");
+            attempt(&userland.tested, userland, &binary, "attack", &untouched)?;
+        }
+        let overwritten = format!("{died}overwritten\n");
+        attempt(&userland.debians, userland, &binary, "attack", &overwritten)
+    });
+    drop((before, turn));
+}
+
+#[test]
+fn neither_a_privileged_program_nor_what_it_starts_takes_settings_from_its_caller() {
+    in_userlands(&["ours/privileged".to_owned()], |userland, program| {
+        let binary = userland.compile(program)?;
+        let expected = "geteuid() == 0: yes\nsetuid(0) == 0: yes\nsettings() = 0\n\
+             passed = 0\nuntouched\n";
+        attempt(&userland.tested, userland, &binary, "start", expected)
+    });
+}
+
+#[test]
+fn the_path_of_a_privileged_program_is_not_its_callers() {
+    in_userlands(&["ours/privileged".to_owned()], |userland, program| {
+        let binary = userland.compile(program)?;
+        let expected = "wrong = 0\nuntouched\n";
+        attempt(&userland.tested, userland, &binary, "exchange", expected)
+    });
+}
+
+/// As for any program of Linux: no link is followed, nothing replaced, and others read nothing.
+#[test]
+fn the_core_of_an_ordinary_program_is_a_new_file_of_its_users() {
+    in_userlands(&["sh".to_owned()], |userland, shell| {
+        let dies = "cd /tmp; umask 0; ulimit -c unlimited; sh -c 'kill -SEGV $$'; stat -c %a qemu_sh_*.core";
+        let ran = userland.tested.run(&[shell, "-c", dies]);
+        if ran.stdout == "600\n" {
+            return Ok(());
+        }
+        Err(format!("{}: {ran:#?}", userland.debian))
+    });
+}
+
+/// What a user's attempts with a privileged program of root's leave of root's file.
+fn attempt(
+    sandbox: &Sandbox,
+    userland: &Userland,
+    binary: &str,
+    what: &str,
+    expected: &str,
+) -> Result<(), String> {
+    let script = format!(
+        "rm -rf /tmp/theirs; mkdir /tmp/theirs; cd /tmp/theirs
+         cp {binary} plain; cp {binary} privileged; chmod 4755 privileged; chown 1000 .
+         echo untouched >/root/of-root
+         setpriv --reuid=1000 --regid=1000 --clear-groups ./plain {what} $PWD/privileged
+         find . -name '*core*' -type f
+         head -n 1 /root/of-root | grep -a untouched || echo overwritten"
+    );
+    let ran = sandbox.run(&["sh", "-c", &script]);
+    if ran.stdout == expected {
+        return Ok(());
+    }
+    let debian = userland.debian;
+    Err(format!("{debian} {what}: not {expected:?}: {ran:#?}"))
+}
+
+/// Takes back a setting of the machine.
+struct Restored(String);
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        let _ = fs::write(SUID_DUMPABLE, &self.0);
+    }
+}
