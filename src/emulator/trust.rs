@@ -13,6 +13,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -223,11 +224,16 @@ fn is_trusted(user: u32) -> bool {
     user == 0 || user == geteuid().as_raw() || is_unknown(user)
 }
 
+/// Whether this is what the kernel shows in place of an owner from outside of this user namespace. The number may also be a
+/// user of the namespace; nobody but one from outside owns its root directory.
 fn is_unknown(user: u32) -> bool {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let is_overflow = || read("/proc/sys/kernel/overflowuid").trim() == user.to_string();
     let map = || read("/proc/self/uid_map");
-    in_user_namespace() && is_overflow() && !map().lines().any(|line| maps(line, user))
+    let owns_root = || fs::metadata("/").is_ok_and(|root| root.uid() == user);
+    in_user_namespace()
+        && is_overflow()
+        && (owns_root() || !map().lines().any(|line| maps(line, user)))
 }
 
 /// Whether this line of a map of ids, `INSIDE OUTSIDE COUNT`, has this one (`user_namespaces(7)`).
