@@ -145,8 +145,7 @@ fn what_is_not_qemus_is_named_when_it_was_named() {
     for (name, _) in OTHERS {
         host.binfmt(&["--uninstall", name])
             .ends(1)
-            .says(&format!("uninstalling: {name} kept: "))
-            .ends_saying(&[name, "--force"]);
+            .ends_saying(&[name, "kept: ", "--force"]);
         assert_eq!(host.table(), before);
     }
 }
