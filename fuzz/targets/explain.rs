@@ -71,7 +71,10 @@ fn read_entry(bytes: &[u8]) {
         assert!(equal || !takes, "a match is a match of every byte");
         if let Some(unmatched) = Unmatched::of(&compare(matcher, bytes)) {
             let repaired = unmatched.repaired(bytes);
-            assert!(matcher.matches(&repaired, OsStr::new("file")), "{unmatched}");
+            assert!(
+                matcher.matches(&repaired, OsStr::new("file")),
+                "{unmatched}"
+            );
         }
     }
     let _ = Handlers::of(&[entry], true, Path::new("file"), bytes);

@@ -48,7 +48,7 @@ fn write_man(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What clap_mangen makes of so many options is no line that anybody reads.
+/// What `clap_mangen` makes of so many options is no line that anybody reads.
 fn synopsis() -> Roff {
     let mut page = Roff::default();
     page.control("SH", ["SYNOPSIS"]);
