@@ -59,7 +59,7 @@ END
 
 is_small() { # is_small PROGRAM: the budget, in bytes; it is amd64's, other instructions take other room
   size=$(stat -c %s "$1")
-  [ "$size" -lt 930000 ] || fail "$1 has $size bytes, and its budget is 930000; leave something out, or raise the budget in toolchain.sh"
+  [ "$size" -lt 1100000 ] || fail "$1 has $size bytes, and its budget is 1100000; leave something out, or raise the budget in toolchain.sh"
 }
 
 compile() { # compile PROGRAM OPTION...
