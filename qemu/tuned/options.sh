@@ -21,7 +21,7 @@ options=(
                                 # at each translated instruction
   --disable-debug-info
   --enable-stack-protector      # -strong: 0.5 % of the instructions of arm64's /bin/true, 0.1 % of the smallest program's;
-                                # of the shell's 300 commands nothing that can be told from chance (0.995)
+                                # a shell of 30 commands takes 0.97 and 0.995 times the time: no cost that can be told from chance
   --disable-pie                 # see `placed`
   --enable-lto                  # across files, within each program
 )
@@ -31,16 +31,17 @@ compiled=(
   -fzero-call-used-regs=skip                # QEMU 10's hardening: clears registers at each return and variables at each
   -ftrivial-auto-var-init=uninitialized     # entry, 8 % of the instructions of arm64's /bin/true
   -fPIE                                     # may be anywhere, which beyond 2 GB no other code can: see `placed`. 2.2 % of
-                                            # those instructions, 2.7 % together with the stack protector
+                                            # those instructions, and the stack protector adds its 0.5 %
 )
 
 # Of the linker. QEMU's own options ask it for full RELRO, -z relro -z now: 0 % of the instructions of either program.
 #
 # A position-independent program adds where it is to its pointers at each start: 18017 of them here, on 150 pages, which
-# every process then has for itself. It is 15 % of the instructions of the smallest program's start, 0.2 % of those of
-# arm64's /bin/true; the shell's commands took 1.045 and 1.048 times the processor time (medians of two series of rounds). So this
-# one is at a fixed place. Blocks translated once for many processes (docs/emulators.md) would hold addresses of its
-# functions, too. SECURITY.md says what the place leaves to a setuid program's caller.
+# every process then has for itself. It is 15 % of the instructions of the smallest program's start and 1.27 times its time, 0.2 %
+# of the instructions of arm64's /bin/true; a shell of 20 to 30 commands took 1.045 and 1.048 times the time (medians of two
+# series of rounds on a busy machine, on which a difference of 4 % may be chance). So this one is at a fixed place. Blocks that
+# are translated once for many processes would hold addresses of its functions, too. SECURITY.md says what the place leaves
+# to a setuid program's caller.
 #
 # The place is beyond what any architecture's programs, their heaps, and what sanitizers and Wine reserve go for, where
 # the kernel puts libraries of native programs: the low 4 GB are the guest's, and a guest of 47 bits that asks for this very
