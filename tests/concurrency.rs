@@ -96,7 +96,7 @@ fn programs_and_status_never_miss_a_handler_that_is_being_replaced() {
         for _ in 0..12 {
             for folder in [old_emulators(), emulators()] {
                 let install = host.call(&["--install", LIST]).emulators(&folder);
-                let install = install.run();
+                let install = install.env("QEMU_BINARY_REPLACE", "1").run();
                 if install.status != 0 {
                     File::create(&stop).unwrap();
                 }
@@ -207,16 +207,17 @@ fn a_signal_ends_a_call_that_waits() {
 #[test]
 fn an_upgrade_killed_at_any_point_leaves_every_platform_working() {
     let host = Host::new();
-    let install = |folder: &Path| host.call(&["--install", LIST]).emulators(folder).run();
+    let install = |folder: &Path| host.call(&["--install", LIST]).emulators(folder);
     let before = || {
-        install(&old_emulators()).ok();
+        let older = install(&old_emulators()).env("QEMU_BINARY_REPLACE", "1");
+        older.run().ok();
     };
     let after = |point: &str| {
         for platform in PLATFORMS {
             let runs = host.runs(platform);
             assert!(runs.is_ok(), "{platform}, killed {point}: {runs:?}");
         }
-        let next = install(&emulators());
+        let next = install(&emulators()).run();
         assert_eq!(next.status, 0, "the call after one killed {point}: {next}");
         assert_table(&host, point);
     };
@@ -452,7 +453,9 @@ fn all_at_once(host: &Host, calls: &[(&[&str], PathBuf)]) -> Vec<Output> {
         for (args, folder) in calls {
             running.push(scope.spawn(|| {
                 start.wait();
-                host.call(args).emulators(folder).run()
+                // so that the older emulators take the newer ones' place, too
+                let call = host.call(args).env("QEMU_BINARY_REPLACE", "1");
+                call.emulators(folder).run()
             }));
         }
         let ended = |call: ScopedJoinHandle<Output>| call.join().expect("a call that runs");

@@ -46,6 +46,8 @@ const QUIET: Duration = Duration::from_secs(2);
 const NONE: i32 = 0;
 /// What stands for it when its answers are in.
 const OVER: i32 = -1;
+/// What the thread needs, and no more: where memory is limited, it is the emulator's complaint that tells of the limit.
+const STACK: usize = 256 * 1024;
 /// How much longer than what it starts the process may take before it is ended itself.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -66,8 +68,8 @@ pub(super) fn start(tasks: &[Task], limit: Duration) -> Result<Vec<Run>> {
             drop(ends);
             runs
         };
-        let worker = thread::Builder::new().spawn_scoped(scope, work);
-        let worker = worker.map_err(not_started)?;
+        let worker = thread::Builder::new().stack_size(STACK);
+        let worker = worker.spawn_scoped(scope, work).map_err(not_started)?;
         let kept = keep_time(process, ended.as_fd(), limit);
         let runs = worker
             .join()
