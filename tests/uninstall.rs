@@ -293,7 +293,12 @@ fn what_is_not_found_is_said_with_what_may_have_been_meant() {
     let host = with("arm64");
     host.binfmt(&["--uninstall", "arm46,amr*,my-handler,arm/v99,ja*"])
         .ends(1)
-        .says("uninstalling: arm/v99 not found: unsupported variant: arm/v99: known are v5")
+        .ends_saying(&[
+            "arm/v99",
+            "unsupported variant",
+            "known are v5",
+            "1 more, above",
+        ])
         .never_says("ja*")
         .says("uninstalling: arm46 not found; did you mean arm64, ")
         .says("uninstalling: amr* not found\n")
@@ -364,9 +369,9 @@ fn an_entry_that_was_replaced_meanwhile_stays() {
     output
         .ends(1)
         .says("uninstalling: qemu-riscv64 OK\n")
-        .says(
-            "uninstalling: qemu-aarch64 kept: another entry of this name was registered meanwhile",
-        )
-        .ends_saying(&["qemu-aarch64"]);
+        .ends_saying(&[
+            "cannot uninstall qemu-aarch64",
+            "another entry of this name was registered meanwhile",
+        ]);
     assert!(host.entry("qemu-aarch64").unwrap().contains("extension .x"));
 }
