@@ -207,6 +207,19 @@ fn the_make_targets_exist() {
 }
 
 #[test]
+fn the_security_contact_is_the_publishers() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).expect("a file");
+    let manifest = read("Cargo.toml");
+    let value = |line: &str| {
+        let value = line.strip_prefix("security-contact = \"")?;
+        value.strip_suffix('"').map(str::to_owned)
+    };
+    let contact = manifest.lines().find_map(value).expect("a contact");
+    let sentence = format!("write to `{contact}` in private");
+    assert!(read("SECURITY.md").contains(&sentence), "{sentence}");
+}
+
+#[test]
 fn what_they_link_to_exists() {
     let documents = Document::all();
     for document in &documents {
