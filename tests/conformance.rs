@@ -108,11 +108,11 @@ fn programs_find_what_the_kernel_does() {
     in_userlands(&sources, |userland, program| {
         let binary = userland.compile(program)?;
         if std::env::var_os("BINFMT_TEST_DEBIANS").is_some() {
-            let debians = told(program, &userland.debians.run(&[&binary]));
+            let debians = told(program, &userland.debians.run_in_own_root(&[&binary]));
             let debians = debians.err().unwrap_or_else(|| "as the kernel".into());
             eprintln!("Debian's, {} {program}: {debians}", userland.debian);
         }
-        told(program, &userland.tested.run(&[&binary]))
+        told(program, &userland.tested.run_in_own_root(&[&binary]))
             .map_err(|defect| format!("{} {defect}", userland.debian))
     });
 }

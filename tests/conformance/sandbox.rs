@@ -79,17 +79,34 @@ impl Sandbox {
         let root = Path::new(&format!("/proc/{}/root", self.pid))
             .join(self.place.strip_prefix("/").expect("an absolute path"))
             .join("root");
+        let mut call = self.enter();
+        call.arg(format!("--root={}", root.display()))
+            .arg(format!("--wd={}", root.display()))
+            .arg("--")
+            .args(command);
+        Outcome::of(&mut call)
+    }
+
+    /// The same in a mount namespace whose root directory is the userland's: in any other (`chroot(2)`) the kernel lets nobody
+    /// make a user namespace.
+    pub(crate) fn run_in_own_root(&self, command: &[&str]) -> Outcome {
+        let pivot = "cd \"$0\" && pivot_root . . && busybox umount -l . && exec \"$@\"";
+        let mut call = self.enter();
+        call.args(["--", "unshare", "--mount", "--propagation", "private"])
+            .args(["--", "sh", "-c", pivot])
+            .arg(self.place.join("root"))
+            .args(command);
+        Outcome::of(&mut call)
+    }
+
+    fn enter(&self) -> Command {
         let mut call = Command::new("timeout");
         call.args(["--kill-after=5", LIMIT, "nsenter"])
             .arg(format!("--target={}", self.pid))
             .args(["--user", "--mount", "--pid", "--net", "--ipc", "--uts"])
-            .arg(format!("--root={}", root.display()))
-            .arg(format!("--wd={}", root.display()))
-            .arg("--")
-            .args(command)
             .env_clear()
             .envs(ENVIRONMENT);
-        Outcome::of(&mut call)
+        call
     }
 }
 
