@@ -71,7 +71,7 @@ pub fn set(file: &Path) -> Result<(), AnchorError> {
     };
     let defined = definitions(&mut events).map_err(failed)?;
     let why_not = if is_there && defined.iter().any(|words| !is_plain(words)) {
-        "another kind of event has its name; delete that: echo -:binfmt/anchor >>/sys/kernel/tracing/uprobe_events"
+        "another kind of event has this name; delete it: echo -:binfmt/anchor >>/sys/kernel/tracing/uprobe_events"
     } else if defined.is_empty() {
         "the kernel took it and does not list it"
     } else {

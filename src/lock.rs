@@ -42,7 +42,8 @@ pub fn lock(file: &File, path: &Path, patience: Duration) -> io::Result<()> {
     let mut wait = Wait::at_most(patience);
     while !try_lock(file)? {
         if wait.is_long() && is_read_locked(file)? {
-            let who = holder(file, "READ").unwrap_or_else(|| "a process out of sight".to_owned());
+            let who = holder(file, "READ")
+                .unwrap_or_else(|| "a process that cannot be seen from here".to_owned());
             wait::say(&format!(
                 "going on without the lock on {}: {who} keeps it locked and may only read it",
                 path.display()
@@ -59,7 +60,8 @@ pub fn lock(file: &File, path: &Path, patience: Duration) -> io::Result<()> {
 /// What is waited for where `file` is locked.
 #[must_use]
 pub fn awaited(file: &File, path: &Path) -> String {
-    let who = holder(file, "WRITE").unwrap_or_else(|| "another call, out of sight,".to_owned());
+    let who = holder(file, "WRITE")
+        .unwrap_or_else(|| "another call, which cannot be seen from here,".to_owned());
     format!("{who} to unlock {}", path.display())
 }
 

@@ -123,7 +123,7 @@ impl<'a> Session<'a> {
         }
         if cli.force && !installs && cli.uninstall.is_empty() && cli.export.is_none() {
             return Err(Wrong::Usage(anyhow!(
-                "--force says how to install, uninstall or export, and nothing of that is to be done"
+                "--force needs something to install, uninstall or export"
             )));
         }
         if cli.format == Some(Format::Prometheus) && cli.status.is_none() {

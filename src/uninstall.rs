@@ -76,7 +76,7 @@ impl std::fmt::Display for Refusal {
             }
             Self::Unknown(unknown) => write!(f, "not found: {unknown}"),
             Self::Replaced(removed) => {
-                f.write_str("kept: another entry of this name was registered meanwhile")?;
+                f.write_str("another entry of this name was registered meanwhile, and is kept")?;
                 write_removed(f, removed)
             }
             Self::Kernel { error, removed } => {

@@ -510,7 +510,7 @@ fn a_signal_ends_its_wait() {
         let lock = harness::lock::of_call(&host.path(MOUNT_POINT).join("register"));
         if on_exit == "keep" {
             wipe(&host);
-            holder.says("waiting for another call, out of sight, to unlock ");
+            holder.says("waiting for another call, which cannot be seen from here, to unlock ");
         }
         let began = Instant::now();
         holder.signal(Signal::SIGTERM);

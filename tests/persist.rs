@@ -204,7 +204,8 @@ fn what_others_have_written_or_changed_is_theirs() {
     fs::create_dir(root.join("etc/binfmt.d")).unwrap();
     fs::write(root.join(RULES), "# the administrator's\n").unwrap();
     let before = fs::read(root.join(RULES)).unwrap();
-    persist(&host, &root, "arm64").ends_saying(&["it is there, and not of --persist", "--force"]);
+    persist(&host, &root, "arm64")
+        .ends_saying(&["it exists and was not written by --persist", "--force"]);
     assert_eq!(fs::read(root.join(RULES)).unwrap(), before);
     unpersist(&host, &root).ok();
     assert_eq!(fs::read(root.join(RULES)).unwrap(), before);
@@ -292,7 +293,7 @@ fn a_dry_run_tells_what_would_be_written_and_writes_nothing() {
             .prints(&format!("would unpersist: {file}\n"));
     }
     fs::write(root.join(RULES), "# somebody else's\n").unwrap();
-    dry(&install).ends(1).prints("not of --persist");
+    dry(&install).ends(1).prints("not written by --persist");
     dry(&["--unpersist", shown(&root)]).ends_saying(&["was changed since"]);
     unpersist(&host, &root).ends(1);
     fs::remove_file(root.join(RULES)).unwrap();
@@ -732,7 +733,7 @@ fn a_lock_on_a_file_that_is_gone_is_none() {
         fs::remove_file(&path).unwrap();
         drop(second);
         let waited = format!(
-            "waiting for another call, out of sight, to unlock {}",
+            "waiting for another call, which cannot be seen from here, to unlock {}",
             path.display()
         );
         call.join().unwrap().says(&waited);
@@ -791,7 +792,7 @@ fn what_is_no_file_is_not_waited_for_nor_replaced() {
     fs::create_dir_all(root.join("etc/binfmt.d")).unwrap();
     // as systemd has files masked
     symlink("/dev/null", root.join(RULES)).unwrap();
-    persist(&host, &root, "arm64").ends_saying(&["it is there, and not of --persist"]);
+    persist(&host, &root, "arm64").ends_saying(&["it exists and was not written by --persist"]);
     assert_eq!(
         fs::read_link(root.join(RULES)).unwrap(),
         Path::new("/dev/null")

@@ -371,7 +371,7 @@ fn an_entry_that_was_replaced_meanwhile_stays() {
         .says("uninstalling: qemu-riscv64 OK\n")
         .ends_saying(&[
             "cannot uninstall qemu-aarch64",
-            "another entry of this name was registered meanwhile",
+            "another entry of this name was registered meanwhile, and is kept",
         ]);
     assert!(host.entry("qemu-aarch64").unwrap().contains("extension .x"));
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 
+use binfmt_magic::arch::Arch;
 use goblin::elf::ProgramHeader;
 use goblin::elf::program_header::{PF_W, PF_X, PT_LOAD};
 use memchr::memmem::Finder;
@@ -45,11 +46,11 @@ impl Qemu {
     /// `qemu-aarch64 version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)`
     fn parse(line: &str) -> Option<Self> {
         let (target, _) = line.strip_prefix("qemu-")?.split_once(' ')?;
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let version = Version::parse(line)?;
-        (!target.is_empty() && target.chars().all(is_name)).then(|| Self {
-            target: target.to_owned(),
-            version,
+        // qemu-img and the like have such a line, too
+        let arch = Arch::by_qemu(target)?;
+        Some(Self {
+            target: arch.qemu.to_owned(),
+            version: Version::parse(line)?,
         })
     }
 }
@@ -236,7 +237,8 @@ mod tests {
             b"qemu-arm version one\nCopyright (c) 2003-",
             b"qemu-a/b version 1\nCopyright (c) 2003-",
             b"qemu-arm version 1\xff\nCopyright (c) 2003-",
-            b"qemu-img version 1.0\0\nCopyright (c) 2003-",
+            b"qemu-img version 1.0\nCopyright (c) 2003-",
+            b"qemu-arm version 1.0\0\nCopyright (c) 2003-",
             b"xqemu-arm version 1.0\nCopyright (c) 2003-",
         ] {
             assert_eq!(of(other), None, "{}", other.escape_ascii());

@@ -232,7 +232,7 @@ fn leave(
     } else if order.working == Working::Keep && former.is_some() {
         Some("it has another emulator".to_owned())
     } else if order.working == Working::Keep {
-        Some("it is made otherwise".to_owned())
+        Some("it differs from a new one".to_owned())
     } else if let Some(newer) = is_newer(order, entry, former.as_deref(), rule) {
         Some(newer)
     } else if lacks() {

@@ -163,7 +163,7 @@ impl Boot {
             let fails = if fails {
                 "does not hold there"
             } else {
-                "may not hold there, which is not to be seen from here"
+                "may not hold there, which cannot be checked from here"
             };
             let path = self.shown(path);
             Some(format!(

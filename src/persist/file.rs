@@ -134,7 +134,9 @@ impl Spot {
             bail!("there is a directory of that name; remove it");
         }
         if !force && !is_ours(&there) {
-            bail!("it is there, and not of {option}; remove it, or let --force do it");
+            bail!(
+                "it exists and was not written by {option}; remove it, or replace it with --force"
+            );
         }
         Ok(None)
     }

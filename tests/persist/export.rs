@@ -91,7 +91,7 @@ fn what_others_have_in_the_place_of_an_exported_file_is_theirs() {
         let kind = if before.is_dir() {
             "directory"
         } else {
-            "not of --export"
+            "not written by --export"
         };
         refused.ends_saying(&[file.to_str().unwrap(), kind, "remove it"]);
         let after = fs::symlink_metadata(&file).unwrap();
@@ -114,7 +114,7 @@ fn what_others_have_in_the_place_of_an_exported_file_is_theirs() {
     export(&host, &dir, &[]).ok();
     host.sh(&format!("echo '# more' >>'{}'", file.display()))
         .ok();
-    export(&host, &dir, &[]).ends_saying(&["not of --export"]);
+    export(&host, &dir, &[]).ends_saying(&["not written by --export"]);
     take_back(&host, &dir).ends_saying(&["was changed since", "remove it by hand"]);
     assert!(file.exists());
 }
