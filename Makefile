@@ -240,7 +240,7 @@ build/kubernetes: always
 ROOTFS := $(foreach pair,aarch64:arm64 arm:armhf arm:armel riscv64:riscv64 s390x:s390x ppc64le:ppc64el i386:i386 \
   x86_64:amd64 mips64el:mips64el,$(if $(wildcard build/tuned/qemu-$(word 1,$(subst :, ,$(pair)))),build/rootfs/$(word 2,$(subst :, ,$(pair)))))
 
-# That of arm64 is for the tests of --run, too; the archives, made of such, are for --deep and for the engine.
+# That of arm64 is for the tests of --run, too; the archives, made of such, are for the engine.
 test-rootfs: $(sort build/rootfs/arm64 $(ROOTFS)) build/userland/arm64.tar build/userland/s390x.tar
 
 build/userland/%.tar: build/rootfs/%

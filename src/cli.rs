@@ -81,9 +81,6 @@ pub struct Cli {
     /// Show whether each handler (or each of LIST) is what an install would make now; exit 1 if one is not
     #[arg(long, value_name = "LIST", conflicts_with_all = ["list", "status", "export"], help_heading = LOOK, group = "tables")]
     pub verify: Option<Option<String>>,
-    /// With --verify: also run programs of the root file system DIR, with its own shell
-    #[arg(long, value_name = "DIR", requires = "verify", help_heading = LOOK)]
-    pub deep: Vec<PathBuf>,
     /// Show why FILE runs here, or does not; exit 1 if it does not
     #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "status"], groups = ["below_root", "tables"],
         help_heading = LOOK)]

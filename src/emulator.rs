@@ -14,11 +14,14 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use crate::complaint::{Cause, Limits, recognise};
-use crate::runner::{self, Outcome, Run};
-use crate::wording::errno_of;
+use crate::emulator::complaint::{Cause, Limits, recognise};
+use crate::helper::probes::{self, Outcome, Run};
+use crate::kernel::wording::errno_of;
 
 #[cfg(feature = "carried")]
+pub mod complaint;
+pub mod identity;
+
 mod carried;
 #[cfg(not(feature = "carried"))]
 #[path = "emulator/carries_none.rs"]
@@ -51,7 +54,7 @@ pub fn version(path: &Path, source: &Source) -> Result<Version, EmulatorError> {
         file,
         may_start: true,
     };
-    versions(&[question], runner::LIMIT).remove(0)
+    versions(&[question], probes::LIMIT).remove(0)
 }
 
 /// Whether a mount that nobody else sees was refused for want of privilege, by a filter, or by a kernel that knows no such mounts.
@@ -71,7 +74,7 @@ pub struct Question<'a> {
 }
 
 /// The versions of emulators, in the order of `questions`, from their bytes. What these do not tell is started with
-/// `--version`, all at once and as [`runner::ask`] does, each for up to `limit`.
+/// `--version`, all at once and as [`probes::ask`] does, each for up to `limit`.
 ///
 /// Errors: [`Unfit::NotAsked`] for one that may not be started, [`Unfit::Broken`] and its like for one that does not end by
 /// itself and well, or says nothing of a version.
@@ -82,7 +85,7 @@ pub fn versions(questions: &[Question], limit: Duration) -> Vec<Result<Version, 
     let open = open
         .filter(|(known, question)| question.may_start && matches!(known, Err(Unfit::NotAsked)));
     let (open, files): (Vec<_>, Vec<&File>) = open.map(|(known, q)| (known, q.file)).unzip();
-    match runner::ask(&files, limit) {
+    match probes::ask(&files, limit) {
         Ok(runs) => {
             for (known, run) in open.into_iter().zip(&runs) {
                 *known = answer(run);

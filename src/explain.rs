@@ -2,7 +2,7 @@
 //!
 //! Follows the kernel from file to file: the handlers of `binfmt_misc` are asked first, then `#!`, then ELF, and for the
 //! interpreter that comes of it all begins again. Each step is the kernel's own decision, taken from the same bytes; whether a
-//! handler works is not decided here but seen, by the probes of [`crate::survey`]. The file itself is not executed.
+//! handler works is not decided here but seen, by the probes of [`crate::policy::survey`]. The file itself is not executed.
 //!
 //! Rests on `exec_binprm` and `search_binary_handler` in Linux's `fs/exec.c`, `fs/binfmt_misc.c` (which puts itself at
 //! the head of the list), `fs/binfmt_script.c` and `fs/binfmt_elf.c`.
@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use binfmt_magic::arch::Arch;
 
-use crate::remedy::Means;
-use crate::wording::shown;
+use crate::kernel::wording::shown;
+use crate::policy::remedy::Means;
 use elf::Ident;
 use fix::Fixes;
 use format::Format;

@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use binfmt::cli::Environment;
-use binfmt::run::run;
-use binfmt::streams::Streams;
+use binfmt::command::run;
+use binfmt::output::streams::Streams;
 use rustix::termios::tcgetwinsize;
 
 fn main() -> ExitCode {

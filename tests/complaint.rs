@@ -1,6 +1,6 @@
 //! Tier: kernel. What real emulators complain of when the host keeps from them what they need: the limit is named, with
 //! the command that lifts it. Limits that count for the whole machine (`vm.mmap_min_addr`, `vm.overcommit_memory`) are
-//! not touched here; the unit tests of `src/complaint.rs` have their words.
+//! not touched here; the unit tests of `src/emulator/complaint.rs` have their words.
 
 mod harness;
 

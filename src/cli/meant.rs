@@ -9,7 +9,7 @@ use binfmt_magic::platform::Platform;
 use clap::error::{ContextKind, ContextValue};
 
 use super::Cli;
-use crate::wording::quoted;
+use crate::kernel::wording::quoted;
 
 /// The command line that `args`, the program's name first, which fail with `error`, were meant to be.
 #[must_use]

@@ -16,9 +16,9 @@ use binfmt_magic::rule::{Flags, Rule};
 use super::carried::Carried;
 use super::missing::Home;
 use super::{EmulatorError, Unfit, cannot_mount, file, trust};
-use crate::namespace::with_root_directory;
-use crate::table::Table;
-use crate::wording::cause;
+use crate::kernel::namespace::with_root_directory;
+use crate::kernel::table::Table;
+use crate::kernel::wording::cause;
 
 /// Where emulators are if nobody says otherwise, and where the image has them.
 pub const DIR: &str = "/usr/bin/";

@@ -21,8 +21,8 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::geteuid;
 
-use crate::namespace::in_user_namespace;
-use crate::wording::{errno_of, quoted};
+use crate::kernel::namespace::in_user_namespace;
+use crate::kernel::wording::{errno_of, quoted};
 
 /// Symbolic links on the way to a file, as the kernel has it (`MAXSYMLINKS`).
 const MOST_LINKS: u32 = 40;

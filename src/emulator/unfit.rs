@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use super::trust::Stranger;
-use crate::wording::{cause, errno_of};
+use crate::kernel::wording::{cause, errno_of};
 
 /// Why a file cannot serve as an interpreter.
 #[derive(Debug)]

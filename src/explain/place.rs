@@ -19,8 +19,8 @@ use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{AccessFlags, faccessat};
 
-use crate::lookup;
-use crate::wording::errno_of;
+use crate::kernel::lookup;
+use crate::kernel::wording::errno_of;
 
 mod error;
 mod writer;

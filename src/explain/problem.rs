@@ -14,8 +14,8 @@ use super::format::Format;
 use super::place::Unopened;
 use super::shebang::Unusable;
 use super::unmatched::Unmatched;
-use crate::survey::Failure;
-use crate::wording::shown;
+use crate::kernel::wording::shown;
+use crate::policy::survey::Failure;
 
 mod remedy;
 

@@ -17,7 +17,7 @@ use super::unmatched::Unmatched;
 use super::walk::{Emulated, Next, Walk};
 use super::x32;
 use super::{Loading, Note, Step};
-use crate::survey::{self, Failure, Verdict};
+use crate::policy::survey::{self, Failure, Verdict};
 
 /// How many bytes tell kind and machine.
 const DECISIVE: usize = 20;

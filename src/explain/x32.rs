@@ -13,7 +13,7 @@ use nix::libc::MFD_EXEC;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::elf::Ident;
-use crate::runner::{self, Outcome, Run};
+use crate::helper::probes::{self, Outcome, Run};
 
 /// The row of amd64 in this form.
 static X32: LazyLock<Option<Arch>> = LazyLock::new(|| {
@@ -48,7 +48,7 @@ fn starts(program: &[u8]) -> bool {
         let memory = memfd_create("x32", flags).or_else(|_| memfd_create("x32", MFdFlags::empty()));
         let mut file = File::from(memory.ok()?);
         file.write_all(program).ok()?;
-        runner::ask(&[&file], runner::LIMIT).ok()
+        probes::ask(&[&file], probes::LIMIT).ok()
     };
     let ends_well = |run: &Run| run.outcome == Outcome::Exited(0);
     run().is_some_and(|runs| runs.iter().all(ends_well))

@@ -539,7 +539,7 @@ impl Call<'_> {
 /// Whatever the tool prints as JSON is as the schema says.
 fn assert_documented(output: &Output) {
     static SCHEMA: LazyLock<(boon::Schemas, boon::SchemaIndex)> = LazyLock::new(|| {
-        let schema = include_str!("../../src/report.schema.json");
+        let schema = include_str!("../../src/output/json.schema.json");
         let schema = serde_json::from_str(schema).expect("a schema that is JSON");
         let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
         let added = compiler.add_resource("report.schema.json", schema);

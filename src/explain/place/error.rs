@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use crate::wording::{cause, shown};
+use crate::kernel::wording::{cause, shown};
 
 /// Why a file is not opened.
 #[derive(Debug, Clone, PartialEq, Eq)]

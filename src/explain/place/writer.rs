@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::unistd::execveat;
 
-use crate::wording::printable;
+use crate::kernel::wording::printable;
 
 /// `AT_EXECVE_CHECK` in the kernel's `include/uapi/linux/fcntl.h`: all that is checked is checked, and nothing is started.
 const CHECK: i32 = 0x1_0000;

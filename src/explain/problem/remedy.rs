@@ -12,8 +12,8 @@ use crate::explain::fix::{Fix, Remedy};
 use crate::explain::libc::Libc;
 use crate::explain::place::{Opened, Place, Purpose, Unopened};
 use crate::explain::shebang::Unusable;
-use crate::survey::{Failure, may_be_native, takes};
-use crate::wording;
+use crate::kernel::wording;
+use crate::policy::survey::{Failure, may_be_native, takes};
 
 impl Problem {
     /// What to do about it.

@@ -1,0 +1,210 @@
+//! Which file an interpreter is: where it came from, what has become of its path, its build id and digest, and whether
+//! another file is the same byte for byte.
+//!
+//! Works on an open file, since the kernel keeps what it pinned when its path is long gone. How such a file comes to be
+//! open is [`crate::helper::probes`]'s; which QEMU it is, [`crate::emulator`]'s.
+//!
+//! Rests on `proc_pid_fd(5)` and `proc_pid_fdinfo(5)`, and, for the build id, on the note that `ld --build-id` writes.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use goblin::elf::note::{NT_GNU_BUILD_ID, NoteDataIterator};
+use goblin::elf::program_header::PT_NOTE;
+use procfs::process::Process;
+use sha2::{Digest, Sha256};
+
+use crate::emulator::{HEAD, read_up_to, segments};
+
+/// What the kernel puts behind a path that is gone (`d_path` in `fs/d_path.c`).
+const DELETED: &[u8] = b" (deleted)";
+/// More than the notes of any program take.
+const NOTES: u64 = 64 * 1024;
+
+/// Which file it is, without having been run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Its path when it was opened or, while it lives, now. Seen from this mount namespace only if `place` says so.
+    pub path: PathBuf,
+    /// What has become of that path.
+    pub place: Place,
+    /// Bytes.
+    pub size: u64,
+    /// GNU build id in hexadecimal digits, where the linker left one.
+    pub build_id: Option<String>,
+    /// When its bytes were last changed, as its file system has it, in seconds since 1970. Packages and images carry over
+    /// the time of their build.
+    pub modified: i64,
+}
+
+/// What has become of a file's path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The file is there.
+    Present,
+    /// The file is gone from its directory, and nothing has taken its place.
+    Deleted,
+    /// Another file is there.
+    Replaced,
+    /// It is not where it was registered any more, but at this path.
+    Moved,
+    /// It is on a mount that this mount namespace does not have: a container's, or one that is gone.
+    Elsewhere,
+}
+
+impl Identity {
+    /// Looks at `file`.
+    ///
+    /// # Errors
+    /// When the file, or what `/proc` says of it, cannot be read.
+    pub fn of(file: &File) -> io::Result<Self> {
+        let link = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        let metadata = file.metadata()?;
+        let is_at = |path: &Path| {
+            let there = path.metadata();
+            there.is_ok_and(|there| (there.dev(), there.ino()) == (metadata.dev(), metadata.ino()))
+        };
+        let before = link.as_os_str().as_bytes().strip_suffix(DELETED);
+        let (path, place) = match before {
+            _ if is_at(&link) => (link, Place::Present),
+            Some(path) => {
+                let path = PathBuf::from(std::ffi::OsString::from_vec(path.to_vec()));
+                let replaced = path.exists() && is_in_sight(file)?;
+                let place = if replaced {
+                    Place::Replaced
+                } else {
+                    Place::Deleted
+                };
+                (path, place)
+            }
+            None if metadata.nlink() == 0 => (link, Place::Deleted),
+            None if is_in_sight(file)? => (link, Place::Replaced),
+            None => (link, Place::Elsewhere),
+        };
+        Ok(Self {
+            path,
+            place,
+            size: metadata.len(),
+            build_id: build_id(file)?,
+            modified: metadata.mtime(),
+        })
+    }
+}
+
+impl Identity {
+    /// The same, of a file that was registered by the path `registered`.
+    #[must_use]
+    pub fn registered_as(mut self, registered: &Path) -> Self {
+        let id = |path: &Path| path.metadata().map(|m| (m.dev(), m.ino())).ok();
+        if self.place == Place::Present && id(registered) != id(&self.path) {
+            self.place = Place::Moved;
+        }
+        self
+    }
+}
+
+/// Whether `file` is on a mount of this mount namespace.
+fn is_in_sight(file: &File) -> io::Result<bool> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+    let id = id.and_then(|id| id.trim().parse().ok());
+    let mounts = Process::myself().and_then(|process| process.mountinfo());
+    let mounts = mounts.map_err(io::Error::other)?;
+    let in_sight: HashSet<i32> = mounts.iter().map(|mount| mount.mnt_id).collect();
+    Ok(id.is_some_and(|id| in_sight.contains(&id)))
+}
+
+/// `None` also where the file is no ELF program, or its notes make no sense.
+fn build_id(file: &File) -> io::Result<Option<String>> {
+    let head = read_up_to(file, 0, HEAD)?;
+    for note in segments(&head).unwrap_or_default() {
+        if note.p_type != PT_NOTE {
+            continue;
+        }
+        let data = read_up_to(file, note.p_offset, note.p_filesz.min(NOTES))?;
+        let alignment = usize::try_from(note.p_align).unwrap_or(0).max(4);
+        let notes = NoteDataIterator {
+            size: data.len(),
+            data: &data,
+            offset: 0,
+            ctx: (alignment, goblin::container::Ctx::default()),
+        };
+        let mut notes = notes.flatten();
+        if let Some(id) = notes.find(|n| n.n_type == NT_GNU_BUILD_ID && n.name == "GNU") {
+            return Ok(Some(hexadecimal(id.desc)));
+        }
+    }
+    Ok(None)
+}
+
+/// The whole file's SHA-256, in hexadecimal digits.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sha256(file: &File) -> io::Result<String> {
+    let mut digest = Sha256::new();
+    each_chunk(file, |chunk, _| {
+        digest.update(chunk);
+        Ok(true)
+    })?;
+    Ok(hexadecimal(&digest.finalize()))
+}
+
+/// The SHA-256 of these bytes, likewise.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+/// Whether two files have the same bytes. One file under two paths is not read.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn is_same(one: &File, other: &File) -> io::Result<bool> {
+    let (first, second) = (one.metadata()?, other.metadata()?);
+    if (first.dev(), first.ino()) == (second.dev(), second.ino()) {
+        return Ok(true);
+    }
+    if first.len() != second.len() {
+        return Ok(false);
+    }
+    let mut compared = vec![0; CHUNK];
+    each_chunk(one, |chunk, offset| {
+        let compared = &mut compared[..chunk.len()];
+        other.read_exact_at(compared, offset)?;
+        Ok(compared == chunk)
+    })
+}
+
+const CHUNK: usize = 128 * 1024;
+
+/// Hands on the bytes of `file` and where they are, until there are no more, or `work` says false: then false.
+fn each_chunk(
+    file: &File,
+    mut work: impl FnMut(&[u8], u64) -> io::Result<bool>,
+) -> io::Result<bool> {
+    let (mut chunk, mut offset) = (vec![0; CHUNK], 0);
+    loop {
+        let length = file.read_at(&mut chunk, offset)?;
+        if length == 0 {
+            return Ok(true);
+        }
+        if !work(&chunk[..length], offset)? {
+            return Ok(false);
+        }
+        offset += length as u64;
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,186 @@
+//! Running probes through the kernel, all at once, and saying what came of each and which file the kernel ran. Emulators
+//! that have to be asked for their version are started the same way: there is no other.
+//!
+//! The work is done by this same program, started again with a hidden first argument ([`VERB`]): that process takes a
+//! mount namespace for itself, writes the probes into an empty directory there, and makes that its root directory. What it
+//! starts has that root directory, no environment, and no descriptor but a pipe to talk to. Because the root is empty, a
+//! probe that runs proves its interpreter pinned (flag F); where no such root is to be had, the entry's flags must do.
+//! The process is the first one of a PID namespace where that is allowed, so whatever it has started ends with it.
+//!
+//! Each probe is held by `ptrace(2)` between `execve` and its first instruction. Then `/proc/PID/exe` is the very file
+//! that the kernel runs for it: of a handler, the pinned interpreter, whoever registered it and whatever has become of
+//! its path.
+//!
+//! Which answer a probe must give is [`binfmt_magic::probe`]'s; what the answer means for a platform is
+//! [`crate::policy::survey`]'s.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use binfmt_magic::arch::Arch;
+
+mod answer;
+mod root;
+mod serve;
+mod watch;
+
+use answer::Task;
+pub use serve::{LIMIT, serve};
+
+/// First argument of the process that runs probes. Not part of the command line.
+pub const VERB: &str = "--run-probes";
+
+/// What the names of entries begin with that take [`mark`]ed probes only.
+pub const TRIAL: &str = "binfmt-trial-";
+
+/// Whether an entry of this name takes marked probes only, and so no program of anybody's.
+#[must_use]
+pub fn is_trial(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(TRIAL.as_bytes())
+}
+
+/// One probe to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Job {
+    /// The architecture.
+    pub arch: &'static Arch,
+    /// In which form.
+    pub form: Form,
+}
+
+/// In which form a probe is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As it is.
+    Plain,
+    /// As it is, in this process's own root directory. What else runs with it does, too.
+    Here,
+    /// [`mark`]ed, so that only a trial entry takes it.
+    Marked,
+    /// Setuid, and ended before its first instruction: whether it has its owner's privilege shows whether the handler
+    /// honours credentials (flag C).
+    Setuid,
+}
+
+/// What came of starting one probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It ended by itself with this status.
+    Exited(i32),
+    /// A signal ended it.
+    Killed(i32),
+    /// It was still running at the limit.
+    TimedOut,
+    /// The kernel did not start it: an errno of `execve(2)`.
+    Refused(i32),
+    /// Of [`Form::Setuid`]: whether it had its owner's privilege; `None` where no file can be given to another owner. The
+    /// kernel also ignores the bit of a process that is held by one without privilege, or may get none.
+    Setuid(Option<bool>),
+}
+
+/// The outcome of one [`Job`].
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Processor time of one start, in microseconds.
+    pub micros: u64,
+    /// The file that the kernel ran for it.
+    pub ran: Ran,
+    /// What the emulator complained of on stderr; the last few kilobytes.
+    pub complaint: String,
+}
+
+/// The file that the kernel ran for a probe.
+#[derive(Debug, Clone)]
+pub enum Ran {
+    /// The probe itself, so no handler's; or nothing at all.
+    Itself,
+    /// An interpreter. Open, so that it can be read, started and compared even if it has no path any more.
+    Interpreter(Arc<File>),
+    /// It could not be seen; why.
+    Unseen(String),
+}
+
+/// Marks a probe, or the magic that is to match nothing but marked probes, in the padding of `e_ident` (gABI, figure
+/// 4-4): bytes that no loader reads and that every ordinary program leaves zero.
+///
+/// # Panics
+/// When `start` is shorter than `e_ident`, 16 bytes.
+pub fn mark(start: &mut [u8]) {
+    const PADDING: std::ops::Range<usize> = 9..16;
+    start[PADDING].copy_from_slice(b"binfmt!");
+}
+
+/// Runs `jobs` at the same time; the answer is in their order.
+///
+/// # Errors
+/// When this program cannot be started again, or cannot write the probes.
+pub fn run(jobs: &[Job]) -> Result<Vec<Run>> {
+    run_within(LIMIT, jobs)
+}
+
+/// The same, where each may take as long as `limit`.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn run_within(limit: Duration, jobs: &[Job]) -> Result<Vec<Run>> {
+    /// A crash at start is retried: emulators have had races there, and one lost start in many is not "does not work".
+    const TRIES: u32 = 2;
+    if jobs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tasks: Vec<Task> = jobs.iter().map(|job| Task::Probe(*job)).collect();
+    let mut runs = watch::start(&tasks, limit)?;
+    for _ in 1..TRIES {
+        let crashed = |run: &&mut Run| matches!(run.outcome, Outcome::Killed(_));
+        let again = runs.iter_mut().zip(&tasks).filter(|(run, _)| crashed(run));
+        let (crashed, again): (Vec<_>, Vec<_>) =
+            again.map(|(run, task)| (run, task.clone())).unzip();
+        if again.is_empty() {
+            break;
+        }
+        for (first, second) in crashed.into_iter().zip(watch::start(&again, limit)?) {
+            *first = second;
+        }
+    }
+    Ok(runs)
+}
+
+/// Starts each of `emulators` with `--version`, all at the same time and confined as the probes' are. What each prints is its
+/// [`Run::complaint`]; each may take as long as `limit`.
+///
+/// # Errors
+/// Those of [`run`]; when they cannot be read.
+pub fn ask(emulators: &[&File], limit: Duration) -> Result<Vec<Run>> {
+    if emulators.is_empty() {
+        return Ok(Vec::new());
+    }
+    let own = std::process::id();
+    let paths = emulators
+        .iter()
+        .map(|file| format!("/proc/{own}/fd/{}", file.as_raw_fd()));
+    let tasks: Vec<Task> = paths.map(|path| Task::Ask(path.into())).collect();
+    watch::start(&tasks, limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use binfmt_magic::probe;
+
+    use super::*;
+
+    #[test]
+    fn the_mark_is_no_magic_of_any_architecture() {
+        for arch in &binfmt_magic::arch::ARCHES {
+            let mut marked = probe::elf(arch);
+            mark(&mut marked);
+            assert!(!arch.matches(&marked), "{}", arch.qemu);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The programs that are started, in an empty root directory with nothing in it but themselves.
+
+use std::env;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use binfmt_magic::probe;
+use nix::libc::MFD_EXEC;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::chroot;
+
+use super::answer::Task;
+use super::serve::NOT_STARTED;
+use super::watch::id;
+use super::{Form, Job, mark};
+use crate::kernel::user_namespace;
+
+/// Whom the programs of [`Form::Setuid`] belong to: `nobody`, so that their privilege is none.
+pub(super) const OWNER: u32 = 65534;
+
+/// The programs of some tasks, ready to be started.
+pub(super) struct Programs {
+    /// In the order of the tasks.
+    pub(super) all: Vec<Program>,
+    /// The root directory to start them in, if there is an empty one.
+    root: Option<PathBuf>,
+}
+
+/// One of them.
+pub(super) struct Program {
+    pub(super) task: Task,
+    /// In the root directory.
+    pub(super) path: PathBuf,
+    /// Which file, as [`id`] has it; [`NOT_STARTED`] for one whose start would show nothing.
+    file: String,
+    /// What the path leads to, if that is memory.
+    _memory: Option<File>,
+}
+
+impl Program {
+    pub(super) fn shown(&self) -> &str {
+        &self.file
+    }
+
+    pub(super) fn is_started(&self) -> bool {
+        self.file != NOT_STARTED
+    }
+}
+
+impl Programs {
+    /// Writes the probes to where their root directory is empty.
+    ///
+    /// Without the privilege for that, of this process or of a user namespace of its own, they stay in memory: then a
+    /// probe shows that programs run, and only the flags of its handler whether they would in a container.
+    pub(super) fn write(tasks: &[Task]) -> Result<Self> {
+        let here = |task: &Task| matches!(task, Task::Probe(job) if job.form == Form::Here);
+        if tasks.iter().any(here) {
+            return in_memory(tasks);
+        }
+        in_empty_root(tasks).or_else(|_| in_memory(tasks))
+    }
+
+    /// Makes their root directory this process's.
+    pub(super) fn enter(&self) -> Result<()> {
+        if let Some(root) = &self.root {
+            chroot(root)?;
+            env::set_current_dir("/")?;
+        }
+        Ok(())
+    }
+}
+
+/// A tmpfs that nobody else sees. It is laid over a directory that is there for certain, since `binfmt_misc` is mounted
+/// below it, and that nothing here needs: not over `/proc` itself, which leads to this program, and to the probes in
+/// memory, should one of these steps be refused.
+fn in_empty_root(tasks: &[Task]) -> Result<Programs> {
+    let (proc, root) = (Path::new("/proc"), Path::new("/proc/sys"));
+    let nothing = None::<&str>;
+    if unshare(CloneFlags::CLONE_NEWNS).is_err() {
+        user_namespace::enter_as_root()?;
+    }
+    // it will be so with another directory: whether that is allowed shows here
+    chroot("/")?;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(nothing, proc, nothing, private, nothing)?;
+    mount(
+        Some("probes"),
+        root,
+        Some("tmpfs"),
+        MsFlags::MS_NODEV,
+        Some("size=1g,mode=755"),
+    )?;
+    let programs = tasks.iter().enumerate().map(|(number, task)| {
+        let (name, setuid) = match task {
+            Task::Probe(_) => (task.word(), task.is_setuid()),
+            Task::Ask(_) => (number.to_string(), false),
+        };
+        let path = root.join(&name);
+        match task {
+            Task::Probe(job) => fs::write(&path, program(job))?,
+            // a copy, since nothing else of the caller's is in there
+            Task::Ask(emulator) => {
+                io::copy(&mut File::open(emulator)?, &mut File::create(&path)?).map(drop)?;
+            }
+        }
+        let given_away = setuid && chown(&path, Some(OWNER), None).is_ok();
+        let mode = if given_away { 0o4755 } else { 0o755 };
+        fs::set_permissions(&path, Permissions::from_mode(mode))?;
+        // the kernel takes no setuid bit where there is nobody to give the file to
+        let in_vain = setuid && !given_away;
+        Ok(Program {
+            task: task.clone(),
+            file: if in_vain {
+                NOT_STARTED.to_owned()
+            } else {
+                id(&fs::metadata(&path)?)
+            },
+            path: Path::new("/").join(name),
+            _memory: None,
+        })
+    });
+    Ok(Programs {
+        all: programs.collect::<Result<_>>()?,
+        root: Some(root.to_owned()),
+    })
+}
+
+/// Their processes inherit the memory, since an emulator that is handed a path looks it up for itself; and other
+/// processes may be out of bounds for them.
+fn in_memory(tasks: &[Task]) -> Result<Programs> {
+    let programs = tasks.iter().map(|task| {
+        let job = match task {
+            Task::Probe(job) => job,
+            Task::Ask(path) => {
+                return Ok(Program {
+                    task: task.clone(),
+                    path: path.clone(),
+                    file: id(&fs::metadata(path)?),
+                    _memory: None,
+                });
+            }
+        };
+        // asked for where vm.memfd_noexec is set, unknown before Linux 6.3
+        let executable = MFdFlags::from_bits_retain(MFD_EXEC);
+        let memory = memfd_create(job.arch.qemu, executable)
+            .or_else(|_| memfd_create(job.arch.qemu, MFdFlags::empty()));
+        let mut file = File::from(memory.context("no memory for the probes")?);
+        file.write_all(&program(job))?;
+        let started = job.form != Form::Setuid;
+        Ok(Program {
+            task: task.clone(),
+            path: format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
+            file: if started {
+                id(&file.metadata()?)
+            } else {
+                NOT_STARTED.to_owned()
+            },
+            _memory: Some(file),
+        })
+    });
+    Ok(Programs {
+        all: programs.collect::<Result<_>>()?,
+        root: None,
+    })
+}
+
+fn program(job: &Job) -> Vec<u8> {
+    let mut file = probe::elf(job.arch);
+    if job.form == Form::Marked {
+        mark(&mut file);
+    }
+    file
+}

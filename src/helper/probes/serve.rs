@@ -1,0 +1,363 @@
+//! The process that starts programs, each in an empty root directory and with nothing of its caller's, and waits for them.
+//!
+//! It is the first process of a PID namespace where one may be had, and is held while it starts them ([`super::watch`]).
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write, stdin};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use binfmt_magic::probe;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
+use nix::sys::signal::{SigSet, Signal, kill, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, close, getpid, gettid, pipe2};
+
+use super::Outcome;
+use super::answer::{Answer, Task};
+use super::root::{Program, Programs};
+use crate::kernel::wording::{cause, errno_of, not_started};
+
+/// How long a program may take. Starting an emulator takes milliseconds, seconds on a machine under heavy load.
+pub const LIMIT: Duration = Duration::from_secs(20);
+/// What the other side says when it holds this process, and when it may not.
+pub(super) const HELD: u8 = b'h';
+/// See [`HELD`].
+pub(super) const UNHELD: u8 = b'u';
+/// What is said in place of a file's device and inode where nothing is started.
+pub(super) const NOT_STARTED: &str = "-";
+/// How much of what a program says is kept, in bytes: the end.
+const KEPT: usize = 4096;
+/// How much a pipe holds, in bytes (`pipe(7)`).
+const PIPE: usize = 65536;
+
+/// The other side of [`run`](super::run): what the process does that was started with [`VERB`](super::VERB). `words`
+/// follow the verb: how long a program may take, in milliseconds, and the programs.
+///
+/// It says which files it will start, waits until it is told whether it is held, starts them, stops itself if it is, and
+/// says what came of each.
+///
+/// # Errors
+/// When the programs cannot be written or started, or the answer cannot be written.
+pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
+    close_inherited();
+    let (limit, words) = words.split_first().context("no limit")?;
+    let limit = limit.to_str().and_then(|limit| limit.parse().ok());
+    let limit = Duration::from_millis(limit.context("not a limit")?);
+    let tasks = words.iter().map(|word| Task::parse(word));
+    let tasks = tasks.collect::<Result<Vec<Task>>>()?;
+    let is_first = getpid() == Pid::from_raw(1);
+    // with the first process of a namespace all others end; any other is told, and ends them before itself
+    prctl::set_pdeathsig(if is_first {
+        Signal::SIGKILL
+    } else {
+        Signal::SIGTERM
+    })?;
+    let orphans = if is_first {
+        None
+    } else {
+        Some(Orphans::adopt()?)
+    };
+    let signals = Signals::block()?;
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = null.map_err(|error| cannot_start(&error))?;
+
+    let programs =
+        Programs::write(&tasks).map_err(|error| match error.downcast::<std::io::Error>() {
+            Ok(error) => anyhow!("cannot write them: {}", cause(&error)),
+            Err(error) => error,
+        })?;
+    let files: Vec<&str> = programs.all.iter().map(Program::shown).collect();
+    writeln!(answer, "{}", files.join(" "))?;
+    answer.flush()?;
+    let mut go = [0];
+    stdin()
+        .read_exact(&mut go)
+        .context("the call that wanted to know has ended")?;
+    programs.enter()?;
+    // the last resort should nobody be left to end one; a refusal means a tighter limit already
+    let seconds = LIMIT.as_secs();
+    let _ = setrlimit(Resource::RLIMIT_CPU, seconds, seconds);
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+
+    let answers = start_all(&programs, &null, &signals, go == [HELD], limit);
+    drop(orphans);
+    for one in answers? {
+        answer.write_all(one.to_fields().as_bytes())?;
+    }
+    Ok(answer.flush()?)
+}
+
+/// What the caller of the tool had open is no program's of ours.
+fn close_inherited() {
+    let open = fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let numbers: Vec<i32> = open
+        .filter_map(|fd| fd.file_name().to_str()?.parse().ok())
+        .collect();
+    for number in numbers.into_iter().filter(|number| *number > 2) {
+        // the folder's own is closed by now
+        let _ = close(number);
+    }
+}
+
+/// The ends of children, and of the caller, which are read from a descriptor, so that one poll waits for all of them.
+struct Signals(SignalFd);
+
+impl Signals {
+    fn block() -> Result<Self> {
+        let mut ends = SigSet::empty();
+        ends.add(Signal::SIGCHLD);
+        ends.add(Signal::SIGTERM);
+        ends.thread_block()?;
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        Ok(Self(SignalFd::with_flags(&ends, flags)?))
+    }
+
+    /// Takes them down.
+    ///
+    /// # Errors
+    /// When the caller has ended.
+    fn take(&self) -> Result<()> {
+        while let Some(signal) = self.0.read_signal()? {
+            if signal.ssi_signo == Signal::SIGTERM as u32 {
+                bail!("the call that wanted to know has ended");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What programs have started and left behind, where no PID namespace ends it: it becomes this process's, and ends with it.
+struct Orphans {
+    children: Option<File>,
+}
+
+impl Orphans {
+    /// How long it is tried to end what keeps starting others.
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    fn adopt() -> Result<Self> {
+        prctl::set_child_subreaper(true)?;
+        let children = File::open(format!("/proc/self/task/{}/children", gettid())).ok();
+        Ok(Self { children })
+    }
+
+    fn list(&mut self) -> Option<String> {
+        let (mut list, file) = (String::new(), self.children.as_mut()?);
+        file.seek(SeekFrom::Start(0)).ok()?;
+        file.read_to_string(&mut list).ok()?;
+        (!list.is_empty()).then_some(list)
+    }
+}
+
+impl Drop for Orphans {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + Self::PATIENCE;
+        // one that is killed may leave others behind
+        while let Some(list) = self.list().filter(|_| Instant::now() < deadline) {
+            let children = list
+                .split_ascii_whitespace()
+                .filter_map(|id| id.parse().ok());
+            for child in children {
+                let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
+            }
+            while waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG))
+                .is_ok_and(|end| end.pid().is_some())
+            {}
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+/// A program that was started.
+struct Running {
+    pid: Pid,
+    /// Until it is closed at the other end.
+    said: Option<File>,
+    text: Vec<u8>,
+    /// What came of it, and its processor time in microseconds.
+    end: Option<(Outcome, u64)>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.end.is_none() {
+            // it is waited for with whatever else is left behind
+            let _ = kill(self.pid, Signal::SIGKILL);
+        }
+    }
+}
+
+fn start_all(
+    programs: &Programs,
+    null: &File,
+    signals: &Signals,
+    held: bool,
+    limit: Duration,
+) -> Result<Vec<Answer>> {
+    let deadline = Instant::now() + limit;
+    let started = programs.all.iter().map(|program| start(program, null));
+    let mut all = started.collect::<Result<Vec<Result<Running, Outcome>>>>()?;
+    if held {
+        raise(Signal::SIGSTOP)?;
+    }
+    while all.iter().flatten().any(|running| running.end.is_none()) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        wait_for_news(signals, &mut all, left)?;
+        reap(&mut all, deadline)?;
+    }
+    let answers = all.into_iter().map(|one| match one {
+        Ok(mut running) => {
+            // what is still in the pipe; nobody else who holds its other end is waited for
+            for _ in 0..PIPE / KEPT {
+                listen(&mut running);
+            }
+            let (outcome, micros) = running.end.unwrap_or((Outcome::TimedOut, 0));
+            let said = String::from_utf8_lossy(&running.text).trim().to_owned();
+            Answer {
+                outcome,
+                micros,
+                said,
+            }
+        }
+        Err(outcome) => Answer {
+            outcome,
+            micros: 0,
+            said: String::new(),
+        },
+    });
+    Ok(answers.collect())
+}
+
+/// Starts it; or what came of that.
+fn start(program: &Program, null: &File) -> Result<Result<Running, Outcome>> {
+    if !program.is_started() {
+        return Ok(Err(Outcome::Setuid(None)));
+    }
+    let (said, says) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| cannot_start(&errno.into()))?;
+    fcntl(&said, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    let mut command = Command::new(&program.path);
+    command.env_clear().stdin(null.try_clone()?);
+    match &program.task {
+        Task::Probe(_) => {
+            let argv0 = char::from(probe::ARGV0).to_string();
+            command.arg0(argv0).stdout(null.try_clone()?);
+        }
+        Task::Ask(_) => {
+            command
+                .arg0("qemu")
+                .arg("--version")
+                .stdout(says.try_clone()?);
+        }
+    }
+    match command.stderr(Stdio::from(says)).spawn() {
+        Ok(child) => Ok(Ok(Running {
+            pid: Pid::from_raw(i32::try_from(child.id())?),
+            said: Some(said.into()),
+            text: Vec::new(),
+            end: None,
+        })),
+        Err(error) => Ok(Err(Outcome::Refused(refusal(&error)?))),
+    }
+}
+
+fn cannot_start(error: &std::io::Error) -> anyhow::Error {
+    anyhow!("cannot start a probe: {}", not_started(error))
+}
+
+/// The errno of a refused `execve(2)`, unless it says nothing about a handler: then the whole run has failed.
+fn refusal(error: &std::io::Error) -> Result<i32> {
+    match errno_of(error) {
+        Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::EIO => {
+            Err(cannot_start(error))
+        }
+        errno => Ok(errno as i32),
+    }
+}
+
+/// Waits until a child has ended or has something to say, and takes down what it says.
+fn wait_for_news(
+    signals: &Signals,
+    all: &mut [Result<Running, Outcome>],
+    left: Duration,
+) -> Result<()> {
+    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+    let talking = all
+        .iter()
+        .flatten()
+        .filter_map(|running| running.said.as_ref());
+    let mut news = vec![PollFd::new(signals.0.as_fd(), PollFlags::POLLIN)];
+    news.extend(talking.map(|said| PollFd::new(said.as_fd(), PollFlags::POLLIN)));
+    match poll(&mut news, timeout) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    for running in all.iter_mut().flatten() {
+        listen(running);
+    }
+    signals.take()
+}
+
+/// Takes down some of what the program says, of which the end counts. False if there was nothing to be heard.
+fn listen(running: &mut Running) -> bool {
+    let mut chunk = [0; KEPT];
+    let Some(said) = &mut running.said else {
+        return false;
+    };
+    let length = match said.read(&mut chunk) {
+        Ok(length) => length,
+        Err(error) if errno_of(&error) == Errno::EAGAIN => return false,
+        Err(_) => 0,
+    };
+    if length == 0 {
+        running.said = None;
+    }
+    running.text.extend(&chunk[..length]);
+    let excess = running.text.len().saturating_sub(KEPT);
+    running.text.drain(..excess);
+    length > 0
+}
+
+/// Takes down the ends of children; also of those that were left to this process.
+fn reap(all: &mut [Result<Running, Outcome>], deadline: Instant) -> Result<()> {
+    while Instant::now() < deadline {
+        let before = child_time()?;
+        let (pid, outcome) = match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, status)) => (pid, Outcome::Exited(status)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Outcome::Killed(signal as i32)),
+            Err(Errno::EINTR) => continue,
+            Ok(_) | Err(Errno::ECHILD) => break,
+            Err(errno) => return Err(errno.into()),
+        };
+        let mut running = all.iter_mut().flatten();
+        if let Some(running) = running.find(|running| running.pid == pid) {
+            running.end = Some((outcome, child_time()?.saturating_sub(before)));
+        }
+    }
+    Ok(())
+}
+
+/// Processor time of all children that were waited for, in microseconds; the difference is the last one's.
+fn child_time() -> Result<u64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let micros = |t: nix::sys::time::TimeVal| t.tv_sec() * 1_000_000 + t.tv_usec();
+    Ok(u64::try_from(
+        micros(usage.user_time()) + micros(usage.system_time()),
+    )?)
+}

@@ -1,0 +1,363 @@
+//! The side that wants to know: starts the process that starts programs, holds each of these at its first instruction to
+//! see which file the kernel runs for it, and keeps the time.
+//!
+//! All that is a thread's work, for two reasons. A thread can ask for a PID namespace for what it starts, and only for
+//! that: so the process is the first of its namespace, and with it the kernel ends everything that an emulator has
+//! started, however fast that forks. And the calling thread is free to end it when its time is up.
+//!
+//! The process is traced (`PTRACE_SEIZE`), and so are its children from their first moment on: each stops once it has
+//! become another program (`PTRACE_EVENT_EXEC`), is looked at, and let go. The process itself is let go when it stops
+//! itself, having started everything. See `ptrace(2)` and `pid_namespaces(7)`.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::libc::{PTRACE_EVENT_EXEC, PTRACE_EVENT_FORK, PTRACE_EVENT_VFORK};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::{Pid, pipe2};
+
+use super::answer::{Answer, FIELDS, Task};
+use super::root::OWNER;
+use super::serve::{HELD, NOT_STARTED, UNHELD};
+use super::{Outcome, Ran, Run, VERB};
+use crate::kernel::process::effective_user;
+use crate::kernel::wait::{self, Wait};
+use crate::kernel::wording::{cause, not_started};
+
+/// Why a file is not seen whose process could not be held.
+const NOT_HELD: &str = "ptrace(2) is refused (by seccomp, or kernel.yama.ptrace_scope)";
+/// Up to this long an emulator may take without a word.
+const QUIET: Duration = Duration::from_secs(2);
+/// What stands for the process before it is there.
+const NONE: i32 = 0;
+/// What stands for it when its answers are in.
+const OVER: i32 = -1;
+/// What the thread needs, and no more: where memory is limited, it is the emulator's complaint that tells of the limit.
+const STACK: usize = 256 * 1024;
+/// How much longer than what it starts the process may take before it is ended itself.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Starts all of them at once, and gives each up to `limit`; what came of each, in their order.
+///
+/// # Errors
+/// When the process cannot be started, or gives no answer.
+pub(super) fn start(tasks: &[Task], limit: Duration) -> Result<Vec<Run>> {
+    let process = AtomicI32::new(NONE);
+    let not_started = |error: io::Error| anyhow!("cannot start a probe: {}", not_started(&error));
+    let (ended, ends) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| not_started(errno.into()))?;
+    thread::scope(|scope| {
+        let process = &process;
+        let work = move || {
+            let runs =
+                Server::start(tasks, process, limit).and_then(|mut server| server.runs(tasks));
+            process.store(OVER, Ordering::Release);
+            drop(ends);
+            runs
+        };
+        let worker = thread::Builder::new().stack_size(STACK);
+        let worker = worker.spawn_scoped(scope, work).map_err(not_started)?;
+        let kept = keep_time(process, ended.as_fd(), limit);
+        let runs = worker
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        kept.and(runs)
+    })
+}
+
+/// Waits until `process` is over, and ends it when its time is up, or when this process is told to end. `ended` is closed at
+/// the other end when it is over.
+fn keep_time(process: &AtomicI32, ended: BorrowedFd, limit: Duration) -> Result<()> {
+    const PAUSE: Duration = Duration::from_secs(1);
+    // a busy machine is nothing to be told of
+    let slept = wait::sleep(Some(ended), QUIET);
+    let mut wait = Wait::at_most(limit + GRACE);
+    let what = || format!("an emulator to end, for {} s at most", limit.as_secs());
+    let mut goes_on = slept.map(|()| true);
+    loop {
+        match process.load(Ordering::Acquire) {
+            OVER => return goes_on.map(drop).map_err(Into::into),
+            pid if pid != NONE && !matches!(goes_on, Ok(true)) => {
+                // fails only for one that has ended
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            _ => {}
+        }
+        if let Ok(true) = goes_on {
+            goes_on = wait.goes_on(Some(ended), PAUSE, what);
+        } else {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// The process that starts programs. It and all that it has started ends when this is dropped.
+struct Server<'a> {
+    child: Child,
+    pid: Pid,
+    answers: BufReader<ChildStdout>,
+    /// Its number while it lives, for who keeps the time.
+    process: &'a AtomicI32,
+}
+
+/// One program that was started.
+struct Started {
+    pid: Pid,
+    /// What was seen of it when it was held: the file, its processor time until then in microseconds, and, if that was
+    /// asked, whether it has its owner's privilege.
+    seen: Option<(Ran, u64, Option<bool>)>,
+    /// Whether nothing further is to be seen.
+    done: bool,
+}
+
+impl<'a> Server<'a> {
+    fn start(tasks: &[Task], process: &'a AtomicI32, limit: Duration) -> Result<Self> {
+        // refused, what emulators leave behind is ended one by one
+        let _ = unshare(CloneFlags::CLONE_NEWPID);
+        let mut child = Command::new("/proc/self/exe")
+            .arg(VERB)
+            .arg(limit.as_millis().to_string())
+            .args(tasks.iter().map(Task::word))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| {
+                anyhow!(
+                    "cannot start /proc/self/exe to run the probes: {}",
+                    not_started(&error)
+                )
+            })?;
+        let stdout = child.stdout.take().context("a pipe that was asked for")?;
+        let pid = i32::try_from(child.id())?;
+        process.store(pid, Ordering::Release);
+        Ok(Self {
+            child,
+            pid: Pid::from_raw(pid),
+            answers: BufReader::new(stdout),
+            process,
+        })
+    }
+
+    fn runs(&mut self, tasks: &[Task]) -> Result<Vec<Run>> {
+        let mut line = String::new();
+        let _ = self.answers.read_line(&mut line);
+        let files: Vec<&str> = line.split_whitespace().collect();
+        // not before it has become this program: it would stop at that
+        let options = Options::PTRACE_O_TRACEFORK
+            | Options::PTRACE_O_TRACEVFORK
+            | Options::PTRACE_O_TRACEEXEC
+            | Options::PTRACE_O_EXITKILL;
+        let held = ptrace::seize(self.pid, options).is_ok();
+        let go = if held { HELD } else { UNHELD };
+        let told = self
+            .child
+            .stdin
+            .as_mut()
+            .map(|stdin| stdin.write_all(&[go]));
+        if files.len() != tasks.len() || !matches!(told, Some(Ok(()))) {
+            bail!("cannot run the probes: {}", self.excuse());
+        }
+        let to_start = tasks
+            .iter()
+            .zip(&files)
+            .filter(|(_, file)| **file != NOT_STARTED);
+        let to_start: Vec<(&Task, &str)> = to_start.map(|(task, file)| (task, *file)).collect();
+        let started = if held {
+            self.hold(&to_start)?
+        } else {
+            Vec::new()
+        };
+        let mut started = started.into_iter();
+        let runs = files.iter().map(|file| {
+            let answer = self.answer()?;
+            let started = (*file != NOT_STARTED).then(|| started.next());
+            Some(run(answer, started.flatten()))
+        });
+        let runs: Option<Vec<Run>> = runs.collect();
+        runs.ok_or_else(|| anyhow!("cannot run the probes: {}", self.excuse()))
+    }
+
+    /// Goes with the process until everything is started and has been looked at.
+    fn hold(&self, to_start: &[(&Task, &str)]) -> Result<Vec<Started>> {
+        let (mut started, mut early) = (Vec::with_capacity(to_start.len()), Vec::new());
+        let held = self.hold_all(to_start, &mut started, &mut early);
+        // nothing stays held
+        let left = started.iter().filter(|one| !one.done).map(|one| one.pid);
+        for pid in left.chain(early.into_iter().filter(|_| held.is_err())) {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        held.map(|()| started)
+    }
+
+    fn hold_all(
+        &self,
+        to_start: &[(&Task, &str)],
+        started: &mut Vec<Started>,
+        early: &mut Vec<Pid>,
+    ) -> Result<()> {
+        let mut starting = true;
+        while starting || started.iter().any(|one| !one.done) {
+            let any = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+            let status = match waitpid(None::<Pid>, Some(any)) {
+                Err(Errno::EINTR) => continue,
+                status => status?,
+            };
+            let pid = status.pid().context("somebody that was waited for")?;
+            if pid == self.pid {
+                match status {
+                    WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_FORK | PTRACE_EVENT_VFORK) => {
+                        let child = Pid::from_raw(i32::try_from(ptrace::getevent(pid)?)?);
+                        started.push(Started {
+                            pid: child,
+                            seen: None,
+                            done: false,
+                        });
+                        if early.contains(&child) {
+                            still_there(ptrace::cont(child, None))?;
+                        }
+                        still_there(ptrace::cont(pid, None))?;
+                    }
+                    WaitStatus::Stopped(_, Signal::SIGSTOP) => {
+                        starting = false;
+                        still_there(ptrace::detach(pid, None))?;
+                    }
+                    WaitStatus::Stopped(_, signal) => still_there(ptrace::cont(pid, signal))?,
+                    WaitStatus::PtraceEvent(..) => still_there(ptrace::cont(pid, None))?,
+                    // it says why
+                    _ => break,
+                }
+                continue;
+            }
+            let Some(at) = started.iter().position(|one| one.pid == pid) else {
+                // is let go on once it is known which one it is
+                early.push(pid);
+                continue;
+            };
+            let one = &mut started[at];
+            match status {
+                WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_EXEC) => {
+                    let (task, file) = to_start.get(at).context("one more than was asked for")?;
+                    let setuid = task.is_setuid();
+                    let privileged = setuid.then(|| effective_user(pid) == Some(OWNER));
+                    one.seen = Some((executable_of(pid, file), time_of(pid), privileged));
+                    one.done = !setuid;
+                    if setuid {
+                        still_there(kill(pid, Signal::SIGKILL))?;
+                    } else {
+                        still_there(ptrace::detach(pid, None))?;
+                    }
+                }
+                WaitStatus::PtraceEvent(..) => still_there(ptrace::cont(pid, None))?,
+                WaitStatus::Stopped(_, signal) => still_there(ptrace::cont(pid, signal))?,
+                _ => one.done = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self) -> Option<Answer> {
+        let mut fields = [const { String::new() }; FIELDS];
+        for field in &mut fields {
+            let mut bytes = Vec::new();
+            self.answers.read_until(0, &mut bytes).ok()?;
+            (bytes.pop() == Some(0)).then_some(())?;
+            *field = String::from_utf8_lossy(&bytes).into_owned();
+        }
+        Answer::parse(&fields)
+    }
+
+    /// Why it gave no answer.
+    fn excuse(&mut self) -> String {
+        let mut reason = String::new();
+        // it may be waiting for the end of that
+        drop(self.child.stdin.take());
+        let stderr = self.child.stderr.as_mut();
+        let read = stderr.and_then(|stderr| stderr.read_to_string(&mut reason).ok());
+        match read {
+            Some(1..) => reason.trim_end().to_owned(),
+            _ => "their process ended, or made no sense".to_owned(),
+        }
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        self.process.store(NONE, Ordering::Release);
+        // whatever it started ends with it; fails only for one that has been waited for
+        let _ = self.child.kill();
+        // it has not ended before what is held has been waited for
+        let any = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+        while !matches!(waitpid(None::<Pid>, Some(any)), Err(Errno::ECHILD)) {}
+    }
+}
+
+/// What came of one, from both sides.
+fn run(answer: Answer, started: Option<Started>) -> Run {
+    let seen = started.and_then(|started| started.seen);
+    let refused = matches!(answer.outcome, Outcome::Refused(_) | Outcome::Setuid(None));
+    let unseen = if refused {
+        Ran::Itself
+    } else {
+        Ran::Unseen(NOT_HELD.to_owned())
+    };
+    let (ran, before, privileged) = seen.unwrap_or((unseen, 0, None));
+    Run {
+        outcome: privileged.map_or(answer.outcome, |privileged| {
+            Outcome::Setuid(Some(privileged))
+        }),
+        micros: answer.micros.saturating_sub(before),
+        ran,
+        complaint: answer.said,
+    }
+}
+
+/// One that was killed meanwhile is gone; the next wait tells.
+fn still_there(result: nix::Result<()>) -> nix::Result<()> {
+    match result {
+        Err(Errno::ESRCH) => Ok(()),
+        result => result,
+    }
+}
+
+/// The file that the kernel runs for this process, which is held: for a handler's program, the interpreter. `probe` is the
+/// program's own file, as [`id`] has it.
+fn executable_of(pid: Pid, probe: &str) -> Ran {
+    let look = || {
+        let file = File::open(format!("/proc/{pid}/exe"))?;
+        let id = id(&file.metadata()?);
+        io::Result::Ok((file, id))
+    };
+    match look() {
+        Ok((_, id)) if id == probe => Ran::Itself,
+        Ok((file, _)) => Ran::Interpreter(Arc::new(file)),
+        Err(error) => Ran::Unseen(format!("/proc/PID/exe: {}", cause(&error))),
+    }
+}
+
+/// Which file it is: device and inode.
+pub(super) fn id(file: &impl MetadataExt) -> String {
+    format!("{}:{}", file.dev(), file.ino())
+}
+
+/// Processor time that a process has used, in microseconds.
+fn time_of(pid: Pid) -> u64 {
+    let time = clock_getcpuclockid(pid).and_then(clock_gettime);
+    time.map_or(0, |time| {
+        let micros = time.tv_sec() * 1_000_000 + time.tv_nsec() / 1000;
+        u64::try_from(micros).unwrap_or(0)
+    })
+}

@@ -1,0 +1,15 @@
+//! The kernel's interfaces, one file each: what this program reads from the kernel, writes to it, and takes from it.
+//!
+//! [`wording`] is here too: how its error numbers, and the names that it may return, are shown.
+
+pub mod anchor;
+pub mod lock;
+pub mod lookup;
+pub mod mount;
+pub mod namespace;
+pub mod process;
+pub mod root_directory;
+pub mod table;
+pub mod user_namespace;
+pub mod wait;
+pub mod wording;

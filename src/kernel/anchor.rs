@@ -1,0 +1,186 @@
+//! The anchor: what keeps a `binfmt_misc` superblock, and so its handlers, alive after the mount namespace that
+//! mounted it is gone.
+//!
+//! Since Linux 6.7 (and stable kernels of autumn 2024) the table dies with its last mount. A uprobe *definition* on a
+//! file of that mount holds the file's path, hence the mount, hence the superblock, until it is deleted or the host
+//! reboots. It is never enabled, so nothing is ever traced and no program pays for it.
+//!
+//! A definition of this event's name need not be ours, and the path that the kernel lists for it was looked up when it was
+//! made, maybe in another mount namespace. So the kernel is asked to add a file of the mount: it does that beside others
+//! that the event has, and refuses a file that the event has already (`EEXIST`).
+//!
+//! Rests on `Documentation/trace/uprobetracer.rst`; `create_trace_uprobe` in `kernel/trace/trace_uprobe.c` takes the
+//! path with `kern_path` and keeps it in the event; `append_trace_uprobe` compares inodes (since 5.4; older kernels
+//! replace the event).
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+
+use crate::kernel::namespace;
+use crate::kernel::wording::{cause, errno_of};
+
+/// The event's name in tracefs.
+const EVENT: &str = "binfmt/anchor";
+/// Where tracefs is on hosts that mount it: since 4.1, and by way of debugfs.
+const EVENTS: [&str; 2] = [
+    "/sys/kernel/tracing/uprobe_events",
+    "/sys/kernel/debug/tracing/uprobe_events",
+];
+
+/// Why the anchor could not be set, read or cleared.
+#[derive(Debug)]
+pub struct AnchorError {
+    doing: &'static str,
+    cause: io::Error,
+}
+
+impl fmt::Display for AnchorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}: {}", self.doing, cause(&self.cause))
+    }
+}
+
+impl std::error::Error for AnchorError {}
+
+/// Anchors the mount that `file` is on; `file` is a regular file of it. Anchoring again is fine.
+///
+/// # Errors
+/// When tracefs is out of reach, the kernel has no uprobe events, lockdown forbids them, or privilege is missing.
+pub fn set(file: &Path) -> Result<(), AnchorError> {
+    let failed = |cause| AnchorError {
+        doing: "set the anchor (a uprobe definition in tracefs)",
+        cause,
+    };
+    let path = file.as_os_str().as_bytes();
+    if path.iter().any(u8::is_ascii_whitespace) {
+        let blank = "the mount point's path has a blank or a line break, which tracefs takes for the end of a word";
+        return Err(failed(io::Error::other(blank)));
+    }
+    let mut events = open().map_err(failed)?;
+    let line = [format!("p:{EVENT} ").as_bytes(), path, b":0x0\n"].concat();
+    let is_there = match events.write(&line) {
+        Ok(_) => false,
+        Err(error) if errno_of(&error) == Errno::EEXIST => true,
+        Err(error) => return Err(failed(error)),
+    };
+    let defined = definitions(&mut events).map_err(failed)?;
+    let why_not = if is_there && defined.iter().any(|words| !is_plain(words)) {
+        "another kind of event has this name; delete it: echo -:binfmt/anchor >>/sys/kernel/tracing/uprobe_events"
+    } else if defined.is_empty() {
+        "the kernel took it and does not list it"
+    } else {
+        return Ok(());
+    };
+    Err(failed(io::Error::other(why_not)))
+}
+
+/// Whether there is an anchor on this host. `false` too where tracefs is out of reach.
+#[must_use]
+pub fn is_set() -> bool {
+    seen().unwrap_or(false)
+}
+
+/// Whether there is an anchor on this host, as far as its path tells; `None` where tracefs is out of reach.
+#[must_use]
+pub fn seen() -> Option<bool> {
+    let defined = open()
+        .and_then(|mut events| definitions(&mut events))
+        .ok()?;
+    Some(defined.iter().any(|words| is_of_table(words)))
+}
+
+/// Deletes the anchor, if there is one, and nothing else that has its name.
+///
+/// # Errors
+/// When the kernel refuses to delete it.
+pub fn clear() -> Result<(), AnchorError> {
+    let Ok(mut events) = open() else {
+        return Ok(());
+    };
+    let mut clear = || {
+        let defined = definitions(&mut events)?;
+        for words in defined.iter().filter(|words| is_of_table(words)) {
+            let (_, place) = words.split_once(' ').unwrap_or_default();
+            events.write_all(format!("-:{EVENT} {place}\n").as_bytes())?;
+        }
+        Ok(())
+    };
+    clear().map_err(|cause| AnchorError {
+        doing: "delete the anchor (a uprobe definition in tracefs)",
+        cause,
+    })
+}
+
+/// The definitions of this event's name, one line each: `p:binfmt/anchor /proc/sys/fs/binfmt_misc/register:0x0000000000000000`.
+fn definitions(events: &mut File) -> io::Result<Vec<String>> {
+    let mut text = String::new();
+    events.rewind()?;
+    events.read_to_string(&mut text)?;
+    let named = |line: &&str| {
+        let name = line.split_once(':').map(|(_, rest)| rest.split(' ').next());
+        name == Some(Some(EVENT))
+    };
+    Ok(text.lines().filter(named).map(str::to_owned).collect())
+}
+
+/// Whether a definition is an ordinary uprobe that reads no arguments, as ours are.
+fn is_plain(definition: &str) -> bool {
+    definition.starts_with("p:") && definition.split_whitespace().count() == 2
+}
+
+/// Whether a definition names a file of a table.
+fn is_of_table(definition: &str) -> bool {
+    let path = definition.rsplit_once(':').map_or("", |(path, _)| path);
+    let is_file = |name: &&str| path.ends_with(*name);
+    is_plain(definition) && ["/register", "/status"].iter().any(is_file)
+}
+
+/// Opens the list of uprobe definitions. Without `O_APPEND` the kernel would delete everybody's on open.
+fn open() -> io::Result<File> {
+    let open = |path| OpenOptions::new().read(true).append(true).open(path);
+    for path in EVENTS {
+        match open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return result,
+        }
+    }
+    let mounted = namespace::with_private_mounts(Path::new("/sys"), || {
+        if tracing_is_forbidden() {
+            return Err(io::Error::other(
+                "kernel lockdown (confidentiality) forbids tracing",
+            ));
+        }
+        mount_at("tracefs", "/sys/kernel/tracing")?;
+        open(EVENTS[0])
+    });
+    mounted?
+}
+
+/// Whether lockdown is in its stricter mode. A tracefs without tracing must not even be mounted: kernels since 6.9 were
+/// seen to crash when its last mount goes (`tracefs_destroy_inode`).
+fn tracing_is_forbidden() -> bool {
+    let look = || fs::read_to_string("/sys/kernel/security/lockdown");
+    let mode = look().or_else(|_| {
+        mount_at("securityfs", "/sys/kernel/security")?;
+        look()
+    });
+    // where there is none, nothing is locked down
+    mode.is_ok_and(|mode| mode.contains("[confidentiality]"))
+}
+
+fn mount_at(kind: &str, dir: &str) -> io::Result<()> {
+    let nothing = None::<&str>;
+    Ok(mount(
+        Some(kind),
+        dir,
+        Some(kind),
+        MsFlags::empty(),
+        nothing,
+    )?)
+}

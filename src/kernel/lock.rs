@@ -1,0 +1,121 @@
+//! The lock that keeps other calls out while one changes something.
+//!
+//! It is a write lock of an open file description (`F_OFD_SETLK`, `fcntl_locking(2)`), which takes a descriptor that is open for
+//! writing: anybody who can open a file, even on a read-only mount, can `flock(2)` it. It ends with its process, however that ends.
+//! Whoever can only read can get a read lock, and so keep writers out; but no call takes one, so it is seen to be a stranger's,
+//! and is not waited for.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc::{self, c_short};
+use nix::sys::stat::{major, minor};
+
+use crate::kernel::wait::{self, Wait};
+
+/// How often a lock is tried.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Tries to lock `file`, which is open for writing, for as long as it is open. False: somebody else has it.
+///
+/// # Errors
+/// When its file system cannot be locked, or it is not open for writing.
+pub fn try_lock(file: &File) -> io::Result<bool> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&of_all(libc::F_WRLCK))) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Waits until `file`, which is open for writing, is locked, unless a stranger keeps everybody from it: then goes on without, and says so.
+/// `path` is how messages call it.
+///
+/// # Errors
+/// `EWOULDBLOCK` when another call still has it after `patience`, `EINTR` when this process is told to end; or those of [`try_lock`].
+pub fn lock(file: &File, path: &Path, patience: Duration) -> io::Result<()> {
+    let mut wait = Wait::at_most(patience);
+    while !try_lock(file)? {
+        if wait.is_long() && is_read_locked(file)? {
+            let who = holder(file, "READ")
+                .unwrap_or_else(|| "a process that cannot be seen from here".to_owned());
+            wait::say(&format!(
+                "going on without the lock on {}: {who} keeps it locked and may only read it",
+                path.display()
+            ));
+            return Ok(());
+        }
+        if !wait.goes_on(None, PAUSE, || awaited(file, path))? {
+            return Err(over().into());
+        }
+    }
+    Ok(())
+}
+
+/// What is waited for where `file` is locked.
+#[must_use]
+pub fn awaited(file: &File, path: &Path) -> String {
+    let who = holder(file, "WRITE")
+        .unwrap_or_else(|| "another call, which cannot be seen from here,".to_owned());
+    format!("{who} to unlock {}", path.display())
+}
+
+/// Why a wait is over that has come to nothing.
+#[must_use]
+pub fn over() -> Errno {
+    if wait::is_told_to_end() {
+        Errno::EINTR
+    } else {
+        Errno::EWOULDBLOCK
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the numbers are 0 to 2")]
+fn of_all(kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: kind as c_short,
+        l_whence: libc::SEEK_SET as c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
+fn is_read_locked(file: &File) -> io::Result<bool> {
+    let mut found = of_all(libc::F_WRLCK);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut found))?;
+    Ok(libc::c_int::from(found.l_type) == libc::F_RDLCK)
+}
+
+/// `PID 1234 (binfmt)`, of the process that has a lock of this kind, as far as it can be seen (`proc_pid_fdinfo(5)`).
+fn holder(file: &File, kind: &str) -> Option<String> {
+    let file = file.metadata().ok()?;
+    let (major, minor, inode) = (major(file.dev()), minor(file.dev()), file.ino());
+    let id = format!(" {major:02x}:{minor:02x}:{inode} ");
+    let has_it = |line: &str| {
+        line.starts_with("lock:")
+            && !line.contains("FLOCK")
+            && line.contains(kind)
+            && line.contains(&id)
+    };
+    let mut processes = fs::read_dir("/proc").ok()?.flatten();
+    let process = processes.find(|process| {
+        let open = fs::read_dir(process.path().join("fdinfo"));
+        open.into_iter()
+            .flatten()
+            .flatten()
+            .any(|open| fs::read_to_string(open.path()).is_ok_and(|text| text.lines().any(has_it)))
+    })?;
+    let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+    let id = process.file_name();
+    Some(format!(
+        "PID {} ({})",
+        id.to_string_lossy(),
+        name.trim_end()
+    ))
+}

@@ -1,0 +1,157 @@
+//! Which namespaces this process is in, and how to do one thing in another mount namespace or root directory.
+//!
+//! A thread may leave its process's mount namespace and root directory; the thread's end undoes it, also when the process is killed. So
+//! whatever is mounted in one of these leaves no trace, and no `unsafe` fork is needed. See `mount_namespaces(7)`,
+//! `unshare(2)` and `setns(2)`.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::thread;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::{chroot, fchdir};
+
+use crate::kernel::wording::errno_of;
+
+/// Inode of the initial user namespace (`PROC_USER_INIT_INO` in the kernel's `include/linux/proc_ns.h`).
+const INITIAL_USER: &str = "user:[4026531837]";
+/// Inode of the initial PID namespace (`PROC_PID_INIT_INO`).
+const INITIAL_PID: &str = "pid:[4026531836]";
+
+/// Inodes that the initial mount namespace can have: `MNT_NS_INIT_INO` since 6.18, before that the first or second
+/// of those that the kernel hands out (`PROC_DYNAMIC_FIRST`).
+const INITIAL_MOUNT: [&str; 3] = ["mnt:[4026531832]", "mnt:[4026531840]", "mnt:[4026531841]"];
+
+/// Whether this process is in a user namespace of a container or of `unshare --user`, not the host's. Kernels since
+/// 6.7 keep a table per user namespace.
+#[must_use]
+pub fn in_user_namespace() -> bool {
+    fs::read_link("/proc/self/ns/user").is_ok_and(|link| link.as_os_str() != INITIAL_USER)
+}
+
+/// Whether PID 1, as seen here, is the host's init.
+#[must_use]
+pub fn sees_host_init() -> bool {
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == INITIAL_PID)
+}
+
+/// Whether this process shares the host's mount namespace, so that what is mounted here stays.
+///
+/// Where PID 1 does not let itself be looked at, the number of the namespace tells: the first one is made at boot,
+/// before any other, and has a number that no later one gets (`MNT_NS_INIT_INO`, or the first of the others).
+#[must_use]
+pub fn shares_host_mounts() -> bool {
+    let (own, init) = (
+        fs::read_link("/proc/self/ns/mnt"),
+        fs::read_link("/proc/1/ns/mnt"),
+    );
+    match (own, init) {
+        _ if !sees_host_init() => false,
+        (Ok(own), Ok(init)) => own == init,
+        (Ok(own), Err(_)) => INITIAL_MOUNT
+            .iter()
+            .any(|initial| own.as_os_str() == *initial),
+        (Err(_), _) => false,
+    }
+}
+
+/// Whether another process is in this mount namespace, which so outlives this one.
+#[must_use]
+pub fn shares_mounts_with_others() -> bool {
+    let own = fs::read_link("/proc/self/ns/mnt").ok();
+    let id = std::process::id().to_string();
+    let others = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let others = others.filter(|process| {
+        process.file_name() != *id
+            && !["self", "thread-self"]
+                .iter()
+                .any(|own| process.file_name() == *own)
+    });
+    let mut namespaces =
+        others.filter_map(|process| fs::read_link(process.path().join("ns/mnt")).ok());
+    own.is_some_and(|own| namespaces.any(|namespace| namespace == own))
+}
+
+/// Whether this is a container that was given the host's processes (`--pid=host`): its mounts and its root directory
+/// are its own, yet the host's are in reach. A private mount namespace on the host's own root is not that: whoever
+/// made one wants its mounts kept apart.
+#[must_use]
+pub fn reaches_host_from_container() -> bool {
+    sees_host_init() && !shares_host_mounts() && shares_init_root() == Some(false)
+}
+
+/// Whether a path means to an init system what it means here: this process has the root directory of the host's PID 1,
+/// or of the systemd that this container was booted with (`sd_booted(3)`). `None` where that may not be looked at.
+#[must_use]
+pub fn shares_root_with_init() -> Option<bool> {
+    let booted = sees_host_init() || Path::new("/run/systemd/system").is_dir();
+    if booted {
+        shares_init_root()
+    } else {
+        Some(false)
+    }
+}
+
+fn shares_init_root() -> Option<bool> {
+    let root_of = |path| fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+    Some(root_of("/")? == root_of("/proc/1/root/")?)
+}
+
+/// Does `work` in a mount namespace of its own, a copy of this one, where nothing mounted below the mount point
+/// `under` reaches any other namespace.
+///
+/// # Errors
+/// When a mount namespace is refused (`EPERM` without `CAP_SYS_ADMIN`), or `under` is no mount point.
+pub fn with_private_mounts<T: Send>(
+    under: &Path,
+    work: impl FnOnce() -> T + Send,
+) -> nix::Result<T> {
+    in_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, under, None::<&str>, private, None::<&str>)?;
+        Ok(work())
+    })
+}
+
+/// Does `work` in the mount namespace and root directory of PID 1.
+///
+/// # Errors
+/// When that namespace may not be entered (`EPERM` without `CAP_SYS_ADMIN` and `CAP_SYS_PTRACE`).
+pub fn with_host_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> nix::Result<T> {
+    in_thread(|| {
+        let host = File::open("/proc/1/ns/mnt").map_err(|e| errno_of(&e))?;
+        unshare(CloneFlags::CLONE_FS)?;
+        setns(host, CloneFlags::CLONE_NEWNS)?;
+        Ok(work())
+    })
+}
+
+/// Does `work` with `root`, a directory that is open, as root directory and current one.
+///
+/// # Errors
+/// When it cannot become that (`EPERM` without `CAP_SYS_CHROOT`).
+pub fn with_root_directory<T: Send>(
+    root: impl AsFd + Send,
+    work: impl FnOnce() -> T + Send,
+) -> nix::Result<T> {
+    in_thread(|| {
+        unshare(CloneFlags::CLONE_FS)?;
+        fchdir(root)?;
+        chroot(".")?;
+        Ok(work())
+    })
+}
+
+fn in_thread<T: Send>(work: impl FnOnce() -> nix::Result<T> + Send) -> nix::Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, work);
+        match thread.map_err(|e| errno_of(&e))?.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}

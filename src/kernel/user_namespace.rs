@@ -1,0 +1,78 @@
+//! Entering a user namespace, and who one is in there.
+//!
+//! Owns the system call, the maps of ids that need no help of others, and what a refusal means. Ids of others take
+//! somebody with the privilege to hand them out, see [`ids`].
+//!
+//! Rests on `user_namespaces(7)`. Only a process with one thread can enter one.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Gid, Uid, getegid, geteuid};
+
+use crate::kernel::wording::errno_of;
+
+pub mod ids;
+mod refusal;
+
+pub use refusal::Refused;
+
+/// Enters a user namespace in which this user is root, and nobody else is known, and a mount namespace of it.
+///
+/// # Errors
+/// The kernel's refusal, which [`Refused`] words.
+pub fn enter_as_root() -> nix::Result<()> {
+    let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
+    enter_as(
+        root,
+        group,
+        CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS,
+    )
+}
+
+/// Enters a user namespace below this one, in which this user is `user` and `group`, and nobody else is known. What it
+/// starts has no privilege over the namespaces that it leaves, and is still served by their table of `binfmt_misc`
+/// (`current_binfmt_misc` in the kernel's `fs/binfmt_misc.c`).
+///
+/// # Errors
+/// The kernel's refusal, which [`Refused`] words.
+pub fn become_user(user: Uid, group: Gid) -> nix::Result<()> {
+    enter_as(user, group, CloneFlags::CLONE_NEWUSER)
+}
+
+fn enter_as(user: Uid, group: Gid, flags: CloneFlags) -> nix::Result<()> {
+    let outside = (geteuid(), getegid());
+    unshare_alone(flags)?;
+    map_user(user, outside.0)?;
+    map_group(group, outside.1)
+}
+
+/// A thread that has been waited for may need a moment more until it is gone, and only one with no other may enter.
+fn unshare_alone(flags: CloneFlags) -> nix::Result<()> {
+    const PATIENCE: u32 = 100;
+    for _ in 0..PATIENCE {
+        match unshare(flags) {
+            Err(Errno::EINVAL) => thread::sleep(Duration::from_millis(1)),
+            result => return result,
+        }
+    }
+    unshare(flags)
+}
+
+/// Files cannot be made by a user whom the namespace does not know.
+fn map_user(inside: Uid, outside: Uid) -> nix::Result<()> {
+    write("/proc/self/uid_map", &format!("{inside} {outside} 1"))
+}
+
+fn map_group(inside: Gid, outside: Gid) -> nix::Result<()> {
+    // who may change groups could leave one that is kept from a file (CVE-2014-8989)
+    write("/proc/self/setgroups", "deny")?;
+    write("/proc/self/gid_map", &format!("{inside} {outside} 1"))
+}
+
+fn write(path: &str, text: &str) -> Result<(), Errno> {
+    fs::write(path, text).map_err(|error| errno_of(&error))
+}

@@ -1,0 +1,294 @@
+//! A user namespace with more ids than one's own: those of `/etc/subuid` and `/etc/subgid` by `newuidmap` and
+//! `newgidmap`, or, for root, all that there are.
+//!
+//! Both are given from outside, so a process of ours stays there: this program started again with a hidden first
+//! argument ([`VERB`]), which waits until the namespace is there. See `user_namespaces(7)`, `subuid(5)` and
+//! `newuidmap(1)`.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::io::{Read, Write, stdin};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Pid, Uid, User, getegid, geteuid, getppid};
+
+use super::{map_group, map_user, unshare_alone};
+use crate::kernel::process::effective_capabilities;
+use crate::kernel::wording::not_started;
+
+/// First argument of the process that maps ids. Not part of the command line.
+pub const VERB: &str = "--map-ids";
+
+/// Which ids there are besides one's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ids {
+    /// Every one of the namespace before, as itself: root's.
+    All,
+    /// Root, whom one's own id stands for, and further ones.
+    Many,
+    /// None: root alone, whom one's own id stands for; why.
+    One(Lack),
+}
+
+/// Why there are no further ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lack {
+    /// Nobody has given this user any: who it is, and the file that has none.
+    NoRange(String, &'static str),
+    /// They were not mapped; why.
+    NotMapped(String),
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRange(user, file) => write!(
+                f,
+                "{user} has no range in {file}; as root: usermod --add-subuids 100000-165535 --add-subgids \
+                 100000-165535 {user}"
+            ),
+            Self::NotMapped(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Enters a user namespace in which this user is root, and a mount namespace of it, with as many ids as can be had.
+///
+/// # Errors
+/// The kernel's refusal, which [`super::Refused`] words.
+pub fn enter_as_root() -> nix::Result<Ids> {
+    let outside = (geteuid(), getegid());
+    let helped = plan(outside.0).map(|(ids, maps)| (ids, Giver::start(&maps)));
+    unshare_alone(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
+    let lack = match helped {
+        Ok((ids, giver)) => match giver.and_then(Giver::give) {
+            Ok(()) => return Ok(ids),
+            Err(error) => Lack::NotMapped(format!("{error:#}")),
+        },
+        Err(lack) => lack,
+    };
+    // one of the two may have been given
+    if is_empty("/proc/self/uid_map") {
+        map_user(Uid::from_raw(0), outside.0)?;
+    }
+    if is_empty("/proc/self/gid_map") {
+        map_group(Gid::from_raw(0), outside.1)?;
+    }
+    Ok(Ids::One(lack))
+}
+
+fn is_empty(map: &str) -> bool {
+    fs::read(map).is_ok_and(|map| map.is_empty())
+}
+
+/// The lines of the two maps, `inside outside count`, and how they are given.
+struct Maps {
+    how: &'static str,
+    users: String,
+    groups: String,
+}
+
+/// Written to the kernel, which takes privilege.
+const WRITTEN: &str = "written";
+/// Handed to `newuidmap` and `newgidmap`.
+const ASKED_FOR: &str = "asked-for";
+
+fn plan(user: Uid) -> Result<(Ids, Maps), Lack> {
+    if user.is_root() && may_give_all() {
+        let all = |map| fs::read_to_string(map).map(|map| identity(&map));
+        if let (Ok(users), Ok(groups)) = (all("/proc/self/uid_map"), all("/proc/self/gid_map")) {
+            let how = WRITTEN;
+            return Ok((Ids::All, Maps { how, users, groups }));
+        }
+    }
+    let name = User::from_uid(user).ok().flatten().map(|user| user.name);
+    let called = name.clone().unwrap_or_else(|| user.to_string());
+    let owners = [Some(user.to_string()), name];
+    let ranges = |file: &'static str, own: u32| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        subordinate(&text, &owners, own).ok_or_else(|| Lack::NoRange(called.clone(), file))
+    };
+    Ok((
+        Ids::Many,
+        Maps {
+            how: ASKED_FOR,
+            users: ranges("/etc/subuid", user.as_raw())?,
+            groups: ranges("/etc/subgid", getegid().as_raw())?,
+        },
+    ))
+}
+
+/// `CAP_SETGID`, `CAP_SETUID`, and, to hand on root itself, `CAP_SETFCAP` (`include/uapi/linux/capability.h`).
+fn may_give_all() -> bool {
+    const NEEDED: u64 = 1 << 6 | 1 << 7 | 1 << 31;
+    effective_capabilities(Pid::this()).is_some_and(|held| held & NEEDED == NEEDED)
+}
+
+/// A map that gives everybody in `map` their own number.
+fn identity(map: &str) -> String {
+    let lines = map.lines().filter_map(|line| {
+        let mut numbers = line.split_ascii_whitespace();
+        let (inside, count) = (numbers.next()?, numbers.nth(1)?);
+        Some(format!("{inside} {inside} {count}\n"))
+    });
+    lines.collect()
+}
+
+/// Root for `own`, and from 1 on all ranges that `text` (`owner:first:count`) has for one of `owners`. `None`: it has none.
+///
+/// A range is left out that a kernel refuses, with the whole map: it goes beyond the last number, or has somebody who is in the
+/// map already, as where a user's range is there by name and by number.
+#[must_use]
+pub fn subordinate(text: &str, owners: &[Option<String>], own: u32) -> Option<String> {
+    let mut map = format!("0 {own} 1\n");
+    let mut inside: u32 = 1;
+    let mut taken = vec![(own, own.saturating_add(1))];
+    for line in text.lines() {
+        let mut fields = line.trim().split(':');
+        let owner = fields.next().map(str::to_owned);
+        let mut number = || fields.next()?.parse::<u32>().ok();
+        let (Some(first), Some(count)) = (number(), number()) else {
+            continue;
+        };
+        let is_own = owner.is_some() && owners.contains(&owner);
+        let ends = (inside.checked_add(count), first.checked_add(count));
+        let ((Some(next), Some(end)), true) = (ends, is_own && count > 0) else {
+            continue;
+        };
+        if taken.iter().any(|by| first < by.1 && by.0 < end) {
+            continue;
+        }
+        taken.push((first, end));
+        map = format!("{map}{inside} {first} {count}\n");
+        inside = next;
+    }
+    (inside > 1).then_some(map)
+}
+
+/// The process that stays outside, and waits.
+struct Giver(Child);
+
+impl Giver {
+    fn start(maps: &Maps) -> Result<Self> {
+        let mut command = Command::new("/proc/self/exe");
+        command.args([VERB, maps.how, &maps.users, &maps.groups]);
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let child = command.stderr(Stdio::piped()).spawn();
+        let refused = |error| anyhow::anyhow!("no process that maps ids: {}", not_started(&error));
+        child.map(Self).map_err(refused)
+    }
+
+    /// The namespace is there.
+    fn give(self) -> Result<()> {
+        let Self(mut child) = self;
+        let mut stdin = child.stdin.take().context("a pipe that was asked for")?;
+        let told = stdin.write_all(b"\n");
+        drop(stdin);
+        let output = child.wait_with_output()?;
+        if output.status.success() && told.is_ok() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{}", said.lines().next_back().unwrap_or("no answer"))
+    }
+}
+
+/// What the process does that was started with [`VERB`]; `words` follow the verb.
+///
+/// # Errors
+/// When a map is refused.
+pub fn give(words: &[OsString]) -> Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    let words: Vec<_> = words.iter().filter_map(|word| word.to_str()).collect();
+    let [how, users, groups] = words[..] else {
+        bail!("no maps");
+    };
+    let whom = getppid();
+    let mut go = [0];
+    if stdin().read(&mut go)? == 0 {
+        // there is no namespace
+        return Ok(());
+    }
+    for (map, lines, program) in [
+        ("uid_map", users, "newuidmap"),
+        ("gid_map", groups, "newgidmap"),
+    ] {
+        if how == WRITTEN {
+            let path = Path::new("/proc").join(whom.to_string()).join(map);
+            let written = fs::write(&path, lines);
+            written.with_context(|| format!("{} is refused", path.display()))?;
+        } else {
+            ask(program, whom, lines)?;
+        }
+    }
+    Ok(())
+}
+
+fn ask(program: &str, whom: Pid, lines: &str) -> Result<()> {
+    let mut command = Command::new(program);
+    command
+        .arg(whom.to_string())
+        .args(lines.split_ascii_whitespace());
+    let output = match command.output() {
+        Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {
+            bail!("{program} is not installed (Debian's package uidmap)")
+        }
+        output => output.with_context(|| format!("{program} cannot be started"))?,
+    };
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{program} refuses: {}", said.trim().replace('\n', "; "));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_this_user_follow_root() {
+        let owners = [Some("1000".to_owned()), Some("anna".to_owned())];
+        let of = |text| subordinate(text, &owners, 1000);
+        for (text, map) in [
+            ("anna:100000:65536\n", Some("0 1000 1\n1 100000 65536\n")),
+            (
+                "otto:100000:65536\n1000:200000:10\nanna:300000:5\n",
+                Some("0 1000 1\n1 200000 10\n11 300000 5\n"),
+            ),
+            ("otto:100000:65536\n", None),
+            ("anna:100000:0\n", None),
+            ("anna:100000\nanna:x:5\nanna\n:1:1\n\n#anna:1:1", None),
+            ("anna:1:4294967295", None),
+            ("anna:4294967290:6", None),
+            ("anna:4294967290:5\n", Some("0 1000 1\n1 4294967290 5\n")),
+            // twice, and with the user's own
+            (
+                "anna:100000:65536\n1000:100000:65536\nanna:165535:2\n",
+                Some("0 1000 1\n1 100000 65536\n"),
+            ),
+            ("anna:900:200\n", None),
+            (
+                "anna:900:100\nanna:1001:1\n",
+                Some("0 1000 1\n1 900 100\n101 1001 1\n"),
+            ),
+            ("", None),
+        ] {
+            assert_eq!(of(text).as_deref(), map, "{text:?}");
+        }
+        assert_eq!(subordinate(":1:1", &[None], 1000), None);
+    }
+
+    #[test]
+    fn everybody_keeps_their_number() {
+        let map = "         0     100000      65536\n     70000          7          1\n";
+        assert_eq!(identity(map), "0 0 65536\n70000 70000 1\n");
+    }
+}

@@ -1,0 +1,367 @@
+//! The public JSON: this file is the contract with whoever reads our output.
+//!
+//! The keys of [`Status`] are the incumbent's, in its order; those of [`Health`] begin with them and go on.
+
+use std::io::{self, Write};
+
+use binfmt_magic::arch::Arch;
+use binfmt_magic::entry::Entry;
+use serde::Serialize;
+
+use crate::emulator::identity::Place;
+use crate::policy::list::{Available, Listed};
+use crate::policy::remedy::Means;
+use crate::policy::status::{Emulator, Examined};
+use crate::policy::survey::{Failure, Standing, Survey, Verdict};
+
+mod explained;
+mod verify;
+
+pub use explained::{Byte, Explained, ExplainedStep, Matching};
+pub use verify::{Checked, FindingReport, Verification};
+
+/// What `binfmt` prints without arguments.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// OCI platforms whose programs have just run, the host's own first.
+    pub supported: Vec<String>,
+    /// Names of all enabled entries, sorted; `null` if there are none.
+    pub emulators: Option<Vec<String>>,
+}
+
+/// What `binfmt --status --format json` prints.
+#[derive(Debug, Serialize)]
+pub struct Health {
+    /// As in [`Status`].
+    pub supported: Vec<String>,
+    /// As in [`Status`].
+    pub emulators: Option<Vec<String>>,
+    /// The platforms that were asked for; else all that are native or have a handler.
+    pub platforms: Vec<PlatformHealth>,
+    /// Entries that no platform uses; not told where platforms were asked for.
+    pub others: Vec<Other>,
+}
+
+/// How a platform does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// The kernel runs it by itself.
+    Native,
+    /// A handler runs it: `entry`, or one out of sight.
+    Works,
+    /// There is a handler, and programs do not run.
+    Broken,
+    /// There is no handler.
+    Missing,
+}
+
+/// One platform, probed.
+#[derive(Debug, Serialize)]
+pub struct PlatformHealth {
+    /// OCI platform, or QEMU's name where OCI has none.
+    pub platform: String,
+    /// QEMU's name of the architecture.
+    pub qemu: &'static str,
+    /// How it does.
+    pub state: State,
+    /// Why it does not run.
+    pub reason: Option<String>,
+    /// What to do about it.
+    pub remedy: Option<String>,
+    /// Name of the entry that takes its programs.
+    pub entry: Option<String>,
+    /// That entry's flags, as the kernel prints them.
+    pub flags: Option<String>,
+    /// That entry's interpreter.
+    pub interpreter: Option<String>,
+    /// Whether a program sees the `argv[0]` that its caller chose: what flag P amounts to.
+    pub argv0: Option<bool>,
+    /// Whether a setuid program gets its owner's privilege: what flag C amounts to. `null` where that is not to be seen.
+    pub setuid: Option<bool>,
+    /// Processor time of one start, in microseconds.
+    pub start_us: Option<u64>,
+    /// The file that the kernel runs programs through. `null` where it is the kernel itself, or `unseen` says why not.
+    pub emulator: Option<EmulatorFile>,
+    /// Why that file is not to be seen.
+    pub unseen: Option<String>,
+    /// Enabled entries that would take its programs, were `entry` not newer; the newest first.
+    pub shadowed: Vec<String>,
+}
+
+/// The very file that runs programs, which may long have gone from its path.
+#[derive(Debug, Serialize)]
+pub struct EmulatorFile {
+    /// QEMU's version, asked of that file.
+    pub version: Option<String>,
+    /// What its builder adds to that.
+    pub package: Option<String>,
+    /// Why it says no version.
+    pub mute: Option<String>,
+    /// GNU build id, in hexadecimal digits.
+    pub build_id: Option<String>,
+    /// SHA-256, in hexadecimal digits.
+    pub sha256: Option<String>,
+    /// Bytes.
+    pub size: u64,
+    /// Its path, as its own mount namespace knew it.
+    pub path: String,
+    /// What has become of that path.
+    pub place: PlaceName,
+}
+
+/// [`Place`], in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlaceName {
+    /// The file is there.
+    Present,
+    /// It has been deleted.
+    Deleted,
+    /// Another file is there.
+    Replaced,
+    /// It is at `path` now, and no longer where it was registered.
+    Moved,
+    /// It is, or was, in a container or another mount namespace.
+    Elsewhere,
+}
+
+/// An entry that is no platform's handler.
+#[derive(Debug, Serialize)]
+pub struct Other {
+    /// Its name.
+    pub entry: String,
+    /// Whether the kernel considers it.
+    pub enabled: bool,
+    /// Whether it is one of QEMU's.
+    pub qemu: bool,
+    /// Its interpreter.
+    pub interpreter: Option<String>,
+    /// Lines of its text that are not understood.
+    pub unknown: Vec<String>,
+}
+
+impl From<&Survey> for Status {
+    fn from(survey: &Survey) -> Self {
+        let mut names: Vec<String> = survey
+            .entries
+            .iter()
+            .filter(|e| e.enabled)
+            .map(|e| e.name.to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        let is_foreign =
+            |s: &&Standing| Arch::of_host().is_none_or(|host| host.qemu != s.arch.qemu);
+        let mut standings: Vec<&Standing> = survey.standings.iter().collect();
+        standings.sort_by_key(is_foreign);
+        Self {
+            supported: standings.into_iter().flat_map(platforms).collect(),
+            emulators: (!names.is_empty()).then_some(names),
+        }
+    }
+}
+
+/// The OCI platforms that have been seen to run.
+fn platforms(standing: &Standing) -> Vec<String> {
+    let Verdict::Works { level, .. } = standing.verdict else {
+        return Vec::new();
+    };
+    let names = standing.arch.platforms();
+    let levels =
+        (2..=level).filter_map(|level| names.first().map(|name| format!("{name}/v{level}")));
+    names
+        .iter()
+        .map(ToString::to_string)
+        .chain(levels)
+        .collect()
+}
+
+impl Health {
+    /// The health of the platforms that were `examined`, with what `means` would do for them; `others`: with the entries that belong to none.
+    #[must_use]
+    pub fn new(means: &Means, examined: &[Examined<'_>], others: bool) -> Self {
+        let survey = means.survey;
+        let Status {
+            supported,
+            emulators,
+        } = Status::from(survey);
+        let used = |entry: &Entry| {
+            let mut handlers = survey.standings.iter().filter_map(|s| s.handler.as_ref());
+            handlers.any(|handler| handler.name == entry.name)
+        };
+        let entries = survey.entries.iter().filter(|e| others && !used(e));
+        Self {
+            supported,
+            emulators,
+            platforms: examined
+                .iter()
+                .map(|examined| PlatformHealth::new(examined, means))
+                .collect(),
+            others: entries
+                .map(|entry| Other::new(entry, survey.is_qemu(entry)))
+                .collect(),
+        }
+    }
+
+    /// Those that do not run.
+    pub fn failing(&self) -> impl Iterator<Item = &PlatformHealth> {
+        self.platforms
+            .iter()
+            .filter(|p| matches!(p.state, State::Broken | State::Missing))
+    }
+}
+
+impl PlatformHealth {
+    fn new(examined: &Examined<'_>, means: &Means) -> Self {
+        let standing = examined.standing;
+        let handler = standing.handler.as_ref();
+        let (state, failure, argv0, start_us) = match &standing.verdict {
+            Verdict::Works { argv0, micros, .. } => {
+                let state = if standing.is_native() {
+                    State::Native
+                } else {
+                    State::Works
+                };
+                (state, None, Some(*argv0), Some(*micros))
+            }
+            Verdict::Fails(failure) => {
+                let state = if handler.is_some() {
+                    State::Broken
+                } else {
+                    State::Missing
+                };
+                (state, Some(failure), None, None)
+            }
+        };
+        Self {
+            platform: name(standing.arch),
+            qemu: standing.arch.qemu,
+            state,
+            reason: failure.map(ToString::to_string),
+            remedy: failure.map(|failure| means.against(failure, standing.arch)),
+            entry: handler.map(|h| h.name.to_string_lossy().into_owned()),
+            flags: handler.map(|h| format!("{}{}", h.flags, h.unknown_flags)),
+            interpreter: handler.and_then(interpreter),
+            argv0,
+            setuid: standing.setuid,
+            start_us,
+            emulator: examined
+                .emulator
+                .as_ref()
+                .and_then(|emulator| Some(emulator.as_ref().ok()?.into())),
+            unseen: examined
+                .emulator
+                .as_ref()
+                .and_then(|emulator| emulator.as_ref().err().cloned()),
+            shadowed: examined
+                .shadowed
+                .iter()
+                .map(|entry| entry.name.to_string_lossy().into_owned())
+                .collect(),
+        }
+    }
+}
+
+impl From<&Emulator> for EmulatorFile {
+    fn from(emulator: &Emulator) -> Self {
+        let identity = &emulator.identity;
+        let version = emulator
+            .version
+            .as_ref()
+            .and_then(|version| version.as_ref().ok());
+        let mute = emulator
+            .version
+            .as_ref()
+            .map(|version| version.as_ref().err().map(ToString::to_string));
+        Self {
+            version: version.map(ToString::to_string),
+            package: version.and_then(|version| version.package.clone()),
+            mute: mute.unwrap_or_else(|| Some("it is not QEMU's".to_owned())),
+            build_id: identity.build_id.clone(),
+            sha256: emulator.sha256.clone(),
+            size: identity.size,
+            path: identity.path.to_string_lossy().into_owned(),
+            place: match identity.place {
+                Place::Present => PlaceName::Present,
+                Place::Deleted => PlaceName::Deleted,
+                Place::Replaced => PlaceName::Replaced,
+                Place::Moved => PlaceName::Moved,
+                Place::Elsewhere => PlaceName::Elsewhere,
+            },
+        }
+    }
+}
+
+impl Other {
+    fn new(entry: &Entry, qemu: bool) -> Self {
+        Self {
+            entry: entry.name.to_string_lossy().into_owned(),
+            enabled: entry.enabled,
+            qemu,
+            interpreter: interpreter(entry),
+            unknown: entry.unknown.clone(),
+        }
+    }
+}
+
+fn name(arch: &Arch) -> String {
+    format!("linux/{}", arch.oci)
+}
+
+fn interpreter(entry: &Entry) -> Option<String> {
+    entry
+        .interpreter
+        .as_ref()
+        .map(|path| path.to_string_lossy().into_owned())
+}
+
+/// One architecture of `binfmt --list --format json`.
+#[derive(Debug, Serialize)]
+pub struct Architecture {
+    /// OCI platform, or QEMU's name where OCI has none.
+    pub platform: String,
+    /// QEMU's name.
+    pub qemu: &'static str,
+    /// Other names that are understood.
+    pub aliases: &'static [&'static str],
+    /// `native`, `registered`, `available` or `unavailable`.
+    pub state: &'static str,
+    /// The entry, for what is registered.
+    pub entry: Option<String>,
+    /// Why it is unavailable, or registered and yet does not run.
+    pub reason: Option<String>,
+}
+
+impl From<&Listed> for Architecture {
+    fn from(listed: &Listed) -> Self {
+        let (state, entry, reason) = match &listed.available {
+            Available::Native => ("native", None, None),
+            Available::Registered { entry, failure } => (
+                "registered",
+                entry
+                    .as_ref()
+                    .map(|entry| entry.to_string_lossy().into_owned()),
+                failure.as_ref().map(Failure::to_string),
+            ),
+            Available::Emulator => ("available", None, None),
+            Available::No(error) => ("unavailable", None, Some(error.to_string())),
+        };
+        Self {
+            platform: name(listed.arch),
+            qemu: listed.arch.qemu,
+            aliases: listed.arch.aliases,
+            state,
+            entry,
+            reason,
+        }
+    }
+}
+
+/// Writes `value` as JSON, two spaces deep, with a newline at the end.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_json(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}

@@ -1,0 +1,47 @@
+//! Where output goes, and what a reader that has gone away means.
+
+use std::io::{self, Write};
+
+use anyhow::bail;
+
+use crate::kernel::wording::{cause, printable};
+
+/// Where output goes.
+pub struct Streams<'a> {
+    /// The JSON or the table.
+    pub out: &'a mut dyn Write,
+    /// Progress and errors.
+    pub err: &'a mut dyn Write,
+    /// Whether `out` shows colours.
+    pub colour: bool,
+    /// How many columns `out` shows, if it is a terminal.
+    pub width: Option<usize>,
+}
+
+impl std::fmt::Debug for Streams<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Streams")
+            .field("colour", &self.colour)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Streams<'_> {
+    /// A line on stderr, one line whatever is in it. If nobody listens there, the exit status still tells.
+    pub fn say(&mut self, line: &str) {
+        let _ = writeln!(self.err, "{}", printable(line));
+    }
+
+    /// Ends the output that was `written`. A reader that has gone away is no failure of ours.
+    ///
+    /// # Errors
+    /// When it could not be written for another reason.
+    pub fn finish(&mut self, written: io::Result<()>) -> anyhow::Result<()> {
+        match written.and_then(|()| self.out.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                bail!("cannot write the output: {}", cause(&error))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! For people: the facts of [`crate::output::json`] in aligned columns, colour for the state where the reader is a terminal;
+//! and the line that stderr gets for each platform.
+
+use std::cmp::Ordering;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use binfmt_magic::arch::Arch;
+
+use crate::emulator::Version;
+use crate::kernel::wording::{printable, shown};
+use crate::output::json::Architecture;
+use crate::policy::install::{self, Credentials};
+use crate::policy::persist::Fate;
+use crate::policy::uninstall::{self, Removal};
+
+mod columns;
+mod explained;
+mod health;
+mod held;
+mod verify;
+
+use columns::{Layout, row, write_columns};
+pub use explained::write_explained;
+pub use health::write_health;
+pub use held::{holding, repairing};
+pub use verify::write_verification;
+
+/// `uninstalling: arm64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.
+#[must_use]
+pub fn removal(removal: &Removal) -> String {
+    let label = shown(&removal.label);
+    match &removal.result {
+        Ok(uninstall::Outcome::Removed(names)) if names[..] == [removal.label.clone()] => {
+            format!("uninstalling: {label} OK")
+        }
+        Ok(uninstall::Outcome::Removed(names)) => {
+            format!("uninstalling: {label} OK ({})", join(names))
+        }
+        Ok(uninstall::Outcome::NotFound {
+            left_to: Some(entry),
+        }) => {
+            let entry = shown(entry);
+            format!(
+                "uninstalling: {label} not found; {entry}, which is not QEMU's, runs it; --force removes that"
+            )
+        }
+        Ok(uninstall::Outcome::NotFound { left_to: None }) => {
+            format!("uninstalling: {label} not found")
+        }
+        Err(refusal) => format!("uninstalling: {label} {refusal}"),
+    }
+}
+
+/// `persisting: /host/etc/binfmt.d/qemu-arm.conf OK`
+#[must_use]
+pub fn persisting(path: &str, fate: Fate) -> String {
+    filed("persisting", path, fate)
+}
+
+/// The same, for a file that was written by another option; `verb` is for what writes.
+#[must_use]
+pub fn filed(verb: &str, path: &str, fate: Fate) -> String {
+    let (verb, fate) = match fate {
+        Fate::Written => (verb, "OK"),
+        Fate::Unchanged => (verb, "already there"),
+        Fate::TakenBack => (verb, "taken back"),
+        Fate::Removed => ("unpersisting", "OK"),
+        Fate::Gone => ("unpersisting", "not found"),
+        Fate::Changed => ("unpersisting", "changed since, and so left"),
+    };
+    format!("{verb}: {path} {fate}")
+}
+
+/// `installing: arm64 OK (qemu-aarch64 10.0.13, 4.1 ms)`, in the incumbent's words up to the parenthesis.
+#[must_use]
+pub fn installation(arch: &Arch, result: &anyhow::Result<install::Outcome>) -> String {
+    let outcome = match result {
+        Ok(outcome) => describe(arch, outcome),
+        Err(error) => format!("{error:#}"),
+    };
+    format!("installing: {} {outcome}", arch.oci)
+}
+
+/// What a call with `--dry-run` says in place of a line that it would say: `would install: arm64 (qemu-aarch64 10.0.13)`.
+#[must_use]
+pub fn would(line: &str) -> String {
+    let (doing, rest) = line.split_once("ing: ").unwrap_or(("do", line));
+    match rest.split_once(" OK") {
+        Some((what, how)) => format!("would {doing}: {what}{how}"),
+        None => format!("would not {doing}: {rest}"),
+    }
+}
+
+fn describe(arch: &Arch, outcome: &install::Outcome) -> String {
+    use install::Outcome;
+    match outcome {
+        Outcome::Native { shadowed_by: None } => "native".to_owned(),
+        Outcome::Native {
+            shadowed_by: Some(entry),
+        } => {
+            let entry = shown(entry);
+            format!(
+                "native, but {entry} takes its programs; give them back: binfmt --uninstall {entry}"
+            )
+        }
+        Outcome::AlreadyInstalled {
+            entry,
+            kept,
+            unseen,
+            credentials,
+        } => {
+            let kept = kept.as_ref().map(|why| format!(", kept: {why}"));
+            let unseen = unseen
+                .as_ref()
+                .map(|why| format!("; which emulator it has cannot be seen: {why}"));
+            let (kept, unseen) = (kept.unwrap_or_default(), unseen.unwrap_or_default());
+            let setuid = setuid(*credentials);
+            format!("already installed ({}{kept}{unseen}{setuid})", shown(entry))
+        }
+        Outcome::LeftTo { entry } => {
+            format!(
+                "left to {}, which runs it; --force takes over",
+                shown(entry)
+            )
+        }
+        Outcome::Installed {
+            version,
+            micros,
+            former,
+            replaced,
+            credentials,
+        } => {
+            let name = format!("qemu-{}", arch.interpreter);
+            let what = match former {
+                Some(former) => change(&name, former.version.as_ref(), version),
+                None => format!("{name} {version}"),
+            };
+            let start = micros.map(|micros| format!(", {}", milliseconds(micros)));
+            let start = start.unwrap_or_default();
+            let others: Vec<OsString> = replaced
+                .iter()
+                .filter(|other| former.is_none() || **other != *name)
+                .cloned()
+                .collect();
+            let replaced = match others[..] {
+                [] => String::new(),
+                _ => format!(", replaced {}", join(&others)),
+            };
+            let setuid = setuid(*credentials);
+            format!("OK ({what}{start}{replaced}{setuid})")
+        }
+    }
+}
+
+/// What the reader did not ask for, and the option that asks for the other.
+fn setuid(credentials: Credentials) -> &'static str {
+    match credentials {
+        Credentials::AsAsked => "",
+        Credentials::LeftOut => "; without flag C, as before: --credentials yes sets it",
+        Credentials::Gained => {
+            "; setuid programs get their owner's privilege from now on (flag C): --credentials no leaves it off"
+        }
+    }
+}
+
+/// `upgraded qemu-aarch64 7.2.19 → 10.0.13`
+fn change(name: &str, former: Option<&Version>, version: &Version) -> String {
+    let Some(former) = former else {
+        return format!("{name} {version} in place of another emulator");
+    };
+    match former.order().cmp(&version.order()) {
+        Ordering::Less => format!("upgraded {name} {former} → {version}"),
+        Ordering::Greater => format!("downgraded {name} {former} → {version}"),
+        Ordering::Equal => {
+            let package = |version: &Version| {
+                let package = version.package.as_ref();
+                package.map_or_else(|| version.to_string(), |package| printable(package))
+            };
+            let (former, version) = (package(former), package(version));
+            if former == version {
+                format!("{name} {version}, another build")
+            } else {
+                format!("rebuilt {name} {former} → {version}")
+            }
+        }
+    }
+}
+
+fn join(names: &[OsString]) -> String {
+    let names: Vec<String> = names.iter().map(|name| shown(name)).collect();
+    names.join(", ")
+}
+
+/// Writes the table of `--list`, for a terminal of `width` columns if it is for one.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_list(
+    out: &mut dyn Write,
+    list: &[Architecture],
+    colour: bool,
+    width: Option<usize>,
+) -> io::Result<()> {
+    let mut rows = vec![row(["PLATFORM", "STATE", "QEMU", "ENTRY OR REASON"])];
+    for arch in list {
+        let note = arch
+            .reason
+            .as_deref()
+            .or(arch.entry.as_deref())
+            .unwrap_or("");
+        rows.push(row([&arch.platform, arch.state, arch.qemu, note]));
+    }
+    let spare = &[2];
+    let layout = Layout {
+        colour,
+        width,
+        spare,
+    };
+    write_columns(out, &rows, layout)
+}
+
+/// `4.1 ms`
+#[must_use]
+pub fn milliseconds(micros: u64) -> String {
+    format!("{}.{} ms", micros / 1000, micros % 1000 / 100)
+}
+
+/// `500ms`, `30s`, `5m`, as the command line takes it
+#[must_use]
+pub fn interval(interval: Duration) -> String {
+    match interval.as_millis() {
+        millis if millis % 1000 != 0 => format!("{millis}ms"),
+        millis if millis % 60_000 != 0 => format!("{}s", millis / 1000),
+        millis if millis % 3_600_000 != 0 => format!("{}m", millis / 60_000),
+        millis => format!("{}h", millis / 3_600_000),
+    }
+}

@@ -1,0 +1,221 @@
+//! Aligned columns, as many as fit a terminal.
+
+use std::io::{self, Write};
+
+use crate::kernel::wording::printable;
+
+/// A row, every cell safe for a terminal.
+pub(super) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(printable).to_vec()
+}
+
+/// Columns that the last one keeps at least: others go for it.
+const LEAST: usize = 16;
+const GAP: usize = 2;
+
+/// How rows become lines.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Layout<'a> {
+    /// Whether states have a colour; they are the second column.
+    pub(super) colour: bool,
+    /// Columns of the terminal, if the lines are to fit one.
+    pub(super) width: Option<usize>,
+    /// Which go first where there is too little room.
+    pub(super) spare: &'a [usize],
+}
+
+/// Writes the rows, the columns two spaces apart. What does not fit the last column is cut off, except where the row says what is
+/// wrong: that goes on in the next line.
+///
+/// # Errors
+/// Those of `out`.
+pub(super) fn write_columns(
+    out: &mut dyn Write,
+    rows: &[Vec<String>],
+    layout: Layout<'_>,
+) -> io::Result<()> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widest = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(widest).collect();
+    let last = columns.saturating_sub(1);
+    let (shown, room) = fitting(&widths, layout);
+    for row in rows {
+        let state = row.get(1).map_or("", String::as_str);
+        let (text, colour) = (
+            row.get(last).map_or("", String::as_str),
+            state_colour(state),
+        );
+        let is_wrong = colour.is_some_and(|colour| colour != GREEN);
+        let mut lines = pieces(text, room, is_wrong).into_iter();
+        let mut start = String::new();
+        for &column in shown.iter().filter(|column| **column != last) {
+            let cell = format!(
+                "{:1$}",
+                row.get(column).map_or("", String::as_str),
+                widths[column]
+            );
+            let coloured = colour.filter(|_| layout.colour && column == 1);
+            let coloured = coloured.map(|code| format!("\x1b[{code}m{cell}\x1b[0m"));
+            start += &coloured.unwrap_or(cell);
+            start += &" ".repeat(GAP);
+        }
+        writeln!(
+            out,
+            "{}",
+            (start + &lines.next().unwrap_or_default()).trim_end()
+        )?;
+        let before: usize = shown
+            .iter()
+            .filter(|column| **column != last)
+            .map(|column| widths[*column] + GAP)
+            .sum();
+        for line in lines {
+            writeln!(out, "{:before$}{line}", "")?;
+        }
+    }
+    Ok(())
+}
+
+/// The columns that are shown, and how much room the last one has.
+fn fitting(widths: &[usize], layout: Layout<'_>) -> (Vec<usize>, usize) {
+    let mut shown: Vec<usize> = (0..widths.len()).collect();
+    let (Some(width), Some((last, others))) = (layout.width, widths.split_last()) else {
+        return (shown, usize::MAX);
+    };
+    let mut spare = layout.spare.iter();
+    loop {
+        let others = shown.iter().filter_map(|column| others.get(*column));
+        let left = width.saturating_sub(others.map(|width| width + GAP).sum());
+        if left >= LEAST.min(*last) {
+            return (shown, left);
+        }
+        match spare.next() {
+            Some(gone) => shown.retain(|column| column != gone),
+            None => return (shown, left.max(1)),
+        }
+    }
+}
+
+/// `text` in pieces of at most `room` columns; all of it, or what fits the first.
+fn pieces(text: &str, room: usize, all: bool) -> Vec<String> {
+    if text.chars().count() <= room {
+        return vec![text.to_owned()];
+    }
+    if !all {
+        let start: String = text.chars().take(room.saturating_sub(1)).collect();
+        return vec![start + "…"];
+    }
+    let mut pieces = vec![String::new()];
+    for word in text.split(' ') {
+        let mut word: Vec<char> = word.chars().collect();
+        let length = pieces.last().map_or(0, |piece| piece.chars().count());
+        if length > 0 && length + 1 + word.len() > room {
+            pieces.push(String::new());
+        }
+        while !word.is_empty() {
+            let piece = pieces.last_mut().expect("one at least");
+            if !piece.is_empty() {
+                piece.push(' ');
+            }
+            let fits = word.len().min(room);
+            piece.extend(word.drain(..fits));
+            if !word.is_empty() {
+                pieces.push(String::new());
+            }
+        }
+    }
+    pieces
+}
+
+const RED: u8 = 31;
+const GREEN: u8 = 32;
+const YELLOW: u8 = 33;
+
+fn state_colour(state: &str) -> Option<u8> {
+    match state {
+        "native" | "works" | "registered" | "in order" | "passed" => Some(GREEN),
+        "broken" | "drift" | "failed" => Some(RED),
+        "missing" | "not tried" => Some(YELLOW),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(width: Option<usize>, spare: &[usize]) -> Vec<String> {
+        let rows = [
+            row(["PLATFORM", "STATE", "FLAGS", "BUILD", "INTERPRETER"]),
+            row([
+                "linux/arm64",
+                "works",
+                "POCF",
+                "2f72145e",
+                "/usr/bin/qemu-aarch64 (moved to /opt)",
+            ]),
+            row([
+                "linux/arm",
+                "broken",
+                "POCF",
+                "-",
+                "killed by SIGSEGV; the emulator said: nothing at all",
+            ]),
+        ];
+        let mut out = Vec::new();
+        let colour = false;
+        write_columns(
+            &mut out,
+            &rows,
+            Layout {
+                colour,
+                width,
+                spare,
+            },
+        )
+        .expect("a vector");
+        let text = String::from_utf8(out).expect("text");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn all_is_shown_where_there_is_room() {
+        let all = lines(None, &[3]);
+        assert_eq!(all, lines(Some(200), &[3]));
+        assert_eq!(all.len(), 3, "{all:?}");
+        assert!(
+            all[0].contains("BUILD") && all[2].ends_with("nothing at all"),
+            "{all:?}"
+        );
+    }
+
+    #[test]
+    fn lines_fit_and_nothing_that_is_wrong_is_lost() {
+        for width in [80, 60, 50, 40, 36] {
+            let fitting = lines(Some(width), &[3, 2]);
+            for line in &fitting {
+                assert!(line.chars().count() <= width, "{width}: {fitting:?}");
+            }
+            let words = fitting[2..].join(" ");
+            let words: Vec<&str> = words.split_whitespace().collect();
+            assert!(
+                words
+                    .join(" ")
+                    .ends_with("killed by SIGSEGV; the emulator said: nothing at all"),
+                "{words:?}"
+            );
+        }
+        assert!(!lines(Some(40), &[3, 2])[0].contains("BUILD"));
+        assert!(lines(Some(50), &[3, 2])[1].ends_with('…'));
+    }
+
+    #[test]
+    fn no_width_is_too_small() {
+        for width in 0..30 {
+            assert!(lines(Some(width), &[3, 2]).len() >= 3, "{width}");
+        }
+    }
+}

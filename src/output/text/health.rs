@@ -1,0 +1,135 @@
+//! The table of `--status`.
+
+use std::io::{self, Write};
+
+use super::{Layout, milliseconds, row, write_columns};
+use crate::output::json::{EmulatorFile, Health, Other, PlaceName, PlatformHealth, State};
+
+/// Digits of a build id that tell builds apart.
+const BUILD: usize = 8;
+
+/// Which columns a narrow terminal lacks first, from BUILD to FLAGS; then the version, and the entry.
+const SPARE: [usize; 7] = [8, 4, 5, 6, 3, 7, 2];
+
+/// Writes the table of `--status`, for a terminal of `width` columns if it is for one.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_health(
+    out: &mut dyn Write,
+    health: &Health,
+    colour: bool,
+    width: Option<usize>,
+) -> io::Result<()> {
+    let layout = Layout {
+        colour,
+        width,
+        spare: &SPARE,
+    };
+    let mut rows = vec![row([
+        "PLATFORM",
+        "STATE",
+        "ENTRY",
+        "FLAGS",
+        "ARGV0",
+        "SETUID",
+        "START",
+        "QEMU",
+        "BUILD",
+        "INTERPRETER",
+    ])];
+    rows.extend(health.platforms.iter().map(platform));
+    write_columns(out, &rows, layout)?;
+    if !health.others.is_empty() {
+        writeln!(out, "\nother entries:")?;
+        let others = health.others.iter().map(other);
+        let layout = Layout {
+            width,
+            ..Layout::default()
+        };
+        write_columns(out, &others.collect::<Vec<_>>(), layout)?;
+    }
+    Ok(())
+}
+
+fn platform(platform: &PlatformHealth) -> Vec<String> {
+    let state = match platform.state {
+        State::Native => "native",
+        State::Works => "works",
+        State::Broken => "broken",
+        State::Missing => "missing",
+    };
+    let either = |value: Option<bool>, yes, no| match value {
+        Some(true) => yes,
+        Some(false) => no,
+        None => "-",
+    };
+    let start = platform
+        .start_us
+        .map_or_else(|| "-".to_owned(), milliseconds);
+    let emulator = platform.emulator.as_ref();
+    let build = emulator.and_then(|e| e.build_id.as_deref()?.get(..BUILD));
+    row([
+        &platform.platform,
+        state,
+        or_dash(platform.entry.as_deref()),
+        or_dash(platform.flags.as_deref()),
+        either(platform.argv0, "kept", "replaced"),
+        either(platform.setuid, "honoured", "ignored"),
+        &start,
+        or_dash(emulator.and_then(|e| e.version.as_deref())),
+        or_dash(build),
+        &last(platform),
+    ])
+}
+
+/// Why it does not run; else the interpreter, and what there is to know about that.
+fn last(platform: &PlatformHealth) -> String {
+    if let Some(reason) = &platform.reason {
+        return reason.clone();
+    }
+    let emulator = platform.emulator.as_ref();
+    let path = platform.interpreter.as_ref().or(emulator.map(|e| &e.path));
+    let Some(path) = path else {
+        return "-".to_owned();
+    };
+    let mut notes: Vec<String> = emulator.and_then(fate).into_iter().collect();
+    notes.extend(
+        platform
+            .unseen
+            .as_ref()
+            .map(|why| format!("which file it is cannot be seen: {why}")),
+    );
+    notes.extend(emulator.and_then(|e| e.mute.clone()));
+    if !platform.shadowed.is_empty() {
+        notes.push(format!("shadows {}", platform.shadowed.join(", ")));
+    }
+    match notes[..] {
+        [] => path.clone(),
+        _ => format!("{path} ({})", notes.join("; ")),
+    }
+}
+
+fn fate(emulator: &EmulatorFile) -> Option<String> {
+    let fate = match emulator.place {
+        PlaceName::Present => return None,
+        PlaceName::Moved => return Some(format!("moved to {}", emulator.path)),
+        PlaceName::Deleted => "deleted",
+        PlaceName::Replaced => "another file is there now",
+        PlaceName::Elsewhere => "of a container or mount namespace",
+    };
+    Some(fate.to_owned())
+}
+
+fn other(other: &Other) -> Vec<String> {
+    let state = match (other.enabled, other.unknown.is_empty()) {
+        (_, false) => "not understood",
+        (true, true) => "enabled",
+        (false, true) => "disabled",
+    };
+    row([&other.entry, state, or_dash(other.interpreter.as_deref())])
+}
+
+fn or_dash(text: Option<&str>) -> &str {
+    text.filter(|text| !text.is_empty()).unwrap_or("-")
+}

@@ -1,0 +1,178 @@
+//! Exporting: the handlers that work now, as files that `systemd-binfmt` registers at every boot; and taking them back.
+//!
+//! Only what a program has just run through is written, and only where its interpreter will be found again: a path in
+//! a container's file system means nothing to the host. A file says itself that it is ours: its first line has the digest of the rest,
+//! so that what somebody has changed since is known. See `binfmt.d(5)`.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use binfmt_magic::entry::Entry;
+use binfmt_magic::rule::Rule;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use crate::emulator::identity;
+use crate::kernel::namespace;
+use crate::kernel::wording::{cause, shown};
+use crate::policy::persist::boot::{Boot, names};
+use crate::policy::persist::file::Spot;
+use crate::policy::persist::{Fate, READABLE};
+use crate::policy::survey::Survey;
+
+/// What the first line of a file begins with, before the digest of all that follows it.
+const MARK: &str = "# written by binfmt --export; SHA-256 of what follows: ";
+/// More bytes than a file of ours has.
+const LONGEST: u64 = 1 << 16;
+
+/// One file, and what became of it.
+pub type Item = (PathBuf, Result<Fate>);
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Exported {
+    /// Each file.
+    pub items: Vec<Item>,
+    /// Why a file will not be what the host registers at boot, and what to do.
+    pub caveats: Vec<String>,
+}
+
+/// Writes a file per working QEMU handler into `dir`, over those of earlier calls, and over others if `force`. With `dry`, only looks
+/// what would be written.
+///
+/// # Errors
+/// In a container, and where that cannot be told; when `dir` cannot be opened.
+pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<Exported> {
+    match namespace::shares_root_with_init() {
+        Some(true) => {}
+        Some(false) => bail!(
+            "the emulators of this container are not the host's, so its systemd would not find them at boot; \
+             run binfmt on the host, with emulators in its own file system"
+        ),
+        None => bail!(
+            "cannot see whether this is the host's own file system, /proc/1/root is out of reach; run it as root"
+        ),
+    }
+    let opened = enter(dir)?;
+    let boot = Boot::of_rules(dir);
+    let mut caveats = Vec::new();
+    caveats.extend(boot.as_ref().and_then(|(boot, _)| boot.does_not_read()));
+    let working = survey.standings.iter().filter(|standing| standing.works());
+    let handlers = working.filter_map(|s| Some((s.arch, s.handler.as_ref()?)));
+    let ours = handlers.filter(|(_, entry)| survey.is_qemu(entry));
+    let items = ours.map(|(arch, entry)| {
+        let mut name = entry.name.clone();
+        name.push(".conf");
+        let written = opened.try_clone().map_err(Into::into).and_then(|opened| {
+            let rule = rule_of(entry)?;
+            if let Some((boot, rules)) = &boot {
+                caveats.extend(boot.overrules(&rules.join(&name), &rule, arch));
+            }
+            write(&Spot::new(opened.into(), &name), &rule, force, dry)
+        });
+        (dir.join(&name), written)
+    });
+    let items = items.collect();
+    Ok(Exported { items, caveats })
+}
+
+/// Removes what calls of [`export`] wrote into `dir`, as far as it is still that.
+///
+/// # Errors
+/// When `dir` cannot be read.
+pub fn take_back(dir: &Path, dry: bool) -> Result<Vec<Item>> {
+    let opened = enter(dir)?;
+    let mut names = names(&opened)?;
+    names.sort();
+    let mut items = Vec::new();
+    for name in names {
+        let spot = Spot::new(opened.try_clone()?.into(), &name);
+        let path = dir.join(&name);
+        if path.extension().is_none_or(|extension| extension != "conf") {
+            continue;
+        }
+        let removed = match read(&spot).as_deref().and_then(is_unchanged) {
+            None => continue,
+            Some(false) => Ok(Fate::Changed),
+            Some(true) if dry => Ok(Fate::Removed),
+            Some(true) => spot.remove().map(|()| Fate::Removed),
+        };
+        let removed = removed.map_err(|e| anyhow!("it cannot be removed: {}", cause(&e.into())));
+        items.push((path, removed));
+    }
+    Ok(items)
+}
+
+fn enter(dir: &Path) -> Result<File> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let opened = open(dir, flags, Mode::empty());
+    let opened = opened.map_err(|errno| {
+        let (dir, cause) = (dir.display(), cause(&errno.into()));
+        anyhow!("cannot open the directory {dir}: {cause}")
+    });
+    Ok(opened?.into())
+}
+
+fn rule_of(entry: &Entry) -> Result<Rule> {
+    let name = shown(&entry.name);
+    let rule = entry
+        .to_rule()
+        .with_context(|| format!("{name} cannot be written as a rule"))?;
+    if !rule.interpreter.exists() {
+        let interpreter = rule.interpreter.display();
+        bail!(
+            "{interpreter} is gone, though {name} still runs it; install {name} again, then export"
+        );
+    }
+    Ok(rule)
+}
+
+fn write(spot: &Spot, rule: &Rule, force: bool, dry: bool) -> Result<Fate> {
+    let line = line(rule)?;
+    let digest = identity::digest(&line);
+    let bytes = [MARK.as_bytes(), digest.as_bytes(), b"\n", &line].concat();
+    let is_ours = |_: &str| read(spot).as_deref().and_then(is_unchanged) == Some(true);
+    if let Some(unchanged) = spot.replaceable(&bytes, "--export", force, is_ours)? {
+        return Ok(unchanged);
+    }
+    if !dry {
+        // a name of this call's own: nothing keeps another one from writing there at the same time
+        let ending = format!("binfmt-new-{}", std::process::id());
+        spot.replace(&bytes, READABLE, &ending)?;
+    }
+    Ok(Fate::Written)
+}
+
+fn read(spot: &Spot) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = spot.open().ok()?;
+    file.take(LONGEST).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// Whether a file is as a call wrote it. `None`: it is none of ours.
+fn is_unchanged(bytes: &[u8]) -> Option<bool> {
+    let rest = bytes.strip_prefix(MARK.as_bytes())?;
+    let end = rest.iter().position(|byte| *byte == b'\n')?;
+    let (digest, rest) = (&rest[..end], &rest[end + 1..]);
+    Some(digest == identity::digest(rest).as_bytes())
+}
+
+/// The line by which `systemd-binfmt` registers `rule`.
+///
+/// # Errors
+/// When that form has no way to write it: with a colon or control character in it.
+pub(crate) fn line(rule: &Rule) -> Result<Vec<u8>> {
+    let mut line = rule.encode()?;
+    // another delimiter could begin a comment, and a control character end the name or the line: see binfmt.d(5)
+    if !line.starts_with(b":") || line.iter().any(u8::is_ascii_control) {
+        let name = shown(&rule.name);
+        bail!(
+            "{name} cannot be written in the form of binfmt.d: it has a colon or control character in its name or path"
+        );
+    }
+    line.push(b'\n');
+    Ok(line)
+}

@@ -1,0 +1,112 @@
+//! The table that is held: kept open, mounted, and anchored.
+
+use std::rc::Rc;
+
+use anyhow::Result;
+
+use super::{Event, Watch};
+use crate::kernel::anchor;
+use crate::kernel::mount::{self, Lifetime, MountPoint, Mounted};
+use crate::kernel::table::{Lock, Table};
+
+/// A table, and what keeps it.
+#[derive(Debug)]
+pub struct HeldTable {
+    at: MountPoint,
+    lifetime: Lifetime,
+    /// Held open. `None` where nothing is mounted, as long as nothing needs it.
+    table: Option<Rc<Table>>,
+    /// Whether there was an anchor when it was last seen to.
+    anchored: bool,
+    /// Why the handlers may end before the host does.
+    caveat: Option<String>,
+}
+
+impl HeldTable {
+    /// The table at `at`, as an install has left it, with its `caveat`.
+    #[must_use]
+    pub fn new(at: MountPoint, lifetime: Lifetime, caveat: Option<String>) -> Self {
+        let mut held = Self {
+            at,
+            lifetime,
+            table: None,
+            anchored: anchor::is_set(),
+            caveat,
+        };
+        held.open();
+        held
+    }
+
+    pub(super) fn table(&self) -> Option<&Rc<Table>> {
+        self.table.as_ref()
+    }
+
+    pub(super) fn caveat(&self) -> Option<&str> {
+        self.caveat.as_deref()
+    }
+
+    fn open(&mut self) {
+        // what keeps it from being opened is seen at the next look
+        let table = mount::for_holding(&self.at).ok().flatten();
+        self.table = table.map(Rc::new);
+    }
+
+    fn is_mounted(&self) -> bool {
+        let table = self.table.as_deref();
+        table.is_none_or(|table| mount::is_at(table, &self.at))
+    }
+
+    /// Whether it is mounted and, as far as it is `due` to be looked at, anchored: nothing tells of an anchor's end.
+    pub(super) fn is_as_left(&self, due: bool) -> bool {
+        let anchored = !(due && self.anchored) || anchor::is_set();
+        anchored && self.is_mounted()
+    }
+
+    /// Sees to it that the table is mounted, kept and held, and that `watch` follows it. Adds to `events` what was not so.
+    ///
+    /// # Errors
+    /// When it cannot be mounted or locked.
+    pub(super) fn repair(&mut self, watch: &mut Watch, events: &mut Vec<Event>) -> Result<Lock> {
+        let was_mounted = self.is_mounted();
+        let Mounted { lock, keeper, .. } = mount::for_installing(&self.at)?;
+        if !was_mounted {
+            events.push(Event::Mounted);
+        }
+        if self.table.is_none() || !self.is_mounted() {
+            self.open();
+            if let Some(table) = &self.table {
+                watch.follow(table);
+            }
+        }
+        let lost = self.anchored && !anchor::is_set();
+        let caveat = mount::keep(&self.at, keeper, self.lifetime);
+        self.anchored = anchor::is_set();
+        if lost && self.anchored {
+            events.push(Event::Anchored);
+        }
+        let caveat = caveat.map(|caveat| format!("{caveat:#}"));
+        let fresh = caveat.as_ref().filter(|_| caveat != self.caveat);
+        events.extend(fresh.cloned().map(Event::MayEnd));
+        self.caveat = caveat;
+        Ok(lock)
+    }
+
+    /// The table to remove entries from; `None` where there can be none.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(super) fn to_end(&self) -> Result<Option<Rc<Table>>> {
+        match &self.table {
+            Some(table) => Ok(Some(table.clone())),
+            None => Ok(mount::for_uninstalling(&self.at)?.map(Rc::new)),
+        }
+    }
+
+    /// Lets go of what keeps it, where no entry is left.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn tidy(&self, table: &Table, lock: &Lock) -> Result<()> {
+        mount::tidy(table, lock, &self.at).map(drop)
+    }
+}

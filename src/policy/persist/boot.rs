@@ -1,0 +1,326 @@
+//! Whether a host's init system will read a file of rules at boot, and whether what it registers by it stays in effect.
+//!
+//! Owns what of systemd and `OpenRC` decides that: the unit and what masks it, its drop-ins, what starts it, and the order of
+//! the files. Reads files of the host and starts nothing. See `systemd.unit(5)`, `binfmt.d(5)` and systemd's `src/binfmt/binfmt.c`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use binfmt_magic::arch::Arch;
+use binfmt_magic::rule::Rule;
+use nix::dir::Dir;
+use nix::fcntl::{OFlag, openat, readlinkat};
+use nix::sys::stat::Mode;
+
+use crate::kernel::lookup::{self, IN_ROOT};
+
+/// The programs of systemd that read rules, by their usual paths.
+const SYSTEMD: [&str; 2] = [
+    "/usr/lib/systemd/systemd-binfmt",
+    "/lib/systemd/systemd-binfmt",
+];
+/// The service of `OpenRC`.
+const OPENRC: &str = "/etc/init.d/binfmt";
+/// Where systemd looks for units at a boot, the first that has one first. What else is in `/run` a boot begins without.
+const UNITS: [&str; 6] = [
+    "/run/systemd/generator.early",
+    "/etc/systemd/system",
+    "/run/systemd/generator",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
+const UNIT: &str = "systemd-binfmt.service";
+/// Directories of drop-ins of that unit.
+const DROP_INS: [&str; 3] = [
+    "systemd-binfmt.service.d",
+    "systemd-.service.d",
+    "service.d",
+];
+/// Where rules are read from: of files of one name, that of the first counts.
+const RULES: [&str; 5] = [
+    "/etc/binfmt.d",
+    "/run/binfmt.d",
+    "/usr/local/lib/binfmt.d",
+    "/usr/lib/binfmt.d",
+    "/lib/binfmt.d",
+];
+/// More bytes than any of these files has.
+const LONGEST: u64 = 1 << 20;
+
+/// A host, by its root directory, which is open.
+#[derive(Debug)]
+pub(crate) struct Boot {
+    root: OwnedFd,
+    /// How messages call it.
+    dir: PathBuf,
+}
+
+/// What a file is to systemd.
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Nothing,
+    /// Empty, or a link to `/dev/null`.
+    Mask,
+    File,
+}
+
+impl Boot {
+    /// The host whose root directory is open as `root`, and called `dir`.
+    pub(crate) fn new(root: OwnedFd, dir: &Path) -> Self {
+        let dir = dir.to_owned();
+        Self { root, dir }
+    }
+
+    /// The host, and the path on it, of a directory that rules are read from. `None`: `dir` is none, so nothing can be told.
+    pub(crate) fn of_rules(dir: &Path) -> Option<(Self, PathBuf)> {
+        let real = dir.canonicalize().ok()?;
+        let mut known = RULES.into_iter().map(Path::new);
+        let (root, rules) = known.find_map(|rules| {
+            let below = rules.strip_prefix("/").ok()?;
+            let depth = below.components().count();
+            real.ends_with(below)
+                .then_some((real.ancestors().nth(depth)?, rules))
+        })?;
+        let open = File::open(root).ok()?;
+        Some((Self::new(open.into(), root), rules.to_owned()))
+    }
+
+    /// Whether anything on the host reads rules.
+    pub(crate) fn has_reader(&self) -> bool {
+        let mut readers = SYSTEMD.into_iter().chain([OPENRC]);
+        readers.any(|reader| self.kind(reader) != Kind::Nothing)
+    }
+
+    /// Why what reads rules does not do so at boot, and what to do.
+    pub(crate) fn does_not_read(&self) -> Option<String> {
+        if SYSTEMD
+            .iter()
+            .all(|reader| self.kind(reader) == Kind::Nothing)
+        {
+            let levels = self.names("/etc/runlevels").into_iter();
+            let mut levels = levels.map(|level| Path::new("/etc/runlevels").join(level));
+            let starts = levels.any(|level| self.kind(level.join("binfmt")) != Kind::Nothing);
+            return (!starts).then(|| {
+                "no runlevel has the service binfmt, which reads the rules; on that host: rc-update add binfmt boot"
+                    .to_owned()
+            });
+        }
+        self.masked().or_else(|| self.held_back()).or_else(|| {
+            (!self.is_wanted()).then(|| {
+                format!("no target wants {UNIT}, so that no boot starts it; on that host: systemctl add-wants sysinit.target {UNIT}")
+            })
+        })
+    }
+
+    fn masked(&self) -> Option<String> {
+        let units = UNITS.map(|dir| Path::new(dir).join(UNIT));
+        let unit = units.iter().find(|unit| self.kind(unit) != Kind::Nothing);
+        let Some(unit) = unit else {
+            return Some(format!(
+                "there is no {UNIT}, which reads the rules; install that host's systemd again"
+            ));
+        };
+        let remedy = if unit.starts_with("/etc") {
+            format!("on that host: systemctl unmask {UNIT}")
+        } else {
+            "remove that file".to_owned()
+        };
+        (self.kind(unit) == Kind::Mask).then(|| {
+            let unit = self.shown(unit);
+            format!("{UNIT}, which reads the rules, is masked by {unit}; {remedy}")
+        })
+    }
+
+    /// A drop-in that keeps the unit from starting, or of which that is not to be seen.
+    fn held_back(&self) -> Option<String> {
+        let dirs = UNITS
+            .iter()
+            .flat_map(|unit| DROP_INS.map(|dir| Path::new(unit).join(dir)));
+        let files = self.first_of_each(dirs);
+        let mut files = files
+            .values()
+            .filter_map(|path| Some((path, self.text(path)?)));
+        files.find_map(|(path, text)| {
+            let (line, fails) = conditions(&text)
+                .find_map(|(kind, value)| match self.holds(kind, value) {
+                    Some(true) => None,
+                    holds => Some((format!("{kind}={value}"), holds.is_some())),
+                })?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let remedy = if path.starts_with("/etc") {
+                "remove that file".to_owned()
+            } else {
+                let dir = Path::new("/etc/systemd/system").join(DROP_INS[0]);
+                let dir = dir.display();
+                format!("on that host: mkdir -p {dir} && ln -s /dev/null {dir}/{name}")
+            };
+            let fails = if fails {
+                "does not hold there"
+            } else {
+                "may not hold there, which cannot be checked from here"
+            };
+            let path = self.shown(path);
+            Some(format!(
+                "{UNIT}, which reads the rules, starts only if {line} of {path} holds, and that {fails}; {remedy}"
+            ))
+        })
+    }
+
+    /// Whether a condition holds at the next boot; `None` where that is not to be seen.
+    fn holds(&self, kind: &str, value: &str) -> Option<bool> {
+        let (negated, value) = match value.strip_prefix('!') {
+            Some(value) => (true, value.trim()),
+            None => (false, value),
+        };
+        let lasts = !["/run", "/proc", "/sys", "/dev", "/tmp"]
+            .iter()
+            .any(|dir| Path::new(value).starts_with(dir));
+        let holds = match kind {
+            "ConditionPathExists" | "AssertPathExists" if lasts => {
+                self.find(value, OFlag::empty()).is_ok()
+            }
+            // what has this directory has been booted, and so by this kernel (sd_booted(3))
+            "ConditionVirtualization" | "AssertVirtualization"
+                if value == "wsl" && self.kind("/run/systemd/system") != Kind::Nothing =>
+            {
+                let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+                release.to_lowercase().contains("microsoft")
+            }
+            _ => return None,
+        };
+        Some(holds != negated)
+    }
+
+    /// Whether something that systemd starts at boot wants the unit.
+    fn is_wanted(&self) -> bool {
+        let mut seen = BTreeSet::new();
+        UNITS.iter().any(|dir| {
+            let wanting = self.names(dir).into_iter().filter(|name| {
+                let name = name.to_string_lossy();
+                name.ends_with(".wants") || name.ends_with(".requires")
+            });
+            let mut wanting = wanting.collect::<Vec<_>>().into_iter();
+            wanting.any(|name| {
+                let wanted = self.kind(Path::new(dir).join(&name).join(UNIT));
+                wanted != Kind::Nothing && seen.insert(name) && wanted == Kind::File
+            })
+        })
+    }
+
+    /// The file that takes the place or the programs of the rule `ours` for `arch` in the file `rules`, and what to do.
+    pub(crate) fn overrules(&self, rules: &Path, ours: &Rule, arch: &Arch) -> Option<String> {
+        let files = self.first_of_each(RULES.into_iter().map(PathBuf::from));
+        let name = rules.file_name().unwrap_or_default();
+        if let Some(other) = files.get(name).filter(|other| *other != rules) {
+            let (other, rules) = (self.shown(other), self.shown(rules));
+            return Some(format!(
+                "{other} is read in place of {rules}; remove it, or export to its directory"
+            ));
+        }
+        let header = arch.header();
+        let takes = |rule: &Rule| {
+            let same = rule.matcher.matches(&header, OsStr::new(arch.qemu));
+            (same || rule.name == ours.name) && rule.interpreter != ours.interpreter
+        };
+        let later = files.iter().filter(|(other, _)| other.as_os_str() > name);
+        let mut later = later.filter(|(_, path)| {
+            let text = self.text(path).unwrap_or_default();
+            let mut rules = text
+                .lines()
+                .filter_map(|line| Rule::decode(line.trim().as_bytes()).ok());
+            rules.any(|rule| takes(&rule))
+        });
+        later.next().map(|(other, path)| {
+            let remedy = if path.starts_with(RULES[0]) {
+                "remove it".to_owned()
+            } else {
+                let mask = self.shown(&Path::new(RULES[0]).join(other));
+                format!("mask it: ln -s /dev/null {mask}")
+            };
+            let (path, platform) = (self.shown(path), arch.oci);
+            format!("{path} is read later, and takes programs for linux/{platform}; {remedy}")
+        })
+    }
+
+    /// The files `*.conf` of these directories by their names; of one name, that of the first directory.
+    fn first_of_each(&self, dirs: impl Iterator<Item = PathBuf>) -> BTreeMap<OsString, PathBuf> {
+        let mut files = BTreeMap::new();
+        for dir in dirs {
+            for name in self.names(&dir) {
+                if Path::new(&name).extension() == Some(OsStr::new("conf")) {
+                    let path = dir.join(&name);
+                    files.entry(name).or_insert(path);
+                }
+            }
+        }
+        files
+    }
+
+    fn shown(&self, path: &Path) -> String {
+        super::shown(&self.dir, path)
+    }
+
+    fn find(&self, path: impl AsRef<Path>, flags: OFlag) -> nix::Result<OwnedFd> {
+        lookup::find(&self.root, path.as_ref(), flags, IN_ROOT)
+    }
+
+    fn kind(&self, path: impl AsRef<Path>) -> Kind {
+        let Ok(found) = self.find(path, OFlag::O_NOFOLLOW) else {
+            return Kind::Nothing;
+        };
+        let target = readlinkat(&found, "");
+        let is_empty = || {
+            let metadata = File::from(found).metadata();
+            metadata.is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0)
+        };
+        match target {
+            Ok(target) if target == "/dev/null" => Kind::Mask,
+            Err(_) if is_empty() => Kind::Mask,
+            _ => Kind::File,
+        }
+    }
+
+    /// The text of a regular file.
+    fn text(&self, path: &Path) -> Option<String> {
+        let found = File::from(self.find(path, OFlag::empty()).ok()?);
+        found.metadata().ok().filter(fs::Metadata::is_file)?;
+        let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()?;
+        let mut text = Vec::new();
+        file.take(LONGEST).read_to_end(&mut text).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn names(&self, dir: impl AsRef<Path>) -> Vec<OsString> {
+        let found = self.find(dir, OFlag::O_DIRECTORY);
+        found.and_then(names).unwrap_or_default()
+    }
+}
+
+/// The names in a directory.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn names(dir: impl AsFd) -> nix::Result<Vec<OsString>> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut dir = Dir::from_fd(openat(dir, ".", flags, Mode::empty())?)?;
+    let names = dir.iter().flatten();
+    let names = names.map(|item| OsString::from_vec(item.file_name().to_bytes().to_vec()));
+    Ok(names.filter(|name| name != "." && name != "..").collect())
+}
+
+/// The conditions of a drop-in, each of which has to hold; those of which one is enough are left out, since the unit has one that holds.
+fn conditions(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let lines = text.lines().map(str::trim);
+    let pairs = lines.filter_map(|line| line.split_once('='));
+    let pairs = pairs.map(|(key, value)| (key.trim(), value.trim()));
+    pairs.filter(|(key, value)| {
+        let is_condition = key.starts_with("Condition") || key.starts_with("Assert");
+        is_condition && !value.is_empty() && !value.starts_with('|')
+    })
+}

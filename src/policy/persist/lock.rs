@@ -1,0 +1,96 @@
+//! One call at a time writes to a host: a lock on a file of its own, which only root can open.
+//!
+//! The file is there only while a call runs, so a lock counts only on the file that is still at its path.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use nix::errno::Errno;
+
+use super::file::Spot;
+use crate::kernel::lock::lock;
+use crate::kernel::namespace::with_root_directory;
+use crate::kernel::wording::{cause, errno_of};
+
+/// In a directory that no call makes or removes, as `/etc/.pwd.lock` is.
+const PATH: &str = "/etc/.binfmt-persist.lock";
+/// How long another call on the same host is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A host's root directory, locked as long as this lives.
+#[derive(Debug)]
+pub(super) struct Locked {
+    root: File,
+    _held: File,
+}
+
+impl Locked {
+    /// Waits until no other call writes to the host whose root directory is `root`, and is called `dir`.
+    ///
+    /// # Errors
+    /// When the file cannot be made, or another call does not end.
+    pub(super) fn new(root: File, dir: &Path) -> Result<Self> {
+        let held = wait(&root, dir).map_err(|error| {
+            let (dir, cause) = (dir.display(), cause(&error));
+            match errno_of(&error) {
+                Errno::EWOULDBLOCK | Errno::EINTR => anyhow!(
+                    "{dir} is locked by another call that writes there: {cause}; try again"
+                ),
+                _ => anyhow!(
+                    "{PATH} of {dir} cannot be locked: {cause}; is {dir} the host's root directory, and writable?"
+                ),
+            }
+        })?;
+        Ok(Self { root, _held: held })
+    }
+
+    pub(super) fn root(&self) -> &File {
+        &self.root
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // still held: whoever waits for it finds it gone, and makes another
+        let _ = with_root_directory(&self.root, || spot()?.remove());
+    }
+}
+
+fn wait(root: &File, dir: &Path) -> io::Result<File> {
+    let shown = dir.join(PATH.trim_start_matches('/'));
+    loop {
+        let file = with_root_directory(root, open)??;
+        // outside of that root directory, which need not have /proc
+        lock(&file, &shown, PATIENCE)?;
+        // else the call that had it has removed it
+        if with_root_directory(root, || is_at_its_path(&file))?? {
+            return Ok(file);
+        }
+    }
+}
+
+fn spot() -> nix::Result<Spot> {
+    Spot::of(Path::new(PATH))
+}
+
+fn open() -> io::Result<File> {
+    let file = spot()?.open_or_create()?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(Errno::ENOTSUP.into())
+    }
+}
+
+fn is_at_its_path(file: &File) -> io::Result<bool> {
+    let own = file.metadata()?;
+    match spot()?.id() {
+        Ok(there) => Ok(there == (own.dev(), own.ino())),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}

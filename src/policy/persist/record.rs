@@ -1,0 +1,258 @@
+//! The record of what was written to a host: lines of `sha256sum`, so that anybody can check them, and a comment for each
+//! directory that was made.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+use super::file::{self, Spot, find, make_dir, remove_dir};
+use super::{EMULATORS, READABLE, RULES};
+use crate::kernel::wording::cause;
+
+const NAME: &str = "persisted";
+/// More bytes than any record has.
+const LONGEST: u64 = 1 << 20;
+const HEAD: &str = "# What binfmt --persist wrote; binfmt --unpersist takes it back.";
+const MADE: &str = "# made ";
+/// Between digest and path (`sha256sum(1)`).
+const GAP: &str = "  ";
+
+/// What was written, and may be there.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// With its digest; more than one of a path while it is replaced.
+    files: Vec<(String, PathBuf)>,
+    /// Directories, each after the one that it is in.
+    made: Vec<PathBuf>,
+}
+
+impl Record {
+    /// That of the host whose root directory this thread has. Nothing, if there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn read() -> Result<Self> {
+        let read = || -> io::Result<String> {
+            let mut text = String::new();
+            let file = Spot::of(&path())?.open()?;
+            file.take(LONGEST).read_to_string(&mut text)?;
+            Ok(text)
+        };
+        let refused = |error: io::Error| anyhow!("{}: {}", path().display(), cause(&error));
+        match read() {
+            Ok(text) => Self::parse(&text).map_err(|wrong| {
+                anyhow!(
+                    "{} is not as binfmt wrote it: {wrong}; on that host, mend the line, or remove it, and what it told \
+                     of by hand",
+                    path().display()
+                )
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    /// Reads the text of a record.
+    ///
+    /// # Errors
+    /// When it tells of what is none of ours.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut record = Self::default();
+        for line in text.lines() {
+            if let Some(dir) = line.strip_prefix(MADE) {
+                let parents = |of: &str| Path::new(of).starts_with(dir);
+                // of nothing at all everything is below
+                if dir.is_empty() || ![EMULATORS, RULES].into_iter().any(parents) {
+                    bail!("{dir} is no directory that it makes");
+                }
+                record.made.push(dir.into());
+            } else if !line.starts_with('#') {
+                let (digest, path) = line.split_once(GAP).context("a line without digest")?;
+                let file = Path::new(path);
+                let dir = file.parent();
+                let ours = [EMULATORS, RULES]
+                    .map(|of| Some(Path::new(of)))
+                    .contains(&dir);
+                // `..` has no name, and a name that ends so would not come back from a line
+                if !ours || file.file_name().is_none() || path.ends_with('\r') {
+                    bail!("{path} is nothing that it writes");
+                }
+                record.files.push((digest.to_owned(), path.into()));
+            }
+        }
+        Ok(record)
+    }
+
+    /// What is written for it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let made = self
+            .made
+            .iter()
+            .map(|dir| format!("{MADE}{}\n", dir.display()));
+        let files = self.files.iter();
+        let files = files.map(|(digest, path)| format!("{digest}{GAP}{}\n", path.display()));
+        format!(
+            "{HEAD}\n{}{}",
+            made.collect::<String>(),
+            files.collect::<String>()
+        )
+    }
+
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn write(&self) -> Result<()> {
+        let spot = Spot::of(&path()).map_err(|errno| anyhow!("{}", cause(&errno.into())))?;
+        spot.replace(self.text().as_bytes(), READABLE, file::NEW)
+    }
+
+    pub(super) fn has(&self, path: &Path, digest: &str) -> bool {
+        let same = |(of, at): &(String, PathBuf)| of == digest && at == path;
+        self.files.iter().any(same)
+    }
+
+    /// Makes the directory of the record itself, and takes note of it and of those that `path` takes.
+    ///
+    /// # Errors
+    /// When that of the record cannot be made.
+    pub(super) fn make_dirs(&mut self, path: &Path) -> Result<()> {
+        let own = missing(Path::new(EMULATORS));
+        own.iter().try_for_each(|dir| make_dir(dir))?;
+        self.made.extend(own);
+        self.made.extend(missing(path.parent().unwrap_or(path)));
+        Ok(())
+    }
+
+    /// Makes those that are noted.
+    ///
+    /// # Errors
+    /// When one cannot be made.
+    pub(super) fn made_dirs(&self) -> Result<()> {
+        self.made.iter().try_for_each(|dir| make_dir(dir))
+    }
+
+    pub(super) fn add(&mut self, path: &Path, digest: &str) {
+        if !self.has(path, digest) {
+            self.files.push((digest.to_owned(), path.to_owned()));
+        }
+    }
+
+    /// Nothing but `digest` is at `path` any more.
+    pub(super) fn settle(&mut self, path: &Path, digest: &str) {
+        self.files.retain(|(of, at)| at != path || of == digest);
+    }
+
+    pub(super) fn forget(&mut self, path: &Path) {
+        self.files.retain(|(_, at)| at != path);
+    }
+
+    /// Each once, in their order.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = Vec::new();
+        for (_, path) in &self.files {
+            if !paths.contains(path) {
+                paths.push(path.clone());
+            }
+        }
+        paths
+    }
+
+    /// Writes it, or where nothing is left to be taken back, removes it and the directories that it tells of and that are empty.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub(super) fn write_or_remove(&self) -> Result<()> {
+        if !self.files.is_empty() {
+            return self.write();
+        }
+        let (its, others): (Vec<_>, Vec<_>) = self
+            .made
+            .iter()
+            .rev()
+            .partition(|dir| Path::new(EMULATORS).starts_with(dir));
+        for dir in others {
+            remove_dir(dir);
+        }
+        let removed = Spot::of(&path()).and_then(|spot| {
+            spot.clear();
+            spot.remove()
+        });
+        if let Some(errno) = removed.err().filter(|errno| *errno != Errno::ENOENT) {
+            return Err(anyhow!("{}: {}", path().display(), cause(&errno.into())));
+        }
+        for dir in its {
+            remove_dir(dir);
+        }
+        Ok(())
+    }
+}
+
+/// Of `dir` and what it is in, what is not there, each after the one that it is in.
+fn missing(dir: &Path) -> Vec<PathBuf> {
+    let missing = dir
+        .ancestors()
+        .take_while(|dir| find(dir, OFlag::empty()).is_err());
+    let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+    missing.reverse();
+    missing
+}
+
+fn path() -> PathBuf {
+    Path::new(EMULATORS).join(NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let mut record = Record::default();
+        record.add(Path::new("/etc/binfmt.d/qemu-arm.conf"), "aa");
+        record.add(Path::new("/var/lib/binfmt/qemu-arm"), "bb");
+        record.add(Path::new("/var/lib/binfmt/qemu-arm"), "cc");
+        record.made.push("/var/lib/binfmt".into());
+        let read = Record::parse(&record.text()).unwrap();
+        assert_eq!(read, record);
+        assert!(read.has(Path::new("/var/lib/binfmt/qemu-arm"), "bb"));
+        assert_eq!(read.paths().len(), 2);
+    }
+
+    #[test]
+    fn once_replaced_only_the_new_bytes_are_ours() {
+        let file = Path::new("/var/lib/binfmt/qemu-arm");
+        let mut record = Record::default();
+        record.add(file, "old");
+        record.add(file, "new");
+        record.settle(file, "new");
+        assert!(!record.has(file, "old"));
+        assert!(record.has(file, "new"));
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        assert!(Record::parse("something else\n").is_err());
+        assert!(Record::parse("aa  /etc/hostname\n").is_err());
+        assert!(Record::parse("aa  /etc/binfmt.d/../hostname\n").is_err());
+        assert!(Record::parse("# made /srv\n").is_err());
+    }
+
+    #[test]
+    fn what_has_no_name_of_its_own_is_refused() {
+        assert!(Record::parse("aa  /etc/binfmt.d/..\n").is_err());
+        assert!(Record::parse("# made \n").is_err());
+        assert!(Record::parse("# made /var/lib/binfmt\n").is_ok());
+    }
+
+    #[test]
+    fn lines_that_an_editor_ended_are_read_but_no_name_that_ends_so() {
+        let line = "aa  /etc/binfmt.d/qemu-arm.conf";
+        let read = Record::parse(&format!("{line}\r\n")).unwrap();
+        assert_eq!(read, Record::parse(line).unwrap());
+        assert!(Record::parse(&format!("{line}\r\r\n")).is_err());
+    }
+}

@@ -1,0 +1,167 @@
+//! Why programs of an architecture do not run, in words, and what to do about it.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use binfmt_magic::arch::{Arch, Class};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+
+use crate::emulator::complaint::{Cause, Complaint};
+use crate::helper::probes::Outcome;
+use crate::kernel::wording::shown;
+
+/// Why programs of an architecture do not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The kernel knows no way to run them.
+    NoHandler,
+    /// There is a handler, but it is switched off: the whole table, or this entry alone.
+    SwitchedOff {
+        /// If it is the whole table: the file that switches it on.
+        table: Option<PathBuf>,
+    },
+    /// The handler's interpreter is looked up where the program runs, and is not there.
+    NotPinned,
+    /// The handler's interpreter is pinned, and needs a loader that is not there where the program runs.
+    NoLoader,
+    /// `execve(2)` fails otherwise.
+    Refused(Errno),
+    /// A signal ended the emulator.
+    Killed(i32, Complaint),
+    /// It ended with a status that no run of the probe gives.
+    WrongAnswer(i32, Complaint),
+    /// It did not end.
+    TimedOut(Complaint),
+    /// The kernel would run them by itself, but an entry takes them.
+    Spoilt {
+        /// Its name.
+        entry: OsString,
+        /// Why it does not run them.
+        failure: Box<Failure>,
+    },
+}
+
+impl Failure {
+    pub(super) fn of(outcome: Outcome, pinned: Option<bool>, complaint: Complaint) -> Self {
+        match outcome {
+            Outcome::Exited(status) => Self::WrongAnswer(status, complaint),
+            Outcome::Killed(signal) => Self::Killed(signal, complaint),
+            Outcome::TimedOut | Outcome::Setuid(_) => Self::TimedOut(complaint),
+            Outcome::Refused(errno) => match (Errno::from_raw(errno), pinned) {
+                (Errno::ENOEXEC, None) => Self::NoHandler,
+                (Errno::ENOENT, Some(false)) => Self::NotPinned,
+                // the interpreter itself is open; what else is looked up is what it names (PT_INTERP, or #!)
+                (Errno::ENOENT, Some(true)) => Self::NoLoader,
+                (errno, _) => Self::Refused(errno),
+            },
+        }
+    }
+
+    /// What to do where the emulator's complaint shows that installing again is of no use.
+    #[must_use]
+    pub fn outer_remedy(&self, arch: &Arch) -> Option<String> {
+        let (Self::Killed(_, complaint)
+        | Self::WrongAnswer(_, complaint)
+        | Self::TimedOut(complaint)) = self
+        else {
+            return None;
+        };
+        let starved =
+            arch.class == Class::Elf32 && complaint.limits.deny_32_bit() && self.is_out_of_time();
+        // with so little, it may not even come to say so
+        let crashed = matches!(self, Self::Killed(..)) && complaint.limits.are_tight();
+        let starved = starved || crashed;
+        let cause = complaint.cause().or(starved.then_some(Cause::AddressSpace));
+        cause?.remedy(&complaint.limits)
+    }
+
+    /// Whether the handler is off.
+    pub(super) fn is_switched_off(&self) -> bool {
+        matches!(self, Self::SwitchedOff { .. })
+    }
+
+    /// Whether it is known that the kernel would run them.
+    pub(super) fn is_spoilt(&self) -> bool {
+        matches!(self, Self::Spoilt { .. })
+    }
+
+    /// Whether it was waited for in vain, for as long as a probe may take.
+    pub(crate) fn is_timeout(&self) -> bool {
+        match self {
+            Self::TimedOut(_) => true,
+            Self::Spoilt { failure, .. } => failure.is_timeout(),
+            _ => false,
+        }
+    }
+
+    /// Whether it took more time, or processor time, than a probe may use.
+    fn is_out_of_time(&self) -> bool {
+        const BY_LIMIT: [Signal; 2] = [Signal::SIGKILL, Signal::SIGXCPU];
+        match self {
+            Self::TimedOut(_) => true,
+            Self::Killed(signal, _) => BY_LIMIT.iter().any(|limit| *limit as i32 == *signal),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let complaint = match self {
+            Self::NoHandler => return f.write_str("no handler"),
+            Self::SwitchedOff { table: Some(_) } => {
+                return f.write_str("binfmt_misc is switched off");
+            }
+            Self::SwitchedOff { table: None } => {
+                return f.write_str("its handler is switched off");
+            }
+            Self::Spoilt { entry, failure, .. } => {
+                let entry = shown(entry);
+                return write!(f, "native, but {entry} takes its programs: {failure}");
+            }
+            Self::NotPinned => {
+                return f
+                    .write_str("not pinned (no flag F): containers do not find its interpreter");
+            }
+            Self::NoLoader => {
+                return f.write_str(
+                    "its interpreter is dynamically linked: containers do not find its loader (ENOENT)",
+                );
+            }
+            Self::Refused(Errno::ELOOP) => {
+                return f.write_str("its interpreter is itself taken by a handler (ELOOP)");
+            }
+            Self::Refused(Errno::ENOEXEC) => {
+                return f.write_str("its interpreter is no program that runs here (ENOEXEC)");
+            }
+            Self::Refused(errno) => {
+                return write!(
+                    f,
+                    "the kernel does not start it: {} ({errno:?})",
+                    errno.desc()
+                );
+            }
+            Self::Killed(signal, complaint) => {
+                match Signal::try_from(*signal) {
+                    Ok(name) => write!(f, "killed by {name}")?,
+                    Err(_) => write!(f, "killed by signal {signal}")?,
+                }
+                complaint
+            }
+            Self::WrongAnswer(status, complaint) => {
+                write!(f, "wrong answer (exit status {status})")?;
+                complaint
+            }
+            Self::TimedOut(complaint) => {
+                f.write_str("timed out")?;
+                complaint
+            }
+        };
+        match complaint.telling() {
+            Some(line) => write!(f, "; the emulator said: {line}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The kinds of drift: each in one word for machines and in one sentence for people.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use binfmt_magic::rule::{Flags, Matcher};
+
+use crate::emulator::{EmulatorError, Version};
+use crate::kernel::wording::shown;
+use crate::policy::survey::Failure;
+
+/// How something differs from what an install would make now.
+#[derive(Debug)]
+pub enum Drift {
+    /// `status` of the table is 0, so no entry has any effect.
+    TableOff,
+    /// Nothing is seen to hold the table beyond this container or mount namespace.
+    MayEnd,
+    /// There is no entry, and it was asked for.
+    Missing,
+    /// The entry is switched off.
+    SwitchedOff,
+    /// Programs do not run.
+    Broken(Failure),
+    /// An install gives it another name; the second is whose name it has, if it has another platform's.
+    Name(OsString, Option<&'static str>),
+    /// It takes other files than those of the architecture.
+    Magic(Option<Matcher>),
+    /// Magic is right, but the mask leaves other bits open.
+    Mask,
+    /// Flags that are not there and ought to be, and the other way round.
+    Flags(Flags, Flags),
+    /// Flags of another kernel or tool.
+    UnknownFlags(String),
+    /// An install takes the interpreter from this path.
+    Path(PathBuf),
+    /// The pinned file is not byte for byte the one to be installed: the version of each, if it says one.
+    Emulator(Option<Version>, Option<Version>),
+    /// Which emulator the kernel has pinned is not to be seen; why.
+    Unseen(String),
+    /// There is no emulator to be installed, or it is not fit for it.
+    Unfit(EmulatorError),
+    /// The emulator to be installed, at this path, does not run programs; why.
+    Unready(PathBuf, String),
+    /// The kernel runs these programs by itself, and the entry keeps it from doing so.
+    TakesNative,
+    /// It has no effect: this newer entry takes all its programs.
+    Shadowed(OsString),
+    /// It has no effect: an entry that is not QEMU's takes all its programs, and runs them.
+    Preceded(OsString),
+    /// It takes programs of no architecture that QEMU runs.
+    Idle,
+    /// It takes programs of several architectures.
+    Broad,
+    /// A call that was killed has left it.
+    Leftover,
+    /// The name that an install would give is taken.
+    NameTaken(String),
+}
+
+impl Drift {
+    /// Its kind, in the words of the JSON.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::TableOff => "table_off",
+            Self::MayEnd => "may_end",
+            Self::Missing => "missing",
+            Self::SwitchedOff => "switched_off",
+            Self::Broken(_) => "broken",
+            Self::Name(..) => "name",
+            Self::Magic(_) => "magic",
+            Self::Mask => "mask",
+            Self::Flags(..) | Self::UnknownFlags(_) => "flags",
+            Self::Path(_) => "path",
+            Self::Emulator(..) => "emulator",
+            Self::Unseen(_) => "unseen",
+            Self::Unfit(_) | Self::Unready(..) => "unfit",
+            Self::TakesNative => "takes_native",
+            Self::Shadowed(_) => "shadowed",
+            Self::Preceded(_) => "preceded",
+            Self::Idle => "idle",
+            Self::Broad => "broad",
+            Self::Leftover => "leftover",
+            Self::NameTaken(_) => "name_taken",
+        }
+    }
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TableOff => f.write_str("binfmt_misc is switched off, no entry has any effect"),
+            Self::MayEnd => f.write_str(
+                "nothing is seen to hold the table beyond this container or mount namespace, and there is no anchor",
+            ),
+            Self::Missing => f.write_str("not installed"),
+            Self::SwitchedOff => f.write_str("switched off"),
+            Self::Broken(failure) => failure.fmt(f),
+            Self::Name(wanted, None) => write!(f, "an install names it {}", shown(wanted)),
+            Self::Name(wanted, Some(other)) => {
+                write!(f, "has the name of {other}; an install names it {}", shown(wanted))
+            }
+            Self::Magic(matcher) => {
+                f.write_str("the magic is not this architecture's")?;
+                match matcher {
+                    Some(Matcher::Magic { offset: 0, magic, .. }) => {
+                        f.write_str(": ")?;
+                        magic.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::Mask => f.write_str("the mask is not this architecture's"),
+            Self::Flags(missing, surplus) => write_flags(f, *missing, *surplus),
+            Self::UnknownFlags(letters) => write!(f, "flags that no install sets: {letters}"),
+            Self::Path(wanted) => {
+                write!(f, "an install takes the emulator from {}", wanted.display())
+            }
+            Self::Emulator(pinned, wanted) => write_emulators(f, pinned.as_ref(), wanted.as_ref()),
+            Self::Unseen(why) => write!(f, "which emulator is pinned cannot be seen: {why}"),
+            Self::Unfit(error) => error.fmt(f),
+            Self::Unready(path, why) => {
+                let path = path.display();
+                write!(
+                    f,
+                    "{path}, which is to be installed, does not run programs: {why}"
+                )
+            }
+            Self::TakesNative => f.write_str("the kernel runs these programs by itself"),
+            Self::Shadowed(by) => {
+                write!(f, "has no effect: {} is newer and takes its programs", shown(by))
+            }
+            Self::Preceded(by) => {
+                let by = shown(by);
+                write!(f, "has no effect: {by} is not QEMU's and runs its programs; to take over from it: --force")
+            }
+            Self::Idle => f.write_str("takes programs of no architecture that QEMU runs"),
+            Self::Broad => f.write_str("takes programs of several architectures"),
+            Self::Leftover => f.write_str("left by an install that was killed"),
+            Self::NameTaken(why) => f.write_str(why),
+        }
+    }
+}
+
+fn write_flags(f: &mut fmt::Formatter<'_>, missing: Flags, surplus: Flags) -> fmt::Result {
+    let mut notes = Vec::new();
+    if missing != Flags::default() {
+        notes.push(format!("without flag {missing}"));
+    }
+    if surplus != Flags::default() {
+        notes.push(format!("with flag {surplus}, which an install leaves out"));
+    }
+    if missing.fix_binary {
+        notes.push("containers do not find its interpreter".to_owned());
+    }
+    if missing.credentials {
+        notes.push("setuid programs do not get their privilege".to_owned());
+    }
+    if surplus.credentials {
+        notes.push("setuid programs get their privilege".to_owned());
+    }
+    if missing.preserve_argv0 {
+        notes.push("programs do not see their own argv[0]".to_owned());
+    }
+    f.write_str(&notes.join("; "))
+}
+
+fn write_emulators(
+    f: &mut fmt::Formatter<'_>,
+    pinned: Option<&Version>,
+    wanted: Option<&Version>,
+) -> fmt::Result {
+    let name = |version: Option<&Version>, full: bool| match version {
+        Some(Version {
+            number,
+            package: Some(package),
+        }) if full => format!("{number} ({package})"),
+        Some(version) => version.to_string(),
+        None => "a version that it does not tell".to_owned(),
+    };
+    let full = pinned.map(|v| &v.number) == wanted.map(|v| &v.number);
+    let (pinned, wanted) = (name(pinned, full), name(wanted, full));
+    if pinned == wanted {
+        return write!(
+            f,
+            "pinned is another build of {pinned} than the one to be installed"
+        );
+    }
+    write!(f, "pinned is {pinned}, to be installed is {wanted}")
+}
