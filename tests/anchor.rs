@@ -266,7 +266,7 @@ fn an_audit_that_sees_no_holder_names_the_install_that_sets_the_anchor() {
     namespace
         .binfmt(&["--verify"])
         .ends(1)
-        .ends_saying(&["1 finding; mend: ", "binfmt --install arm64"]);
+        .ends_saying(&["1 finding; repair: ", "binfmt --install arm64"]);
     namespace.binfmt(&["--verify", "--anchor", "never"]).ok();
     assert_eq!(turn::anchors(), 0, "an audit sets nothing");
     namespace.binfmt(&["--install", "arm64"]).ok();

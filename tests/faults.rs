@@ -1,7 +1,7 @@
 //! Tier: kernel. Every system call of an install, an upgrade and an uninstall fails, once with each error that it may have,
 //! or is the last before a `SIGKILL`; `faults/inject.c` sees to that, in the tool and in the processes that it starts.
 //!
-//! After each: what worked before works, no entry is left that does not run, nobody lives on, and the next call mends everything.
+//! After each: what worked before works, no entry is left that does not run, nobody lives on, and the next call repairs everything.
 //! After a failure, the exit status is honest too, and nothing is left to be cleared away; after a kill a trial may be.
 //!
 //! All system calls take ten minutes of two processors with a static binary, hours with a debug build's dynamic loader, so without
@@ -252,7 +252,7 @@ impl Laboratory {
         mounts.lines().filter(ours).collect::<Vec<_>>().join("\n")
     }
 
-    /// Judges how things are, and, if they have not been so before, has the next call mend them.
+    /// Judges how things are, and, if they have not been so before, has the next call repair them.
     #[track_caller]
     fn examine(&mut self, what: &str, judge: impl Fn(State)) {
         let table = self.host.table();
@@ -261,13 +261,13 @@ impl Laboratory {
         }
         let state = State::of(&self.host);
         judge(state);
-        self.mends(what);
+        self.repairs(what);
         self.seen.insert(table, state);
     }
 
     /// The same call once more, with nothing in its way.
     #[track_caller]
-    fn mends(&self, what: &str) {
+    fn repairs(&self, what: &str) {
         let next = self.host.binfmt(self.args);
         assert_eq!(next.status, 0, "the call after: {what}: {next}");
         let state = State::of(&self.host);

@@ -95,7 +95,7 @@ fn restore(host: &Host, state: &Path, root: &Path) {
         .ok();
 }
 
-/// The next call mends what another one left, and what it wrote is taken back.
+/// The next call repairs what another one left, and what it wrote is taken back.
 fn is_mended(host: &Host, root: &Path, before: &str, what: &str) {
     let persisted = persist(host, root, "arm64");
     assert_eq!(persisted.status, 0, "{what}: {persisted}");

@@ -27,11 +27,11 @@ fn kinds(output: &Output, entry: &str) -> Vec<String> {
     kinds
 }
 
-/// Finds this, of this entry, and nothing else; then what is said to mend it does.
+/// Finds this, of this entry, and nothing else; then what is said to repair it does.
 #[track_caller]
 fn finds(host: &Host, entry: &str, expected: &[&str]) -> Output {
     let output = found(host, entry, expected);
-    mend(host, &output);
+    repair(host, &output);
     output
 }
 
@@ -46,8 +46,8 @@ fn found(host: &Host, entry: &str, expected: &[&str]) -> Output {
 
 /// Runs the command that the last line names, and nothing is left to be found.
 #[track_caller]
-fn mend(host: &Host, output: &Output) {
-    assert_eq!(output.json()["mend"], command(output), "{output}");
+fn repair(host: &Host, output: &Output) {
+    assert_eq!(output.json()["repair"], command(output), "{output}");
     run_mend(host, output);
     let after = verify(host, &[]).ok();
     let is_empty = after.stderr.starts_with("no QEMU handler is registered");
@@ -65,7 +65,7 @@ fn run_mend(host: &Host, output: &Output) {
 #[track_caller]
 fn command(output: &Output) -> &str {
     let last = output.stderr.lines().next_back().unwrap_or_default();
-    let command = last.split_once("mend: ").map(|(_, command)| command);
+    let command = last.split_once("repair: ").map(|(_, command)| command);
     command.unwrap_or_else(|| panic!("no command in {output}"))
 }
 
@@ -196,12 +196,12 @@ fn magic_and_mask() {
     host.register_rule(&with_matcher("s390x", |magic, _| magic[7] = 3));
     let output = found(&host, "qemu-aarch64", &["mask"]);
     assert_eq!(kinds(&output, "qemu-s390x"), ["magic"], "{output}");
-    mend(&host, &output);
+    repair(&host, &output);
     // QEMU's own script has the big-endian number in a little-endian header, which no program has
     host.register_rule(&with_matcher("microblaze", |magic, _| magic[5] ^= 3));
     let output = found(&host, "qemu-microblaze", &["idle"]);
     output.clone().ends_saying(&["--install microblaze"]);
-    mend(&host, &output);
+    repair(&host, &output);
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn names() {
             .contains("has the name of arm; an install names it qemu-aarch64"),
         "{output}"
     );
-    mend(&host, &output);
+    repair(&host, &output);
     assert_eq!(host.entries(), ["qemu-s390x", "qemu-aarch64"]);
 }
 
@@ -237,7 +237,7 @@ fn a_name_that_is_needed_twice() {
     });
     let output = found(&host, "mine-qemu-arm", &["name_taken"]);
     assert_eq!(kinds(&output, "qemu-arm"), ["name"], "{output}");
-    mend(&host, &output);
+    repair(&host, &output);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn the_path_and_the_emulator() {
         version(&emulators())
     );
     assert!(output.stdout.contains(&text), "{output}");
-    mend(&host, &output);
+    repair(&host, &output);
 }
 
 #[test]
@@ -266,13 +266,13 @@ fn an_emulator_that_was_deleted_or_replaced_or_is_unfit() {
     let path = folder.join("qemu-aarch64");
     let call = |args: &[&str]| host.call(args).emulators(&folder).run();
     let find = |words: &str| call(&["--verify"]).ends(1).ends_saying(&[words]);
-    let mend = |output: &Output| {
+    let repair = |output: &Output| {
         run_mend(&host, output);
         call(&["--verify"]).ok();
     };
     call(&["--install", "arm64"]).ok();
     host.sh(&format!("chmod -x '{}'", path.display())).ok();
-    mend(&find("chmod +x"));
+    repair(&find("chmod +x"));
 
     host.sh(&format!("rm '{}'", path.display())).ok();
     find("does not exist; set QEMU_BINARY_PATH");
@@ -282,10 +282,10 @@ fn an_emulator_that_was_deleted_or_replaced_or_is_unfit() {
     find("dynamically linked").ends_saying(&["use a static build"]);
     host.sh(&format!("rm '{}'", path.display())).ok();
     host.copy(&emulators().join("qemu-aarch64"), &path);
-    let output = find("mend: ");
+    let output = find("repair: ");
     let pinned = format!("pinned is {}", version(&old_emulators()));
     assert!(output.stdout.contains(&pinned), "{output}");
-    mend(&output);
+    repair(&output);
 
     host.sh(&format!("rm '{}'", path.display())).ok();
     host.compile_emulator(&path, "return 7;");
@@ -321,7 +321,7 @@ fn entries_without_effect() {
     // of these three for one architecture the newest is in order
     let output = found(&host, "old", &["shadowed"]);
     assert_eq!(kinds(&output, "qemu-old"), ["shadowed"], "{output}");
-    mend(&host, &output);
+    repair(&host, &output);
     assert_eq!(host.entries(), ["qemu-aarch64", "qemu-s390x"]);
 
     host.register_rule(&Rule {
@@ -330,7 +330,7 @@ fn entries_without_effect() {
     });
     let output = found(&host, "qemu-aarch64", &["shadowed"]);
     assert_eq!(kinds(&output, "newer"), ["name"], "{output}");
-    mend(&host, &output);
+    repair(&host, &output);
 }
 
 #[test]
@@ -354,7 +354,7 @@ fn an_older_entry_is_removed_and_not_its_namesakes() {
         .ok();
     host.register_rule(&rule("aarch64"));
     let output = found(&host, "qemu-arm", &["shadowed"]);
-    mend(&host, &output);
+    repair(&host, &output);
 }
 
 #[test]
@@ -369,7 +369,7 @@ fn one_entry_for_several_architectures() {
         let kinds = kinds(&output, name);
         assert!(kinds.contains(&"magic".to_owned()), "{output}");
         assert_eq!(kinds.contains(&"broad".to_owned()), broad, "{output}");
-        mend(&host, &output);
+        repair(&host, &output);
         assert_eq!(host.entries().len(), 2, "{name}");
     }
 }
@@ -427,7 +427,7 @@ fn what_the_kernel_runs_by_itself_is_not_taken() {
     }
     let output = verify(&host, &[]).ends(1);
     assert_eq!(kinds(&output, "qemu-i386"), ["takes_native"], "{output}");
-    mend(&host, &output);
+    repair(&host, &output);
     assert_eq!(host.entries(), [""; 0]);
 }
 
@@ -442,7 +442,7 @@ fn another_tools_entry_counts_where_it_gets_in_the_way() {
     host.register("rosetta", "aarch64", &folder.join("translate"), "POCF");
     let output = found(&host, "qemu-aarch64", &["preceded"]);
     assert!(output.stdout.contains("rosetta"), "{output}");
-    mend(&host, &output);
+    repair(&host, &output);
     let output = verify(&host, &["arm64"]).ok();
     assert_eq!(
         output.json()["checked"][0]["left_to_other"],
@@ -477,7 +477,7 @@ fn what_was_asked_for_and_is_not_there() {
     host.binfmt(&["--install", "arm64"]).ok();
     let output = verify(&host, &["arm64,s390x"]).ends(1);
     assert_eq!(kinds(&output, "-"), ["missing"], "{output}");
-    mend(&host, &output);
+    repair(&host, &output);
     verify(&host, &["arm64,s390x"]).ok();
     verify(&host, &["s930x"])
         .ends(1)
@@ -537,7 +537,7 @@ fn all_drifts_at_once_take_one_command() {
     });
     host.sh(&format!("echo 0 >{MOUNT_POINT}/qemu-s390x")).ok();
     let output = verify(&host, &[]).ends(1);
-    mend(&host, &output);
+    repair(&host, &output);
 }
 
 /// A table that was emptied must not pass for one in which all is well.

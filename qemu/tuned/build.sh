@@ -86,7 +86,7 @@ fetch_source() {
   dpkg-source --extract ./*.dsc "$source" >/dev/null
   for patch in "$here"/patches/*.patch; do
     patch --directory "$source" --strip 1 --fuzz 0 --silent <"$patch" ||
-      fail "$(basename "$patch") does not apply to qemu $version" 'mend it, or remove it'
+      fail "$(basename "$patch") does not apply to qemu $version" 'fix the patch, or remove it'
   done
   rm -r /qemu/download
 }

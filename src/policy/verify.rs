@@ -2,7 +2,7 @@
 //!
 //! What an install would make is not told here a second time: it is asked of [`crate::policy::install`]'s own plan, and rehearsed
 //! ([`crate::policy::rehearsal`]) where the table in effect must not be touched. Owns the comparison, and the one command that
-//! mends what differs. Reads and runs, changes nothing. Whether programs run at all is [`crate::policy::status`]'s question.
+//! repairs what differs. Reads and runs, changes nothing. Whether programs run at all is [`crate::policy::status`]'s question.
 
 use std::ffi::{OsStr, OsString};
 
@@ -19,11 +19,11 @@ use crate::policy::survey::{Standing, Survey, may_be_native, takes};
 
 mod compare;
 mod drift;
-mod mend;
+mod repair;
 
 use compare::{Compared, compare, outer_remedy};
 pub use drift::Drift;
-pub use mend::{Mend, command};
+pub use repair::{Repair, command};
 
 /// One thing that is not as an install would make it.
 #[derive(Debug)]
@@ -34,8 +34,8 @@ pub struct Finding {
     pub entry: Option<OsString>,
     /// What is wrong.
     pub drift: Drift,
-    /// What mends it.
-    pub mend: Mend,
+    /// What repairs it.
+    pub repair: Repair,
 }
 
 /// An architecture that is as an install would make it.
@@ -132,14 +132,14 @@ impl Audit {
         arch: Option<&'static Arch>,
         entry: Option<&OsStr>,
         drift: Drift,
-        mend: Mend,
+        repair: Repair,
     ) {
         let entry = entry.map(OsStr::to_owned);
         self.findings.push(Finding {
             arch,
             entry,
             drift,
-            mend,
+            repair,
         });
     }
 
@@ -164,7 +164,7 @@ impl Audit {
                     Some(arch),
                     Some(&entry),
                     Drift::TakesNative,
-                    Mend::Uninstall,
+                    Repair::Uninstall,
                 );
             }
             Outcome::LeftTo { entry } => (Some(entry), true),
@@ -173,15 +173,15 @@ impl Audit {
                 unseen: Some(why),
                 ..
             } => {
-                let mend = Mend::Advice(UNSEEN.to_owned());
-                return self.find(Some(arch), Some(&entry), Drift::Unseen(why), mend);
+                let repair = Repair::Advice(UNSEEN.to_owned());
+                return self.find(Some(arch), Some(&entry), Drift::Unseen(why), repair);
             }
             Outcome::AlreadyInstalled { entry, .. } => {
                 match order.emulators.open(&rule.interpreter) {
                     Ok(_) => (Some(entry), false),
                     Err(error) => {
-                        let mend = unfit(&error);
-                        return self.find(Some(arch), Some(&entry), Drift::Unfit(error), mend);
+                        let repair = unfit(&error);
+                        return self.find(Some(arch), Some(&entry), Drift::Unfit(error), repair);
                     }
                 }
             }
@@ -199,15 +199,20 @@ impl Audit {
     fn refuse(&mut self, standing: &Standing, refusal: &Refusal) {
         let arch = standing.arch;
         if let Refusal::Spoilt(entry) = refusal {
-            return self.find(Some(arch), Some(entry), Drift::TakesNative, Mend::Uninstall);
+            return self.find(
+                Some(arch),
+                Some(entry),
+                Drift::TakesNative,
+                Repair::Uninstall,
+            );
         }
         let entry = standing
             .handler
             .as_ref()
             .map(|handler| handler.name.clone());
         let drift = Drift::NameTaken(refusal.to_string());
-        let mend = Mend::Install { arch, force: true };
-        self.find(Some(arch), entry.as_deref(), drift, mend);
+        let repair = Repair::Install { arch, force: true };
+        self.find(Some(arch), entry.as_deref(), drift, repair);
     }
 
     /// What an install would make anew.
@@ -230,14 +235,16 @@ impl Audit {
         let first = obstacle
             .as_ref()
             .map(|obstacle| in_spite_of(arch, obstacle));
-        let outer = || outer_remedy(standing).map(Mend::Advice);
-        let mend = match &first {
+        let outer = || outer_remedy(standing).map(Repair::Advice);
+        let repair = match &first {
             // once that is done, an install does the rest
-            None | Some(Mend::Shell(_)) => outer().unwrap_or(Mend::Install { arch, force: false }),
+            None | Some(Repair::Shell(_)) => {
+                outer().unwrap_or(Repair::Install { arch, force: false })
+            }
             Some(advice) => advice.clone(),
         };
         for drift in drifts {
-            self.find(Some(arch), entry.as_deref(), drift, mend.clone());
+            self.find(Some(arch), entry.as_deref(), drift, repair.clone());
         }
         if let (Some(obstacle), Some(first)) = (obstacle, first) {
             self.find(Some(arch), entry.as_deref(), obstacle, first);
@@ -252,7 +259,7 @@ impl Audit {
             return;
         }
         if is_trial(name) {
-            return self.find(None, Some(name), Drift::Leftover, Mend::Uninstall);
+            return self.find(None, Some(name), Drift::Leftover, Repair::Uninstall);
         }
         let takers = ARCHES.iter().filter(|arch| takes(entry, arch));
         let takers: Vec<&'static Arch> = takers.collect();
@@ -274,13 +281,23 @@ impl Audit {
         let by = handler.name.clone();
         match self.in_order.iter().find(|o| o.arch.qemu == arch.qemu) {
             Some(InOrder { left_to: true, .. }) => {
-                self.find(Some(arch), Some(name), Drift::Preceded(by), Mend::Uninstall);
+                self.find(
+                    Some(arch),
+                    Some(name),
+                    Drift::Preceded(by),
+                    Repair::Uninstall,
+                );
             }
             Some(_) if is_stand_in(name, &by) => {
-                let mend = Mend::Install { arch, force: false };
-                self.find(Some(arch), Some(name), Drift::Leftover, mend);
+                let repair = Repair::Install { arch, force: false };
+                self.find(Some(arch), Some(name), Drift::Leftover, repair);
             }
-            Some(_) => self.find(Some(arch), Some(name), Drift::Shadowed(by), Mend::Uninstall),
+            Some(_) => self.find(
+                Some(arch),
+                Some(name),
+                Drift::Shadowed(by),
+                Repair::Uninstall,
+            ),
             None => self.find(
                 Some(arch),
                 Some(name),
@@ -291,15 +308,15 @@ impl Audit {
     }
 
     /// What removes an entry that has no effect: the install of its architecture, where there is one to be made.
-    fn removal(&self, arch: &Arch) -> Mend {
+    fn removal(&self, arch: &Arch) -> Repair {
         let of_arch = self
             .findings
             .iter()
             .filter(|f| f.arch.is_some_and(|a| a.qemu == arch.qemu));
-        let mut installs = of_arch.filter(|f| matches!(f.mend, Mend::Install { .. }));
+        let mut installs = of_arch.filter(|f| matches!(f.repair, Repair::Install { .. }));
         installs
             .next()
-            .map_or(Mend::Uninstall, |finding| finding.mend.clone())
+            .map_or(Repair::Uninstall, |finding| finding.repair.clone())
     }
 
     /// What takes programs of several architectures has no effect any more once each has an entry of its own.
@@ -307,7 +324,7 @@ impl Audit {
         let is_installed = |standing: &&Standing| {
             let qemu = standing.arch.qemu;
             self.findings.iter().any(
-                |finding| matches!(finding.mend, Mend::Install { arch, .. } if arch.qemu == qemu),
+                |finding| matches!(finding.repair, Repair::Install { arch, .. } if arch.qemu == qemu),
             )
         };
         let mut outgrown = Vec::new();
@@ -323,32 +340,32 @@ impl Audit {
             }
         }
         for name in outgrown {
-            self.find(None, Some(&name), Drift::Broad, Mend::UninstallLast);
+            self.find(None, Some(&name), Drift::Broad, Repair::UninstallLast);
         }
     }
 }
 
-/// What to do about what keeps an install from mending.
-fn in_spite_of(arch: &'static Arch, obstacle: &Drift) -> Mend {
+/// What to do about what keeps an install from repairing.
+fn in_spite_of(arch: &'static Arch, obstacle: &Drift) -> Repair {
     match obstacle {
         Drift::Unfit(error) => unfit(error),
-        Drift::Unready(path, why) => Mend::Advice(format!(
+        Drift::Unready(path, why) => Repair::Advice(format!(
             "{} does not run programs: {why}; put another build there",
             path.display()
         )),
-        _ => Mend::Install { arch, force: false },
+        _ => Repair::Install { arch, force: false },
     }
 }
 
-fn unfit(error: &EmulatorError) -> Mend {
+fn unfit(error: &EmulatorError) -> Repair {
     let path = error.path.to_string_lossy();
     match &error.unfit {
-        Unfit::NotExecutable => Mend::Shell(format!("chmod +x {}", quoted(&path))),
+        Unfit::NotExecutable => Repair::Shell(format!("chmod +x {}", quoted(&path))),
         Unfit::Replaceable(stranger) => match stranger.remedy() {
-            Some(command) => Mend::Shell(command),
-            None => Mend::Advice(error.to_string()),
+            Some(command) => Repair::Shell(command),
+            None => Repair::Advice(error.to_string()),
         },
-        _ => Mend::Advice(error.to_string()),
+        _ => Repair::Advice(error.to_string()),
     }
 }
 

@@ -99,7 +99,7 @@ impl Laboratory {
                     right,
                     "installed: {installed}, anchored: {anchored}, {what}: {output}"
                 );
-                self.mends(&what);
+                self.repairs(&what);
             }
         }
         assert!(faults >= SAMPLE, "only {faults} faults");
@@ -112,7 +112,7 @@ impl Laboratory {
             let (_, what) = self.call(Fault::Kill(point));
             let Some(what) = what else { continue };
             kills += 1;
-            self.mends(&what);
+            self.repairs(&what);
         }
         assert!(kills >= SAMPLE / 2, "only {kills} kills");
         tally("system calls killed at beside the anchor", kills);
@@ -122,7 +122,7 @@ impl Laboratory {
         let namespace = self.prepared();
         let count = self.faults.count(&namespace.host);
         namespace.ends();
-        self.mends("nothing");
+        self.repairs("nothing");
         points(count.alone, SAMPLE, LARGE_SAMPLE)
     }
 
@@ -152,7 +152,7 @@ impl Laboratory {
 
     /// The next install works, and the next last uninstall leaves no trace.
     #[track_caller]
-    fn mends(&self, what: &str) {
+    fn repairs(&self, what: &str) {
         let namespace = Namespace::new();
         let next = namespace.binfmt(INSTALL);
         assert_eq!(next.status, 0, "the install after: {what}: {next}");

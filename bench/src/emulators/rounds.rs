@@ -18,7 +18,7 @@ pub(super) struct Bench {
 }
 
 /// What to do about a run that does not count.
-const REMEDY: &str = "mend that emulator, or leave this workload out with --only";
+const REMEDY: &str = "fix that emulator, or leave this workload out with --only";
 
 /// The samples of one workload: by round, then by emulator.
 pub(super) type Rounds = Vec<Vec<Sample>>;

@@ -17,7 +17,7 @@ use crate::output::streams::Streams;
 use crate::output::text;
 use crate::policy::invocation::Invocation;
 use crate::policy::survey::Survey;
-use crate::policy::verify::{self, Audit, Drift, Finding, Mend};
+use crate::policy::verify::{self, Audit, Drift, Finding, Repair};
 
 /// What a table without rows would leave open.
 const NOTHING: &str = "no QEMU handler is registered, so nothing was checked; list the platforms to check: binfmt --verify LIST";
@@ -43,10 +43,10 @@ impl Session<'_> {
                 "flag P is judged by QEMU's version, since nothing can be rehearsed: {why}"
             ));
         }
-        let mend = verify::command(&audit.findings, &survey, &self.invocation);
+        let repair = verify::command(&audit.findings, &survey, &self.invocation);
         let unknown = self.listed.iter().flat_map(|selection| &selection.unknown);
         let unknown = unknown.map(describe_unknown).collect();
-        let verification = Verification::new(&audit, mend, unknown);
+        let verification = Verification::new(&audit, repair, unknown);
         self.judge_audit(&verification);
         let shown = self.show_audit(&verification, streams);
         streams.finish(shown)
@@ -59,14 +59,14 @@ impl Session<'_> {
             let line = format!("echo 1 > {}", quoted(&status.to_string_lossy()));
             audit
                 .findings
-                .push(about_table(Drift::TableOff, Mend::Shell(line)));
+                .push(about_table(Drift::TableOff, Repair::Shell(line)));
             return Ok(audit);
         }
         let asked = self.meant_by(self.listed.as_ref(), survey);
         audit = verify::verify(survey, &self.order(Selection::default()), asked.as_deref())?;
         if let Some(arch) = self.may_end(survey) {
-            let mend = Mend::Install { arch, force: false };
-            audit.findings.push(about_table(Drift::MayEnd, mend));
+            let repair = Repair::Install { arch, force: false };
+            audit.findings.push(about_table(Drift::MayEnd, repair));
         }
         Ok(audit)
     }
@@ -95,11 +95,11 @@ impl Session<'_> {
             count => format!("{count} findings"),
         };
         self.missing
-            .push(match (&verification.mend, by_hand.last()) {
-                (Some(command), None) => format!("{count}; mend: {command}"),
+            .push(match (&verification.repair, by_hand.last()) {
+                (Some(command), None) => format!("{count}; repair: {command}"),
                 (Some(command), Some(_)) => {
                     format!(
-                        "{count}, of which {} need a hand, see above; mend the others: {command}",
+                        "{count}, of which {} must be fixed manually (see above); repair the others: {command}",
                         by_hand.len()
                     )
                 }
@@ -117,12 +117,12 @@ impl Session<'_> {
     }
 }
 
-fn about_table(drift: Drift, mend: Mend) -> Finding {
+fn about_table(drift: Drift, repair: Repair) -> Finding {
     Finding {
         arch: None,
         entry: None,
         drift,
-        mend,
+        repair,
     }
 }
 

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use serde::Serialize;
 
 use super::name;
-use crate::policy::verify::{Audit, Finding, InOrder, Mend};
+use crate::policy::verify::{Audit, Finding, InOrder, Repair};
 
 /// What `binfmt --verify --format json` prints.
 #[derive(Debug, Serialize)]
@@ -16,8 +16,8 @@ pub struct Verification {
     pub findings: Vec<FindingReport>,
     /// What is as an install would make it.
     pub checked: Vec<Checked>,
-    /// The one command that mends what a command can mend.
-    pub mend: Option<String>,
+    /// The one command that repairs what a command can repair.
+    pub repair: Option<String>,
     /// What was asked for and is no platform, in words.
     pub unknown: Vec<String>,
 }
@@ -33,7 +33,7 @@ pub struct FindingReport {
     pub kind: &'static str,
     /// What differs, in words.
     pub text: String,
-    /// What to do where no command mends it.
+    /// What to do where no command repairs it.
     pub advice: Option<String>,
 }
 
@@ -51,14 +51,14 @@ pub struct Checked {
 }
 
 impl Verification {
-    /// What `audit` came to; `mend` is the command, `unknown` what was asked for and is no platform.
+    /// What `audit` came to; `repair` is the command, `unknown` what was asked for and is no platform.
     #[must_use]
-    pub fn new(audit: &Audit, mend: Option<String>, unknown: Vec<String>) -> Self {
+    pub fn new(audit: &Audit, repair: Option<String>, unknown: Vec<String>) -> Self {
         Self {
             in_order: audit.findings.is_empty() && unknown.is_empty(),
             findings: audit.findings.iter().map(FindingReport::from).collect(),
             checked: audit.in_order.iter().map(Checked::from).collect(),
-            mend,
+            repair,
             unknown,
         }
     }
@@ -71,8 +71,8 @@ impl From<&Finding> for FindingReport {
             entry: finding.entry.as_deref().map(raw),
             kind: finding.drift.kind(),
             text: finding.drift.to_string(),
-            advice: match &finding.mend {
-                Mend::Advice(advice) => Some(advice.clone()),
+            advice: match &finding.repair {
+                Repair::Advice(advice) => Some(advice.clone()),
                 _ => None,
             },
         }

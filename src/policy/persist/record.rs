@@ -45,7 +45,7 @@ impl Record {
         match read() {
             Ok(text) => Self::parse(&text).map_err(|wrong| {
                 anyhow!(
-                    "{} is not as binfmt wrote it: {wrong}; on that host, mend the line, or remove it, and what it told \
+                    "{} is not as binfmt wrote it: {wrong}; on that host, correct the line, or remove it, and what it told \
                      of by hand",
                     path().display()
                 )

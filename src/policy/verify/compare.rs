@@ -20,7 +20,7 @@ pub(super) struct Compared {
     pub(super) entry: Option<OsString>,
     /// How it differs; not at all where only flag P did, and its emulator does not keep `argv[0]` either way.
     pub(super) drifts: Vec<Drift>,
-    /// What keeps an install from mending that.
+    /// What keeps an install from repairing that.
     pub(super) obstacle: Option<Drift>,
 }
 

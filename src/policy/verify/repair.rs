@@ -1,4 +1,4 @@
-//! From findings to the one command that mends them all.
+//! From findings to the one command that repairs them all.
 
 use std::ffi::{OsStr, OsString};
 
@@ -10,9 +10,9 @@ use crate::policy::invocation::Invocation;
 use crate::policy::survey::Survey;
 use crate::policy::uninstall;
 
-/// What mends one finding.
+/// What repairs one finding.
 #[derive(Debug, Clone)]
-pub enum Mend {
+pub enum Repair {
     /// To install this architecture. `force`: where the name is taken.
     Install {
         /// Which.
@@ -30,7 +30,7 @@ pub enum Mend {
     Advice(String),
 }
 
-/// The command, if a command mends any of them.
+/// The command, if a command repairs any of them.
 #[must_use]
 pub fn command(findings: &[Finding], survey: &Survey, invocation: &Invocation) -> Option<String> {
     let entries = survey.table();
@@ -39,19 +39,19 @@ pub fn command(findings: &[Finding], survey: &Survey, invocation: &Invocation) -
     let mut installed = Vec::<&str>::new();
     let mut by_force = false;
     for finding in findings {
-        match (&finding.mend, &finding.entry) {
-            (Mend::Shell(line), _) if !steps.contains(line) => steps.push(line.clone()),
-            (Mend::Install { arch, force }, _) => {
+        match (&finding.repair, &finding.entry) {
+            (Repair::Shell(line), _) if !steps.contains(line) => steps.push(line.clone()),
+            (Repair::Install { arch, force }, _) => {
                 by_force |= force;
                 if !installed.contains(&arch.oci) {
                     installed.push(arch.oci);
                 }
             }
-            (Mend::Uninstall, Some(entry)) if !removed.contains(&entry.as_os_str()) => {
+            (Repair::Uninstall, Some(entry)) if !removed.contains(&entry.as_os_str()) => {
                 by_force |= !is_qemu(survey, entry);
                 removed.push(entry);
             }
-            (Mend::UninstallLast, Some(entry)) => removed_last.push(entry),
+            (Repair::UninstallLast, Some(entry)) => removed_last.push(entry),
             _ => {}
         }
     }
