@@ -442,7 +442,7 @@ fn lines_that_nobody_expects_are_quoted() {
 }
 
 /// To go on would do what was not to be done.
-/// As who forgets `--install` would otherwise take for done.
+/// Without the refusal, a forgotten `--install` would look done.
 #[test]
 fn what_says_how_and_not_what_is_refused() {
     let host = Host::new();
@@ -453,7 +453,7 @@ fn what_says_how_and_not_what_is_refused() {
         &["--force", "--status"],
         &["--force", "--unpersist", "/"],
     ] {
-        host.binfmt(args).ends(2).says("says how to install");
+        host.binfmt(args).ends(2).says("to install");
     }
 }
 

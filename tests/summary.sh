@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Runs commands side by side and says at the end what their tests came to: summary.sh JOBS COMMAND...
+# Runs commands and says at the end what their tests came to: summary.sh JOBS COMMAND... [-- COMMAND...]
 #
-# JOBS is how many commands run at a time; each COMMAND is one line of shell. All are run, also after one has failed. What a
+# JOBS is how many commands run at a time; each COMMAND is one line of shell. What follows `--` runs alone, one command after
+# the other: such tests need the machine for themselves. All are run, also after one has failed. What a
 # command prints is shown when it has ended, under its name. The last line is the summary: tests that passed, failed and
 # did not run, and the time. Before it stand the reasons why tests did not run, and the tests and commands that failed.
 #
@@ -21,12 +22,19 @@ run() { # run NUMBER COMMAND: into its log, and its status beside that
   cat "$logs/$1"
 }
 
-number=0
+number=0 commands=()
 for command; do
+  if [[ $command == -- ]]; then
+    wait
+    jobs=1
+    continue
+  fi
+  commands+=("$command")
   ((number++ < jobs)) || wait -n
   run "$number" "$command" &
 done
 wait
+set -- "${commands[@]}"
 
 said() { # said EXPRESSION: the first group of each line that matches
   sed -nE "s/$1/\1/p" "$logs"/*[0-9]
