@@ -11,10 +11,8 @@ use clap::error::ErrorKind;
 use crate::cli::{Cli, Environment, completions, help, meant};
 use crate::command::session::{NotRun, Session, Wrong};
 use crate::emulator::{self, EmulatorError, Source, Unfit};
-use crate::helper::probes;
-use crate::kernel::mount;
+use crate::helper::{self, Verb, ids, probes};
 use crate::kernel::process;
-use crate::kernel::user_namespace::ids;
 use crate::kernel::wait;
 use crate::kernel::wording::{cause, printable};
 use crate::output::streams::Streams;
@@ -41,19 +39,15 @@ pub fn run(args: &[OsString], environment: Environment, streams: &mut Streams) -
     if let Err(error) = process::hear_of_failures() {
         return report(Err(error.into()), "binfmt: ", streams);
     }
-    if args.get(1).is_some_and(|arg| arg == probes::VERB) {
-        let served = probes::serve(&args[2..], &mut *streams.out);
-        return report(served.map(|()| None), "", streams);
-    }
-    if args.get(1).is_some_and(|arg| arg == rehearsal::VERB) {
-        let performed = rehearsal::perform(&args[2..], &mut *streams.out);
-        return report(performed.map(|()| None), "", streams);
-    }
-    if args.get(1).is_some_and(|arg| arg == ids::VERB) {
-        return report(ids::give(&args[2..]).map(|()| None), "", streams);
-    }
-    if args.get(1).is_some_and(|arg| arg == mount::VERB) {
-        return report(mount::try_own().map(|()| None), "", streams);
+    if let Some(verb) = args.get(1).and_then(|argument| Verb::of(argument)) {
+        let words = &args[2..];
+        let done = match verb {
+            Verb::RunProbes => probes::serve(words, &mut *streams.out),
+            Verb::Rehearse => rehearsal::perform(words, &mut *streams.out),
+            Verb::MapIds => ids::give(words),
+            Verb::TryOwnTable => helper::try_own_table(),
+        };
+        return report(done.map(|()| None), "", streams);
     }
     wait::say_by(|line| {
         // as everything that is said there: if nobody listens, the exit status still tells

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use binfmt::kernel::user_namespace::ids::subordinate;
+use binfmt::helper::ids::subordinate;
 use libfuzzer_sys::fuzz_target;
 
 const OWN: u32 = 1000;

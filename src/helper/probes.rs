@@ -1,8 +1,8 @@
 //! Running probes through the kernel, all at once, and saying what came of each and which file the kernel ran. Emulators
 //! that have to be asked for their version are started the same way: there is no other.
 //!
-//! The work is done by this same program, started again with a hidden first argument ([`VERB`]): that process takes a
-//! mount namespace for itself, writes the probes into an empty directory there, and makes that its root directory. What it
+//! The work is done by a process of this same program, that of [`Verb::RunProbes`](super::Verb): it takes a mount namespace
+//! for itself, writes the probes into an empty directory there, and makes that its root directory. What it
 //! starts has that root directory, no environment, and no descriptor but a pipe to talk to. Because the root is empty, a
 //! probe that runs proves its interpreter pinned (flag F); where no such root is to be had, the entry's flags must do.
 //! The process is the first one of a PID namespace where that is allowed, so whatever it has started ends with it.
@@ -31,9 +31,6 @@ mod watch;
 
 use answer::Task;
 pub use serve::{LIMIT, serve};
-
-/// First argument of the process that runs probes. Not part of the command line.
-pub const VERB: &str = "--run-probes";
 
 /// What the names of entries begin with that take [`mark`]ed probes only.
 pub const TRIAL: &str = "binfmt-trial-";

@@ -35,7 +35,7 @@ pub use keep::{Lifetime, keep};
 pub use keeper::Keeper;
 use keeper::{keeper_of, mounted_by_us, predates};
 pub(crate) use own::detached;
-pub use own::{VERB, can_be_own, own, try_own};
+pub use own::own;
 
 /// Where the kernel expects it, and everybody looks.
 pub const DEFAULT: &str = "/proc/sys/fs/binfmt_misc";

@@ -1,7 +1,7 @@
 //! Entering a user namespace, and who one is in there.
 //!
 //! Owns the system call, the maps of ids that need no help of others, and what a refusal means. Ids of others take
-//! somebody with the privilege to hand them out, see [`ids`].
+//! somebody with the privilege to hand them out, see `helper::ids`.
 //!
 //! Rests on `user_namespaces(7)`. Only a process with one thread can enter one.
 
@@ -15,7 +15,6 @@ use nix::unistd::{Gid, Uid, getegid, geteuid};
 
 use crate::kernel::wording::errno_of;
 
-pub mod ids;
 mod refusal;
 
 pub use refusal::Refused;
@@ -51,7 +50,7 @@ fn enter_as(user: Uid, group: Gid, flags: CloneFlags) -> nix::Result<()> {
 }
 
 /// A thread that has been waited for may need a moment more until it is gone, and only one with no other may enter.
-fn unshare_alone(flags: CloneFlags) -> nix::Result<()> {
+pub(crate) fn unshare_alone(flags: CloneFlags) -> nix::Result<()> {
     const PATIENCE: u32 = 100;
     for _ in 0..PATIENCE {
         match unshare(flags) {
@@ -63,11 +62,11 @@ fn unshare_alone(flags: CloneFlags) -> nix::Result<()> {
 }
 
 /// Files cannot be made by a user whom the namespace does not know.
-fn map_user(inside: Uid, outside: Uid) -> nix::Result<()> {
+pub(crate) fn map_user(inside: Uid, outside: Uid) -> nix::Result<()> {
     write("/proc/self/uid_map", &format!("{inside} {outside} 1"))
 }
 
-fn map_group(inside: Gid, outside: Gid) -> nix::Result<()> {
+pub(crate) fn map_group(inside: Gid, outside: Gid) -> nix::Result<()> {
     // who may change groups could leave one that is kept from a file (CVE-2014-8989)
     write("/proc/self/setgroups", "deny")?;
     write("/proc/self/gid_map", &format!("{inside} {outside} 1"))

@@ -1,14 +1,14 @@
 //! Rehearsing registrations where nobody else sees them: in a table of a user namespace that is made for it.
 //!
 //! Tells what an install would come to, flag P included, without a write to the table that is in effect. Works where a
-//! user namespace may have a table of its own (Linux 6.7). A process for itself, this program started again with a
-//! hidden first argument ([`VERB`]), because only a process with one thread may enter a user namespace.
+//! user namespace may have a table of its own (Linux 6.7). A process for itself, that of [`Verb::Rehearse`],
+//! because only a process with one thread may enter a user namespace.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use binfmt_magic::arch::Arch;
@@ -17,14 +17,12 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
 use crate::emulator::{DIR, Source};
+use crate::helper::Verb;
 use crate::helper::probes::LIMIT;
 use crate::kernel::mount;
 use crate::kernel::user_namespace;
 use crate::policy::survey::Verdict;
 use crate::policy::trial;
-
-/// First argument of the process that rehearses. Not part of the command line.
-pub const VERB: &str = "--rehearse";
 
 /// What came of one rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +47,8 @@ pub fn rehearse(
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(VERB).stdin(Stdio::null());
+    let mut command = Verb::Rehearse.command();
+    command.stdin(Stdio::null());
     match emulators.carried_as() {
         Some(prefix) => command.args([CARRIED, prefix]),
         None => command.args([FILES, ""]),
@@ -84,7 +82,7 @@ fn read(answer: &str) -> Rehearsed {
     }
 }
 
-/// What the process does that was started with [`VERB`]; `words` follow the verb.
+/// What the process of [`Verb::Rehearse`] does; `words` follow the verb.
 ///
 /// # Errors
 /// When there is no such table to be had, or its probes cannot be run.

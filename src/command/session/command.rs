@@ -27,12 +27,13 @@ use crate::explain::elf::LoadedBy;
 use crate::explain::place::Place;
 use crate::explain::problem::Culprit;
 use crate::explain::{Explanation, Here, explain, machine_of};
+use crate::helper::can_have_own_table;
+use crate::helper::ids::{self, Ids};
 use crate::helper::probes::Ran;
 use crate::kernel::mount::{self, MountError, MountPoint};
 use crate::kernel::process;
 use crate::kernel::root_directory;
 use crate::kernel::table::Table;
-use crate::kernel::user_namespace::ids::{self, Ids};
 use crate::kernel::user_namespace::{self, Refused};
 use crate::kernel::wording::{cause, shown};
 use crate::output::streams::Streams;
@@ -91,7 +92,7 @@ impl Session<'_> {
         let (mut verdict, ran) = survey::of_one(platform.arch)?;
         let works = matches!(verdict, Verdict::Works { .. });
         let handler = handler_of(platform.arch, &ran).filter(|_| works);
-        let own_table = !works || handler.is_some() && mount::can_be_own();
+        let own_table = !works || handler.is_some() && can_have_own_table();
         if own_table && handler.is_none() {
             self.check_emulator(platform.arch)?;
         }

@@ -41,7 +41,7 @@ const KEPT: usize = 4096;
 /// How much a pipe holds, in bytes (`pipe(7)`).
 const PIPE: usize = 65536;
 
-/// The other side of [`run`](super::run): what the process does that was started with [`VERB`](super::VERB). `words`
+/// The other side of [`run`](super::run): what the process of [`Verb::RunProbes`](crate::helper::Verb) does. `words`
 /// follow the verb: how long a program may take, in milliseconds, and the programs.
 ///
 /// It says which files it will start, waits until it is told whether it is held, starts them, stops itself if it is, and

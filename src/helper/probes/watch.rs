@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
@@ -33,7 +33,8 @@ use nix::unistd::{Pid, pipe2};
 use super::answer::{Answer, FIELDS, Task};
 use super::root::OWNER;
 use super::serve::{HELD, NOT_STARTED, UNHELD};
-use super::{Outcome, Ran, Run, VERB};
+use super::{Outcome, Ran, Run};
+use crate::helper::Verb;
 use crate::kernel::process::effective_user;
 use crate::kernel::wait::{self, Wait};
 use crate::kernel::wording::{cause, not_started};
@@ -127,8 +128,8 @@ impl<'a> Server<'a> {
     fn start(tasks: &[Task], process: &'a AtomicI32, limit: Duration) -> Result<Self> {
         // refused, what emulators leave behind is ended one by one
         let _ = unshare(CloneFlags::CLONE_NEWPID);
-        let mut child = Command::new("/proc/self/exe")
-            .arg(VERB)
+        let mut child = Verb::RunProbes
+            .command()
             .arg(limit.as_millis().to_string())
             .args(tasks.iter().map(Task::word))
             .stdin(Stdio::piped())

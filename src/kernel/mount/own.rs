@@ -7,7 +7,6 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use rustix::mount::{
@@ -17,7 +16,6 @@ use rustix::mount::{
 
 use super::{DEFAULT, MountError, SOURCE, unfit};
 use crate::kernel::table::Table;
-use crate::kernel::user_namespace;
 
 /// The first Linux that has a table per user namespace.
 const SINCE: (u32, u32) = (6, 7);
@@ -37,28 +35,6 @@ pub fn own() -> Result<Table, MountError> {
         },
         errno => unfit(dir, errno),
     })
-}
-
-/// First argument of the process that tries what [`own`] takes. Not part of the command line.
-pub const VERB: &str = "--try-own-table";
-
-/// Whether this user can have a table of their own. Another process tries it, since nobody leaves a user namespace again.
-#[must_use]
-pub fn can_be_own() -> bool {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(VERB).stdin(Stdio::null());
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
-
-/// What the process does that was started with [`VERB`].
-///
-/// # Errors
-/// What is refused.
-pub fn try_own() -> anyhow::Result<()> {
-    user_namespace::enter_as_root()?;
-    own()?;
-    Ok(())
 }
 
 fn mount_own(dir: &Path) -> Result<Table, Errno> {

@@ -1,8 +1,8 @@
 //! A user namespace with more ids than one's own: those of `/etc/subuid` and `/etc/subgid` by `newuidmap` and
 //! `newgidmap`, or, for root, all that there are.
 //!
-//! Both are given from outside, so a process of ours stays there: this program started again with a hidden first
-//! argument ([`VERB`]), which waits until the namespace is there. See `user_namespaces(7)`, `subuid(5)` and
+//! Both are given from outside, so a process of ours stays there, that of [`Verb::MapIds`], and waits until the namespace is
+//! there. See `user_namespaces(7)`, `subuid(5)` and
 //! `newuidmap(1)`.
 
 use std::ffi::OsString;
@@ -19,12 +19,10 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Pid, Uid, User, getegid, geteuid, getppid};
 
-use super::{map_group, map_user, unshare_alone};
+use crate::helper::Verb;
 use crate::kernel::process::effective_capabilities;
+use crate::kernel::user_namespace::{map_group, map_user, unshare_alone};
 use crate::kernel::wording::not_started;
-
-/// First argument of the process that maps ids. Not part of the command line.
-pub const VERB: &str = "--map-ids";
 
 /// Which ids there are besides one's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +60,7 @@ impl fmt::Display for Lack {
 /// Enters a user namespace in which this user is root, and a mount namespace of it, with as many ids as can be had.
 ///
 /// # Errors
-/// The kernel's refusal, which [`super::Refused`] words.
+/// The kernel's refusal, which [`crate::kernel::user_namespace::Refused`] words.
 pub fn enter_as_root() -> nix::Result<Ids> {
     let outside = (geteuid(), getegid());
     let helped = plan(outside.0).map(|(ids, maps)| (ids, Giver::start(&maps)));
@@ -177,8 +175,8 @@ struct Giver(Child);
 
 impl Giver {
     fn start(maps: &Maps) -> Result<Self> {
-        let mut command = Command::new("/proc/self/exe");
-        command.args([VERB, maps.how, &maps.users, &maps.groups]);
+        let mut command = Verb::MapIds.command();
+        command.args([maps.how, &maps.users, &maps.groups]);
         command.stdin(Stdio::piped()).stdout(Stdio::null());
         let child = command.stderr(Stdio::piped()).spawn();
         let refused = |error| anyhow::anyhow!("no process that maps ids: {}", not_started(&error));
@@ -200,7 +198,7 @@ impl Giver {
     }
 }
 
-/// What the process does that was started with [`VERB`]; `words` follow the verb.
+/// What the process of [`Verb::MapIds`] does; `words` follow the verb.
 ///
 /// # Errors
 /// When a map is refused.
