@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use crate::emulator::complaint::{Cause, Limits, recognise};
-use crate::helper::probes::{self, Outcome, Run};
+use crate::helper::probes::{self, ProbeOutcome, Run};
 use crate::kernel::wording::errno_of;
 
 #[cfg(feature = "carried")]
@@ -115,14 +115,14 @@ fn by_bytes(question: &Question) -> Result<Version, Unfit> {
 /// What it said when it was asked.
 fn answer(run: &Run) -> Result<Version, Unfit> {
     let status = match run.outcome {
-        Outcome::Exited(0) => {
+        ProbeOutcome::Exited(0) => {
             let version = run.complaint.lines().find_map(Version::parse);
             return version.ok_or_else(|| Unfit::Broken("it prints no version".to_owned()));
         }
-        Outcome::Exited(status) => ExitStatus::from_raw(status << 8),
-        Outcome::Killed(signal) => ExitStatus::from_raw(signal),
-        Outcome::Refused(errno) => return Err(Unfit::Refused(Errno::from_raw(errno).into())),
-        Outcome::TimedOut | Outcome::Setuid(_) => return Err(Unfit::Hangs),
+        ProbeOutcome::Exited(status) => ExitStatus::from_raw(status << 8),
+        ProbeOutcome::Killed(signal) => ExitStatus::from_raw(signal),
+        ProbeOutcome::Refused(errno) => return Err(Unfit::Refused(Errno::from_raw(errno).into())),
+        ProbeOutcome::TimedOut | ProbeOutcome::Setuid(_) => return Err(Unfit::Hangs),
     };
     Err(why_not(&run.complaint, status))
 }

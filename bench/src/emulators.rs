@@ -124,7 +124,7 @@ fn sizes(emulators: &[Emulator]) -> Row {
 fn emulators(cli: &Emulators) -> Result<Vec<Emulator>> {
     let arch = cli.arch.arch;
     ensure!(
-        Arch::of_host().is_none_or(|host| host.qemu != arch.qemu),
+        Arch::of_host().is_none_or(|host| host != arch),
         "{} is this machine's own, and the bench itself would run under the emulator; choose another",
         arch.oci
     );

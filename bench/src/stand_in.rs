@@ -58,8 +58,7 @@ fn install(list: &str) -> Result<()> {
 /// other.
 fn start_each() -> Result<()> {
     let runs = |arch: &&Arch| {
-        let native =
-            Arch::of_host().is_some_and(|h| h.qemu == arch.qemu || h.compat.contains(&arch.qemu));
+        let native = Arch::of_host().is_some_and(|h| h == *arch || h.compat.contains(&arch.qemu));
         native || namespace::has(arch.entry_name("").as_ref())
     };
     let arches: Vec<&Arch> = ARCHES.iter().filter(runs).collect();

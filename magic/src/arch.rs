@@ -62,6 +62,15 @@ pub struct Arch {
     platforms: &'static [&'static str],
 }
 
+/// No two rows have the same name, so the name decides.
+impl PartialEq for Arch {
+    fn eq(&self, other: &Self) -> bool {
+        self.qemu == other.qemu
+    }
+}
+
+impl Eq for Arch {}
+
 impl Arch {
     /// What the start of this architecture's executables looks like, where [`mask`](Self::mask) has bits.
     #[must_use]
@@ -248,9 +257,9 @@ mod tests {
         assert!(all_disjoint(&[]) && all_disjoint(&rows[..1]) && all_disjoint(&rows));
         for one in 0..rows.len() {
             for other in (0..rows.len()).filter(|other| *other != one) {
-                let mut spoilt = rows.clone();
-                spoilt[other] = rows[one].clone();
-                assert!(!all_disjoint(&spoilt), "{one} {other}");
+                let mut altered = rows.clone();
+                altered[other] = rows[one].clone();
+                assert!(!all_disjoint(&altered), "{one} {other}");
             }
         }
     }

@@ -82,9 +82,9 @@ impl FromStr for Platform {
     type Err = UnknownPlatform;
 
     fn from_str(item: &str) -> Result<Self, UnknownPlatform> {
-        let wrong = |fault, closest| UnknownPlatform {
+        let wrong = |part, closest| UnknownPlatform {
             item: item.to_owned(),
-            fault,
+            part,
             closest,
         };
         let lower = item.to_ascii_lowercase();
@@ -94,17 +94,17 @@ impl FromStr for Platform {
             ["linux", name] | [name] => (name, None),
             [name, variant] if named(name).is_some() => (name, Some(variant)),
             [_, name] | [_, name, _] if named(name).is_some() => {
-                return Err(wrong(Fault::System, vec![]));
+                return Err(wrong(UnknownPart::System, vec![]));
             }
-            _ => return Err(wrong(Fault::Name, closest(parts[0]))),
+            _ => return Err(wrong(UnknownPart::Name, closest(parts[0]))),
         };
-        let (arch, implied) = named(name).ok_or_else(|| wrong(Fault::Name, closest(name)))?;
+        let (arch, implied) = named(name).ok_or_else(|| wrong(UnknownPart::Name, closest(name)))?;
         let Some(variant) = variant.or(implied.as_deref()) else {
             return Ok(Self::new(arch, None));
         };
         known_variant(arch, variant)
             .map(|variant| Self::new(arch, Some(variant)))
-            .ok_or_else(|| wrong(Fault::Variant, variants(arch).to_vec()))
+            .ok_or_else(|| wrong(UnknownPart::Variant, variants(arch).to_vec()))
     }
 }
 
@@ -172,7 +172,7 @@ fn closest(name: &str) -> Vec<&'static str> {
 
 /// What is wrong with an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum UnknownPart {
     /// No architecture is called that.
     Name,
     /// The architecture is known; its programs for another operating system are not for this one's kernel.
@@ -187,7 +187,7 @@ pub struct UnknownPlatform {
     /// What was written.
     pub item: String,
     /// What is wrong with it.
-    pub fault: Fault,
+    pub part: UnknownPart,
     /// What may have been meant: names or, where the variant is wrong, all variants of the architecture.
     pub closest: Vec<&'static str>,
 }
@@ -195,20 +195,22 @@ pub struct UnknownPlatform {
 impl fmt::Display for UnknownPlatform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (item, closest) = (self.item.escape_debug(), self.closest.join(", "));
-        match (self.fault, closest.as_str()) {
-            (Fault::System, _) => write!(
+        match (self.part, closest.as_str()) {
+            (UnknownPart::System, _) => write!(
                 f,
                 "unsupported operating system: {item}: binfmt is for linux programs"
             ),
-            (Fault::Name, "") => write!(f, "unsupported architecture: {item}"),
-            (Fault::Name, _) => write!(
+            (UnknownPart::Name, "") => write!(f, "unsupported architecture: {item}"),
+            (UnknownPart::Name, _) => write!(
                 f,
                 "unsupported architecture: {item}, did you mean {closest}?"
             ),
-            (Fault::Variant, "") => {
+            (UnknownPart::Variant, "") => {
                 write!(f, "unsupported variant: {item}: this architecture has none")
             }
-            (Fault::Variant, _) => write!(f, "unsupported variant: {item}: known are {closest}"),
+            (UnknownPart::Variant, _) => {
+                write!(f, "unsupported variant: {item}: known are {closest}")
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use binfmt_magic::arch::{ARCHES, Arch};
-use binfmt_magic::platform::{Fault, Platform, Selection, UnknownPlatform, items};
+use binfmt_magic::platform::{Platform, Selection, UnknownPart, UnknownPlatform, items};
 use binfmt_magic::rule::Flags;
 
 use crate::cli::{Cli, Environment, Format, YesNo};
@@ -379,7 +379,7 @@ fn level_lacking(platform: Platform, verdict: &Verdict) -> Option<String> {
 }
 
 fn describe_unknown(unknown: &UnknownPlatform) -> String {
-    if unknown.fault == Fault::Name && unknown.closest.is_empty() {
+    if unknown.part == UnknownPart::Name && unknown.closest.is_empty() {
         return format!("{unknown}; binfmt --list shows all that there are");
     }
     unknown.to_string()

@@ -74,7 +74,7 @@ impl Libc {
         let debian = DEBIAN.iter().find(|(qemu, _)| *qemu == arch.qemu);
         if let Some((_, debian)) = debian {
             let debian = if soft { "armel" } else { debian };
-            let is_host = Arch::of_host().is_some_and(|host| host.qemu == arch.qemu);
+            let is_host = Arch::of_host().is_some_and(|host| host == arch);
             return Some(if is_host {
                 format!("on Debian: apt-get install {package}{gcompat}")
             } else {

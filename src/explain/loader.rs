@@ -96,7 +96,7 @@ pub(super) fn check_loader(
     };
     let same = match by {
         LoadedBy::Kernel => ident.machine == arch.machine,
-        LoadedBy::Emulator => ident.arch().is_some_and(|other| other.qemu == arch.qemu),
+        LoadedBy::Emulator => ident.arch().is_some_and(|other| other == arch),
     };
     if !same {
         let other = ident.arch().map_or_else(

@@ -30,13 +30,13 @@ impl Walk<'_> {
         opened: &mut Opened,
     ) -> Option<Emulated> {
         let arch = Ident::read(&step.head).and_then(|ident| ident.arch())?;
-        let standing = self.here.means.survey.of(arch);
-        standing
+        let status = self.here.means.survey.of(arch);
+        status
             .handler
             .as_ref()
             .filter(|handler| handler.name == entry.name)?;
         let by = LoadedBy::Emulator;
-        Some(match &standing.verdict {
+        Some(match &status.verdict {
             Verdict::Works { level, .. } => {
                 Emulated::Works(self.load(arch, by, *level, step, opened))
             }
@@ -94,8 +94,8 @@ impl Walk<'_> {
         let Some(arch) = ident.arch() else {
             return Next::Ends(Some(Fault::Machine(ident.machine_in_words())));
         };
-        let standing = self.here.means.survey.of(arch);
-        let level = match &standing.verdict {
+        let status = self.here.means.survey.of(arch);
+        let level = match &status.verdict {
             Verdict::Works { level, .. } => *level,
             Verdict::Fails(_) => arch.levels,
         };
@@ -105,12 +105,12 @@ impl Walk<'_> {
         let unmatched = |matcher: &Matcher| Unmatched::of(&compare(matcher, &step.head));
         let own = || {
             let matcher = Rule::for_arch(arch, "", Path::new("/"), Flags::default()).matcher;
-            let name = standing.handler.as_ref().map(|entry| entry.name.clone());
+            let name = status.handler.as_ref().map(|entry| entry.name.clone());
             unmatched(&matcher).map(|unmatched| Fault::NotTaken(arch, name, unmatched))
         };
-        let fault = match (&standing.verdict, &standing.handler) {
+        let fault = match (&status.verdict, &status.handler) {
             // a handler that is out of sight has the usual magic, as far as one knows
-            (Verdict::Works { .. }, None) if !standing.is_native() && is_ours => {
+            (Verdict::Works { .. }, None) if !status.is_native() && is_ours => {
                 (step.unseen, step.works) = (true, Some(true));
                 return ends(complaint);
             }
@@ -158,7 +158,7 @@ impl Walk<'_> {
             .here
             .means
             .survey
-            .standings
+            .statuses
             .iter()
             .filter(|s| s.is_native() && s.arch.machine == machine);
         let found = rows.find(|s| {

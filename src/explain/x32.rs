@@ -13,7 +13,7 @@ use nix::libc::MFD_EXEC;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::elf::Ident;
-use crate::helper::probes::{self, Outcome, Run};
+use crate::helper::probes::{self, ProbeOutcome, Run};
 
 /// The row of amd64 in this form.
 static X32: LazyLock<Option<Arch>> = LazyLock::new(|| {
@@ -50,7 +50,7 @@ fn starts(program: &[u8]) -> bool {
         file.write_all(program).ok()?;
         probes::ask(&[&file], probes::LIMIT).ok()
     };
-    let ends_well = |run: &Run| run.outcome == Outcome::Exited(0);
+    let ends_well = |run: &Run| run.outcome == ProbeOutcome::Exited(0);
     run().is_some_and(|runs| runs.iter().all(ends_well))
 }
 

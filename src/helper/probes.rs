@@ -66,7 +66,7 @@ pub enum Form {
 
 /// What came of starting one probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ProbeOutcome {
     /// It ended by itself with this status.
     Exited(i32),
     /// A signal ended it.
@@ -84,7 +84,7 @@ pub enum Outcome {
 #[derive(Debug, Clone)]
 pub struct Run {
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: ProbeOutcome,
     /// Processor time of one start, in microseconds.
     pub micros: u64,
     /// The file that the kernel ran for it.
@@ -135,7 +135,7 @@ pub fn run_within(limit: Duration, jobs: &[Job]) -> Result<Vec<Run>> {
     let tasks: Vec<Task> = jobs.iter().map(|job| Task::Probe(*job)).collect();
     let mut runs = watch::start(&tasks, limit)?;
     for _ in 1..TRIES {
-        let crashed = |run: &&mut Run| matches!(run.outcome, Outcome::Killed(_));
+        let crashed = |run: &&mut Run| matches!(run.outcome, ProbeOutcome::Killed(_));
         let again = runs.iter_mut().zip(&tasks).filter(|(run, _)| crashed(run));
         let (crashed, again): (Vec<_>, Vec<_>) =
             again.map(|(run, task)| (run, task.clone())).unzip();

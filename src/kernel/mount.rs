@@ -31,9 +31,9 @@ mod own;
 
 pub use detached::{for_holding, is_at};
 pub use error::MountError;
-pub use keep::{Lifetime, keep};
-pub use keeper::Keeper;
-use keeper::{keeper_of, mounted_by_us, predates};
+pub use keep::{Lifetime, ensure_lifetime};
+pub use keeper::HeldBy;
+use keeper::{holder_of, mounted_by_us, predates};
 pub(crate) use own::detached;
 pub use own::own;
 
@@ -67,7 +67,7 @@ pub struct Mounted {
     /// Keeps other calls out.
     pub lock: Lock,
     /// What holds it.
-    pub keeper: Keeper,
+    pub held_by: HeldBy,
 }
 
 /// Opens the table for installing, mounting it where that is allowed:
@@ -75,7 +75,7 @@ pub struct Mounted {
 /// - mounted at the mount point already: that one;
 /// - on the host itself: mounted there, to stay;
 /// - in a container with `--pid=host`: here, and on the host too;
-/// - in any other mount namespace: here, and [`Keeper`] tells whether it will last;
+/// - in any other mount namespace: here, and [`HeldBy`] tells whether it will last;
 /// - in a user namespace: only when the user named the mount point, since it would hide the host's handlers from that
 ///   namespace for as long as it lives.
 ///
@@ -84,28 +84,28 @@ pub struct Mounted {
 pub fn for_installing(at: &MountPoint) -> Result<Mounted> {
     let on_host = namespace::shares_host_mounts();
     loop {
-        let (table, keeper) = match existing(&at.dir)? {
+        let (table, held_by) = match existing(&at.dir)? {
             Some(table) => {
-                let keeper = keeper_of(&table);
-                (table, keeper)
+                let held_by = holder_of(&table);
+                (table, held_by)
             }
             None => mount_here(at, on_host)?,
         };
-        let joined = keeper != Keeper::Host && mounted_on_host(&at.dir);
-        let keeper = if joined { Keeper::Host } else { keeper };
+        let joined = held_by != HeldBy::Host && mounted_on_host(&at.dir);
+        let held_by = if joined { HeldBy::Host } else { held_by };
         let lock = table.lock()?;
         // the call that held the lock may have removed the last entry, and with it the mount
         if is_mounted(&table, &at.dir).map_err(|e| unfit(&at.dir, errno_of(&e)))? {
             return Ok(Mounted {
                 table,
                 lock,
-                keeper,
+                held_by,
             });
         }
     }
 }
 
-fn mount_here(at: &MountPoint, on_host: bool) -> Result<(Table, Keeper), MountError> {
+fn mount_here(at: &MountPoint, on_host: bool) -> Result<(Table, HeldBy), MountError> {
     let in_user_namespace = namespace::in_user_namespace();
     if in_user_namespace && !at.explicit {
         return Err(MountError::UserNamespace(at.dir.clone()));
@@ -114,16 +114,16 @@ fn mount_here(at: &MountPoint, on_host: bool) -> Result<(Table, Keeper), MountEr
     mount_at(&at.dir)?;
     let refused = || MountError::Refused(at.dir.clone(), Errno::ENODEV);
     let table = existing(&at.dir)?.ok_or_else(refused)?;
-    let keeper = if on_host {
-        Keeper::Host
+    let held_by = if on_host {
+        HeldBy::Host
     } else if in_user_namespace && namespace::shares_mounts_with_others() {
-        Keeper::UserNamespace
+        HeldBy::UserNamespace
     } else if predates(&table, now - PASSING) {
-        Keeper::Other
+        HeldBy::Other
     } else {
-        Keeper::NobodyElse
+        HeldBy::NobodyElse
     };
-    Ok((table, keeper))
+    Ok((table, held_by))
 }
 
 /// Whether [`for_installing`] would mount the table, which this does not.
@@ -174,8 +174,8 @@ pub fn for_uninstalling(at: &MountPoint) -> Result<Option<Table>, MountError> {
 
 /// What holds the table that is mounted at `at`; `None` where none is, so that nothing can be told.
 #[must_use]
-pub fn holder(at: &MountPoint) -> Option<Keeper> {
-    existing(&at.dir).ok()?.as_ref().map(keeper_of)
+pub fn holder(at: &MountPoint) -> Option<HeldBy> {
+    existing(&at.dir).ok()?.as_ref().map(holder_of)
 }
 
 /// The table through a mount that nobody else sees and that goes when it is closed.

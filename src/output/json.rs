@@ -12,7 +12,7 @@ use crate::emulator::identity::Place;
 use crate::policy::list::{Available, Listed};
 use crate::policy::remedy::Means;
 use crate::policy::status::{Emulator, Examined};
-use crate::policy::survey::{Failure, Standing, Survey, Verdict};
+use crate::policy::survey::{Failure, PlatformStatus, Survey, Verdict};
 
 mod explained;
 mod verify;
@@ -150,23 +150,22 @@ impl From<&Survey> for Status {
             .map(|e| e.name.to_string_lossy().into_owned())
             .collect();
         names.sort();
-        let is_foreign =
-            |s: &&Standing| Arch::of_host().is_none_or(|host| host.qemu != s.arch.qemu);
-        let mut standings: Vec<&Standing> = survey.standings.iter().collect();
-        standings.sort_by_key(is_foreign);
+        let is_foreign = |s: &&PlatformStatus| Arch::of_host().is_none_or(|host| host != s.arch);
+        let mut statuses: Vec<&PlatformStatus> = survey.statuses.iter().collect();
+        statuses.sort_by_key(is_foreign);
         Self {
-            supported: standings.into_iter().flat_map(platforms).collect(),
+            supported: statuses.into_iter().flat_map(platforms).collect(),
             emulators: (!names.is_empty()).then_some(names),
         }
     }
 }
 
 /// The OCI platforms that have been seen to run.
-fn platforms(standing: &Standing) -> Vec<String> {
-    let Verdict::Works { level, .. } = standing.verdict else {
+fn platforms(status: &PlatformStatus) -> Vec<String> {
+    let Verdict::Works { level, .. } = status.verdict else {
         return Vec::new();
     };
-    let names = standing.arch.platforms();
+    let names = status.arch.platforms();
     let levels =
         (2..=level).filter_map(|level| names.first().map(|name| format!("{name}/v{level}")));
     names
@@ -186,7 +185,7 @@ impl Health {
             emulators,
         } = Status::from(survey);
         let used = |entry: &Entry| {
-            let mut handlers = survey.standings.iter().filter_map(|s| s.handler.as_ref());
+            let mut handlers = survey.statuses.iter().filter_map(|s| s.handler.as_ref());
             handlers.any(|handler| handler.name == entry.name)
         };
         let entries = survey.entries.iter().filter(|e| others && !used(e));
@@ -213,11 +212,11 @@ impl Health {
 
 impl PlatformHealth {
     fn new(examined: &Examined<'_>, means: &Means) -> Self {
-        let standing = examined.standing;
-        let handler = standing.handler.as_ref();
-        let (state, failure, argv0, start_us) = match &standing.verdict {
+        let status = examined.status;
+        let handler = status.handler.as_ref();
+        let (state, failure, argv0, start_us) = match &status.verdict {
             Verdict::Works { argv0, micros, .. } => {
-                let state = if standing.is_native() {
+                let state = if status.is_native() {
                     State::Native
                 } else {
                     State::Works
@@ -234,16 +233,16 @@ impl PlatformHealth {
             }
         };
         Self {
-            platform: name(standing.arch),
-            qemu: standing.arch.qemu,
+            platform: name(status.arch),
+            qemu: status.arch.qemu,
             state,
             reason: failure.map(ToString::to_string),
-            remedy: failure.map(|failure| means.against(failure, standing.arch)),
+            remedy: failure.map(|failure| means.against(failure, status.arch)),
             entry: handler.map(|h| h.name.to_string_lossy().into_owned()),
             flags: handler.map(|h| format!("{}{}", h.flags, h.unknown_flags)),
             interpreter: handler.and_then(interpreter),
             argv0,
-            setuid: standing.setuid,
+            setuid: status.setuid,
             start_us,
             emulator: examined
                 .emulator

@@ -11,9 +11,9 @@ use binfmt_magic::arch::Arch;
 use crate::emulator::Version;
 use crate::kernel::wording::{printable, shown};
 use crate::output::json::Architecture;
-use crate::policy::install::{self, Credentials};
-use crate::policy::persist::Fate;
-use crate::policy::uninstall::{self, Removal};
+use crate::policy::install::{Credentials, InstallOutcome};
+use crate::policy::persist::FileOutcome;
+use crate::policy::uninstall::{Removal, RemovalOutcome};
 
 mod columns;
 mod explained;
@@ -32,13 +32,13 @@ pub use verify::write_verification;
 pub fn removal(removal: &Removal) -> String {
     let label = shown(&removal.label);
     match &removal.result {
-        Ok(uninstall::Outcome::Removed(names)) if names[..] == [removal.label.clone()] => {
+        Ok(RemovalOutcome::Removed(names)) if names[..] == [removal.label.clone()] => {
             format!("uninstalling: {label} OK")
         }
-        Ok(uninstall::Outcome::Removed(names)) => {
+        Ok(RemovalOutcome::Removed(names)) => {
             format!("uninstalling: {label} OK ({})", join(names))
         }
-        Ok(uninstall::Outcome::NotFound {
+        Ok(RemovalOutcome::NotFound {
             left_to: Some(entry),
         }) => {
             let entry = shown(entry);
@@ -46,7 +46,7 @@ pub fn removal(removal: &Removal) -> String {
                 "uninstalling: {label} not found; {entry}, which is not QEMU's, runs it; --force removes that"
             )
         }
-        Ok(uninstall::Outcome::NotFound { left_to: None }) => {
+        Ok(RemovalOutcome::NotFound { left_to: None }) => {
             format!("uninstalling: {label} not found")
         }
         Err(refusal) => format!("uninstalling: {label} {refusal}"),
@@ -55,27 +55,27 @@ pub fn removal(removal: &Removal) -> String {
 
 /// `persisting: /host/etc/binfmt.d/qemu-arm.conf OK`
 #[must_use]
-pub fn persisting(path: &str, fate: Fate) -> String {
+pub fn persisting(path: &str, fate: FileOutcome) -> String {
     filed("persisting", path, fate)
 }
 
 /// The same, for a file that was written by another option; `verb` is for what writes.
 #[must_use]
-pub fn filed(verb: &str, path: &str, fate: Fate) -> String {
+pub fn filed(verb: &str, path: &str, fate: FileOutcome) -> String {
     let (verb, fate) = match fate {
-        Fate::Written => (verb, "OK"),
-        Fate::Unchanged => (verb, "already there"),
-        Fate::TakenBack => (verb, "taken back"),
-        Fate::Removed => ("unpersisting", "OK"),
-        Fate::Gone => ("unpersisting", "not found"),
-        Fate::Changed => ("unpersisting", "changed since, and so left"),
+        FileOutcome::Written => (verb, "OK"),
+        FileOutcome::Unchanged => (verb, "already there"),
+        FileOutcome::TakenBack => (verb, "taken back"),
+        FileOutcome::Removed => ("unpersisting", "OK"),
+        FileOutcome::Gone => ("unpersisting", "not found"),
+        FileOutcome::Changed => ("unpersisting", "changed since, and so left"),
     };
     format!("{verb}: {path} {fate}")
 }
 
 /// `installing: arm64 OK (qemu-aarch64 10.0.13, 4.1 ms)`, in the incumbent's words up to the parenthesis.
 #[must_use]
-pub fn installation(arch: &Arch, result: &anyhow::Result<install::Outcome>) -> String {
+pub fn installation(arch: &Arch, result: &anyhow::Result<InstallOutcome>) -> String {
     let outcome = match result {
         Ok(outcome) => describe(arch, outcome),
         Err(error) => format!("{error:#}"),
@@ -93,11 +93,10 @@ pub fn would(line: &str) -> String {
     }
 }
 
-fn describe(arch: &Arch, outcome: &install::Outcome) -> String {
-    use install::Outcome;
+fn describe(arch: &Arch, outcome: &InstallOutcome) -> String {
     match outcome {
-        Outcome::Native { shadowed_by: None } => "native".to_owned(),
-        Outcome::Native {
+        InstallOutcome::Native { shadowed_by: None } => "native".to_owned(),
+        InstallOutcome::Native {
             shadowed_by: Some(entry),
         } => {
             let entry = shown(entry);
@@ -105,7 +104,7 @@ fn describe(arch: &Arch, outcome: &install::Outcome) -> String {
                 "native, but {entry} takes its programs; give them back: binfmt --uninstall {entry}"
             )
         }
-        Outcome::AlreadyInstalled {
+        InstallOutcome::AlreadyInstalled {
             entry,
             kept,
             unseen,
@@ -119,13 +118,13 @@ fn describe(arch: &Arch, outcome: &install::Outcome) -> String {
             let setuid = setuid(*credentials);
             format!("already installed ({}{kept}{unseen}{setuid})", shown(entry))
         }
-        Outcome::LeftTo { entry } => {
+        InstallOutcome::LeftTo { entry } => {
             format!(
                 "left to {}, which runs it; --force takes over",
                 shown(entry)
             )
         }
-        Outcome::Installed {
+        InstallOutcome::Installed {
             version,
             micros,
             former,

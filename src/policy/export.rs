@@ -19,7 +19,7 @@ use crate::kernel::namespace;
 use crate::kernel::wording::{cause, shown};
 use crate::policy::persist::boot::{Boot, names};
 use crate::policy::persist::file::Spot;
-use crate::policy::persist::{Fate, READABLE};
+use crate::policy::persist::{FileOutcome, READABLE};
 use crate::policy::survey::Survey;
 
 /// What the first line of a file begins with, before the digest of all that follows it.
@@ -28,7 +28,7 @@ const MARK: &str = "# written by binfmt --export; SHA-256 of what follows: ";
 const LONGEST: u64 = 1 << 16;
 
 /// One file, and what became of it.
-pub type Item = (PathBuf, Result<Fate>);
+pub type Item = (PathBuf, Result<FileOutcome>);
 
 /// What came of it.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<Exp
     let boot = Boot::of_rules(dir);
     let mut caveats = Vec::new();
     caveats.extend(boot.as_ref().and_then(|(boot, _)| boot.does_not_read()));
-    let working = survey.standings.iter().filter(|standing| standing.works());
+    let working = survey.statuses.iter().filter(|status| status.works());
     let handlers = working.filter_map(|s| Some((s.arch, s.handler.as_ref()?)));
     let ours = handlers.filter(|(_, entry)| survey.is_qemu(entry));
     let items = ours.map(|(arch, entry)| {
@@ -95,9 +95,9 @@ pub fn take_back(dir: &Path, dry: bool) -> Result<Vec<Item>> {
         }
         let removed = match read(&spot).as_deref().and_then(is_unchanged) {
             None => continue,
-            Some(false) => Ok(Fate::Changed),
-            Some(true) if dry => Ok(Fate::Removed),
-            Some(true) => spot.remove().map(|()| Fate::Removed),
+            Some(false) => Ok(FileOutcome::Changed),
+            Some(true) if dry => Ok(FileOutcome::Removed),
+            Some(true) => spot.remove().map(|()| FileOutcome::Removed),
         };
         let removed = removed.map_err(|e| anyhow!("it cannot be removed: {}", cause(&e.into())));
         items.push((path, removed));
@@ -129,7 +129,7 @@ fn rule_of(entry: &Entry) -> Result<Rule> {
     Ok(rule)
 }
 
-fn write(spot: &Spot, rule: &Rule, force: bool, dry: bool) -> Result<Fate> {
+fn write(spot: &Spot, rule: &Rule, force: bool, dry: bool) -> Result<FileOutcome> {
     let line = line(rule)?;
     let digest = identity::digest(&line);
     let bytes = [MARK.as_bytes(), digest.as_bytes(), b"\n", &line].concat();
@@ -142,7 +142,7 @@ fn write(spot: &Spot, rule: &Rule, force: bool, dry: bool) -> Result<Fate> {
         let ending = format!("binfmt-new-{}", std::process::id());
         spot.replace(&bytes, READABLE, &ending)?;
     }
-    Ok(Fate::Written)
+    Ok(FileOutcome::Written)
 }
 
 fn read(spot: &Spot) -> Option<Vec<u8>> {

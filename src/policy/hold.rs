@@ -13,8 +13,8 @@ use binfmt_magic::entry::Entry;
 use crate::kernel::process;
 use crate::kernel::table::Table;
 use crate::kernel::wait;
-use crate::policy::install::{Item, Order, Working, install, is_hanging, later};
-use crate::policy::survey::{Standing, Survey, takes};
+use crate::policy::install::{Item, Order, Working, install, is_timeout, later};
+use crate::policy::survey::{PlatformStatus, Survey, takes};
 use crate::policy::uninstall::{Removal, uninstall_others};
 
 mod event;
@@ -45,7 +45,7 @@ pub struct Hold {
     /// What is asked for and does not run, and why.
     failing: Vec<Failing>,
     /// What has timed out, whoever registered it.
-    hung: Vec<Standing>,
+    timed_out: Vec<PlatformStatus>,
     /// Why nothing can be done at all, and how the table is meanwhile.
     refused: Option<(String, Option<Snapshot>)>,
 }
@@ -74,7 +74,7 @@ impl Hold {
             table,
             settled: Snapshot::of(survey, &arches),
             failing: Vec::new(),
-            hung: survey.hung(),
+            timed_out: survey.timed_out(),
             refused: None,
             arches,
         };
@@ -173,7 +173,8 @@ impl Hold {
         if retries || before != self.settled {
             let mut order = self.order.clone();
             if retries {
-                self.hung.retain(|known| !order.selection.wants(known.arch));
+                self.timed_out
+                    .retain(|known| !order.selection.wants(known.arch));
             } else {
                 let failing = self.failing.iter().map(|(arch, _)| *arch);
                 order.selection = order.selection.without(failing);
@@ -187,7 +188,7 @@ impl Hold {
     /// Installs, and does so again, some times, with what fails and did not before: what was wiped out meanwhile did not run.
     /// Not with what hangs, which is not waited for again and again.
     fn install(&self, table: &Table, order: &Order) -> Result<(Vec<Item>, Survey)> {
-        let (mut items, mut survey) = install(table, order, &self.hung, &mut |_| ())?;
+        let (mut items, mut survey) = install(table, order, &self.timed_out, &mut |_| ())?;
         for _ in 0..REPEATS {
             let failing = items.iter().filter(|(_, result)| result.is_err());
             let (hopeless, fresh): (Vec<&Item>, Vec<&Item>) =
@@ -201,7 +202,7 @@ impl Hold {
                 ..order.clone()
             };
             // what was done before is not to be forgotten over an error now
-            let Ok(again) = install(table, &order, &survey.hung(), &mut |_| ()) else {
+            let Ok(again) = install(table, &order, &survey.timed_out(), &mut |_| ()) else {
                 break;
             };
             items = later(items, again.0);
@@ -243,5 +244,5 @@ impl Hold {
 }
 
 fn hangs((_, result): &Item) -> bool {
-    result.as_ref().is_err_and(is_hanging)
+    result.as_ref().is_err_and(is_timeout)
 }

@@ -20,7 +20,7 @@ use crate::emulator::{EmulatorError, Question, Source, Version, versions};
 use crate::helper::probes::LIMIT;
 use crate::kernel::table::Table;
 use crate::kernel::wait;
-use crate::policy::survey::{Standing, Survey, Verdict};
+use crate::policy::survey::{PlatformStatus, Survey, Verdict};
 use crate::policy::trial;
 
 mod decide;
@@ -28,9 +28,9 @@ mod dry_run;
 mod failed;
 mod round;
 
-pub(crate) use decide::{Decision, Pending, Planned, Refusal, is_stale, is_stand_in, plan};
+pub(crate) use decide::{Decision, InstallRefusal, Pending, Planned, is_stale, is_stand_in, plan};
 pub use dry_run::dry_run;
-pub use failed::{DoesNotRun, is_hanging};
+pub use failed::{DoesNotRun, is_timeout};
 use round::Round;
 pub(crate) use round::ask;
 
@@ -87,7 +87,7 @@ impl Order {
 
 /// How one platform came to be in place.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum InstallOutcome {
     /// The kernel runs it by itself. `shadowed_by`: an entry that keeps it from doing so.
     Native {
         /// That entry.
@@ -124,7 +124,7 @@ pub enum Outcome {
     },
 }
 
-impl Outcome {
+impl InstallOutcome {
     /// Whether programs run through a handler.
     #[must_use]
     pub fn is_through_handler(&self) -> bool {
@@ -140,13 +140,13 @@ pub struct Former {
 }
 
 /// What became of one architecture.
-pub type Item = (&'static Arch, Result<Outcome>);
+pub type Item = (&'static Arch, Result<InstallOutcome>);
 
 /// How long an emulator may take before the others are done, and it is waited for apart.
 const QUICK: Duration = Duration::from_secs(2);
 
 /// Installs into a table that the caller has locked, and returns what became of each architecture and how the host
-/// stands afterwards. `hung`: what is known not to come to an end ([`Survey::hung`]). `done` is called with each item as soon as it
+/// stands afterwards. `timed_out`: what is known not to come to an end ([`Survey::timed_out`]). `done` is called with each item as soon as it
 /// is one: what takes long is waited for after all others are done.
 ///
 /// # Errors
@@ -154,21 +154,17 @@ const QUICK: Duration = Duration::from_secs(2);
 pub fn install(
     table: &Table,
     order: &Order,
-    hung: &[Standing],
+    timed_out: &[PlatformStatus],
     done: &mut dyn FnMut(&Item),
 ) -> Result<(Vec<Item>, Survey)> {
-    let first = attempt(table, order, hung, QUICK)?;
-    let is_late = |(_, result): &Item| result.as_ref().is_err_and(is_hanging);
+    let first = attempt(table, order, timed_out, QUICK)?;
+    let is_late = |(_, result): &Item| result.as_ref().is_err_and(is_timeout);
     let (late, mut items): (Vec<Item>, Vec<Item>) = first.items.into_iter().partition(is_late);
     items.iter().for_each(&mut *done);
     // one that was there already may only have been slow
-    let is_known = |slow: &Standing| {
-        first
-            .hung
-            .iter()
-            .any(|known| known.arch.qemu == slow.arch.qemu)
-    };
-    if late.is_empty() && first.survey.hung().iter().all(is_known) {
+    let is_known =
+        |slow: &PlatformStatus| first.timed_out.iter().any(|known| known.arch == slow.arch);
+    if late.is_empty() && first.survey.timed_out().iter().all(is_known) {
         return Ok((items, first.survey));
     }
     let names: Vec<&str> = late.iter().map(|(arch, _)| arch.oci).collect();
@@ -178,9 +174,9 @@ pub fn install(
             "waiting for the emulators of {names}, for {limit} s at most"
         ));
     }
-    let second = attempt(table, order, &first.hung, LIMIT)?;
+    let second = attempt(table, order, &first.timed_out, LIMIT)?;
     for item in &second.items {
-        let told = items.iter().find(|(arch, _)| arch.qemu == item.0.qemu);
+        let told = items.iter().find(|(arch, _)| *arch == item.0);
         if told.is_none_or(|(_, result)| result.is_ok() && item.1.is_err()) {
             done(item);
         }
@@ -192,9 +188,9 @@ pub fn install(
 /// What became of each in two installs, one right after the other, the second maybe of fewer.
 pub(crate) fn later(first: Vec<Item>, mut second: Vec<Item>) -> Vec<Item> {
     let later = |(arch, result): Item| {
-        let again = second.iter().position(|(of, _)| of.qemu == arch.qemu);
+        let again = second.iter().position(|(of, _)| *of == arch);
         let result = match again.map(|at| second.swap_remove(at).1) {
-            Some(Ok(_)) if matches!(result, Ok(Outcome::Installed { .. })) => result,
+            Some(Ok(_)) if matches!(result, Ok(InstallOutcome::Installed { .. })) => result,
             Some(again) => again,
             None => result,
         };
@@ -210,15 +206,20 @@ struct Attempt {
     items: Vec<Item>,
     survey: Survey,
     /// What is known not to come to an end, new emulators aside.
-    hung: Vec<Standing>,
+    timed_out: Vec<PlatformStatus>,
 }
 
 /// Installs, and gives each new emulator `limit` to run a program.
-fn attempt(table: &Table, order: &Order, hung: &[Standing], limit: Duration) -> Result<Attempt> {
+fn attempt(
+    table: &Table,
+    order: &Order,
+    timed_out: &[PlatformStatus],
+    limit: Duration,
+) -> Result<Attempt> {
     prepare(table)?;
-    let survey = Survey::take_after(table, hung)?;
-    let hung = survey.hung();
-    let mut round = Round::decide(order, &survey, &hung, limit)?;
+    let survey = Survey::take_after(table, timed_out)?;
+    let timed_out = survey.timed_out();
+    let mut round = Round::decide(order, &survey, &timed_out, limit)?;
     round.check_emulators();
     round.try_out(table)?;
     round.register(table);
@@ -232,7 +233,7 @@ fn attempt(table: &Table, order: &Order, hung: &[Standing], limit: Duration) -> 
     Ok(Attempt {
         items: round.items(order),
         survey,
-        hung,
+        timed_out,
     })
 }
 

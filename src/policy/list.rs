@@ -37,11 +37,11 @@ pub struct Listed {
 /// Every architecture in the table's order; emulators are those of `emulators`.
 #[must_use]
 pub fn list(survey: &Survey, emulators: &Source, prefix: &str) -> Vec<Listed> {
-    let listed = survey.standings.iter().map(|standing| {
-        let arch = standing.arch;
-        let available = match (&standing.handler, &standing.verdict) {
-            (None, Verdict::Works { .. }) if standing.is_native() => Available::Native,
-            (entry, verdict) if entry.is_some() || standing.works() => Available::Registered {
+    let listed = survey.statuses.iter().map(|status| {
+        let arch = status.arch;
+        let available = match (&status.handler, &status.verdict) {
+            (None, Verdict::Works { .. }) if status.is_native() => Available::Native,
+            (entry, verdict) if entry.is_some() || status.works() => Available::Registered {
                 entry: entry.as_ref().map(|entry| entry.name.clone()),
                 failure: match verdict {
                     Verdict::Fails(failure) => Some(failure.clone()),

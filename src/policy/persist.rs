@@ -54,7 +54,7 @@ pub struct OnTrial {
     /// The name of its file.
     pub name: String,
     /// Whether it was written for this trial, or was there.
-    pub fate: Fate,
+    pub fate: FileOutcome,
     digest: String,
 }
 
@@ -66,7 +66,7 @@ impl OnTrial {
 
 /// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum FileOutcome {
     /// Written.
     Written,
     /// It was there, the same.
@@ -138,7 +138,7 @@ impl Host {
     ///
     /// # Errors
     /// When it cannot be written, or another file is there.
-    pub fn register_at_boot(&self, name: &str, rules: &[u8]) -> Result<Fate> {
+    pub fn register_at_boot(&self, name: &str, rules: &[u8]) -> Result<FileOutcome> {
         let path = Path::new(RULES).join(name);
         let fate = self.put(&path, rules, READABLE)?;
         self.inside(|| settle(&path, &identity::digest(rules)))?;
@@ -158,9 +158,9 @@ impl Host {
     ///
     /// # Errors
     /// When it cannot be put back, or removed.
-    pub fn give_back(&self, failed: &OnTrial, rules: &str) -> Result<Option<Fate>> {
+    pub fn give_back(&self, failed: &OnTrial, rules: &str) -> Result<Option<FileOutcome>> {
         let (emulator, rules) = (failed.path(), Path::new(RULES).join(rules));
-        let is_new = failed.fate == Fate::Written;
+        let is_new = failed.fate == FileOutcome::Written;
         self.inside(|| {
             let mut record = Record::read()?;
             let put_back = Spot::of(&emulator).and_then(|spot| spot.put_back());
@@ -168,21 +168,21 @@ impl Host {
                 if let Some(digest) = digest_of(&emulator)? {
                     record.settle(&emulator, &digest);
                 }
-                Some(Fate::TakenBack)
+                Some(FileOutcome::TakenBack)
             } else if !is_new && record.paths().contains(&rules) {
                 None
             } else {
                 let fate = remove_if_ours(&record, &emulator)?;
                 record.forget(&emulator);
-                (fate == Fate::Removed).then_some(Fate::TakenBack)
+                (fate == FileOutcome::Removed).then_some(FileOutcome::TakenBack)
             };
             record.write_or_remove()?;
             Ok(fate)
         })
     }
 
-    fn put(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<Fate> {
-        let put = || -> Result<Fate> {
+    fn put(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<FileOutcome> {
+        let put = || -> Result<FileOutcome> {
             let digest = identity::digest(bytes);
             let mut record = Record::read()?;
             if let Ok(spot) = Spot::of(path) {
@@ -206,7 +206,7 @@ impl Host {
                 let _ = undo(&mut record, path, &digest);
                 return Err(error);
             }
-            Ok(Fate::Written)
+            Ok(FileOutcome::Written)
         };
         let failed = || format!("cannot write {}", self.shown(path));
         self.inside(put).with_context(failed)
@@ -217,7 +217,7 @@ impl Host {
     ///
     /// # Errors
     /// When the record cannot be read or written.
-    pub fn take_back(&self) -> Result<Vec<(PathBuf, Result<Fate>)>> {
+    pub fn take_back(&self) -> Result<Vec<(PathBuf, Result<FileOutcome>)>> {
         self.inside(|| {
             let mut record = Record::read()?;
             let mut fates = Vec::new();
@@ -254,14 +254,14 @@ pub fn would_write(
     dir: &Path,
     files: &[(PathBuf, Vec<u8>)],
     force: bool,
-) -> Result<Vec<Result<Fate>>> {
+) -> Result<Vec<Result<FileOutcome>>> {
     with_root_directory(enter(dir)?, || {
         let record = Record::read()?;
         let fate = |(path, bytes): &(PathBuf, Vec<u8>)| {
             let is_ours = |there: &str| record.has(path, there);
             let there = Spot::of(path).ok();
             let fate = there.map(|spot| spot.replaceable(bytes, "--persist", force, is_ours));
-            Ok(fate.transpose()?.flatten().unwrap_or(Fate::Written))
+            Ok(fate.transpose()?.flatten().unwrap_or(FileOutcome::Written))
         };
         Ok(files.iter().map(fate).collect())
     })?
@@ -271,7 +271,7 @@ pub fn would_write(
 ///
 /// # Errors
 /// Those of [`would_write`].
-pub fn would_take_back(dir: &Path) -> Result<Vec<(PathBuf, Result<Fate>)>> {
+pub fn would_take_back(dir: &Path) -> Result<Vec<(PathBuf, Result<FileOutcome>)>> {
     with_root_directory(enter(dir)?, || {
         let record = Record::read()?;
         let paths = record.paths().into_iter().rev();
@@ -359,23 +359,23 @@ fn settle(path: &Path, ours: &str) -> Result<()> {
     record.write()
 }
 
-/// What taking back the file at `path` comes to: [`Fate::Removed`] if it is as the record has it.
-fn fate_of(record: &Record, path: &Path) -> Result<Fate> {
+/// What taking back the file at `path` comes to: [`FileOutcome::Removed`] if it is as the record has it.
+fn fate_of(record: &Record, path: &Path) -> Result<FileOutcome> {
     Ok(match digest_of(path)? {
-        None => Fate::Gone,
-        Some(there) if record.has(path, &there) => Fate::Removed,
-        Some(_) => Fate::Changed,
+        None => FileOutcome::Gone,
+        Some(there) if record.has(path, &there) => FileOutcome::Removed,
+        Some(_) => FileOutcome::Changed,
     })
 }
 
 /// Removes what is at `path` if the record has it, and what a call that was killed left beside it.
-fn remove_if_ours(record: &Record, path: &Path) -> Result<Fate> {
+fn remove_if_ours(record: &Record, path: &Path) -> Result<FileOutcome> {
     let fate = fate_of(record, path)?;
     let Ok(spot) = Spot::of(path) else {
         return Ok(fate);
     };
     spot.clear();
-    if fate == Fate::Removed {
+    if fate == FileOutcome::Removed {
         let removed = spot.remove();
         removed.map_err(|errno| anyhow!("it cannot be removed: {}", cause(&errno.into())))?;
     }

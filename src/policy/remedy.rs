@@ -9,7 +9,7 @@ use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::platform::{Platform, Selection};
 
 use crate::kernel::wording::quoted;
-use crate::policy::install::{Decision, Order, Outcome, Planned, Refusal, plan};
+use crate::policy::install::{Decision, InstallOutcome, InstallRefusal, Order, Planned, plan};
 use crate::policy::invocation::Invocation;
 use crate::policy::survey::{Failure, Survey};
 use crate::policy::uninstall::item_for;
@@ -54,17 +54,17 @@ impl<'a> Means<'a> {
         }
         match failure {
             Failure::SwitchedOff {
-                table: Some(status),
+                table: Some(switch),
             } => {
-                let status = quoted(&status.to_string_lossy());
-                let on = format!("switch it on: echo 1 > {status}");
+                let switch = quoted(&switch.to_string_lossy());
+                let on = format!("switch it on: echo 1 > {switch}");
                 match self.survey.of(arch).handler {
                     Some(_) => on,
                     // an install begins with a look at the switch
                     None => format!("{on}; then {}", self.install(arch)),
                 }
             }
-            Failure::Spoilt { entry, .. } => self.uninstall(entry),
+            Failure::Hijacked { entry, .. } => self.uninstall(entry),
             _ => self.install(arch),
         }
     }
@@ -72,10 +72,10 @@ impl<'a> Means<'a> {
     /// How programs of `arch` come to a handler that works: a command, and before it what the command lacks.
     #[must_use]
     pub fn install(&self, arch: &'static Arch) -> String {
-        let standing = self.survey.of(arch);
-        let alone = || self.plan(&|other| other.qemu == arch.qemu);
+        let status = self.survey.of(arch);
+        let alone = || self.plan(&|other| other == arch);
         let own;
-        let planned = if standing.works() {
+        let planned = if status.works() {
             own = alone();
             &own
         } else {
@@ -86,12 +86,12 @@ impl<'a> Means<'a> {
             Ok(planned) => planned.iter(),
             Err(error) => return error.clone(),
         };
-        let again = standing.handler.as_ref().map_or("", |_| " again");
+        let again = status.handler.as_ref().map_or("", |_| " again");
         let install = |force| {
             let words = format!("--install {}{force}", arch.oci);
             format!("install it{again}: {}", self.invocation.command(&words))
         };
-        let decision = planned.find(|(of, _)| of.qemu == arch.qemu);
+        let decision = planned.find(|(of, _)| *of == arch);
         match decision.map(|(_, decision)| decision) {
             Some(Ok(Decision::Register(pending))) => {
                 match self.order.emulators.look(&pending.rule.interpreter) {
@@ -99,8 +99,10 @@ impl<'a> Means<'a> {
                     Err(error) => format!("{error}; then {}", install("")),
                 }
             }
-            Some(Err(Refusal::Spoilt(entry))) => self.uninstall(entry),
-            Some(Err(_) | Ok(Decision::Leave(Outcome::LeftTo { .. }))) => install(" --force"),
+            Some(Err(InstallRefusal::Hijacked(entry))) => self.uninstall(entry),
+            Some(Err(_) | Ok(Decision::Leave(InstallOutcome::LeftTo { .. }))) => {
+                install(" --force")
+            }
             Some(Ok(_)) | None => "run it on such a machine: no install changes that".to_owned(),
         }
     }

@@ -13,13 +13,13 @@ use crate::emulator::identity::{self, Identity};
 use crate::emulator::{EmulatorError, Question, Unfit, Version, versions};
 use crate::helper::probes::Ran;
 use crate::kernel::wording::cause;
-use crate::policy::survey::{Standing, Survey, takes};
+use crate::policy::survey::{PlatformStatus, Survey, takes};
 
 /// One platform, looked at closely.
 #[derive(Debug)]
 pub struct Examined<'a> {
     /// How it stands.
-    pub standing: &'a Standing,
+    pub status: &'a PlatformStatus,
     /// What its programs run through, if it is not the kernel itself; or why that is not to be seen.
     pub emulator: Option<Result<Emulator, String>>,
     /// Enabled entries that would take its programs, were there not a newer one.
@@ -44,25 +44,23 @@ pub fn examine<'a>(
     arches: Option<&[&Arch]>,
     digest: bool,
 ) -> Vec<Examined<'a>> {
-    let asked = |standing: &&Standing| match arches {
-        Some(arches) => arches.iter().any(|arch| arch.qemu == standing.arch.qemu),
-        None => {
-            standing.is_known() && !(standing.is_native() && standing.arch.platforms().is_empty())
-        }
+    let asked = |status: &&PlatformStatus| match arches {
+        Some(arches) => arches.contains(&status.arch),
+        None => status.is_known() && !(status.is_native() && status.arch.platforms().is_empty()),
     };
-    let standings: Vec<&Standing> = survey.standings.iter().filter(asked).collect();
-    let emulators = examine_all(&standings, digest);
-    let examined = standings.into_iter().zip(emulators);
-    let examined = examined.map(|(standing, emulator)| Examined {
-        standing,
+    let statuses: Vec<&PlatformStatus> = survey.statuses.iter().filter(asked).collect();
+    let emulators = examine_all(&statuses, digest);
+    let examined = statuses.into_iter().zip(emulators);
+    let examined = examined.map(|(status, emulator)| Examined {
+        status,
         emulator,
-        shadowed: shadowed(survey, standing),
+        shadowed: shadowed(survey, status),
     });
     examined.collect()
 }
 
-fn shadowed<'a>(survey: &'a Survey, standing: &Standing) -> Vec<&'a Entry> {
-    let Some(handler) = &standing.handler else {
+fn shadowed<'a>(survey: &'a Survey, status: &PlatformStatus) -> Vec<&'a Entry> {
+    let Some(handler) = &status.handler else {
         return Vec::new();
     };
     let entries = survey.entries.iter();
@@ -70,31 +68,34 @@ fn shadowed<'a>(survey: &'a Survey, standing: &Standing) -> Vec<&'a Entry> {
         .skip_while(|entry| entry.name != handler.name)
         .skip(1);
     older
-        .filter(|entry| entry.enabled && takes(entry, standing.arch))
+        .filter(|entry| entry.enabled && takes(entry, status.arch))
         .collect()
 }
 
-fn examine_all(standings: &[&Standing], digest: bool) -> Vec<Option<Result<Emulator, String>>> {
-    let found: Vec<Option<Result<(Identity, &File), String>>> = standings
+fn examine_all(
+    statuses: &[&PlatformStatus],
+    digest: bool,
+) -> Vec<Option<Result<Emulator, String>>> {
+    let found: Vec<Option<Result<(Identity, &File), String>>> = statuses
         .iter()
-        .map(|standing| match &standing.ran {
+        .map(|status| match &status.ran {
             Ran::Itself => None,
             Ran::Unseen(why) => Some(Err(why.clone())),
             Ran::Interpreter(file) => {
-                Some(identify(standing.handler.as_ref(), file).map(|identity| (identity, &**file)))
+                Some(identify(status.handler.as_ref(), file).map(|identity| (identity, &**file)))
             }
         })
         .collect();
     let files = || found.iter().flatten().flatten();
-    let handlers = standings.iter().zip(&found);
+    let handlers = statuses.iter().zip(&found);
     let handlers = handlers.filter(|(_, found)| matches!(found, Some(Ok(_))));
     let questions = handlers
         .zip(files())
-        .map(|((standing, _), (identity, file))| Question {
+        .map(|((status, _), (identity, file))| Question {
             path: &identity.path,
             file,
             // what runs programs of other systems need not take it for a question
-            may_start: standing.handler.as_ref().is_some_and(Entry::is_qemu),
+            may_start: status.handler.as_ref().is_some_and(Entry::is_qemu),
         });
     let questions: Vec<Question> = questions.collect();
     let (versions, digests) = thread::scope(|scope| {

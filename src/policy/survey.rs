@@ -13,13 +13,13 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::probe::{self, Reading};
 
 use crate::emulator::complaint::{Complaint, Limits};
-use crate::helper::probes::{self, Form, Job, LIMIT, Outcome, Ran, Run, is_trial, mark};
+use crate::helper::probes::{self, Form, Job, LIMIT, ProbeOutcome, Ran, Run, is_trial, mark};
 use crate::kernel::table::Table;
 
 mod failure;
-mod hung;
 mod one;
 mod recognised;
+mod timed_out;
 
 pub use failure::Failure;
 pub use one::{of_one, of_one_here};
@@ -43,7 +43,7 @@ pub enum Verdict {
 
 /// One architecture on this host.
 #[derive(Debug, Clone)]
-pub struct Standing {
+pub struct PlatformStatus {
     /// The architecture.
     pub arch: &'static Arch,
     /// The entry that takes its programs: of all that match and are switched on the newest; if none is, one that is off.
@@ -67,7 +67,7 @@ pub struct Survey {
     /// Whether the table is switched on.
     pub enabled: bool,
     /// Every architecture, in the order of [`ARCHES`].
-    pub standings: Vec<Standing>,
+    pub statuses: Vec<PlatformStatus>,
     /// Handlers whose file shows that they are QEMU's.
     pub recognised: Recognised,
 }
@@ -80,25 +80,29 @@ impl Survey {
     /// # Errors
     /// When the table cannot be read or probes cannot be run at all.
     pub fn take(table: Option<&Table>) -> Result<Self> {
-        Sight::of(table, &[])?.survey(false)
+        TableSnapshot::of(table, &[])?.survey(false)
     }
 
-    /// The same, after surveys that found `hung` ([`Survey::hung`]): a handler that was waited for in vain is not waited for again,
+    /// The same, after surveys that found `timed_out` ([`Survey::timed_out`]): a handler that was waited for in vain is not waited for again,
     /// as long as it is that registration.
     ///
     /// # Errors
     /// Those of [`Survey::take`].
-    pub fn take_after(table: &Table, hung: &[Standing]) -> Result<Self> {
-        Self::take_within(LIMIT, table, hung)
+    pub fn take_after(table: &Table, timed_out: &[PlatformStatus]) -> Result<Self> {
+        Self::take_within(LIMIT, table, timed_out)
     }
 
     /// The same, where each handler may take as long as `limit`.
     ///
     /// # Errors
     /// Those of [`Survey::take`].
-    pub fn take_within(limit: Duration, table: &Table, hung: &[Standing]) -> Result<Self> {
-        let sight = Sight::of(Some(table), hung)?;
-        Sight { limit, ..sight }.survey(false)
+    pub fn take_within(
+        limit: Duration,
+        table: &Table,
+        timed_out: &[PlatformStatus],
+    ) -> Result<Self> {
+        let snapshot = TableSnapshot::of(Some(table), timed_out)?;
+        TableSnapshot { limit, ..snapshot }.survey(false)
     }
 
     /// The same as [`Survey::take`], and starts each handler once more to see what it does with credentials.
@@ -106,7 +110,7 @@ impl Survey {
     /// # Errors
     /// Those of [`Survey::take`].
     pub fn take_closely(table: Option<&Table>) -> Result<Self> {
-        Sight::of(table, &[])?.survey(true)
+        TableSnapshot::of(table, &[])?.survey(true)
     }
 
     /// What [`without_handlers`] tells, from what was seen already where no handler was in the way.
@@ -114,8 +118,8 @@ impl Survey {
     /// # Errors
     /// When probes cannot be run at all.
     pub fn natively(&self) -> Result<Vec<(&'static Arch, Verdict)>> {
-        let native = self.standings.iter().filter(|s| may_be_native(s.arch));
-        let seen: Option<Vec<_>> = native.map(Standing::without_handler).collect();
+        let native = self.statuses.iter().filter(|s| may_be_native(s.arch));
+        let seen: Option<Vec<_>> = native.map(PlatformStatus::without_handler).collect();
         seen.map_or_else(|| without_handlers(&self.entries), Ok)
     }
 
@@ -132,19 +136,19 @@ impl Survey {
         self.recognised.is_qemu(entry)
     }
 
-    /// The standing of `arch`.
+    /// The status of `arch`.
     ///
     /// # Panics
     /// Never: a survey covers every row of the table.
     #[must_use]
-    pub fn of(&self, arch: &Arch) -> &Standing {
-        let found = self.standings.iter().find(|s| s.arch.qemu == arch.qemu);
+    pub fn of(&self, arch: &Arch) -> &PlatformStatus {
+        let found = self.statuses.iter().find(|s| s.arch == arch);
         found.expect("a survey covers every architecture")
     }
 }
 
 /// What the table shows before anything has run.
-struct Sight<'a> {
+struct TableSnapshot<'a> {
     table: Option<&'a Table>,
     entries: Vec<Entry>,
     trials: Vec<Entry>,
@@ -153,11 +157,11 @@ struct Sight<'a> {
     /// How long a probe may take.
     limit: Duration,
     /// What surveys before this one waited for in vain.
-    hung: &'a [Standing],
+    timed_out: &'a [PlatformStatus],
 }
 
-impl<'a> Sight<'a> {
-    fn of(table: Option<&'a Table>, hung: &'a [Standing]) -> Result<Self> {
+impl<'a> TableSnapshot<'a> {
+    fn of(table: Option<&'a Table>, timed_out: &'a [PlatformStatus]) -> Result<Self> {
         let entries = table.map(Table::entries).transpose()?.unwrap_or_default();
         let (trials, entries) = entries.into_iter().partition(|entry| is_trial(&entry.name));
         let enabled = table.map_or(Ok(true), Table::enabled)?;
@@ -168,7 +172,7 @@ impl<'a> Sight<'a> {
             enabled,
             limits: Limits::of_this_process(),
             limit: LIMIT,
-            hung,
+            timed_out,
         })
     }
 
@@ -193,17 +197,17 @@ impl<'a> Sight<'a> {
         let mut runs = probes::run_within(self.limit, &jobs)?;
         let honoured = Honoured::of(&jobs[arches.len()..], &runs.split_off(arches.len()));
         let mut runs = arches.iter().zip(runs).peekable();
-        let standings = ARCHES.iter().map(|arch| {
-            let run = runs.next_if(|(ran, _)| ran.qemu == arch.qemu);
+        let statuses = ARCHES.iter().map(|arch| {
+            let run = runs.next_if(|(ran, _)| **ran == arch);
             let known = self.known_to_hang(arch).cloned();
-            known.unwrap_or_else(|| self.standing(arch, run.map(|(_, run)| run), &honoured))
+            known.unwrap_or_else(|| self.status(arch, run.map(|(_, run)| run), &honoured))
         });
-        let mut standings: Vec<Standing> = standings.collect();
-        let seen = standings.iter().map(|s| (s.handler.as_ref(), &s.ran));
+        let mut statuses: Vec<PlatformStatus> = statuses.collect();
+        let seen = statuses.iter().map(|s| (s.handler.as_ref(), &s.ran));
         let recognised = Recognised::among(seen);
-        find_spoilt(&mut standings, &self.entries)?;
+        find_hijacked(&mut statuses, &self.entries)?;
         Ok(Survey {
-            standings,
+            statuses,
             recognised,
             entries: self.entries,
             trials: self.trials,
@@ -224,7 +228,7 @@ impl<'a> Sight<'a> {
         native.into_iter().chain(with_flag)
     }
 
-    fn standing(&self, arch: &'static Arch, run: Option<Run>, honoured: &Honoured) -> Standing {
+    fn status(&self, arch: &'static Arch, run: Option<Run>, honoured: &Honoured) -> PlatformStatus {
         let handler = self.handler_of(arch);
         let pinned = handler.map(|entry| entry.flags.fix_binary);
         let no_handler = Verdict::Fails(Failure::NoHandler);
@@ -240,7 +244,7 @@ impl<'a> Sight<'a> {
             }
             (_, verdict) => (handler, verdict),
         };
-        Standing {
+        PlatformStatus {
             arch,
             handler: handler.cloned(),
             ran: run.map_or(Ran::Itself, |run| run.ran),
@@ -251,24 +255,23 @@ impl<'a> Sight<'a> {
 }
 
 /// Tells what the kernel would run by itself, were there not a handler that does not.
-fn find_spoilt(standings: &mut [Standing], entries: &[Entry]) -> Result<()> {
-    let is_suspect = |s: &Standing| {
-        let known = [Failure::is_switched_off, Failure::is_spoilt];
+fn find_hijacked(statuses: &mut [PlatformStatus], entries: &[Entry]) -> Result<()> {
+    let is_suspect = |s: &PlatformStatus| {
+        let known = [Failure::is_switched_off, Failure::is_hijacked];
         let is_known = |failure: &Failure| known.iter().any(|is| is(failure));
         let failure = s.failure();
         s.handler.is_some() && may_be_native(s.arch) && failure.is_some_and(|f| !is_known(f))
     };
-    if !standings.iter().any(is_suspect) {
+    if !statuses.iter().any(is_suspect) {
         return Ok(());
     }
     let seen = without_handlers(entries)?;
-    for standing in standings.iter_mut().filter(|s| is_suspect(s)) {
-        let (Some(handler), Verdict::Fails(failure)) = (&standing.handler, &standing.verdict)
-        else {
+    for status in statuses.iter_mut().filter(|s| is_suspect(s)) {
+        let (Some(handler), Verdict::Fails(failure)) = (&status.handler, &status.verdict) else {
             continue;
         };
-        if runs_natively(&seen, standing.arch) {
-            standing.verdict = Verdict::Fails(Failure::Spoilt {
+        if runs_natively(&seen, status.arch) {
+            status.verdict = Verdict::Fails(Failure::Hijacked {
                 entry: handler.name.clone(),
                 failure: Box::new(failure.clone()),
             });
@@ -292,10 +295,10 @@ impl Honoured {
         let mut seen = Self::default();
         for (job, run) in jobs.iter().zip(runs) {
             match run.outcome {
-                Outcome::Setuid(Some(privileged)) if may_be_native(job.arch) => {
+                ProbeOutcome::Setuid(Some(privileged)) if may_be_native(job.arch) => {
                     seen.natively |= privileged;
                 }
-                Outcome::Setuid(privileged) => seen.by_flag = privileged,
+                ProbeOutcome::Setuid(privileged) => seen.by_flag = privileged,
                 _ => {}
             }
         }
@@ -313,7 +316,7 @@ impl Honoured {
     }
 }
 
-impl Standing {
+impl PlatformStatus {
     /// Whether programs of this architecture run.
     #[must_use]
     pub fn works(&self) -> bool {
@@ -366,7 +369,7 @@ pub fn takes(entry: &Entry, arch: &Arch) -> bool {
 
 /// Whether a kernel for this host may run `arch` natively.
 pub(crate) fn may_be_native(arch: &Arch) -> bool {
-    Arch::of_host().is_none_or(|host| host.qemu == arch.qemu || host.compat.contains(&arch.qemu))
+    Arch::of_host().is_none_or(|host| host == arch || host.compat.contains(&arch.qemu))
 }
 
 /// Whether the kernel runs natively what a kernel for this host may, whatever handlers lie over it: [`mark`]ed programs
@@ -400,7 +403,7 @@ pub fn without_handlers(entries: &[Entry]) -> Result<Vec<(&'static Arch, Verdict
 /// Whether the kernel was seen to run `arch` by itself: `seen` is what [`without_handlers`] returns.
 #[must_use]
 pub fn runs_natively(seen: &[(&'static Arch, Verdict)], arch: &Arch) -> bool {
-    let of = seen.iter().find(|(of, _)| of.qemu == arch.qemu);
+    let of = seen.iter().find(|(of, _)| *of == arch);
     of.is_some_and(|(_, verdict)| matches!(verdict, Verdict::Works { .. }))
 }
 
@@ -410,7 +413,7 @@ impl Verdict {
     #[must_use]
     pub fn of(arch: &Arch, pinned: Option<bool>, run: &Run, limits: Limits) -> Self {
         let reading = match run.outcome {
-            Outcome::Exited(status) => probe::read(arch, status),
+            ProbeOutcome::Exited(status) => probe::read(arch, status),
             _ => Reading::Wrong,
         };
         let (level, argv0) = match (reading, run.outcome) {

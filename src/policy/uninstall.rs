@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Result, bail};
 use binfmt_magic::entry::Entry;
-use binfmt_magic::platform::{self, Fault, Platform, UnknownPlatform};
+use binfmt_magic::platform::{self, Platform, UnknownPart, UnknownPlatform};
 
 use crate::kernel::table::{Table, TableError};
 use crate::kernel::wording::shown;
@@ -19,7 +19,7 @@ pub struct Removal {
     /// The item as it was written; or, of `all` and of a pattern, the entry's name.
     pub label: OsString,
     /// What became of it.
-    pub result: Result<Outcome, Refusal>,
+    pub result: Result<RemovalOutcome, NotRemoved>,
 }
 
 impl Removal {
@@ -27,8 +27,8 @@ impl Removal {
     #[must_use]
     pub fn has_removed(&self, entry: &Entry) -> bool {
         match &self.result {
-            Ok(Outcome::Removed(names))
-            | Err(Refusal::Kernel { removed: names, .. } | Refusal::Replaced(names)) => {
+            Ok(RemovalOutcome::Removed(names))
+            | Err(NotRemoved::Kernel { removed: names, .. } | NotRemoved::Replaced(names)) => {
                 names.contains(&entry.name)
             }
             _ => false,
@@ -38,7 +38,7 @@ impl Removal {
 
 /// A removal that is in order.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RemovalOutcome {
     /// These entries are gone.
     Removed(Vec<OsString>),
     /// There was nothing to remove.
@@ -50,7 +50,7 @@ pub enum Outcome {
 
 /// Why an entry is still there.
 #[derive(Debug)]
-pub enum Refusal {
+pub enum NotRemoved {
     /// It is not one of QEMU's.
     NotQemu,
     /// There is no such entry, and it is the name of no platform.
@@ -66,11 +66,11 @@ pub enum Refusal {
     },
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for NotRemoved {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotQemu => f.write_str("kept: not one of QEMU's; --force removes it"),
-            Self::Unknown(unknown) if unknown.fault == Fault::Name => {
+            Self::Unknown(unknown) if unknown.part == UnknownPart::Name => {
                 let closest = unknown.closest.join(", ");
                 write!(f, "not found; did you mean {closest}?")
             }
@@ -97,7 +97,7 @@ fn write_removed(f: &mut std::fmt::Formatter<'_>, removed: &[OsString]) -> std::
 #[must_use]
 pub fn mistake(item: &str) -> Option<UnknownPlatform> {
     let unknown = item.parse::<Platform>().err()?;
-    let may_be_an_entry = unknown.fault == Fault::Name && unknown.closest.is_empty();
+    let may_be_an_entry = unknown.part == UnknownPart::Name && unknown.closest.is_empty();
     let may_be_an_entry = may_be_an_entry || is_pattern(item) || item.eq_ignore_ascii_case("all");
     (!may_be_an_entry).then_some(unknown)
 }
@@ -231,17 +231,17 @@ fn remove_item(remove: &Remove<'_>, entries: &[Entry], item: &str, ours: &Ours) 
     if entries.iter().any(kept) {
         return vec![Removal {
             label: item.into(),
-            result: Err(Refusal::NotQemu),
+            result: Err(NotRemoved::NotQemu),
         }];
     }
     let mut removal = remove_all(remove, item.into(), meant);
-    if let Ok(Outcome::NotFound { left_to }) = &mut removal.result {
+    if let Ok(RemovalOutcome::NotFound { left_to }) = &mut removal.result {
         if let Some(arch) = arch {
             let takes_it = |entry: &&Entry| entry.takes(&arch.header(), OsStr::new(arch.qemu));
             let other = entries.iter().find(takes_it);
             *left_to = other.map(|entry| entry.name.clone());
         } else if let Some(unknown) = mistake(item) {
-            removal.result = Err(Refusal::Unknown(unknown));
+            removal.result = Err(NotRemoved::Unknown(unknown));
         }
     }
     vec![removal]
@@ -304,10 +304,10 @@ fn remove_all<'a>(
         }
     }
     let result = match refused {
-        Some(error) => Err(Refusal::Kernel { error, removed }),
-        None if replaced => Err(Refusal::Replaced(removed)),
-        None if removed.is_empty() => Ok(Outcome::NotFound { left_to: None }),
-        None => Ok(Outcome::Removed(removed)),
+        Some(error) => Err(NotRemoved::Kernel { error, removed }),
+        None if replaced => Err(NotRemoved::Replaced(removed)),
+        None if removed.is_empty() => Ok(RemovalOutcome::NotFound { left_to: None }),
+        None => Ok(RemovalOutcome::Removed(removed)),
     };
     Removal { label, result }
 }

@@ -14,14 +14,16 @@ use binfmt_magic::platform::{Platform, Selection};
 use crate::emulator::{EmulatorError, Unfit};
 use crate::helper::probes::is_trial;
 use crate::kernel::wording::quoted;
-use crate::policy::install::{Credentials, Decision, Order, Outcome, Refusal, is_stand_in, plan};
-use crate::policy::survey::{Standing, Survey, may_be_native, takes};
+use crate::policy::install::{
+    Credentials, Decision, InstallOutcome, InstallRefusal, Order, is_stand_in, plan,
+};
+use crate::policy::survey::{PlatformStatus, Survey, may_be_native, takes};
 
 mod compare;
 mod drift;
 mod repair;
 
-use compare::{Compared, compare, outer_remedy};
+use compare::{ComparedEntry, compare, outer_remedy};
 pub use drift::Drift;
 pub use repair::{Repair, command};
 
@@ -69,7 +71,7 @@ pub struct Audit {
 /// Those of an install that comes to nothing before it begins.
 pub fn verify(survey: &Survey, order: &Order, asked: Option<&[&'static Arch]>) -> Result<Audit> {
     let concerned = |arch: &&'static Arch| match asked {
-        Some(asked) => asked.iter().any(|a| a.qemu == arch.qemu),
+        Some(asked) => asked.contains(arch),
         None => concerns(survey, order, arch),
     };
     let arches: Vec<&'static Arch> = ARCHES.iter().filter(concerned).collect();
@@ -114,8 +116,8 @@ fn concerns(survey: &Survey, order: &Order, arch: &Arch) -> bool {
     let name = arch.entry_name(&order.prefix);
     let stray = |entry: &Entry| entry.name == *name && is_idle(entry);
     let of_qemu = |entry: &&Entry| survey.is_qemu(entry) && (takes(entry, arch) || stray(entry));
-    let standing = survey.of(arch);
-    let taken = standing.handler.is_some() && (may_be_native(arch) || !standing.works());
+    let status = survey.of(arch);
+    let taken = status.handler.is_some() && (may_be_native(arch) || !status.works());
     taken || survey.entries.iter().any(|entry| of_qemu(&entry))
 }
 
@@ -144,20 +146,20 @@ impl Audit {
     }
 
     /// What an install would leave as it is.
-    fn leave(&mut self, arch: &'static Arch, outcome: Outcome, order: &Order) {
+    fn leave(&mut self, arch: &'static Arch, outcome: InstallOutcome, order: &Order) {
         let rule = order.rule_for(arch);
         let kept = match &outcome {
-            Outcome::AlreadyInstalled {
+            InstallOutcome::AlreadyInstalled {
                 kept: Some(why), ..
             } => Some(why.clone()),
-            Outcome::AlreadyInstalled {
+            InstallOutcome::AlreadyInstalled {
                 credentials: Credentials::LeftOut,
                 ..
             } => Some("it is without flag C; --credentials yes sets it".to_owned()),
             _ => None,
         };
         let (entry, left_to) = match outcome {
-            Outcome::Native {
+            InstallOutcome::Native {
                 shadowed_by: Some(entry),
             } => {
                 return self.find(
@@ -167,8 +169,8 @@ impl Audit {
                     Repair::Uninstall,
                 );
             }
-            Outcome::LeftTo { entry } => (Some(entry), true),
-            Outcome::AlreadyInstalled {
+            InstallOutcome::LeftTo { entry } => (Some(entry), true),
+            InstallOutcome::AlreadyInstalled {
                 entry,
                 unseen: Some(why),
                 ..
@@ -176,7 +178,7 @@ impl Audit {
                 let repair = Repair::Advice(UNSEEN.to_owned());
                 return self.find(Some(arch), Some(&entry), Drift::Unseen(why), repair);
             }
-            Outcome::AlreadyInstalled { entry, .. } => {
+            InstallOutcome::AlreadyInstalled { entry, .. } => {
                 match order.emulators.open(&rule.interpreter) {
                     Ok(_) => (Some(entry), false),
                     Err(error) => {
@@ -185,7 +187,7 @@ impl Audit {
                     }
                 }
             }
-            Outcome::Native { .. } | Outcome::Installed { .. } => (None, false),
+            InstallOutcome::Native { .. } | InstallOutcome::Installed { .. } => (None, false),
         };
         self.in_order.push(InOrder {
             arch,
@@ -196,9 +198,9 @@ impl Audit {
     }
 
     /// What an install would not do without being told to.
-    fn refuse(&mut self, standing: &Standing, refusal: &Refusal) {
-        let arch = standing.arch;
-        if let Refusal::Spoilt(entry) = refusal {
+    fn refuse(&mut self, status: &PlatformStatus, refusal: &InstallRefusal) {
+        let arch = status.arch;
+        if let InstallRefusal::Hijacked(entry) = refusal {
             return self.find(
                 Some(arch),
                 Some(entry),
@@ -206,18 +208,15 @@ impl Audit {
                 Repair::Uninstall,
             );
         }
-        let entry = standing
-            .handler
-            .as_ref()
-            .map(|handler| handler.name.clone());
+        let entry = status.handler.as_ref().map(|handler| handler.name.clone());
         let drift = Drift::NameTaken(refusal.to_string());
         let repair = Repair::Install { arch, force: true };
         self.find(Some(arch), entry.as_deref(), drift, repair);
     }
 
     /// What an install would make anew.
-    fn differ(&mut self, standing: &Standing, compared: Compared) {
-        let Compared {
+    fn differ(&mut self, status: &PlatformStatus, compared: ComparedEntry) {
+        let ComparedEntry {
             arch,
             entry,
             drifts,
@@ -235,7 +234,7 @@ impl Audit {
         let first = obstacle
             .as_ref()
             .map(|obstacle| in_spite_of(arch, obstacle));
-        let outer = || outer_remedy(standing).map(Repair::Advice);
+        let outer = || outer_remedy(status).map(Repair::Advice);
         let repair = match &first {
             // once that is done, an install does the rest
             None | Some(Repair::Shell(_)) => {
@@ -254,7 +253,7 @@ impl Audit {
     /// What there is besides the handlers in effect.
     fn look_at(&mut self, entry: &Entry, survey: &Survey, arches: &[&'static Arch]) {
         let name = entry.name.as_os_str();
-        let mut handlers = survey.standings.iter().filter_map(|s| s.handler.as_ref());
+        let mut handlers = survey.statuses.iter().filter_map(|s| s.handler.as_ref());
         if handlers.any(|handler| handler.name == name) {
             return;
         }
@@ -272,14 +271,14 @@ impl Audit {
         let Some(arch) = takers.first().copied().or_else(named) else {
             return;
         };
-        if !survey.is_qemu(entry) || !arches.iter().any(|a| a.qemu == arch.qemu) {
+        if !survey.is_qemu(entry) || !arches.contains(&arch) {
             return;
         }
         let Some(handler) = &survey.of(arch).handler else {
             return self.find(Some(arch), Some(name), Drift::Idle, self.removal(arch));
         };
         let by = handler.name.clone();
-        match self.in_order.iter().find(|o| o.arch.qemu == arch.qemu) {
+        match self.in_order.iter().find(|o| o.arch == arch) {
             Some(InOrder { left_to: true, .. }) => {
                 self.find(
                     Some(arch),
@@ -312,7 +311,7 @@ impl Audit {
         let of_arch = self
             .findings
             .iter()
-            .filter(|f| f.arch.is_some_and(|a| a.qemu == arch.qemu));
+            .filter(|f| f.arch.is_some_and(|a| a == arch));
         let mut installs = of_arch.filter(|f| matches!(f.repair, Repair::Install { .. }));
         installs
             .next()
@@ -321,20 +320,20 @@ impl Audit {
 
     /// What takes programs of several architectures has no effect any more once each has an entry of its own.
     fn outgrow(&mut self, survey: &Survey) {
-        let is_installed = |standing: &&Standing| {
-            let qemu = standing.arch.qemu;
+        let is_installed = |status: &&PlatformStatus| {
             self.findings.iter().any(
-                |finding| matches!(finding.repair, Repair::Install { arch, .. } if arch.qemu == qemu),
+                |finding| matches!(finding.repair, Repair::Install { arch, .. } if arch == status.arch),
             )
         };
         let mut outgrown = Vec::new();
         for entry in survey.entries.iter().filter(|entry| survey.is_qemu(entry)) {
-            let uses = |s: &&Standing| s.handler.as_ref().is_some_and(|h| h.name == entry.name);
-            let standings: Vec<&Standing> = survey.standings.iter().filter(uses).collect();
-            let is_name = |s: &&Standing| is_named_after(&entry.name, s.arch);
-            if standings.len() > 1
-                && standings.iter().all(is_installed)
-                && !standings.iter().any(is_name)
+            let uses =
+                |s: &&PlatformStatus| s.handler.as_ref().is_some_and(|h| h.name == entry.name);
+            let statuses: Vec<&PlatformStatus> = survey.statuses.iter().filter(uses).collect();
+            let is_name = |s: &&PlatformStatus| is_named_after(&entry.name, s.arch);
+            if statuses.len() > 1
+                && statuses.iter().all(is_installed)
+                && !statuses.iter().any(is_name)
             {
                 outgrown.push(entry.name.clone());
             }
@@ -371,5 +370,5 @@ fn unfit(error: &EmulatorError) -> Repair {
 
 fn is_named_after(name: &OsStr, arch: &Arch) -> bool {
     let platform = name.to_str().and_then(|name| name.parse::<Platform>().ok());
-    platform.is_some_and(|platform| platform.arch.qemu == arch.qemu)
+    platform.is_some_and(|platform| platform.arch == arch)
 }

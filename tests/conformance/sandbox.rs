@@ -203,7 +203,7 @@ fn rule(arch: &Arch, emulator: &Path) -> (Option<Copy>, String) {
     let mut rule = Rule::for_arch(arch, "", Path::new("/"), flags);
     emulator.clone_into(&mut rule.interpreter);
     let mut copy = None;
-    if Arch::of_host().is_some_and(|host| host.qemu == arch.qemu) {
+    if Arch::of_host().is_some_and(|host| host == arch) {
         let Matcher::Magic {
             mask: Some(mask), ..
         } = &mut rule.matcher

@@ -144,7 +144,7 @@ pub fn excludes_all(item: &str) -> bool {
 }
 
 fn is_same(one: &Arch, other: &Arch) -> bool {
-    one.qemu == other.qemu
+    one == other
 }
 
 fn contains(arches: &[&Arch], arch: &Arch) -> bool {

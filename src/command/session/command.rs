@@ -214,7 +214,7 @@ impl Session<'_> {
         let (items, survey) = install(&own_table()?, &order, &[], &mut |_| ())?;
         for (arch, result) in items {
             let refused = || format!("programs for linux/{} do not run", arch.oci);
-            let _: install::Outcome = result.with_context(refused)?;
+            let _: install::InstallOutcome = result.with_context(refused)?;
         }
         Ok(survey)
     }

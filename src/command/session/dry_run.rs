@@ -14,7 +14,7 @@ use crate::kernel::table::Table;
 use crate::kernel::wording::printable;
 use crate::output::streams::Streams;
 use crate::output::text;
-use crate::policy::install::{self, Outcome};
+use crate::policy::install::{self, InstallOutcome};
 use crate::policy::survey::{Failure, Survey, Verdict};
 use crate::policy::uninstall::{self, Removal};
 
@@ -58,11 +58,11 @@ impl Session<'_> {
         }
         self.tell_removals(&removals, lines);
         survey.entries.retain(|entry| !is_gone(entry));
-        for standing in &mut survey.standings {
-            if standing.handler.as_ref().is_some_and(is_gone) {
-                standing.handler = None;
-                standing.ran = Ran::Itself;
-                standing.verdict = Verdict::Fails(Failure::NoHandler);
+        for status in &mut survey.statuses {
+            if status.handler.as_ref().is_some_and(is_gone) {
+                status.handler = None;
+                status.ran = Ran::Itself;
+                status.verdict = Verdict::Fails(Failure::NoHandler);
             }
         }
         Ok(())
@@ -86,7 +86,7 @@ impl Session<'_> {
         let mounts = mounts?;
         let items = install::dry_run(table, &order, survey)?;
         let registers =
-            |(_, result): &install::Item| matches!(result, Ok(Outcome::Installed { .. }));
+            |(_, result): &install::Item| matches!(result, Ok(InstallOutcome::Installed { .. }));
         if items.iter().any(registers) {
             if mounts {
                 lines.push(format!("would mount: {}", self.at.dir.display()));

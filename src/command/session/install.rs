@@ -56,13 +56,13 @@ impl Session<'_> {
         let Mounted {
             table,
             lock,
-            keeper,
+            held_by,
         } = mounted?;
         if self.cli.hold {
             // also where all is in place: it could not be put back
             table.may_change()?;
         }
-        let caveat = mount::keep(&self.at, keeper, self.lifetime());
+        let caveat = mount::ensure_lifetime(&self.at, held_by, self.lifetime());
         let installed = match &host {
             Some(host) => self.install_and_persist(host, &table, order.clone(), streams),
             None => install(&table, &order, &[], &mut |item| self.report(item, streams)),
@@ -72,7 +72,7 @@ impl Session<'_> {
                 let removals =
                     uninstall_others(&table, |entry| is_wanted(entry, &items, &order.prefix))?;
                 self.report_removals(&removals, streams);
-                survey = Survey::take_after(&table, &survey.hung())?;
+                survey = Survey::take_after(&table, &survey.timed_out())?;
             }
             Ok((items, survey))
         });
@@ -170,8 +170,8 @@ pub(super) fn not_installed((arch, result): &install::Item) -> Option<String> {
 /// Whether a reset keeps this entry: it is of this install, or what an install failed to replace.
 pub(super) fn is_wanted(entry: &Entry, items: &[install::Item], prefix: &str) -> bool {
     items.iter().any(|(arch, result)| match result {
-        Ok(install::Outcome::Installed { .. }) => entry.name == *arch.entry_name(prefix),
-        Ok(install::Outcome::AlreadyInstalled { entry: name, .. }) => entry.name == *name,
+        Ok(install::InstallOutcome::Installed { .. }) => entry.name == *arch.entry_name(prefix),
+        Ok(install::InstallOutcome::AlreadyInstalled { entry: name, .. }) => entry.name == *name,
         Ok(_) => false,
         Err(_) => takes(entry, arch),
     })

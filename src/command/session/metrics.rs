@@ -26,9 +26,9 @@ impl Session<'_> {
         let table = mount::for_looking(&self.at).ok().flatten();
         let measure = |(examined, health)| {
             let Examined {
-                standing, emulator, ..
+                status, emulator, ..
             }: &Examined<'_> = examined;
-            let handler = standing.handler.as_ref();
+            let handler = status.handler.as_ref();
             let emulator = emulator
                 .as_ref()
                 .and_then(|emulator| emulator.as_ref().ok());
@@ -36,7 +36,7 @@ impl Session<'_> {
                 health,
                 changed: handler.and_then(|entry| table.as_ref()?.changed(&entry.name)),
                 modified: emulator.map(|emulator| emulator.identity.modified),
-                stale: is_stale(&order, survey, standing),
+                stale: is_stale(&order, survey, status),
             }
         };
         let measured = examined.iter().zip(&health.platforms).map(measure);

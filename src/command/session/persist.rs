@@ -15,8 +15,8 @@ use crate::kernel::wording::shown;
 use crate::output::streams::Streams;
 use crate::output::text;
 use crate::policy::export;
-use crate::policy::install::{Item, Order, Outcome, install, try_out};
-use crate::policy::persist::{self, Fate, Host, OnTrial};
+use crate::policy::install::{InstallOutcome, Item, Order, install, try_out};
+use crate::policy::persist::{self, FileOutcome, Host, OnTrial};
 use crate::policy::survey::{Survey, runs_natively, without_handlers};
 
 mod plan;
@@ -27,7 +27,7 @@ const PERSISTED: &[u8] = b"# written by binfmt --persist; systemd-binfmt registe
 /// An emulator that was copied to a host, and its architecture.
 type Copied = (&'static Arch, OnTrial);
 /// A file of rules, what became of it, and why it will not be what the host registers at boot.
-type Ruled = (String, Fate, Option<String>);
+type Ruled = (String, FileOutcome, Option<String>);
 
 impl Session<'_> {
     /// The host of `--persist`, if it is one.
@@ -185,7 +185,7 @@ impl Session<'_> {
         streams: &mut Streams,
     ) {
         for (arch, copy) in copied {
-            let item = items.iter().find(|(of, _)| of.qemu == arch.qemu);
+            let item = items.iter().find(|(of, _)| *of == arch);
             let written = match item.map(|(_, result)| result) {
                 Some(Ok(outcome)) => write_rule(host, arch, outcome, survey),
                 // that it is not installed is told
@@ -251,7 +251,7 @@ impl Session<'_> {
             match fate {
                 Ok(fate) => {
                     streams.say(&text::persisting(&path, fate));
-                    if fate == Fate::Changed {
+                    if fate == FileOutcome::Changed {
                         self.told.push(plan::changed(&path));
                     }
                 }
@@ -274,18 +274,18 @@ fn is_host(dir: &Path) -> bool {
 fn write_rule(
     host: &Host,
     arch: &Arch,
-    outcome: &Outcome,
+    outcome: &InstallOutcome,
     survey: &Survey,
 ) -> Result<Option<Ruled>> {
     match outcome {
-        Outcome::Native { .. } => return Ok(None),
-        Outcome::AlreadyInstalled {
+        InstallOutcome::Native { .. } => return Ok(None),
+        InstallOutcome::AlreadyInstalled {
             kept: Some(why), ..
         } => bail!("the handler that was there is kept: {why}"),
-        Outcome::LeftTo { entry } => {
+        InstallOutcome::LeftTo { entry } => {
             bail!("it is left to {}; --force takes over", shown(entry))
         }
-        Outcome::AlreadyInstalled { .. } | Outcome::Installed { .. } => {}
+        InstallOutcome::AlreadyInstalled { .. } | InstallOutcome::Installed { .. } => {}
     }
     let handler = survey.of(arch).handler.as_ref();
     let rule = handler.and_then(|entry| Some((entry, entry.to_rule()?)));

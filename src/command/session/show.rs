@@ -42,7 +42,7 @@ impl Session<'_> {
         if self.cli.status.is_some() {
             if self.status.is_none()
                 && !survey
-                    .standings
+                    .statuses
                     .iter()
                     .any(|s| !s.is_native() && s.is_known())
             {

@@ -8,7 +8,7 @@ use crate::kernel::mount;
 use crate::output::streams::Streams;
 use crate::output::text;
 use crate::policy::survey::Survey;
-use crate::policy::uninstall::{Outcome, Refusal, Removal, mistake, uninstall};
+use crate::policy::uninstall::{NotRemoved, Removal, RemovalOutcome, mistake, uninstall};
 
 impl Session<'_> {
     pub(super) fn uninstall(&mut self, list: &str, streams: &mut Streams) -> Result<()> {
@@ -27,15 +27,15 @@ impl Session<'_> {
         let survey = Survey::take(None)?;
         for item in items(list) {
             let result = match mistake(item) {
-                Some(unknown) => Err(Refusal::Unknown(unknown)),
-                None => Ok(Outcome::NotFound { left_to: None }),
+                Some(unknown) => Err(NotRemoved::Unknown(unknown)),
+                None => Ok(RemovalOutcome::NotFound { left_to: None }),
             };
             let label = item.into();
             self.report_removals(&[Removal { label, result }], streams);
             let arch = item
                 .parse::<Platform>()
                 .map(|platform| survey.of(platform.arch));
-            if arch.is_ok_and(|standing| standing.works() && !standing.is_native()) {
+            if arch.is_ok_and(|status| status.works() && !status.is_native()) {
                 let missing =
                     format!("{item} runs through a handler of the host; uninstall it there");
                 self.missing.push(missing);

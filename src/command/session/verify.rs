@@ -10,7 +10,7 @@ use binfmt_magic::platform::Selection;
 use super::{Session, describe_unknown};
 use crate::cli::{Anchor, Cli, Environment, Format, YesNo};
 use crate::kernel::anchor;
-use crate::kernel::mount::{self, Keeper};
+use crate::kernel::mount::{self, HeldBy};
 use crate::kernel::wording::quoted;
 use crate::output::json::{Verification, write_json};
 use crate::output::streams::Streams;
@@ -74,14 +74,14 @@ impl Session<'_> {
     /// One of the architectures whose handlers may end with this container, where that can be told from here.
     fn may_end(&self, survey: &Survey) -> Option<&'static Arch> {
         let declined = self.cli.anchor == Anchor::Never;
-        if declined || mount::holder(&self.at)? != Keeper::NobodyElse || anchor::seen()? {
+        if declined || mount::holder(&self.at)? != HeldBy::NobodyElse || anchor::seen()? {
             return None;
         }
-        let installed = survey.standings.iter().find(|standing| {
-            let handler = standing.handler.as_ref();
-            standing.works() && handler.is_some_and(|entry| survey.is_qemu(entry))
+        let installed = survey.statuses.iter().find(|status| {
+            let handler = status.handler.as_ref();
+            status.works() && handler.is_some_and(|entry| survey.is_qemu(entry))
         });
-        installed.map(|standing| standing.arch)
+        installed.map(|status| status.arch)
     }
 
     /// Drift counts as not in place, and so does what was asked for and is unknown.

@@ -238,7 +238,7 @@ fn installed(arch: &'static Arch, here: &Here) -> Remedy {
 fn arch_of(entry: &OsStr, here: &Here) -> Option<&'static Arch> {
     let survey = here.means.survey;
     let entry = survey.entries.iter().find(|e| e.name == entry)?;
-    let arches = survey.standings.iter().map(|standing| standing.arch);
+    let arches = survey.statuses.iter().map(|status| status.arch);
     let mut foreign = arches.filter(|arch| !may_be_native(arch));
     foreign.find(|arch| takes(entry, arch))
 }

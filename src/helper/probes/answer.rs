@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use binfmt_magic::arch::Arch;
 
-use super::{Form, Job, Outcome};
+use super::{Form, Job, ProbeOutcome};
 
 /// An answer's fields: kind, its number, time, what was said.
 pub(super) const FIELDS: usize = 4;
@@ -68,7 +68,7 @@ impl Task {
 /// What the process that started it saw of one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
-    pub(super) outcome: Outcome,
+    pub(super) outcome: ProbeOutcome,
     /// Processor time, from before it became the program.
     pub(super) micros: u64,
     pub(super) said: String,
@@ -77,11 +77,11 @@ pub(super) struct Answer {
 impl Answer {
     pub(super) fn to_fields(&self) -> String {
         let (kind, number) = match self.outcome {
-            Outcome::Exited(status) => ("exited", status),
-            Outcome::Killed(signal) => ("killed", signal),
-            Outcome::TimedOut => ("timed out", 0),
-            Outcome::Refused(errno) => ("refused", errno),
-            Outcome::Setuid(honoured) => ("setuid", honoured.map_or(-1, i32::from)),
+            ProbeOutcome::Exited(status) => ("exited", status),
+            ProbeOutcome::Killed(signal) => ("killed", signal),
+            ProbeOutcome::TimedOut => ("timed out", 0),
+            ProbeOutcome::Refused(errno) => ("refused", errno),
+            ProbeOutcome::Setuid(honoured) => ("setuid", honoured.map_or(-1, i32::from)),
         };
         let said = self.said.replace('\0', " ");
         format!("{kind}\0{number}\0{}\0{said}\0", self.micros)
@@ -91,11 +91,11 @@ impl Answer {
         let [kind, number, micros, said] = fields;
         let number = number.parse().ok()?;
         let outcome = match kind.as_str() {
-            "exited" => Outcome::Exited(number),
-            "killed" => Outcome::Killed(number),
-            "timed out" => Outcome::TimedOut,
-            "refused" => Outcome::Refused(number),
-            "setuid" => Outcome::Setuid((number >= 0).then_some(number == 1)),
+            "exited" => ProbeOutcome::Exited(number),
+            "killed" => ProbeOutcome::Killed(number),
+            "timed out" => ProbeOutcome::TimedOut,
+            "refused" => ProbeOutcome::Refused(number),
+            "setuid" => ProbeOutcome::Setuid((number >= 0).then_some(number == 1)),
             _ => return None,
         };
         Some(Self {
@@ -118,11 +118,11 @@ mod tests {
             said: said.to_owned(),
         };
         for sent in [
-            answer(Outcome::Exited(81), ""),
-            answer(Outcome::Killed(11), "two\nlines"),
-            answer(Outcome::TimedOut, "ünïcode"),
-            answer(Outcome::Refused(8), ""),
-            answer(Outcome::Setuid(None), ""),
+            answer(ProbeOutcome::Exited(81), ""),
+            answer(ProbeOutcome::Killed(11), "two\nlines"),
+            answer(ProbeOutcome::TimedOut, "ünïcode"),
+            answer(ProbeOutcome::Refused(8), ""),
+            answer(ProbeOutcome::Setuid(None), ""),
         ] {
             let text = sent.to_fields();
             let fields: Vec<String> = text.split_terminator('\0').map(str::to_owned).collect();

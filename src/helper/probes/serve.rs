@@ -23,7 +23,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, close, getpid, gettid, pipe2};
 
-use super::Outcome;
+use super::ProbeOutcome;
 use super::answer::{Answer, Task};
 use super::root::{Program, Programs};
 use crate::kernel::wording::{cause, errno_of, not_started};
@@ -189,7 +189,7 @@ struct Running {
     said: Option<File>,
     text: Vec<u8>,
     /// What came of it, and its processor time in microseconds.
-    end: Option<(Outcome, u64)>,
+    end: Option<(ProbeOutcome, u64)>,
 }
 
 impl Drop for Running {
@@ -210,7 +210,7 @@ fn start_all(
 ) -> Result<Vec<Answer>> {
     let deadline = Instant::now() + limit;
     let started = programs.all.iter().map(|program| start(program, null));
-    let mut all = started.collect::<Result<Vec<Result<Running, Outcome>>>>()?;
+    let mut all = started.collect::<Result<Vec<Result<Running, ProbeOutcome>>>>()?;
     if held {
         raise(Signal::SIGSTOP)?;
     }
@@ -228,7 +228,7 @@ fn start_all(
             for _ in 0..PIPE / KEPT {
                 listen(&mut running);
             }
-            let (outcome, micros) = running.end.unwrap_or((Outcome::TimedOut, 0));
+            let (outcome, micros) = running.end.unwrap_or((ProbeOutcome::TimedOut, 0));
             let said = String::from_utf8_lossy(&running.text).trim().to_owned();
             Answer {
                 outcome,
@@ -246,9 +246,9 @@ fn start_all(
 }
 
 /// Starts it; or what came of that.
-fn start(program: &Program, null: &File) -> Result<Result<Running, Outcome>> {
+fn start(program: &Program, null: &File) -> Result<Result<Running, ProbeOutcome>> {
     if !program.is_started() {
-        return Ok(Err(Outcome::Setuid(None)));
+        return Ok(Err(ProbeOutcome::Setuid(None)));
     }
     let (said, says) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| cannot_start(&errno.into()))?;
     fcntl(&said, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
@@ -273,7 +273,7 @@ fn start(program: &Program, null: &File) -> Result<Result<Running, Outcome>> {
             text: Vec::new(),
             end: None,
         })),
-        Err(error) => Ok(Err(Outcome::Refused(refusal(&error)?))),
+        Err(error) => Ok(Err(ProbeOutcome::Refused(refusal(&error)?))),
     }
 }
 
@@ -294,7 +294,7 @@ fn refusal(error: &std::io::Error) -> Result<i32> {
 /// Waits until a child has ended or has something to say, and takes down what it says.
 fn wait_for_news(
     signals: &Signals,
-    all: &mut [Result<Running, Outcome>],
+    all: &mut [Result<Running, ProbeOutcome>],
     left: Duration,
 ) -> Result<()> {
     let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
@@ -335,12 +335,12 @@ fn listen(running: &mut Running) -> bool {
 }
 
 /// Takes down the ends of children; also of those that were left to this process.
-fn reap(all: &mut [Result<Running, Outcome>], deadline: Instant) -> Result<()> {
+fn reap(all: &mut [Result<Running, ProbeOutcome>], deadline: Instant) -> Result<()> {
     while Instant::now() < deadline {
         let before = child_time()?;
         let (pid, outcome) = match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, status)) => (pid, Outcome::Exited(status)),
-            Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Outcome::Killed(signal as i32)),
+            Ok(WaitStatus::Exited(pid, status)) => (pid, ProbeOutcome::Exited(status)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, ProbeOutcome::Killed(signal as i32)),
             Err(Errno::EINTR) => continue,
             Ok(_) | Err(Errno::ECHILD) => break,
             Err(errno) => return Err(errno.into()),

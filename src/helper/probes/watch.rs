@@ -33,7 +33,7 @@ use nix::unistd::{Pid, pipe2};
 use super::answer::{Answer, FIELDS, Task};
 use super::root::OWNER;
 use super::serve::{HELD, NOT_STARTED, UNHELD};
-use super::{Outcome, Ran, Run};
+use super::{ProbeOutcome, Ran, Run};
 use crate::helper::Verb;
 use crate::kernel::process::effective_user;
 use crate::kernel::wait::{self, Wait};
@@ -309,7 +309,10 @@ impl Drop for Server<'_> {
 /// What came of one, from both sides.
 fn run(answer: Answer, started: Option<Started>) -> Run {
     let seen = started.and_then(|started| started.seen);
-    let refused = matches!(answer.outcome, Outcome::Refused(_) | Outcome::Setuid(None));
+    let refused = matches!(
+        answer.outcome,
+        ProbeOutcome::Refused(_) | ProbeOutcome::Setuid(None)
+    );
     let unseen = if refused {
         Ran::Itself
     } else {
@@ -318,7 +321,7 @@ fn run(answer: Answer, started: Option<Started>) -> Run {
     let (ran, before, privileged) = seen.unwrap_or((unseen, 0, None));
     Run {
         outcome: privileged.map_or(answer.outcome, |privileged| {
-            Outcome::Setuid(Some(privileged))
+            ProbeOutcome::Setuid(Some(privileged))
         }),
         micros: answer.micros.saturating_sub(before),
         ran,

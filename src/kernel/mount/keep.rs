@@ -2,7 +2,7 @@
 
 use anyhow::anyhow;
 
-use super::{DEFAULT, Keeper, MountPoint};
+use super::{DEFAULT, HeldBy, MountPoint};
 use crate::kernel::anchor;
 
 /// How long handlers are to be there.
@@ -16,14 +16,18 @@ pub enum Lifetime {
     Unanchored,
 }
 
-/// Sees to it that the handlers of the table at `at`, which has this `keeper`, are there for as long as that, or says why they may
+/// Sees to it that the handlers of the table at `at`, which has this `held_by`, are there for as long as that, or says why they may
 /// not be, and what to do.
 ///
 /// Where the host is not seen to have the table mounted, it is anchored, whoever else may hold it: nothing tells whether they will
 /// stay. Age alone is trusted only where the anchor is refused.
 #[must_use]
-pub fn keep(at: &MountPoint, keeper: Keeper, lifetime: Lifetime) -> Option<anyhow::Error> {
-    if matches!(keeper, Keeper::Host | Keeper::UserNamespace) {
+pub fn ensure_lifetime(
+    at: &MountPoint,
+    held_by: HeldBy,
+    lifetime: Lifetime,
+) -> Option<anyhow::Error> {
+    if matches!(held_by, HeldBy::Host | HeldBy::UserNamespace) {
         return None;
     }
     let refused = match lifetime {
@@ -32,7 +36,7 @@ pub fn keep(at: &MountPoint, keeper: Keeper, lifetime: Lifetime) -> Option<anyho
         Lifetime::Unanchored => anyhow!("--anchor never"),
         Lifetime::Anchored => anchor::set(&at.dir.join("register")).err()?.into(),
     };
-    if keeper == Keeper::Other {
+    if held_by == HeldBy::Other {
         return None;
     }
     Some(refused.context(format!(

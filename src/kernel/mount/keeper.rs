@@ -20,7 +20,7 @@ use crate::kernel::table::Table;
 
 /// What holds the table's superblock, and with it the handlers, once this process is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keeper {
+pub enum HeldBy {
     /// A mount in the host's own mount namespace.
     Host,
     /// Something that was there before this container, or long before this call: on an ordinary host, the host.
@@ -32,26 +32,26 @@ pub enum Keeper {
 }
 
 /// What holds a table that was mounted before this call.
-pub(super) fn keeper_of(table: &Table) -> Keeper {
+pub(super) fn holder_of(table: &Table) -> HeldBy {
     if namespace::shares_host_mounts() {
-        return Keeper::Host;
+        return HeldBy::Host;
     }
     if namespace::in_user_namespace() {
-        return Keeper::UserNamespace;
+        return HeldBy::UserNamespace;
     }
     if namespace::sees_host_init() {
         return if host_holds(table) {
-            Keeper::Host
+            HeldBy::Host
         } else {
-            Keeper::NobodyElse
+            HeldBy::NobodyElse
         };
     }
     if !may_mount() {
-        return Keeper::Other;
+        return HeldBy::Other;
     }
     match container_start() {
-        Some(start) if predates(table, start - ROUNDING) => Keeper::Other,
-        _ => Keeper::NobodyElse,
+        Some(start) if predates(table, start - ROUNDING) => HeldBy::Other,
+        _ => HeldBy::NobodyElse,
     }
 }
 

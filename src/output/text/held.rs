@@ -8,14 +8,18 @@ use binfmt_magic::arch::Arch;
 use super::interval;
 use crate::kernel::wording::shown;
 use crate::policy::hold::{Event, Hold, Reason};
-use crate::policy::install::{Item, Outcome};
+use crate::policy::install::{InstallOutcome, Item};
 
 /// `holding: arm64, arm; looking at each change and every 30s`
 ///
 /// `items` is what the install before has come to.
 #[must_use]
 pub fn holding(hold: &Hold, items: &[Item], every: Duration) -> String {
-    let works = |item: &&Item| item.1.as_ref().is_ok_and(Outcome::is_through_handler);
+    let works = |item: &&Item| {
+        item.1
+            .as_ref()
+            .is_ok_and(InstallOutcome::is_through_handler)
+    };
     let working = names(items.iter().filter(works).map(|(arch, _)| *arch));
     let working = if working.is_empty() {
         "nothing"

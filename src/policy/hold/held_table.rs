@@ -68,7 +68,7 @@ impl HeldTable {
     /// When it cannot be mounted or locked.
     pub(super) fn repair(&mut self, watch: &mut Watch, events: &mut Vec<Event>) -> Result<Lock> {
         let was_mounted = self.is_mounted();
-        let Mounted { lock, keeper, .. } = mount::for_installing(&self.at)?;
+        let Mounted { lock, held_by, .. } = mount::for_installing(&self.at)?;
         if !was_mounted {
             events.push(Event::Mounted);
         }
@@ -79,7 +79,7 @@ impl HeldTable {
             }
         }
         let lost = self.anchored && !anchor::is_set();
-        let caveat = mount::keep(&self.at, keeper, self.lifetime);
+        let caveat = mount::ensure_lifetime(&self.at, held_by, self.lifetime);
         self.anchored = anchor::is_set();
         if lost && self.anchored {
             events.push(Event::Anchored);

@@ -4,7 +4,7 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 
 use super::{Event, Hold, Reason, Snapshot};
-use crate::policy::install::{Item, Outcome};
+use crate::policy::install::{InstallOutcome, Item};
 use crate::policy::survey::Survey;
 
 /// A platform that does not run, and why.
@@ -30,7 +30,7 @@ impl Hold {
         all: bool,
         events: &mut Vec<Event>,
     ) {
-        self.hung = survey.hung();
+        self.timed_out = survey.timed_out();
         let settled = Snapshot::of(survey, &self.arches);
         let former = std::mem::replace(&mut self.settled, settled);
         let is_lost = |arch: &Arch| {
@@ -40,7 +40,7 @@ impl Hold {
         let failing = self.failures(items, survey, is_lost, all);
         let failed = std::mem::replace(&mut self.failing, failing);
         let fate = |arch: &Arch| {
-            let installed = matches!(of(items, arch), Some(Ok(Outcome::Installed { .. })));
+            let installed = matches!(of(items, arch), Some(Ok(InstallOutcome::Installed { .. })));
             match (former.handler(arch), before.handler(arch)) {
                 _ if is_among(&failed, arch) && installed => Fate::Repaired(Reason::Over),
                 (Some(had), _) if is_among(&failed, arch) && self.still_has(arch, had) => {
@@ -97,7 +97,7 @@ impl Hold {
         is_lost: impl Fn(&Arch) -> bool,
         all: bool,
     ) -> Vec<Failing> {
-        let known = |arch: &Arch| self.failing.iter().find(|(of, _)| of.qemu == arch.qemu);
+        let known = |arch: &Arch| self.failing.iter().find(|(of, _)| *of == arch);
         let reason = |arch: &Arch| match of(items, arch) {
             Some(result) => result.as_ref().err().map(|error| format!("{error:#}")),
             None if survey.of(arch).works() => None,
@@ -122,11 +122,11 @@ impl Hold {
     }
 }
 
-fn of<'a>(items: &'a [Item], arch: &Arch) -> Option<&'a anyhow::Result<Outcome>> {
-    let item = items.iter().find(|(of, _)| of.qemu == arch.qemu);
+fn of<'a>(items: &'a [Item], arch: &Arch) -> Option<&'a anyhow::Result<InstallOutcome>> {
+    let item = items.iter().find(|(of, _)| *of == arch);
     item.map(|(_, result)| result)
 }
 
 fn is_among(failing: &[Failing], arch: &Arch) -> bool {
-    failing.iter().any(|(of, _)| of.qemu == arch.qemu)
+    failing.iter().any(|(of, _)| *of == arch)
 }

@@ -12,12 +12,14 @@ use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 
-use super::{Credentials, Order, Outcome, Working};
+use super::{Credentials, InstallOutcome, Order, Working};
 use crate::emulator::identity;
 use crate::emulator::{Source, Version};
 use crate::helper::probes::Ran;
 use crate::kernel::wording::{cause, shown};
-use crate::policy::survey::{Failure, Standing, Survey, Verdict, qemu_in, runs_natively, takes};
+use crate::policy::survey::{
+    Failure, PlatformStatus, Survey, Verdict, qemu_in, runs_natively, takes,
+};
 
 /// An architecture that is to be registered.
 pub(crate) struct Pending {
@@ -64,7 +66,7 @@ pub(crate) fn is_stand_in(name: &OsStr, of: &OsStr) -> bool {
 }
 
 pub(crate) enum Decision {
-    Leave(Outcome),
+    Leave(InstallOutcome),
     Register(Box<Pending>),
     /// One of `all` that there is nothing to say about.
     Skip,
@@ -72,19 +74,19 @@ pub(crate) enum Decision {
 
 /// Why nothing can be registered for an architecture without being told to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum InstallRefusal {
     /// The kernel would run it, but this entry takes its programs and does not run them.
-    Spoilt(OsString),
+    Hijacked(OsString),
     /// The name is held by an entry that is not QEMU's.
     NameOfOther(OsString),
     /// The name is held by what this architecture runs through.
     NameInUse(OsString, &'static str),
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for InstallRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Spoilt(entry) => {
+            Self::Hijacked(entry) => {
                 let name = shown(entry);
                 write!(
                     f,
@@ -109,10 +111,10 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for InstallRefusal {}
 
 /// What became of thinking about one architecture.
-pub(crate) type Planned = (&'static Arch, Result<Decision, Refusal>);
+pub(crate) type Planned = (&'static Arch, Result<Decision, InstallRefusal>);
 
 /// What `order` comes to, architecture by architecture.
 ///
@@ -132,7 +134,7 @@ fn check_host(seen: &[(&Arch, Verdict)]) -> Result<()> {
     let Some(host) = Arch::of_host() else {
         return Ok(());
     };
-    let verdict = seen.iter().find(|(arch, _)| arch.qemu == host.qemu);
+    let verdict = seen.iter().find(|(arch, _)| *arch == host);
     let why = match verdict {
         Some((_, Verdict::Works { .. })) => return Ok(()),
         Some((_, Verdict::Fails(failure))) => failure.to_string(),
@@ -150,18 +152,18 @@ fn decide(
     survey: &Survey,
     arch: &'static Arch,
     is_native: bool,
-) -> Result<Decision, Refusal> {
-    let standing = survey.of(arch);
+) -> Result<Decision, InstallRefusal> {
+    let status = survey.of(arch);
     let named = order.selection.by_name(arch).is_some();
-    let is_host = Arch::of_host().is_some_and(|host| host.qemu == arch.qemu);
-    if is_host || is_native || standing.is_native() {
-        return of_native(standing, named);
+    let is_host = Arch::of_host().is_some_and(|host| host == arch);
+    if is_host || is_native || status.is_native() {
+        return of_native(status, named);
     }
     let mut rule = order.rule_for(arch);
-    let credentials = spare_credentials(order, standing, &mut rule);
-    let handler = standing.handler.as_ref();
-    if let Some(entry) = handler.filter(|_| standing.works()) {
-        let left = leave(order, survey, (standing, entry), &mut rule, credentials);
+    let credentials = spare_credentials(order, status, &mut rule);
+    let handler = status.handler.as_ref();
+    if let Some(entry) = handler.filter(|_| status.works()) {
+        let left = leave(order, survey, (status, entry), &mut rule, credentials);
         if let Some(outcome) = left {
             return Ok(Decision::Leave(outcome));
         }
@@ -173,8 +175,8 @@ fn decide(
     if !order.force {
         check_name(survey, arch, &rule.name)?;
     }
-    let (current, works) = (handler.cloned(), standing.works());
-    let former = former(standing, &rule, &order.emulators).ok().flatten();
+    let (current, works) = (handler.cloned(), status.works());
+    let former = former(status, &rule, &order.emulators).ok().flatten();
     let former_version = former.as_deref().and_then(qemu_in).map(|qemu| qemu.version);
     Ok(Decision::Register(Box::new(Pending {
         arch,
@@ -192,14 +194,14 @@ fn decide(
 }
 
 /// What the kernel runs by itself needs no handler.
-fn of_native(standing: &Standing, named: bool) -> Result<Decision, Refusal> {
-    let handler = standing.handler.as_ref();
-    if let Some(entry) = handler.filter(|_| named && !standing.works()) {
-        return Err(Refusal::Spoilt(entry.name.clone()));
+fn of_native(status: &PlatformStatus, named: bool) -> Result<Decision, InstallRefusal> {
+    let handler = status.handler.as_ref();
+    if let Some(entry) = handler.filter(|_| named && !status.works()) {
+        return Err(InstallRefusal::Hijacked(entry.name.clone()));
     }
     let shadowed_by = handler.map(|entry| entry.name.clone());
     Ok(if named {
-        Decision::Leave(Outcome::Native { shadowed_by })
+        Decision::Leave(InstallOutcome::Native { shadowed_by })
     } else {
         Decision::Skip
     })
@@ -209,23 +211,23 @@ fn of_native(standing: &Standing, named: bool) -> Result<Decision, Refusal> {
 fn leave(
     order: &Order,
     survey: &Survey,
-    (standing, entry): (&Standing, &Entry),
+    (status, entry): (&PlatformStatus, &Entry),
     rule: &mut Rule,
     credentials: Credentials,
-) -> Option<Outcome> {
+) -> Option<InstallOutcome> {
     let name = entry.name.clone();
     let is_qemu = survey.is_qemu(entry);
     if !is_qemu && !order.force {
-        return Some(Outcome::LeftTo { entry: name });
+        return Some(InstallOutcome::LeftTo { entry: name });
     }
-    let (former, unseen) = match former(standing, rule, &order.emulators) {
+    let (former, unseen) = match former(status, rule, &order.emulators) {
         Ok(former) => (former, None),
         Err(why) => (None, Some(why)),
     };
-    if former.is_none() && loses_argv0(standing) {
+    if former.is_none() && loses_argv0(status) {
         rule.flags.preserve_argv0 = false;
     }
-    let same = is_it(entry, rule) && former.is_none();
+    let same = matches_rule(entry, rule) && former.is_none();
     let lacks = || is_qemu && !order.reset && order.emulators.lacks(&rule.interpreter);
     let kept = if same {
         None
@@ -240,7 +242,7 @@ fn leave(
     } else {
         return None;
     };
-    Some(Outcome::AlreadyInstalled {
+    Some(InstallOutcome::AlreadyInstalled {
         entry: name,
         kept,
         unseen,
@@ -264,14 +266,14 @@ fn is_newer(order: &Order, entry: &Entry, pinned: Option<&File>, rule: &Rule) ->
 
 /// Setuid programs that get their owner's privilege weaken the host: where a handler is without flag C, so is what takes its place,
 /// unless told otherwise. A handler that runs nothing decides nothing.
-fn spare_credentials(order: &Order, standing: &Standing, rule: &mut Rule) -> Credentials {
-    let runs = standing.works()
+fn spare_credentials(order: &Order, status: &PlatformStatus, rule: &mut Rule) -> Credentials {
+    let runs = status.works()
         || matches!(
-            standing.failure(),
+            status.failure(),
             Some(Failure::NotPinned | Failure::NoLoader)
         );
     let lacks = |entry: &&Entry| runs && !entry.flags.credentials;
-    let Some(entry) = standing.handler.as_ref().filter(lacks) else {
+    let Some(entry) = status.handler.as_ref().filter(lacks) else {
         return Credentials::AsAsked;
     };
     if !rule.flags.credentials || order.credentials.is_some() {
@@ -286,45 +288,45 @@ fn spare_credentials(order: &Order, standing: &Standing, rule: &mut Rule) -> Cre
 }
 
 /// Whoever holds `name` must be one of QEMU's, and not what another architecture runs through.
-fn check_name(survey: &Survey, arch: &Arch, name: &OsStr) -> Result<(), Refusal> {
+fn check_name(survey: &Survey, arch: &Arch, name: &OsStr) -> Result<(), InstallRefusal> {
     let Some(holder) = survey.entries.iter().find(|entry| entry.name == name) else {
         return Ok(());
     };
     if !survey.is_qemu(holder) {
-        return Err(Refusal::NameOfOther(name.to_owned()));
+        return Err(InstallRefusal::NameOfOther(name.to_owned()));
     }
-    let needs_it = |s: &&Standing| {
+    let needs_it = |s: &&PlatformStatus| {
         let handler = s.handler.as_ref().map(|entry| &entry.name);
-        s.arch.qemu != arch.qemu && s.works() && handler == Some(&holder.name)
+        s.arch != arch && s.works() && handler == Some(&holder.name)
     };
-    if let Some(other) = survey.standings.iter().find(needs_it) {
-        return Err(Refusal::NameInUse(name.to_owned(), other.arch.oci));
+    if let Some(other) = survey.statuses.iter().find(needs_it) {
+        return Err(InstallRefusal::NameInUse(name.to_owned(), other.arch.oci));
     }
     Ok(())
 }
 
 /// Whether flag P is set, and yet the emulator that is pinned does not keep `argv[0]`: then the flag only adds an
 /// argument.
-fn loses_argv0(standing: &Standing) -> bool {
-    let has_flag = standing
+fn loses_argv0(status: &PlatformStatus) -> bool {
+    let has_flag = status
         .handler
         .as_ref()
         .is_some_and(|h| h.flags.preserve_argv0);
-    has_flag && matches!(standing.verdict, Verdict::Works { argv0: false, .. })
+    has_flag && matches!(status.verdict, Verdict::Works { argv0: false, .. })
 }
 
-pub(super) fn is_it(entry: &Entry, rule: &Rule) -> bool {
+pub(super) fn matches_rule(entry: &Entry, rule: &Rule) -> bool {
     entry.name == rule.name && entry.is_made_by(rule)
 }
 
 /// The emulator that the kernel has pinned, if it is not byte for byte the one at the interpreter's path. Where that path
 /// leads nowhere, there is nothing to compare. The error is why the pinned one cannot be compared.
 fn former(
-    standing: &Standing,
+    status: &PlatformStatus,
     rule: &Rule,
     emulators: &Source,
 ) -> Result<Option<Arc<File>>, String> {
-    let pinned = match &standing.ran {
+    let pinned = match &status.ran {
         Ran::Interpreter(pinned) => pinned,
         Ran::Itself => return Ok(None),
         Ran::Unseen(why) => return Err(why.clone()),
@@ -338,15 +340,15 @@ fn former(
 
 /// Whether the kernel has pinned another emulator for one of QEMU's handlers than an install by `order` would pin, byte for byte, and
 /// not a newer one, which an install leaves. `None` where one of the two is missing.
-pub(crate) fn is_stale(order: &Order, survey: &Survey, standing: &Standing) -> Option<bool> {
-    let rule = order.rule_for(standing.arch);
+pub(crate) fn is_stale(order: &Order, survey: &Survey, status: &PlatformStatus) -> Option<bool> {
+    let rule = order.rule_for(status.arch);
     let (emulators, rule) = (&order.emulators, &rule);
-    let handler = standing.handler.as_ref()?;
-    let is_pinned = matches!(standing.ran, Ran::Interpreter(_));
+    let handler = status.handler.as_ref()?;
+    let is_pinned = matches!(status.ran, Ran::Interpreter(_));
     if !is_pinned || !survey.is_qemu(handler) || emulators.open(&rule.interpreter).is_err() {
         return None;
     }
-    let former = former(standing, rule, emulators).ok()?;
+    let former = former(status, rule, emulators).ok()?;
     Some(former.is_some_and(|pinned| is_newer(order, handler, Some(&pinned), rule).is_none()))
 }
 
@@ -356,7 +358,7 @@ fn obsolete(survey: &Survey, arch: &Arch, name: &OsStr) -> Vec<Entry> {
         survey.is_qemu(entry)
             && ARCHES
                 .iter()
-                .all(|other| takes(entry, other) == (other.qemu == arch.qemu))
+                .all(|other| takes(entry, other) == (other == arch))
     };
     let goes = |entry: &&Entry| entry.name == name || only_this(entry);
     survey.entries.iter().filter(goes).cloned().collect()

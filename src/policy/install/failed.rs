@@ -50,7 +50,7 @@ impl std::error::Error for DoesNotRun {}
 
 /// Whether this error of an [`Item`](super::Item) means that an emulator was waited for in vain.
 #[must_use]
-pub fn is_hanging(error: &Error) -> bool {
+pub fn is_timeout(error: &Error) -> bool {
     let tried = error.downcast_ref::<DoesNotRun>();
     let asked = error.downcast_ref::<EmulatorError>();
     tried.is_some_and(|tried| tried.failure.is_timeout())

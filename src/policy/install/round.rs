@@ -12,25 +12,25 @@ use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 
-use super::decide::{Decision, Pending, is_it, is_stand_in, plan};
-use super::{DoesNotRun, Former, Item, Order, Outcome};
+use super::decide::{Decision, Pending, is_stand_in, matches_rule, plan};
+use super::{DoesNotRun, Former, InstallOutcome, Item, Order};
 use crate::emulator::identity;
 use crate::emulator::{EmulatorError, Question, Source, Version, versions};
 use crate::helper::probes::LIMIT;
 use crate::kernel::table::Table;
 use crate::kernel::wording::shown;
-use crate::policy::survey::{Failure, Standing, Survey, Verdict, takes};
+use crate::policy::survey::{Failure, PlatformStatus, Survey, Verdict, takes};
 use crate::policy::trial;
 
 /// One call's work. An architecture is either settled, in `done`, or still `pending`.
 pub(super) struct Round<'a> {
     emulators: &'a Source,
-    done: HashMap<&'static str, Result<Outcome>>,
+    done: HashMap<&'static str, Result<InstallOutcome>>,
     pending: Vec<Pending>,
     /// Stand-ins that a killed call left beside the entry that they stood in for.
     leftovers: Vec<Entry>,
     /// What this call, or one before, has waited for in vain.
-    hung: Vec<Standing>,
+    timed_out: Vec<PlatformStatus>,
     /// How long a new emulator may take.
     limit: Duration,
 }
@@ -39,7 +39,7 @@ impl<'a> Round<'a> {
     pub(super) fn decide(
         order: &'a Order,
         survey: &Survey,
-        hung: &[Standing],
+        timed_out: &[PlatformStatus],
         limit: Duration,
     ) -> Result<Self> {
         let mut round = Self {
@@ -47,7 +47,7 @@ impl<'a> Round<'a> {
             done: HashMap::new(),
             pending: Vec::new(),
             leftovers: Vec::new(),
-            hung: hung.to_vec(),
+            timed_out: timed_out.to_vec(),
             limit,
         };
         for (arch, decision) in plan(order, survey)? {
@@ -64,12 +64,12 @@ impl<'a> Round<'a> {
         Ok(round)
     }
 
-    fn settled(&mut self, arch: &Arch, result: Result<Outcome>) {
+    fn settled(&mut self, arch: &Arch, result: Result<InstallOutcome>) {
         self.done.insert(arch.qemu, result);
     }
 
     /// Moves out of `pending` what `keep` gives a result for.
-    fn sift(&mut self, mut keep: impl FnMut(&mut Pending) -> Option<Result<Outcome>>) {
+    fn sift(&mut self, mut keep: impl FnMut(&mut Pending) -> Option<Result<InstallOutcome>>) {
         for mut pending in std::mem::take(&mut self.pending) {
             match keep(&mut pending) {
                 Some(result) => self.settled(pending.arch, result),
@@ -174,8 +174,8 @@ impl<'a> Round<'a> {
     }
 
     fn survey_again(&mut self, table: &Table, before: &Survey) -> Result<Survey> {
-        self.hung.extend(before.hung());
-        Survey::take_within(self.limit, table, &self.hung)
+        self.timed_out.extend(before.timed_out());
+        Survey::take_within(self.limit, table, &self.timed_out)
     }
 
     /// Removes what was registered and not seen to run. What was settled before is left alone, failures too: once the
@@ -214,9 +214,9 @@ impl<'a> Round<'a> {
         let mut changed = false;
         let mut settled = Vec::new();
         for pending in &self.pending {
-            let standing = after.of(pending.arch);
-            let in_effect = standing.handler.as_ref().map(|entry| entry.registration);
-            let result = match &standing.verdict {
+            let status = after.of(pending.arch);
+            let in_effect = status.handler.as_ref().map(|entry| entry.registration);
+            let result = match &status.verdict {
                 Verdict::Works { .. }
                     if pending.registered.is_none() || in_effect != pending.registered =>
                 {
@@ -225,7 +225,7 @@ impl<'a> Round<'a> {
                         shown(&pending.name())
                     ))
                 }
-                Verdict::Works { .. } if !is_judged(pending, standing) => {
+                Verdict::Works { .. } if !is_judged(pending, status) => {
                     changed = true;
                     let back = withdraw(table, pending);
                     back.and(Err(swapped(&pending.rule.interpreter)))
@@ -254,9 +254,9 @@ impl<'a> Round<'a> {
     fn confirm(&mut self, table: &Table, last: &Survey) -> bool {
         let mut changed = false;
         for pending in &self.pending {
-            let standing = last.of(pending.arch);
+            let status = last.of(pending.arch);
             let name = &pending.rule.name;
-            let is_ours = standing
+            let is_ours = status
                 .handler
                 .as_ref()
                 .is_some_and(|entry| entry.name == *name);
@@ -264,19 +264,23 @@ impl<'a> Round<'a> {
             let Some(result) = result.filter(|result| result.is_ok() && is_ours) else {
                 continue;
             };
-            if !is_judged(pending, standing) {
+            if !is_judged(pending, status) {
                 changed = true;
                 let back = table.remove(name).map_err(anyhow::Error::from);
                 *result = back.and(Err(swapped(&pending.rule.interpreter)));
             }
         }
-        for standing in &last.standings {
-            let result = self.done.get_mut(standing.arch.qemu);
-            let (Verdict::Fails(failure), Some(result)) = (&standing.verdict, result) else {
+        for status in &last.statuses {
+            let result = self.done.get_mut(status.arch.qemu);
+            let (Verdict::Fails(failure), Some(result)) = (&status.verdict, result) else {
                 continue;
             };
             let may_be_late = failure.is_timeout() && self.limit < LIMIT;
-            if result.as_ref().is_ok_and(Outcome::is_through_handler) && !may_be_late {
+            if result
+                .as_ref()
+                .is_ok_and(InstallOutcome::is_through_handler)
+                && !may_be_late
+            {
                 *result = Err(anyhow!(
                     "it has stopped working meanwhile: {failure}; run it again"
                 ));
@@ -297,10 +301,10 @@ impl<'a> Round<'a> {
 
 impl Pending {
     /// Where what turned out to be best is what is registered already.
-    fn as_it_is(&self) -> Option<Outcome> {
+    fn as_it_is(&self) -> Option<InstallOutcome> {
         let current = self.current.as_ref()?;
-        let same = is_it(current, &self.rule) && self.former.is_none();
-        same.then(|| Outcome::AlreadyInstalled {
+        let same = matches_rule(current, &self.rule) && self.former.is_none();
+        same.then(|| InstallOutcome::AlreadyInstalled {
             entry: current.name.clone(),
             kept: None,
             unseen: None,
@@ -308,9 +312,9 @@ impl Pending {
         })
     }
 
-    fn installed(&self, micros: Option<u64>, replaced: Vec<OsString>) -> Outcome {
+    fn installed(&self, micros: Option<u64>, replaced: Vec<OsString>) -> InstallOutcome {
         let version = self.former_version.clone();
-        Outcome::Installed {
+        InstallOutcome::Installed {
             version: self.version.clone(),
             former: self.former.as_ref().map(|_| Former { version }),
             micros,
@@ -322,8 +326,8 @@ impl Pending {
 
 /// Whether the kernel has pinned the file that was looked at: it looks up the path for itself, and another may have taken its
 /// place meanwhile. What cannot be seen is believed, since nobody else can replace it.
-fn is_judged(pending: &Pending, standing: &Standing) -> bool {
-    match (&pending.judged, standing.interpreter()) {
+fn is_judged(pending: &Pending, status: &PlatformStatus) -> bool {
+    match (&pending.judged, status.interpreter()) {
         (Some(judged), Some(pinned)) => identity::is_same(judged, pinned).unwrap_or(false),
         _ => true,
     }
@@ -341,8 +345,8 @@ fn does_not_run(pending: &Pending, failure: &Failure, now: &'static str) -> anyh
 }
 
 /// The stand-ins beside the entry that is to stay.
-fn leftovers(survey: &Survey, arch: &Arch, outcome: &Outcome) -> Vec<Entry> {
-    let Outcome::AlreadyInstalled {
+fn leftovers(survey: &Survey, arch: &Arch, outcome: &InstallOutcome) -> Vec<Entry> {
+    let InstallOutcome::AlreadyInstalled {
         entry, kept: None, ..
     } = outcome
     else {

@@ -14,7 +14,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
-use super::Fate;
+use super::FileOutcome;
 use crate::emulator::identity;
 use crate::kernel::lookup::{self, IN_ROOT};
 use crate::kernel::wording::{cause, errno_of};
@@ -121,12 +121,12 @@ impl Spot {
         option: &str,
         force: bool,
         is_ours: impl Fn(&str) -> bool,
-    ) -> Result<Option<Fate>> {
+    ) -> Result<Option<FileOutcome>> {
         let Some(there) = self.digest()? else {
             return Ok(None);
         };
         if there == identity::digest(bytes) {
-            return Ok(Some(Fate::Unchanged));
+            return Ok(Some(FileOutcome::Unchanged));
         }
         let kind = self.status(&self.name).map(|status| status.st_mode);
         if kind.is_ok_and(|mode| SFlag::from_bits_truncate(mode) & SFlag::S_IFMT == SFlag::S_IFDIR)

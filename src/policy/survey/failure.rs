@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use crate::emulator::complaint::{Cause, Complaint};
-use crate::helper::probes::Outcome;
+use crate::helper::probes::ProbeOutcome;
 use crate::kernel::wording::shown;
 
 /// Why programs of an architecture do not run.
@@ -35,7 +35,7 @@ pub enum Failure {
     /// It did not end.
     TimedOut(Complaint),
     /// The kernel would run them by itself, but an entry takes them.
-    Spoilt {
+    Hijacked {
         /// Its name.
         entry: OsString,
         /// Why it does not run them.
@@ -44,12 +44,12 @@ pub enum Failure {
 }
 
 impl Failure {
-    pub(super) fn of(outcome: Outcome, pinned: Option<bool>, complaint: Complaint) -> Self {
+    pub(super) fn of(outcome: ProbeOutcome, pinned: Option<bool>, complaint: Complaint) -> Self {
         match outcome {
-            Outcome::Exited(status) => Self::WrongAnswer(status, complaint),
-            Outcome::Killed(signal) => Self::Killed(signal, complaint),
-            Outcome::TimedOut | Outcome::Setuid(_) => Self::TimedOut(complaint),
-            Outcome::Refused(errno) => match (Errno::from_raw(errno), pinned) {
+            ProbeOutcome::Exited(status) => Self::WrongAnswer(status, complaint),
+            ProbeOutcome::Killed(signal) => Self::Killed(signal, complaint),
+            ProbeOutcome::TimedOut | ProbeOutcome::Setuid(_) => Self::TimedOut(complaint),
+            ProbeOutcome::Refused(errno) => match (Errno::from_raw(errno), pinned) {
                 (Errno::ENOEXEC, None) => Self::NoHandler,
                 (Errno::ENOENT, Some(false)) => Self::NotPinned,
                 // the interpreter itself is open; what else is looked up is what it names (PT_INTERP, or #!)
@@ -83,15 +83,15 @@ impl Failure {
     }
 
     /// Whether it is known that the kernel would run them.
-    pub(super) fn is_spoilt(&self) -> bool {
-        matches!(self, Self::Spoilt { .. })
+    pub(super) fn is_hijacked(&self) -> bool {
+        matches!(self, Self::Hijacked { .. })
     }
 
     /// Whether it was waited for in vain, for as long as a probe may take.
     pub(crate) fn is_timeout(&self) -> bool {
         match self {
             Self::TimedOut(_) => true,
-            Self::Spoilt { failure, .. } => failure.is_timeout(),
+            Self::Hijacked { failure, .. } => failure.is_timeout(),
             _ => false,
         }
     }
@@ -117,7 +117,7 @@ impl fmt::Display for Failure {
             Self::SwitchedOff { table: None } => {
                 return f.write_str("its handler is switched off");
             }
-            Self::Spoilt { entry, failure, .. } => {
+            Self::Hijacked { entry, failure, .. } => {
                 let entry = shown(entry);
                 return write!(f, "native, but {entry} takes its programs: {failure}");
             }

@@ -11,10 +11,10 @@ use crate::emulator::{Source, Version};
 use crate::helper::probes::LIMIT;
 use crate::policy::install::{Pending, ask};
 use crate::policy::rehearsal::{Rehearsed, rehearse};
-use crate::policy::survey::{Failure, Standing, Survey, takes};
+use crate::policy::survey::{Failure, PlatformStatus, Survey, takes};
 
 /// One architecture that an install would register anew.
-pub(super) struct Compared {
+pub(super) struct ComparedEntry {
     pub(super) arch: &'static Arch,
     /// The handler that is there.
     pub(super) entry: Option<OsString>,
@@ -29,7 +29,7 @@ pub(super) fn compare(
     survey: &Survey,
     mut pending: Vec<Pending>,
     emulators: &Source,
-) -> (Vec<Compared>, Option<String>) {
+) -> (Vec<ComparedEntry>, Option<String>) {
     let asked = ask(&pending, emulators, LIMIT).into_iter();
     let answers: Vec<_> = asked
         .map(|asked| (asked.former, asked.new.map(|(version, _)| version)))
@@ -38,14 +38,14 @@ pub(super) fn compare(
     let (unready, unrehearsed) = rehearsed(&mut pending, &new.collect::<Vec<_>>(), emulators);
     let all = pending.into_iter().zip(answers).zip(unready);
     let compared = all.map(|((pending, (former, new)), unready)| {
-        let standing = survey.of(pending.arch);
+        let status = survey.of(pending.arch);
         let (new, unfit) = match new {
             Ok(version) => (Some(version), None),
             Err(error) => (None, Some(Drift::Unfit(error))),
         };
         // where nothing runs for a reason of the host's, a rehearsal shows no more than that
-        let unready = unready.filter(|_| outer_remedy(standing).is_none());
-        Compared {
+        let unready = unready.filter(|_| outer_remedy(status).is_none());
+        ComparedEntry {
             arch: pending.arch,
             entry: pending.current.as_ref().map(|entry| entry.name.clone()),
             drifts: differences(&pending, survey, former, new),
@@ -56,8 +56,8 @@ pub(super) fn compare(
 }
 
 /// What to do where programs do not run for a reason of the host's.
-pub(super) fn outer_remedy(standing: &Standing) -> Option<String> {
-    standing.failure()?.outer_remedy(standing.arch)
+pub(super) fn outer_remedy(status: &PlatformStatus) -> Option<String> {
+    status.failure()?.outer_remedy(status.arch)
 }
 
 /// Rehearses what has an emulator (`new`: its version), decides flag P by what is seen, and returns what does not run;
@@ -131,7 +131,7 @@ fn shape(entry: &Entry, rule: &Rule, arch: &Arch) -> Vec<Drift> {
         let other = ARCHES
             .iter()
             .find(|other| entry.name == *other.entry_name(""));
-        let other = other.filter(|other| other.qemu != arch.qemu && !takes(entry, other));
+        let other = other.filter(|other| *other != arch && !takes(entry, other));
         drifts.push(Drift::Name(rule.name.clone(), other.map(|other| other.oci)));
     }
     match (&entry.matcher, &rule.matcher) {

@@ -12,7 +12,7 @@ use binfmt_magic::rule::Rule;
 use super::{PERSISTED, Session, rules_of};
 use crate::output::text;
 use crate::policy::export;
-use crate::policy::persist::{self, Fate};
+use crate::policy::persist::{self, FileOutcome};
 use crate::policy::survey::Survey;
 
 impl Session<'_> {
@@ -86,12 +86,12 @@ impl Session<'_> {
         Ok(self.would("exporting", exported.items))
     }
 
-    fn would(&mut self, verb: &str, items: Vec<(PathBuf, Result<Fate>)>) -> Vec<String> {
-        let line = |(path, fate): (PathBuf, Result<Fate>)| {
+    fn would(&mut self, verb: &str, items: Vec<(PathBuf, Result<FileOutcome>)>) -> Vec<String> {
+        let line = |(path, fate): (PathBuf, Result<FileOutcome>)| {
             let path = path.display();
             match fate {
                 Ok(fate) => {
-                    if fate == Fate::Changed {
+                    if fate == FileOutcome::Changed {
                         self.told.push(changed(&path.to_string()));
                     }
                     text::would(&text::filed(verb, &path.to_string(), fate))
