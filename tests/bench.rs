@@ -1,4 +1,4 @@
-//! Tier: documents. The benchmarks of `docs/emulators.md`, as make calls them, with a round of each: that they compare what they
+//! Tier: documents. The benchmarks of `docs/measurements.md`, as make calls them, with a round of each: that they compare what they
 //! are to compare, and print a row of all that they measure. How fast anything is, they do not tell then.
 //!
 //! They are compiled as these tests are, without the release's optimization, which would take longer than they do.

@@ -1,7 +1,7 @@
 //! Tier: documents. The README and the pages of `docs/`: each command that they show is run, and shows what they say.
 //!
-//! Every fenced `console` block is run, line by line: `$ command`, and then what it prints, on stdout and stderr. What a
-//! reader need not see is said in comments of the page, each of its own lines:
+//! Every fenced `console` block is run, line by line: `$ command`, and then what it prints, on stdout and stderr. Comments
+//! of the page, each on lines of its own, have what its reader need not see:
 //!
 //! - `<!-- setting: NAME -->`: where the blocks from here on are run, [`settings`]. State carries on from block to block
 //!   within it; a comment of the same name begins anew.
@@ -59,16 +59,20 @@ macro_rules! pages {
 
 pages! {
     readme: "README.md",
+    architecture: "docs/architecture.md",
     boot: "docs/boot.md",
     ci: "docs/ci.md",
+    compared: "docs/compared.md",
     container: "docs/container.md",
     emulators: "docs/emulators.md",
     explain: "docs/explain.md",
     hold: "docs/hold.md",
     kubernetes: "docs/kubernetes.md",
+    measurements: "docs/measurements.md",
     metrics: "docs/metrics.md",
     packages: "docs/packages.md",
     persist: "docs/persist.md",
+    reference: "docs/reference.md",
     single_file: "docs/single-file.md",
     without_root: "docs/without-root.md",
 }

@@ -25,7 +25,7 @@ impl Document {
     fn all() -> Vec<Self> {
         let pages = fs::read_dir(root().join("docs")).expect("pages");
         let pages = pages.map(|page| page.expect("a page").path());
-        let files = ["README.md", "SECURITY.md", "CHANGELOG.md"].map(|file| root().join(file));
+        let files = ["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|file| root().join(file));
         let files = files.into_iter().chain(pages);
         let read = |file: PathBuf| Self {
             text: fs::read_to_string(&file).expect("a document"),
