@@ -69,12 +69,16 @@ test-conformance: need-test ## our emulators beside Debian's, those that `make t
 fuzz: need-test ## look for bytes that upset a parser, for ten minutes each
 	@for target in $(PARSERS); do fuzz/run.sh $$target $(SECONDS_LONG) || exit; done
 
-lint: need-test ## formatting, clippy, rustdoc, shellcheck: all without a warning
+style: need-test ## spelling, and phrases that are hard to read, in pages, help and comments
+	tests/style.sh
+
+lint: need-test ## formatting, clippy, rustdoc, style, shellcheck: all without a warning
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 	cargo clippy --manifest-path fuzz/Cargo.toml --locked --quiet --target-dir $(or $(CARGO_TARGET_DIR),target)/fuzz -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items --quiet
+	tests/style.sh
 	shellcheck .ci/run $$(find . \( -path ./target -o -path ./build \) -prune -o -name '*.sh' -print)
 
 # What measures, as many times as ROUNDS says, or as it thinks fit; and where plots go.
@@ -266,5 +270,5 @@ need-run:
 need-test:
 	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare newuidmap c++ venv bindfs qemu-system-x86_64 zstd objcopy strace
 
-.PHONY: help run single deb dist test $(TIERS) torture coverage mutants fuzz lint bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
+.PHONY: help run single deb dist test $(TIERS) torture coverage mutants fuzz lint style bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
   emulators install uninstall clean test-material test-rootfs test-kernels always need-run need-test

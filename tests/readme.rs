@@ -25,7 +25,13 @@ impl Document {
     fn all() -> Vec<Self> {
         let pages = fs::read_dir(root().join("docs")).expect("pages");
         let pages = pages.map(|page| page.expect("a page").path());
-        let files = ["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|file| root().join(file));
+        let files = [
+            "README.md",
+            "SECURITY.md",
+            "CONTRIBUTING.md",
+            "CHANGELOG.md",
+        ]
+        .map(|file| root().join(file));
         let files = files.into_iter().chain(pages);
         let read = |file: PathBuf| Self {
             text: fs::read_to_string(&file).expect("a document"),
@@ -317,4 +323,39 @@ fn what_make_run_shows_is_what_runs() {
         shown = shown.prints(&format!("uname -m\n{uname}\n"));
     }
     shown.prints("INTERPRETER");
+}
+
+/// `make lint` checks the language of the pages and of the code's comments. Each of its rules finds its own example, or it fails.
+#[test]
+fn a_phrase_that_is_hard_to_read_is_found() {
+    let folder = std::env::temp_dir().join(format!("binfmt-style-{}", std::process::id()));
+    fs::create_dir(&folder).expect("a folder");
+    let is_fine = |text: &str| {
+        let page = folder.join("page.md");
+        fs::write(&page, text).expect("a page");
+        let mut style = Command::new(root().join("tests/style.sh"));
+        let output = style.arg(page).output().expect("tests/style.sh");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), said)
+    };
+    // in two pieces, since this file is judged too
+    let misspelt = ["platf", "rom"].concat();
+    let found = [
+        is_fine("The emulator timed out.\n\n```console\n$ echo in vain\n```\n"),
+        is_fine("It was waited for in\nvain.\n"),
+        is_fine(&format!("A new {misspelt}.\n")),
+    ];
+    fs::remove_dir_all(&folder).expect("the folder");
+    let [fine, phrase, spelling] = found;
+    assert_eq!(fine, (true, String::new()));
+    assert!(
+        !phrase.0 && phrase.1.contains("page.md:1: It was waited for in vain."),
+        "{}",
+        phrase.1
+    );
+    assert!(
+        !spelling.0 && spelling.1.contains("should be `platform`"),
+        "{}",
+        spelling.1
+    );
 }

@@ -259,7 +259,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// What an install of `selection` with this command line would be, but for what it resets.
+    /// What an install of `selection` with this command line would be, except for the entries that it resets.
     fn order(&self, selection: Selection) -> Order {
         Order {
             selection,

@@ -2,7 +2,7 @@
 //! `qemu-aarch64.zst`, each one frame of Zstandard (RFC 8878). The loader maps none of them.
 //!
 //! What is needed is unpacked into memory, a file system for each (`tmpfs`) that is mounted nowhere, as
-//! `/usr/bin/qemu-aarch64`: the path that it has in the image. So a read-only or `noexec` file system is in nobody's way,
+//! `/usr/bin/qemu-aarch64`: the path that it has in the image. So a read-only or `noexec` file system does not matter,
 //! nobody can put another file in its place, and the memory is free again as soon as the entry that has it pinned and this
 //! process are gone. Who may not mount gets a file of memory alone (`memfd_create(2)`), which serves for all but to be
 //! registered.
@@ -78,7 +78,7 @@ impl Carried {
     /// The emulator `name`, to be read or started.
     ///
     /// # Errors
-    /// Those of [`Self::root`] but for a lack of privilege, and those of a file in memory.
+    /// Those of [`Self::root`] except a lack of privilege, and those of a file in memory.
     pub(super) fn open(&self, name: &OsStr) -> io::Result<File> {
         match self.root(name) {
             Ok(root) => File::open(below(&root, name)),

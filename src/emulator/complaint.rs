@@ -131,7 +131,7 @@ fn is_tight(limit: Option<u64>) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {
     said: String,
-    /// See there.
+    /// The limits.
     pub limits: Limits,
 }
 
@@ -203,7 +203,7 @@ impl Cause {
 mod tests {
     use super::*;
 
-    /// Each was said by QEMU 10.0.13 or 7.2.22, under `ulimit -v`, but for the last four.
+    /// Each was said by QEMU 10.0.13 or 7.2.22, under `ulimit -v`, except the last four.
     const SAID: &[(&str, Cause, &str)] = &[
         (
             "qemu-arm: allocate 134217728 bytes for jit buffer: Cannot allocate memory",

@@ -129,7 +129,7 @@ impl Source {
         }
     }
 
-    /// Whether there is nothing at `path`, for sure: what is not to be seen may be there.
+    /// Whether there is nothing at `path`, for sure: a file that cannot be seen may be there.
     #[must_use]
     pub fn lacks(&self, path: &Path) -> bool {
         let lacks = || matches!(path.try_exists(), Ok(false));

@@ -17,7 +17,7 @@ pub enum Libc {
     Bionic,
     /// One of the Nix store.
     Nix,
-    /// Nobody's that is known.
+    /// An unknown one.
     Other,
 }
 

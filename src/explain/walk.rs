@@ -57,7 +57,7 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// A walk through things as they are but for `fixes`.
+    /// A walk through things as they are, except for `fixes`.
     pub(super) fn new(here: &'a Here<'a>, place: &'a Place, fixes: Fixes<'a>) -> Self {
         let mut entries = here.means.survey.entries.clone();
         for entry in &mut entries {

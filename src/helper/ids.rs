@@ -93,7 +93,7 @@ struct Maps {
     groups: String,
 }
 
-/// Written to the kernel, which takes privilege.
+/// Written to the kernel, which needs privilege.
 const WRITTEN: &str = "written";
 /// Handed to `newuidmap` and `newgidmap`.
 const ASKED_FOR: &str = "asked-for";

@@ -4,7 +4,7 @@
 //! The work is done by a process of this same program, that of [`Verb::RunProbes`](super::Verb): it takes a mount namespace
 //! for itself, writes the probes into an empty directory there, and makes that its root directory. What it
 //! starts has that root directory, no environment, and no descriptor but a pipe to talk to. Because the root is empty, a
-//! probe that runs proves its interpreter pinned (flag F); where no such root is to be had, the entry's flags must do.
+//! probe that runs proves its interpreter pinned (flag F); without such a root, the entry's flags must do.
 //! The process is the first one of a PID namespace where that is allowed, so whatever it has started ends with it.
 //!
 //! Each probe is held by `ptrace(2)` between `execve` and its first instruction. Then `/proc/PID/exe` is the very file

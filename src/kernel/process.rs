@@ -15,7 +15,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, close, execve};
 use signal_hook::flag;
 
-/// The effective user of a process. `None` where that is not to be seen.
+/// The effective user of a process. `None` where that cannot be seen.
 #[must_use]
 pub fn effective_user(process: Pid) -> Option<u32> {
     let ids = value(process, "Uid:")?;

@@ -46,7 +46,7 @@ pub struct Table {
 }
 
 /// Held while the table is changed; dropped, or the process killed, it is free again. It is an advisory lock on
-/// `register` itself, so that it works across containers, leaves no file behind, and takes write access to the table. A caller
+/// `register` itself, so that it works across containers, leaves no file behind, and needs write access to the table. A caller
 /// without that cannot modify the table, and holds none.
 #[derive(Debug)]
 pub struct Lock {

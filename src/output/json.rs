@@ -77,13 +77,13 @@ pub struct PlatformHealth {
     pub interpreter: Option<String>,
     /// Whether a program sees the `argv[0]` that its caller chose: what flag P amounts to.
     pub argv0: Option<bool>,
-    /// Whether a setuid program gets its owner's privilege: what flag C amounts to. `null` where that is not to be seen.
+    /// Whether a setuid program gets its owner's privilege: what flag C amounts to. `null` where that cannot be seen.
     pub setuid: Option<bool>,
     /// Processor time of one start, in microseconds.
     pub start_us: Option<u64>,
     /// The file that the kernel runs programs through. `null` where it is the kernel itself, or `unseen` says why not.
     pub emulator: Option<EmulatorFile>,
-    /// Why that file is not to be seen.
+    /// Why that file cannot be seen.
     pub unseen: Option<String>,
     /// Enabled entries that would take its programs, were `entry` not newer; the newest first.
     pub shadowed: Vec<String>,
@@ -133,7 +133,7 @@ pub struct Other {
     pub entry: String,
     /// Whether the kernel considers it.
     pub enabled: bool,
-    /// Whether it is one of QEMU's.
+    /// Whether it is QEMU's.
     pub qemu: bool,
     /// Its interpreter.
     pub interpreter: Option<String>,

@@ -99,7 +99,7 @@ pub enum InstallOutcome {
         entry: OsString,
         /// Why a handler that differs from the wanted one was kept.
         kept: Option<String>,
-        /// Why it is not to be seen which emulator the kernel has pinned for it.
+        /// Why the emulator that the kernel has pinned for it cannot be seen.
         unseen: Option<String>,
         /// What became of flag C.
         credentials: Credentials,

@@ -29,7 +29,7 @@ use crate::policy::trial;
 pub enum Rehearsed {
     /// A program ran. `argv0`: whether it saw the one that its caller chose.
     Runs {
-        /// See there.
+        /// Whether the program saw the `argv[0]` that its caller chose.
         argv0: bool,
     },
     /// No program ran, or the kernel did not take the rule; why.
@@ -39,7 +39,7 @@ pub enum Rehearsed {
 /// Tries every rule, whose interpreters are of `emulators`, at once; the answers are in their order.
 ///
 /// # Errors
-/// Where no user namespace, or no table in it, is to be had: then nobody knows.
+/// If there can be no user namespace, or no table in it: then nobody knows.
 pub fn rehearse(
     candidates: &[(&'static Arch, Rule)],
     emulators: &Source,

@@ -20,7 +20,7 @@ use crate::policy::survey::{PlatformStatus, Survey, takes};
 pub struct Examined<'a> {
     /// How it stands.
     pub status: &'a PlatformStatus,
-    /// What its programs run through, if it is not the kernel itself; or why that is not to be seen.
+    /// What its programs run through, if it is not the kernel itself; or why that cannot be seen.
     pub emulator: Option<Result<Emulator, String>>,
     /// Enabled entries that would take its programs, were there not a newer one.
     pub shadowed: Vec<&'a Entry>,

@@ -51,7 +51,7 @@ pub struct PlatformStatus {
     /// The file that the kernel ran: of a handler, its pinned interpreter.
     pub ran: Ran,
     /// Whether the handler gives setuid programs their owner's privilege (flag C at work), if that was looked at and
-    /// to be seen.
+    /// can be seen.
     pub setuid: Option<bool>,
     /// What the probe showed.
     pub verdict: Verdict,
@@ -83,7 +83,7 @@ impl Survey {
         TableSnapshot::of(table, &[])?.survey(false)
     }
 
-    /// The same, after surveys that found `timed_out` ([`Survey::timed_out`]): a handler that was waited for in vain is not waited for again,
+    /// The same, after surveys that found `timed_out` ([`Survey::timed_out`]): a handler that timed out is not waited for again,
     /// as long as it is that registration.
     ///
     /// # Errors
@@ -156,7 +156,7 @@ struct TableSnapshot<'a> {
     limits: Limits,
     /// How long a probe may take.
     limit: Duration,
-    /// What surveys before this one waited for in vain.
+    /// Handlers that timed out in surveys before this one.
     timed_out: &'a [PlatformStatus],
 }
 

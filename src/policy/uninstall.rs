@@ -51,7 +51,7 @@ pub enum RemovalOutcome {
 /// Why an entry is still there.
 #[derive(Debug)]
 pub enum NotRemoved {
-    /// It is not one of QEMU's.
+    /// It is not QEMU's.
     NotQemu,
     /// There is no such entry, and it is the name of no platform.
     Unknown(UnknownPlatform),

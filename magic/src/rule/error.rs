@@ -1,7 +1,7 @@
 //! What is wrong with a rule or a registration line, in one lower-case line each.
 //!
-//! Every case is an `EINVAL` of `create_entry` in Linux's `fs/binfmt_misc.c`, which names none of them; but for names
-//! that are too long (`ENAMETOOLONG`) or always taken (`EEXIST`).
+//! Every case is an `EINVAL` of `create_entry` in Linux's `fs/binfmt_misc.c`, which names none of them. Exceptions are
+//! names that are too long (`ENAMETOOLONG`) or always taken (`EEXIST`).
 
 use std::error::Error;
 use std::ffi::OsString;

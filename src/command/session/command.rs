@@ -47,7 +47,7 @@ use search::{below, completed, search};
 /// Why a command was not run.
 #[derive(Debug)]
 pub enum NotRun {
-    /// What it needs is not to be had.
+    /// Something that it needs is missing.
     Failed(Error),
     /// It is there, and cannot be run.
     CannotBeRun(Error),
@@ -251,7 +251,7 @@ impl Session<'_> {
         if ![Errno::ENOEXEC, Errno::ENOENT, Errno::EACCES].contains(&errno) {
             return Err(NotRun::CannotBeRun(why()));
         }
-        // the kernel's own word, where no better one is to be had
+        // the kernel's own word, if there is no better one
         let survey = survey.map_or_else(|| self.survey(), Ok);
         let explanation = survey.and_then(|survey| self.explained(&found.program, &survey));
         let told = explanation

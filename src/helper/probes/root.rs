@@ -104,7 +104,7 @@ fn in_empty_root(tasks: &[Task]) -> Result<Programs> {
         let path = root.join(&name);
         match task {
             Task::Probe(job) => fs::write(&path, program(job))?,
-            // a copy, since nothing else of the caller's is in there
+            // a copy, since no other file of the caller is in there
             Task::Ask(emulator) => {
                 io::copy(&mut File::open(emulator)?, &mut File::create(&path)?).map(drop)?;
             }

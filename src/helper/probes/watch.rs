@@ -120,7 +120,7 @@ struct Started {
     /// What was seen of it when it was held: the file, its processor time until then in microseconds, and, if that was
     /// asked, whether it has its owner's privilege.
     seen: Option<(Ran, u64, Option<bool>)>,
-    /// Whether nothing further is to be seen.
+    /// Whether nothing further can be seen.
     done: bool,
 }
 

@@ -12,7 +12,7 @@ use crate::kernel::table::Table;
 
 /// The table at `at`, if one is mounted there, to be held.
 ///
-/// It is held by a copy of its mount that is mounted nowhere (`open_tree(2)`, Linux 5.2), so that nobody's `umount`
+/// It is held by a copy of its mount that is mounted nowhere (`open_tree(2)`, Linux 5.2), so that no `umount`
 /// fails on its account. Where the kernel or a filter refuses that, by the mount itself, which then is busy.
 ///
 /// # Errors

@@ -287,7 +287,7 @@ fn spare_credentials(order: &Order, status: &PlatformStatus, rule: &mut Rule) ->
     Credentials::LeftOut
 }
 
-/// Whoever holds `name` must be one of QEMU's, and not what another architecture runs through.
+/// The entry that holds `name` must be QEMU's, and no other architecture may run through it.
 fn check_name(survey: &Survey, arch: &Arch, name: &OsStr) -> Result<(), InstallRefusal> {
     let Some(holder) = survey.entries.iter().find(|entry| entry.name == name) else {
         return Ok(());

@@ -48,7 +48,7 @@ impl fmt::Display for DoesNotRun {
 
 impl std::error::Error for DoesNotRun {}
 
-/// Whether this error of an [`Item`](super::Item) means that an emulator was waited for in vain.
+/// Whether this error of an [`Item`](super::Item) means that an emulator timed out.
 #[must_use]
 pub fn is_timeout(error: &Error) -> bool {
     let tried = error.downcast_ref::<DoesNotRun>();

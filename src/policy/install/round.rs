@@ -29,7 +29,7 @@ pub(super) struct Round<'a> {
     pending: Vec<Pending>,
     /// Stand-ins that a killed call left beside the entry that they stood in for.
     leftovers: Vec<Entry>,
-    /// What this call, or one before, has waited for in vain.
+    /// Handlers that timed out, in this call or in one before.
     timed_out: Vec<PlatformStatus>,
     /// How long a new emulator may take.
     limit: Duration,

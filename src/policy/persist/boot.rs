@@ -137,7 +137,7 @@ impl Boot {
         })
     }
 
-    /// A drop-in that keeps the unit from starting, or of which that is not to be seen.
+    /// A drop-in that keeps the unit from starting, or for which that cannot be seen.
     fn held_back(&self) -> Option<String> {
         let dirs = UNITS
             .iter()
@@ -172,7 +172,7 @@ impl Boot {
         })
     }
 
-    /// Whether a condition holds at the next boot; `None` where that is not to be seen.
+    /// Whether a condition holds at the next boot; `None` where that cannot be seen.
     fn holds(&self, kind: &str, value: &str) -> Option<bool> {
         let (negated, value) = match value.strip_prefix('!') {
             Some(value) => (true, value.trim()),

@@ -71,7 +71,7 @@ impl Spot {
         }
     }
 
-    /// What is there. `None`: nothing; what is no regular file has an empty digest, which is nobody's.
+    /// What is there. `None`: nothing; anything but a regular file has an empty digest, which no file has.
     ///
     /// # Errors
     /// When it cannot be read.

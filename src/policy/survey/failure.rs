@@ -87,7 +87,7 @@ impl Failure {
         matches!(self, Self::Hijacked { .. })
     }
 
-    /// Whether it was waited for in vain, for as long as a probe may take.
+    /// Whether the probe timed out.
     pub(crate) fn is_timeout(&self) -> bool {
         match self {
             Self::TimedOut(_) => true,

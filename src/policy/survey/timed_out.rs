@@ -1,4 +1,4 @@
-//! Handlers that were waited for in vain, as long as any probe may take, and that are not waited for again.
+//! Handlers that timed out, which are not waited for again.
 
 use binfmt_magic::arch::Arch;
 
@@ -25,7 +25,7 @@ impl Survey {
 }
 
 impl<'a> TableSnapshot<'a> {
-    /// How `arch` stood when its handler was waited for in vain, if that is its handler still.
+    /// How `arch` stood when its handler timed out, if that is its handler still.
     pub(super) fn known_to_hang(&self, arch: &Arch) -> Option<&'a PlatformStatus> {
         let handler = self.handler_of(arch);
         let is_it =

@@ -43,7 +43,7 @@ pub(super) fn compare(
             Ok(version) => (Some(version), None),
             Err(error) => (None, Some(Drift::Unfit(error))),
         };
-        // where nothing runs for a reason of the host's, a rehearsal shows no more than that
+        // where the host keeps everything from running, a rehearsal shows no more than that
         let unready = unready.filter(|_| outer_remedy(status).is_none());
         ComparedEntry {
             arch: pending.arch,
@@ -55,7 +55,7 @@ pub(super) fn compare(
     (compared.collect(), unrehearsed)
 }
 
-/// What to do where programs do not run for a reason of the host's.
+/// What to do where the host keeps programs from running.
 pub(super) fn outer_remedy(status: &PlatformStatus) -> Option<String> {
     status.failure()?.outer_remedy(status.arch)
 }

@@ -37,7 +37,7 @@ pub enum Drift {
     Path(PathBuf),
     /// The pinned file is not byte for byte the one to be installed: the version of each, if it says one.
     Emulator(Option<Version>, Option<Version>),
-    /// Which emulator the kernel has pinned is not to be seen; why.
+    /// The emulator that the kernel has pinned cannot be seen; why.
     Unseen(String),
     /// There is no emulator to be installed, or it is not fit for it.
     Unfit(EmulatorError),

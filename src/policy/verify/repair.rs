@@ -17,7 +17,7 @@ pub enum Repair {
     Install {
         /// Which.
         arch: &'static Arch,
-        /// See there.
+        /// Whether the name is taken.
         force: bool,
     },
     /// To remove the entry.
