@@ -18,10 +18,10 @@ use crate::emulator::complaint::{Cause, Limits, recognise};
 use crate::helper::probes::{self, ProbeOutcome, Run};
 use crate::kernel::wording::errno_of;
 
-#[cfg(feature = "carried")]
 pub mod complaint;
 pub mod identity;
 
+#[cfg(feature = "carried")]
 mod carried;
 #[cfg(not(feature = "carried"))]
 #[path = "emulator/carries_none.rs"]
