@@ -19,14 +19,8 @@ BOOKWORM := mips64el
 # Debian's releases whose kernels boot in virtual machines.
 KERNELS := bullseye bookworm trixie trixie-backports
 
-# The test programs of a tier, which each file of tests/ names in its first line: kernel, engine, documents, machines,
-# conformance. The first argument is a pattern of tiers, the second names programs to leave out.
-tier = $(patsubst %,--test %,$(filter-out $(2),$(basename $(notdir $(shell grep -lE '^//! Tier: ($(1))\.' tests/*.rs)))))
-
-# The tests that call the tool as a user does, without those that take minutes: `make torture` does more of them with the
-# same binary.
-COMMAND_LINE_TESTS = $(call tier,kernel,faults load single) --test anchor --test readme
-LONG_TESTS := --skip killed --skip faults::
+# Tests that take minutes, of the tiers that test-image and coverage run: `make torture` does more of them with the same binary.
+LONG_TESTS := --skip faults:: --skip load:: --skip single:: --skip killed
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17 | sed 's/^/make /'
@@ -50,21 +44,21 @@ check: need-test lint ## the inner loop: format, lints, unit tests
 
 test-kernel: need-test ## the tool against the real kernel, in user namespaces, with real emulators
 	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs
-	cargo test --locked --no-fail-fast $(call tier,kernel)
+	cargo test --locked --no-fail-fast --test kernel
 	cargo test --locked --no-fail-fast --package binfmt-magic --test '*'
 
 test-engine: need-test ## the image, the units, the packages and the pages, with a Docker engine, on the machine's own table
 	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs
-	cargo test --locked --no-fail-fast $(call tier,engine|documents)
+	cargo test --locked --no-fail-fast --test host --test engine --test documents
 
 test-machines: need-test ## kernels from Linux 5.10 on, in virtual machines, and each parser fuzzed for some seconds
 	@$(MAKE) -j$(JOBS) emulators test-material test-kernels
-	cargo test --locked --no-fail-fast $(call tier,machines)
+	cargo test --locked --no-fail-fast --test machines
 	@for target in $(PARSERS); do fuzz/run.sh $$target $(SECONDS_SHORT) || exit; done
 
 test-conformance: need-test ## our emulators beside Debian's, those that `make tuned` has built
 	@$(MAKE) -j$(JOBS) emulators test-rootfs
-	cargo test --locked --no-fail-fast $(call tier,conformance)
+	cargo test --locked --no-fail-fast --test conformance
 
 fuzz: need-test ## look for bytes that upset a parser, for ten minutes each
 	@for target in $(PARSERS); do fuzz/run.sh $$target $(SECONDS_LONG) || exit; done
@@ -149,7 +143,7 @@ torture: need-test image ## faults at every system call, kernels old and new, lo
 	tests/torture.sh build/image/binfmt
 
 coverage: need-test emulators test-material ## how many lines of the tool and of magic/ the tests reach
-	@tests/coverage.sh $(call tier,kernel,faults load single)
+	@tests/coverage.sh --test kernel -- $(LONG_TESTS)
 
 mutants: need-test ## which changes of magic/ its tests would not notice, and no reason is given for
 	@tests/mutants.sh
@@ -157,7 +151,8 @@ mutants: need-test ## which changes of magic/ its tests would not notice, and no
 test-image: need-test image ## the command-line tests once more, with the static binary of the image
 	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs
 	@$(MAKE) build/image/binfmt
-	BINFMT_TEST_BINARY=$(CURDIR)/build/image/binfmt cargo test --locked --no-fail-fast $(COMMAND_LINE_TESTS) -- $(LONG_TESTS)
+	BINFMT_TEST_BINARY=$(CURDIR)/build/image/binfmt cargo test --locked --no-fail-fast \
+	  --test kernel --test host --test documents -- $(LONG_TESTS) --skip bench:: --skip pages::
 
 # The static binary, as the image has it.
 build/image/binfmt: always
@@ -241,7 +236,7 @@ build/promtool: always
 	@$(FETCH) --release bookworm --package prometheus --keep usr/bin/promtool $@
 
 build/kubernetes: always
-	@tests/kubernetes/tools.sh $@
+	@tests/engine/kubernetes/tools.sh $@
 
 # Userlands for the conformance of the emulators that are there.
 ROOTFS := $(foreach pair,aarch64:arm64 arm:armhf arm:armel riscv64:riscv64 s390x:s390x ppc64le:ppc64el i386:i386 \
@@ -256,11 +251,11 @@ build/userland/%.tar: build/rootfs/%
 build/rootfs/%: always
 	@qemu/rootfs.sh $* $@
 
-# Kernels for the virtual machines of tests/kernels.rs, by Debian's releases.
+# Kernels for the virtual machines of tests/machines/main.rs, by Debian's releases.
 test-kernels: $(KERNELS:%=build/kernels/%)
 
 build/kernels/%: always
-	@tests/kernels/fetch.sh $* $@
+	@tests/machines/fetch.sh $* $@
 
 build/binfmt.d: always
 	@$(FETCH) --keep 'usr/share/qemu/binfmt.d/*.conf' $@

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How much of the tool and of magic/ the tests reach, by lines: coverage.sh --test NAME..., as `make coverage` calls it.
+# How much of the tool and of magic/ the tests reach, by lines: coverage.sh --test NAME... [-- ARGUMENTS OF TESTS], as `make coverage` calls it.
 #
 # cargo-llvm-cov does it, from the registry, with the LLVM of Debian's package that has the compiler's version. The tests of the
 # tool run it in namespaces, without an environment and in root directories that go away; what those processes did is not

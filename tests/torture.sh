@@ -3,8 +3,8 @@
 #
 #   torture.sh BINARY
 #
-# It owns how long and how much; what is done is in tests/{faults,load,hold,kernels,hostile,concurrency,anchor}.rs and fuzz/, which
-# `make test` runs too, in a shorter cut. At the end it prints how much of each was tried. What fails, fails it.
+# It owns how long and how much; what is done is in tests/kernel, tests/host, tests/machines and fuzz/, which `make test` runs
+# too, in a shorter cut. At the end it prints how much of each was tried. What fails, fails it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,11 +19,10 @@ export BINFMT_TEST_FAULTS=all BINFMT_TEST_MACHINES=all BINFMT_TEST_LOAD=60 BINFM
 fuzzing_seconds=30
 
 # all at once: the longest of them is half of all, and none keeps a processor busy by itself
-cargo test --locked --test faults -- --test-threads 8
-tests=()
-for name in load hold kernels hostile concurrency; do tests+=(--test "$name"); done
-cargo test --locked "${tests[@]}"
-cargo test --locked --test anchor faults::
+cargo test --locked --test kernel faults:: -- --test-threads 8
+cargo test --locked --test kernel -- load:: hold:: hostile:: concurrency::
+cargo test --locked --test machines
+cargo test --locked --test host faults::
 # each takes one processor
 basename --multiple --suffix .rs fuzz/targets/*.rs | xargs -P "$(nproc)" -I {} fuzz/run.sh {} "$fuzzing_seconds"
 

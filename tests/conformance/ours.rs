@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use crate::harness::turn::{self, Turn};
 use crate::sandbox::Sandbox;
-use crate::turn::{self, Turn};
 use crate::{Userland, in_userlands};
 
 /// What the kernel does about cores of privileged programs: 0 none, 1 as of any other, 2 for root only.

@@ -7,8 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::harness::turn;
 use crate::sandbox::Outcome;
-use crate::{Pair, folder, turn};
+use crate::{Pair, folder};
 
 /// Seconds for one test.
 const LIMIT: &str = "60";

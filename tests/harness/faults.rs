@@ -1,6 +1,6 @@
 //! Faults: a program that lets another one's system calls go wrong, and calls of the tool under it.
 //!
-//! Which calls may fail, and with what, is `tests/faults/inject.c`'s; what must be so afterwards, the tests'.
+//! Which calls may fail, and with what, is `tests/harness/inject.c`'s; what must be so afterwards, the tests'.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,10 +33,10 @@ pub(crate) fn is_as_killed(output: &Output, point: usize, what: &str) -> bool {
 }
 
 impl Host {
-    /// The program that lets another one's system calls go wrong; `tests/faults/inject.c` says how it is called.
+    /// The program that lets another one's system calls go wrong; `tests/harness/inject.c` says how it is called.
     pub(crate) fn injector(&self) -> PathBuf {
         let path = self.scratch().join("inject");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/inject.c");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/harness/inject.c");
         let script = format!(
             "cc -O1 -Wall -Wextra -Werror -static -o '{}' '{}'",
             path.display(),

@@ -1,0 +1,359 @@
+//! What the README, the pages of `docs/` and SECURITY.md say in tables, links and by name, against what the
+//! binary and the repository have. The commands that they show are run by `tests/documents/pages.rs`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::{BINFMT, Host, emulators, program};
+use binfmt_magic::arch::ARCHES;
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+
+const MAKEFILE: &str = include_str!("../../Makefile");
+
+/// A document of the repository.
+struct Document {
+    file: PathBuf,
+    text: String,
+}
+
+impl Document {
+    /// All of them.
+    fn all() -> Vec<Self> {
+        let pages = fs::read_dir(root().join("docs")).expect("pages");
+        let pages = pages.map(|page| page.expect("a page").path());
+        let files = [
+            "README.md",
+            "SECURITY.md",
+            "CONTRIBUTING.md",
+            "CHANGELOG.md",
+        ]
+        .map(|file| root().join(file));
+        let files = files.into_iter().chain(pages);
+        let read = |file: PathBuf| Self {
+            text: fs::read_to_string(&file).expect("a document"),
+            file,
+        };
+        files.map(read).collect()
+    }
+
+    fn events(&self) -> impl Iterator<Item = Event<'_>> {
+        Parser::new_ext(&self.text, Options::ENABLE_TABLES)
+    }
+
+    /// What is written as code within sentences and tables.
+    fn code(&self) -> impl Iterator<Item = String> {
+        self.events().filter_map(|event| match event {
+            Event::Code(code) => Some(code.into_string()),
+            _ => None,
+        })
+    }
+
+    /// Where its links and pictures lead to.
+    fn links(&self) -> impl Iterator<Item = String> {
+        self.events().filter_map(|event| match event {
+            Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
+                Some(dest_url.into_string())
+            }
+            _ => None,
+        })
+    }
+
+    /// What links may name after `#`: its headings, as GitHub writes them.
+    fn anchors(&self) -> BTreeSet<String> {
+        let mut anchors = BTreeSet::new();
+        let mut heading: Option<String> = None;
+        for event in self.events() {
+            match event {
+                Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
+                Event::Text(text) | Event::Code(text) => {
+                    if let Some(heading) = &mut heading {
+                        heading.push_str(&text);
+                    }
+                }
+                Event::End(TagEnd::Heading(_)) => {
+                    anchors.extend(heading.take().map(|heading| anchor(&heading)));
+                }
+                _ => {}
+            }
+        }
+        anchors
+    }
+
+    /// Its tables: the cells of the head, and those of each row.
+    fn tables(&self) -> Vec<Table> {
+        let mut tables: Vec<Table> = Vec::new();
+        let mut lines = self.text.lines().peekable();
+        while let Some(line) = lines.next() {
+            if lines.next_if(|next| next.starts_with("| ---")).is_none() {
+                continue;
+            }
+            let mut rows = Vec::new();
+            while let Some(row) = lines.next_if(|next| next.starts_with('|')) {
+                rows.push(cells(row));
+            }
+            tables.push(Table {
+                head: cells(line),
+                rows,
+            });
+        }
+        tables
+    }
+}
+
+#[derive(Debug)]
+struct Table {
+    head: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+fn cells(line: &str) -> Vec<String> {
+    let line = line.trim_start_matches('|').trim_end_matches('|');
+    // a bar within a cell is written \|
+    let line = line.replace("\\|", "\u{1}");
+    let cells = line.split('|');
+    cells
+        .map(|cell| cell.trim().replace('\u{1}', "|"))
+        .collect()
+}
+
+/// The rows of the only table that has this head.
+fn table(head: &[&str]) -> Vec<Vec<String>> {
+    let documents = Document::all();
+    let tables = documents.iter().flat_map(Document::tables);
+    let mut tables: Vec<Table> = tables.filter(|table| table.head == head).collect();
+    assert_eq!(tables.len(), 1, "tables {head:?}");
+    tables.remove(0).rows
+}
+
+fn anchor(heading: &str) -> String {
+    let heading = heading.to_lowercase();
+    let kept = heading
+        .chars()
+        .filter(|&c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+fn code(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn the_option_table_is_that_of_the_help() {
+    let help = Command::new(env!("CARGO_BIN_EXE_binfmt"))
+        .arg("--help")
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let options = help
+        .lines()
+        .filter_map(|line| line.strip_prefix("  "))
+        .filter(|line| line.starts_with('-'));
+    let long = |line: &str| -> Vec<String> {
+        let words = line
+            .split([' ', ',', '`', '=', '['])
+            .filter(|word| word.starts_with("--"));
+        words.map(str::to_owned).collect()
+    };
+    let mut helped: Vec<String> = options
+        .filter_map(|line| long(line).into_iter().next())
+        .collect();
+    let rows = table(&["option", "meaning"]);
+    let mut documented: Vec<String> = rows.iter().flat_map(|row| long(&row[0])).collect();
+    helped.sort();
+    documented.sort();
+    assert_eq!(documented, helped);
+}
+
+#[test]
+fn the_architecture_table_is_that_of_the_program() {
+    let rows = table(&["platform", "QEMU", "also called"]);
+    assert_eq!(rows.len(), ARCHES.len());
+    for (row, arch) in rows.iter().zip(&ARCHES) {
+        assert_eq!(code(&row[0]), [format!("linux/{}", arch.oci)], "{row:?}");
+        assert_eq!(code(&row[1]), [arch.qemu], "{row:?}");
+        assert_eq!(code(&row[2]), arch.aliases, "{row:?}");
+    }
+}
+
+/// Of the targets that `make help` lists, all are somewhere in the documents, but for what is internal to tests and releases.
+#[test]
+fn the_make_targets_exist() {
+    let targets = MAKEFILE
+        .lines()
+        .filter(|line| line.contains(": ") && line.contains(" ## "));
+    let targets: BTreeSet<&str> = targets.filter_map(|line| line.split(':').next()).collect();
+    let documents = Document::all();
+    let said = documents.iter().flat_map(Document::code);
+    let said = said.filter_map(|code| {
+        let code = code.replace('\n', " ");
+        let target = code.strip_prefix("make ")?.split(' ').next()?;
+        Some(target.to_owned())
+    });
+    let shown = documents.iter().flat_map(|document| document.text.lines());
+    let shown = shown.filter_map(|line| line.strip_prefix("$ make ")?.split(' ').next());
+    let named: BTreeSet<String> = said.chain(shown.map(str::to_owned)).collect();
+    for target in &named {
+        // a setting alone is of the target that was named before
+        let is_target =
+            targets.contains(target.as_str()) || MAKEFILE.contains(&format!("\n{target}:"));
+        assert!(is_target, "{target}");
+    }
+    for target in targets {
+        let is_for_developers = ["build", "lint", "coverage", "clean"].contains(&target);
+        assert!(is_for_developers || named.contains(target), "{target}");
+    }
+}
+
+#[test]
+fn the_security_contact_is_the_publishers() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).expect("a file");
+    let manifest = read("Cargo.toml");
+    let value = |line: &str| {
+        let value = line.strip_prefix("security-contact = \"")?;
+        value.strip_suffix('"').map(str::to_owned)
+    };
+    let contact = manifest.lines().find_map(value).expect("a contact");
+    let sentence = format!("write to `{contact}` in private");
+    assert!(read("SECURITY.md").contains(&sentence), "{sentence}");
+}
+
+#[test]
+fn what_they_link_to_exists() {
+    let documents = Document::all();
+    for document in &documents {
+        let folder = document.file.parent().expect("a folder");
+        for link in document.links().filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let file = if file.is_empty() {
+                document.file.clone()
+            } else {
+                folder.join(file)
+            };
+            let file = file.canonicalize();
+            let file =
+                file.unwrap_or_else(|error| panic!("{}: {link}: {error}", document.file.display()));
+            let mut documents = documents.iter();
+            let has_anchor = documents.any(|to| to.file == file && to.anchors().contains(anchor));
+            assert!(
+                anchor.is_empty() || has_anchor,
+                "{}: {link}",
+                document.file.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_readme_leads_to_every_page() {
+    let documents = Document::all();
+    let links: Vec<String> = documents[0].links().collect();
+    for page in documents
+        .iter()
+        .filter_map(|document| document.file.strip_prefix(root()).ok())
+    {
+        let page = page.to_str().expect("UTF-8");
+        assert!(
+            !page.starts_with("docs/") || links.iter().any(|link| link == page),
+            "{page}"
+        );
+    }
+}
+
+#[test]
+fn the_tests_they_name_exist() {
+    let mut named = 0;
+    for document in Document::all() {
+        // a file, and after it, functions in it
+        for table in document.tables() {
+            let head = table.head.last().expect("cells");
+            let Some(file) = head.strip_prefix("test in ").map(code) else {
+                continue;
+            };
+            let mut text = fs::read_to_string(root().join(file[0])).expect("a file of tests");
+            let parts = Path::new(file[0]).with_extension("");
+            for part in fs::read_dir(root().join(parts)).into_iter().flatten() {
+                text += &fs::read_to_string(part.expect("a file").path()).unwrap_or_default();
+            }
+            for name in table
+                .rows
+                .iter()
+                .flat_map(|row| code(row.last().expect("cells")))
+            {
+                assert!(text.contains(&format!("fn {name}()")), "{name}");
+                named += 1;
+            }
+        }
+        for code in document.code() {
+            let is_file = code.starts_with("tests/") && !code.contains(' ');
+            assert!(!is_file || root().join(&code).exists(), "{code}");
+        }
+    }
+    assert!(named > 10, "{named} tests");
+}
+
+/// All that `make run` does besides building and fetching is this script, as the Makefile calls it.
+#[test]
+fn what_make_run_shows_is_what_runs() {
+    let call = MAKEFILE
+        .lines()
+        .find(|line| line.trim_start().starts_with("@qemu/demo.sh "));
+    assert_eq!(
+        call,
+        Some("\t@qemu/demo.sh $(BINFMT) build/emulators build/programs"),
+        "make run"
+    );
+    let host = Host::new();
+    let programs = program("arm64");
+    let programs = programs.ancestors().nth(2).expect("a folder of programs");
+    let demo = host.program(root().join("qemu/demo.sh"));
+    let shown = demo
+        .args([Path::new(BINFMT), &emulators(), programs])
+        .run()
+        .ok();
+    let mut shown = shown.prints("Installing on this host");
+    for uname in ["aarch64", "armv7l", "riscv64", "s390x", "ppc64le"] {
+        shown = shown.prints(&format!("uname -m\n{uname}\n"));
+    }
+    shown.prints("INTERPRETER");
+}
+
+/// `make lint` checks the language of the pages and of the code's comments. Each of its rules finds its own example, or it fails.
+#[test]
+fn a_phrase_that_is_hard_to_read_is_found() {
+    let folder = std::env::temp_dir().join(format!("binfmt-style-{}", std::process::id()));
+    fs::create_dir(&folder).expect("a folder");
+    let is_fine = |text: &str| {
+        let page = folder.join("page.md");
+        fs::write(&page, text).expect("a page");
+        let mut style = Command::new(root().join("tests/style.sh"));
+        let output = style.arg(page).output().expect("tests/style.sh");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), said)
+    };
+    // in two pieces, since this file is judged too
+    let misspelt = ["platf", "rom"].concat();
+    let found = [
+        is_fine("The emulator timed out.\n\n```console\n$ echo in vain\n```\n"),
+        is_fine("It was waited for in\nvain.\n"),
+        is_fine(&format!("A new {misspelt}.\n")),
+    ];
+    fs::remove_dir_all(&folder).expect("the folder");
+    let [fine, phrase, spelling] = found;
+    assert_eq!(fine, (true, String::new()));
+    assert!(
+        !phrase.0 && phrase.1.contains("page.md:1: It was waited for in vain."),
+        "{}",
+        phrase.1
+    );
+    assert!(
+        !spelling.0 && spelling.1.contains("should be `platform`"),
+        "{}",
+        spelling.1
+    );
+}

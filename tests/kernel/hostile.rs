@@ -1,0 +1,557 @@
+//! What others put in the tool's way: file systems that are none, entries that are not what they seem,
+//! emulators that anybody can replace, an environment that somebody else has set, and a machine that gives less and less.
+//!
+//! Input of the user's own that is wrong is in `bad_input.rs`, closed and full pipes in `cli.rs`, mount points in `mount.rs`,
+//! single failures of system calls in `faults.rs`.
+
+use std::path::Path;
+
+use crate::harness::{BINFMT, Host, Output, emulators, old_emulators, tally};
+
+/// Calls that would start an emulator as whoever calls, and what each says of one that is refused.
+const STARTING: [(&[&str], &str); 4] = [
+    (&["--install", "arm64"], "arm64 is not installed"),
+    (&["--version"], "binfmt/"),
+    (&["--verify", "arm64"], "qemu-aarch64 can be replaced"),
+    (
+        &["--run", "linux/arm64", "--", "true"],
+        "programs for linux/arm64 do not run",
+    ),
+];
+
+/// None of these calls starts the emulator in `folder`, and each says why.
+#[track_caller]
+fn is_refused(host: &Host, folder: &Path, why: &[&str]) {
+    for (args, words) in STARTING {
+        let output = host.call(args).emulators(folder).run();
+        let said = output.to_string();
+        for word in why.iter().chain([&words]) {
+            assert!(said.contains(word), "no {word:?} in {said}");
+        }
+        assert!(output.status != 0 || args[0] == "--version", "{said}");
+        assert_eq!(host.table(), "", "{said}");
+    }
+}
+
+#[test]
+fn an_emulator_that_others_can_replace_is_refused() {
+    let host = Host::new();
+    let files = [("qemu-aarch64", emulators()), ("qemu-riscv64", emulators())];
+    for (open, mode, who, remedy) in [
+        ("emulators/qemu-aarch64", "o+w", "any user", "chmod o-w"),
+        ("emulators", "o+w", "any user", "chmod o-w"),
+        (".", "o+w", "any user", "chmod o-w"),
+        ("emulators/qemu-aarch64", "g+w", "group 0", "chmod g-w"),
+        ("emulators", "g+w", "group 0", "chmod g-w"),
+        // a link could be made there to a file of root's (fs.protected_hardlinks)
+        ("emulators", "o+wt", "any user", "chmod o-w"),
+        ("emulators", "g+wt", "group 0", "chmod g-w"),
+    ] {
+        let folder = host.folder("emulators", &files);
+        let place = host.scratch().join(open);
+        host.sh(&format!("chmod {mode} '{}'", place.display())).ok();
+        is_refused(&host, &folder, &[&format!("replaced by {who}"), remedy]);
+        host.sh(&format!("chmod go-w,-t '{}'", place.display()))
+            .ok();
+        let install = host.call(&["--install", "arm64"]);
+        install.emulators(&folder).run().ok();
+        host.binfmt(&["--uninstall", "all"]).ok();
+    }
+}
+
+/// In a sticky folder such as /tmp: one's own folder there is safe, another user's is not, nor is what lies beside them.
+#[test]
+fn whoever_owns_a_place_on_the_way_is_trusted_only_if_root_or_the_caller() {
+    let host = Host::of_many_users("");
+    let sticky = host.scratch().join("sticky");
+    let prepare = format!("mkdir '{0}'; chmod 1777 '{0}'", sticky.display());
+    host.sh(&prepare).ok();
+    let (own, theirs) = (sticky.join("own"), sticky.join("theirs"));
+    for folder in [&own, &theirs] {
+        host.folder(folder.to_str().unwrap(), &[("qemu-aarch64", emulators())]);
+    }
+    host.sh(&format!("chown 1000 '{}'", theirs.display())).ok();
+    is_refused(
+        &host,
+        &theirs,
+        &["replaced by user 1000", "QEMU_BINARY_PATH"],
+    );
+    host.sh(&format!(
+        "ln -s '{0}/qemu-aarch64' '{1}/qemu-aarch64'; chown -h 1000 '{1}/qemu-aarch64'",
+        own.display(),
+        sticky.display()
+    ))
+    .ok();
+    is_refused(&host, &sticky, &["replaced by any user"]);
+    host.sh(&format!("chown 1000 '{}/qemu-aarch64'", own.display()))
+        .ok();
+    is_refused(&host, &own, &["replaced by user 1000"]);
+    host.sh(&format!("chown 0 '{}/qemu-aarch64'", own.display()))
+        .ok();
+    host.call(&["--install", "arm64"])
+        .emulators(&own)
+        .run()
+        .ok();
+    host.binfmt(&["--uninstall", "all"]).ok();
+    // the caller may be somebody else than root
+    host.sh(&format!(
+        "cp -r '{0}' '{1}/users'; chown -R 1000 '{1}/users'",
+        own.display(),
+        sticky.display()
+    ))
+    .ok();
+    let folder = sticky.join("users");
+    let user = [
+        "--reuid=1000",
+        "--regid=1000",
+        "--clear-groups",
+        BINFMT,
+        "--version",
+    ];
+    let version = host.program("setpriv").args(&user).emulators(&folder).run();
+    version.ok().never_says("qemu/none");
+}
+
+/// By way of a link whose folder anybody may write to.
+#[test]
+fn a_link_to_an_emulator_is_as_safe_as_its_folder() {
+    let host = Host::new();
+    let folder = host.scratch().join("links");
+    let prepare = format!(
+        "mkdir -m 777 '{0}'; ln -s '{1}' '{0}/qemu-aarch64'",
+        folder.display(),
+        emulators().join("qemu-aarch64").display()
+    );
+    host.sh(&prepare).ok();
+    let install = || {
+        let call = host.call(&["--install", "arm64"]);
+        call.emulators(&folder).run()
+    };
+    install().ends(1).says("replaced by any user");
+    host.sh(&format!("chmod +t '{}'", folder.display())).ok();
+    install().ends(1).says("replaced by any user");
+    host.sh(&format!("chmod 755 '{}'", folder.display())).ok();
+    install().ok();
+    host.binfmt(&["--uninstall", "all"]).ok();
+    // a folder that is neither on the path that was given nor on the one that the file has
+    let between = host.scratch().join("between");
+    let detour = format!(
+        "mkdir -m 777 '{0}'; ln -s '{1}' '{0}/next'; ln -s '{0}/next' '{1}/first'; ln -sf first/../links/../between/next/second '{1}/qemu-aarch64'; ln -s '{2}' '{1}/second'",
+        between.display(),
+        folder.display(),
+        emulators().join("qemu-aarch64").display()
+    );
+    host.sh(&detour).ok();
+    let refused = install().ends(1);
+    refused.ends_saying(&["replaced by any user", "between"]);
+    host.sh(&format!("chmod go-w '{}'", between.display())).ok();
+    install().ok();
+}
+
+/// What is said is what was looked at, and that is what the kernel has pinned, whatever the folder's owner does meanwhile: puts
+/// another emulator there, or a FIFO, on which whoever opens it would wait.
+#[test]
+fn a_folder_that_changes_during_the_call_is_no_way_around_a_look() {
+    let host = Host::new();
+    for (name, make) in [("older", "cp"), ("fifo", "mkfifo -m 755")] {
+        let folder = host.folder(name, &[("qemu-aarch64", emulators())]);
+        let old = old_emulators().join("qemu-aarch64");
+        let from = if make == "cp" {
+            old.to_str().unwrap()
+        } else {
+            ""
+        };
+        let swapping = format!(
+            "cd '{}'; mv qemu-aarch64 new; {make} {from} other
+             while [ ! -e stop ]; do ln -f new a; mv a qemu-aarch64; ln -f other a; mv a qemu-aarch64; done",
+            folder.display()
+        );
+        let mut swapper = host.command("sh").args(["-c", &swapping]).spawn().unwrap();
+        let mut installed = 0;
+        for _ in 0..20 {
+            let output = host.call(&["--install", "arm64"]).emulators(&folder).run();
+            assert!(output.status <= 1, "{output}");
+            if output.status == 0 {
+                installed += 1;
+                let status = host.binfmt(&["--status", "arm64", "--format", "json"]).ok();
+                let pinned = status.json()["platforms"][0]["emulator"]["version"].clone();
+                let pinned = pinned.as_str().expect("a version").to_owned();
+                output.says(&format!("qemu-aarch64 {pinned}"));
+            } else {
+                assert_eq!(host.table(), "", "{output}");
+            }
+            host.binfmt(&["--uninstall", "all"]).ok();
+        }
+        std::fs::write(folder.join("stop"), "").unwrap();
+        swapper.wait().unwrap();
+        tally("installs from a folder that changes", 20);
+        tally("of them done", installed);
+    }
+}
+
+/// Counts what an emulator is given, and leaves a process behind: what it says as its version is descriptors, variables,
+/// whether there is anything in its root directory, and its parent.
+const NOSY: &str = "
+    extern char **environ;
+    int open = 0, set = 0;
+    for (int i = 3; i < 4096; i++) { int copy = dup(i); if (copy >= 0) open++, close(copy); }
+    while (environ[set]) set++;
+    printf(\"qemu-aarch64 version 1.%d.%d.%d\\n\", open, set, !access(\"/proc\", F_OK) || !access(\"/etc\", F_OK));
+    fflush(stdout);
+    if (!fork()) { setsid(); if (!fork()) for (;;) pause(); }
+    return 0;";
+
+#[test]
+fn an_emulator_is_given_nothing_and_leaves_nothing_behind() {
+    let host = with_its_own_processes();
+    let folder = host.folder("nosy", &[]);
+    host.compile(&folder.join("qemu-aarch64"), NOSY);
+    let script = format!(
+        "for i in $(seq 3 1000); do eval \"exec $i</dev/null\"; done; QEMU_BINARY_PATH='{}' exec {BINFMT} --version",
+        folder.display()
+    );
+    let output = host.program("bash").args(["-c", &script]).run();
+    output.ok().says("qemu/v1.0.0.0\n");
+    assert_eq!(processes(&host), 0);
+    host.call(&["--install", "arm64"])
+        .emulators(&folder)
+        .run()
+        .ends(1);
+    assert_eq!(processes(&host), 0);
+}
+
+/// Each of its processes ends at once, having started the next, so that whoever ends them one by one comes too late.
+#[test]
+fn an_emulator_that_forks_all_the_time_ends_with_its_limit() {
+    let host = with_its_own_processes();
+    let folder = host.folder("forking", &[]);
+    let storm = "if (!fork()) for (;;) if (fork()) _exit(0);";
+    for body in [storm.to_owned(), format!("{storm} for (;;) pause();")] {
+        host.compile_emulator(&folder.join("qemu-aarch64"), &body);
+        let began = std::time::Instant::now();
+        let call = host.call(&["--install", "arm64"]).emulators(&folder);
+        call.run().ends(1).ends_saying(&["arm64 is not installed"]);
+        assert!(began.elapsed().as_secs() < 45, "{:?}", began.elapsed());
+        assert_eq!(processes(&host), 0);
+        assert_eq!(host.table(), "");
+    }
+}
+
+#[test]
+fn closed_descriptors_are_nobodys() {
+    let host = Host::new();
+    let closed = |args: &str| {
+        let call = host.program("sh").args(["-c", &format!("{BINFMT} {args}")]);
+        call.emulators(&emulators()).run().ok()
+    };
+    closed("--install arm64 <&- >&- 2>&-");
+    host.runs_arm64();
+    closed("--status arm64 <&- 2>&-").prints("works");
+}
+
+/// A host whose processes can be counted.
+fn with_its_own_processes() -> Host {
+    let namespaces = [
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+    ];
+    let mount = "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc";
+    Host::with(
+        &namespaces,
+        &format!("{mount}; mount -t proc proc /proc; {mount}"),
+    )
+}
+
+/// Processes there but for the one that keeps it, and the shell that counts.
+fn processes(host: &Host) -> usize {
+    let numbers = host.sh("set -- /proc/[0-9]*; echo $#").ok().stdout;
+    numbers.trim().parse::<usize>().expect("a number") - 2
+}
+
+#[test]
+fn entries_that_pass_for_ours_are_seen_through() {
+    let host = Host::new();
+    let folder = host.folder("others", &[]);
+    let liar = folder.join("qemu-aarch64");
+    host.compile_emulator(&liar, "return 0;");
+    // the right name, magic and flags, and something else behind it
+    host.register("qemu-aarch64", "aarch64", &liar, "POCF");
+    host.binfmt(&["--status", "arm64"]).ends(1);
+    host.binfmt(&[]).ok().prints_no("linux/arm64");
+    host.binfmt(&["--verify", "arm64"]).ends(1);
+    host.binfmt(&["--install", "arm64"]).ok();
+    host.runs_arm64();
+    // our name for somebody else's magic
+    host.register_other("qemu-riscv64", b"nobody's magic");
+    let before = host.table();
+    host.binfmt(&["--uninstall", "riscv64"])
+        .ok()
+        .says("uninstalling: riscv64 not found");
+    host.binfmt(&["--uninstall", "qemu-riscv64"])
+        .ends(1)
+        .ends_saying(&["not one of QEMU's; --force removes it"]);
+    host.binfmt(&["--install", "riscv64"])
+        .ends(1)
+        .ends_saying(&["qemu-riscv64", "not QEMU's; --force replaces it"]);
+    assert_eq!(host.table(), before);
+    host.binfmt(&["--uninstall", "all"]).ok();
+    assert_eq!(host.entries(), ["qemu-riscv64"], "all is all of QEMU's");
+    host.binfmt(&["--install", "riscv64", "--force"]).ok();
+    assert!(host.runs("riscv64").is_ok());
+}
+
+/// Nothing that a terminal acts on comes out as it is.
+#[test]
+fn names_are_shown_without_what_a_terminal_acts_on() {
+    let host = Host::new();
+    let long = "n".repeat(255 - "qemu-".len());
+    let names = [
+        "qemu-\n[31m",
+        "qemu-\x1b]0;title\x07",
+        "qemu-\r\x08\x08OK",
+        "qemu-\u{202e}46mra",
+        &format!("qemu-{long}"),
+    ];
+    for (number, name) in names.iter().enumerate() {
+        host.register_other(name, format!("magic {number}").as_bytes());
+    }
+    host.binfmt(&["--install", "arm64"]).ok();
+    for args in [
+        &[][..],
+        &["--status"],
+        &["--status", "--format", "json"],
+        &["--list"],
+        &["--verify"],
+        &["--verify", "arm64"],
+        &["--uninstall", "qemu-*", "--force"],
+    ] {
+        let output = host.binfmt(args);
+        let shown = [&output.stdout, &output.stderr];
+        let acts = |c: char| c.is_control() && c != '\n';
+        let turns = |c: char| ('\u{202a}'..='\u{202e}').contains(&c);
+        for text in shown {
+            // JSON has names as they are, with what it must escape escaped
+            let bidirectional = !text.starts_with('{') && text.contains(turns);
+            assert!(!text.contains(acts) && !bidirectional, "{args:?}: {text:?}");
+        }
+    }
+    assert_eq!(host.entries(), [""; 0], "even these can be uninstalled");
+}
+
+#[test]
+fn a_file_system_with_files_of_these_names_is_no_table() {
+    let host = Host::new();
+    let place = host.scratch().join("place");
+    let path = place.to_str().expect("text");
+    host.sh(&format!(
+        "mkdir '{path}'; mount -t tmpfs none '{path}'; cd '{path}'; echo enabled >status; touch register"
+    ))
+    .ok();
+    refuses(&host, path);
+    let content = host.sh(&format!("cat '{path}/register'")).ok();
+    assert_eq!(content.stdout, "", "nothing was written");
+}
+
+/// Of a user's own, in a user namespace, as any user may mount one.
+#[test]
+fn a_fuse_file_system_is_no_table() {
+    let host = Host::new();
+    let scratch = host.scratch().display();
+    let mounted = host.sh(&format!(
+        "cd '{scratch}'; mkdir from place; touch from/register; echo enabled >from/status; \
+         bindfs --no-allow-other from place"
+    ));
+    mounted.ok();
+    let place = host.scratch().join("place");
+    let seen = host
+        .sh(&format!("stat -f -c %T '{}'", place.display()))
+        .ok();
+    assert_eq!(seen.stdout.trim(), "fuseblk");
+    refuses(&host, place.to_str().expect("text"));
+    let content = host.sh(&format!("cat '{}/register'", place.display()));
+    assert_eq!(content.ok().stdout, "", "nothing was written");
+    host.sh(&format!("umount '{}'", place.display())).ok();
+}
+
+#[track_caller]
+fn refuses(host: &Host, place: &str) {
+    for args in [
+        &["--install", "arm64"][..],
+        &["--uninstall", "all"],
+        &["--status"],
+    ] {
+        let refused = host.binfmt(&[&["--mount", place], args].concat());
+        refused
+            .ends(1)
+            .ends_saying(&["something else than binfmt_misc", place]);
+    }
+}
+
+#[test]
+fn an_environment_that_somebody_else_has_set_changes_nothing() {
+    let host = Host::new();
+    let log = host.scratch().join("log");
+    let call = |args: &[&str]| {
+        let call = host.program("env").args([
+            "QEMU_LOG=page,strace",
+            "QEMU_STRACE=1",
+            "QEMU_LD_PREFIX=/nowhere",
+            "QEMU_CPU=none",
+            "QEMU_GDB=1234",
+            "QEMU_RESERVED_VA=1",
+            "LD_PRELOAD=/nowhere",
+            "RUST_BACKTRACE=full",
+            "PATH=.",
+            "IFS=/",
+        ]);
+        let call = call.args([format!("QEMU_LOG_FILENAME={}", log.display())]);
+        call.args([BINFMT]).args(args).emulators(&emulators())
+    };
+    call(&["--install", "arm64"])
+        .run()
+        .ok()
+        .says("arm64 OK (qemu-aarch64 ");
+    let status = call(&["--status", "arm64"]).run().ok();
+    assert_eq!(status.stdout.lines().count(), 2, "{status}");
+    call(&["--verify", "arm64"]).run().ok();
+    assert!(!log.exists(), "an emulator wrote a log");
+    host.runs_arm64();
+}
+
+/// From what is plenty down to nothing: whatever comes of it, it is said, and what works goes on.
+#[test]
+fn limits_down_to_nothing_are_honest() {
+    let host = Host::new();
+    for (limit, values, least) in [
+        (
+            "nofile",
+            &[64, 24, 16, 12, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0][..],
+            1,
+        ),
+        (
+            "as",
+            &[
+                1_u64 << 33,
+                1 << 29,
+                1 << 27,
+                1 << 26,
+                1 << 25,
+                1 << 24,
+                1 << 23,
+            ],
+            1,
+        ),
+        ("fsize", &[1 << 20, 4096, 100, 1, 0], 1),
+        // a static program makes do with little
+        ("stack", &[1 << 23, 1 << 18, 1 << 16, 1 << 14], 0),
+        ("data", &[1 << 26, 1 << 22, 1 << 20, 1 << 16, 0], 1),
+        ("cpu", &[1], 0),
+    ] {
+        let failed = values
+            .iter()
+            .filter(|value| !is_done_with(&host, "", limit, **value));
+        assert!(failed.count() >= least, "no {limit} was too little");
+    }
+}
+
+/// The host's root may have as many as it likes, so it is somebody else with all of root's privileges.
+#[test]
+fn a_limit_of_processes_is_honest() {
+    let host = Host::of_many_users("");
+    let who =
+        "setpriv --reuid=1000 --regid=1000 --clear-groups --inh-caps=+all --ambient-caps=+all --";
+    assert!(is_done_with(&host, who, "nproc", 64));
+    let failed = [8, 4, 3, 2, 1, 0].map(|value| !is_done_with(&host, who, "nproc", value));
+    assert!(failed[1..].contains(&true), "none was too little");
+}
+
+/// Whether an upgrade under this limit of resources does what it is to do. Either way, its status says so, and no program is
+/// lost.
+#[track_caller]
+fn is_done_with(host: &Host, who: &str, limit: &str, value: u64) -> bool {
+    let old = host.call(&["--install", "arm64,riscv64"]);
+    let old = old.emulators(&old_emulators());
+    old.env("QEMU_BINARY_REPLACE", "1").run().ok();
+    let limited = format!("{who} prlimit --{limit}={value} -- {BINFMT} --install arm64,riscv64");
+    let call = host.program("sh").args(["-c", &limited]);
+    let output = call.emulators(&emulators()).run();
+    let what = format!("{limit} {value}: {output}");
+    let new = |name: &str| {
+        let path = emulators().join(name);
+        let entry = host.entry(name).unwrap_or_default();
+        entry.contains(&format!("interpreter {}\n", path.display()))
+    };
+    let done = ["qemu-aarch64", "qemu-riscv64"].map(new);
+    assert!(output.status != 0 || done == [true; 2], "{what}");
+    assert_ne!(output.status, 124, "{what}");
+    let told = !output.stderr.trim().is_empty();
+    assert!(output.status == 0 || told, "{what}");
+    for debian in ["arm64", "riscv64"] {
+        assert!(host.runs(debian).is_ok(), "{debian}: {what}");
+    }
+    host.binfmt(&["--install", "arm64,riscv64"]).ok();
+    let mut entries = host.entries();
+    entries.sort();
+    assert_eq!(entries, ["qemu-aarch64", "qemu-riscv64"], "{what}");
+    tally("limits tried", 1);
+    output.status == 0
+}
+
+/// As container runtimes and services of systemd do it. C libraries differ in the calls by which they open a file and ask
+/// about it, hence the names of several.
+#[test]
+fn filters_of_system_calls_are_honest() {
+    let host = Host::new();
+    let inject = host.injector();
+    for names in [
+        "ptrace",
+        "chroot",
+        "mount",
+        "unshare",
+        "prctl",
+        "fcntl",
+        "stat,newfstatat,statx",
+        "open,openat",
+    ] {
+        host.binfmt(&["--uninstall", "all"]).ok();
+        let mut forbidden = false;
+        for args in [&["--install", "arm64"][..], &["--status", "arm64"]] {
+            let report = host.scratch().join("report");
+            let call = host.program(&inject).args([&report]);
+            let call = call.args(["forbid", names, "0", BINFMT]).args(args);
+            let output = call.emulators(&emulators()).run();
+            let report = std::fs::read_to_string(&report).expect("a report");
+            forbidden |= report.contains("is forbidden");
+            let works = host.runs("arm64").is_ok();
+            assert!(output.status != 0 || works, "{names}: {output}");
+            let told = output.stderr.lines().next_back().unwrap_or_default();
+            assert!(output.status == 0 || !told.is_empty(), "{names}: {output}");
+            let stray = |entry: &String| entry != "qemu-aarch64";
+            assert!(!host.entries().iter().any(stray), "{names}: {output}");
+        }
+        assert!(forbidden, "{names} was never called");
+    }
+}
+
+#[test]
+fn the_first_process_of_a_container_without_proc_says_what_is_missing() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    for args in [
+        "--install riscv64",
+        "--uninstall arm64",
+        "--status arm64",
+        "",
+    ] {
+        let script = format!(
+            "exec unshare --mount --pid --fork --kill-child sh -c 'mount -t tmpfs none /proc && exec {BINFMT} {args}'"
+        );
+        let output: Output = host.sh(&script);
+        output.ends(1).ends_saying(&["/proc"]);
+    }
+    host.runs_arm64();
+}

@@ -1,0 +1,804 @@
+//! What `--persist` writes into a host's root directory, and `--unpersist` takes back.
+//!
+//! That a host registers it at its boot is shown in `tests/engine/systemd.rs`; here hosts are folders with what makes them look
+//! like one.
+
+mod boot;
+mod export;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Host, Output, emulators, old_emulators, program};
+
+const EMULATOR: &str = "var/lib/binfmt/qemu-aarch64";
+const RULES: &str = "etc/binfmt.d/qemu-aarch64.conf";
+const RECORD: &str = "var/lib/binfmt/persisted";
+const LOCK: &str = "etc/.binfmt-persist.lock";
+/// Beside the emulator, and as a call names it, which has its directory open.
+const FORMER: &str = ".qemu-aarch64.binfmt-former";
+/// By which something there is made, written or renamed.
+const CALLS: [&str; 6] = ["mkdir", "rename", "link", "unlink", "fchmod", "fsync"];
+
+/// A root directory with systemd's program, and the unit that starts it at boot.
+fn root(host: &Host) -> PathBuf {
+    let root = host.scratch().join("root");
+    let make = "mkdir -p etc/systemd/system usr/lib/systemd/system/sysinit.target.wants; cd usr/lib/systemd
+        echo program >systemd-binfmt; echo '[Unit]' | tee system/systemd-binfmt.service >system/sysinit.target
+        ln -s ../systemd-binfmt.service system/sysinit.target.wants/systemd-binfmt.service";
+    host.sh(&format!("mkdir '{0}'; cd '{0}'; {make}", root.display()))
+        .ok();
+    root
+}
+
+fn persist(host: &Host, root: &Path, list: &str) -> Output {
+    host.binfmt(&["--install", list, "--persist", shown(root)])
+}
+
+fn unpersist(host: &Host, root: &Path) -> Output {
+    host.binfmt(&["--unpersist", shown(root)])
+}
+
+fn shown(root: &Path) -> &str {
+    root.to_str().expect("a path that is text")
+}
+
+fn persist_old(host: &Host, root: &Path) -> Output {
+    let call = host.call(&["--install", "arm64", "--persist", shown(root)]);
+    call.emulators(&old_emulators()).run()
+}
+
+/// The same call as [`persist`] with arm64, where system calls that begin with `call` go wrong, as `strace(1)` writes it; or
+/// only those on `paths`. It counts them anew in each thread. What they were is in the log.
+fn persist_with(host: &Host, root: &Path, call: &str, how: &str, paths: &[&str]) -> Output {
+    let trace = format!("trace=/^{call}");
+    let inject = format!("inject=/^{call}:{how}");
+    let paths = paths.iter().flat_map(|path| ["-P", path]);
+    host.program("strace")
+        .args(["-f", "-qq", "-o", shown(&log(host))])
+        .args(["-e", &trace, "-e", &inject])
+        .args(paths)
+        .args([crate::harness::BINFMT, "--install", "arm64"])
+        .args(["--persist", shown(root)])
+        .env("QEMU_BINARY_PATH", emulators())
+        .run()
+}
+
+fn log(host: &Host) -> PathBuf {
+    host.scratch().join("log")
+}
+
+/// What an upgrade begins with: an older emulator that was persisted; and what it has left if it was killed just before the
+/// former was removed. Both as copies of the root directory.
+fn to_upgrade(host: &Host, root: &Path) -> [PathBuf; 2] {
+    let states = ["settled", "unsettled"].map(|name| host.scratch().join(name));
+    let save = |state: &Path| host.sh(&format!("cp -a {} {}", root.display(), state.display()));
+    persist_old(host, root).ok();
+    save(&states[0]).ok();
+    persist_with(host, root, "unlink", "signal=KILL", &[FORMER]).ends(137);
+    assert!(root.join(EMULATOR).with_file_name(FORMER).exists());
+    save(&states[1]).ok();
+    states
+}
+
+/// As [`to_upgrade`] saved it, with an empty table.
+fn restore(host: &Host, state: &Path, root: &Path) {
+    let (state, root) = (state.display(), root.display());
+    let empty = "echo -1 >/proc/sys/fs/binfmt_misc/status";
+    host.sh(&format!("rm -r {root}; cp -a {state} {root}; {empty}"))
+        .ok();
+}
+
+/// The next call repairs what another one left, and what it wrote is taken back.
+fn is_mended(host: &Host, root: &Path, before: &str, what: &str) {
+    let persisted = persist(host, root, "arm64");
+    assert_eq!(persisted.status, 0, "{what}: {persisted}");
+    let new = emulators().join("qemu-aarch64");
+    let (there, new) = (root.join(EMULATOR), new.display());
+    host.sh(&format!("cmp {} {new}", there.display())).ok();
+    host.sh(&format!(
+        "cd {0}; sed 's|  /|  |' {RECORD} | sha256sum --check --strict --quiet; ! find . -name '.*' ! -name . | grep .",
+        root.display()
+    ))
+    .ok();
+    host.runs_arm64();
+    unpersist(host, root).ok();
+    assert_eq!(contents(host, root), before, "{what}");
+}
+
+/// Every file and directory below, with what is in it.
+fn contents(host: &Host, root: &Path) -> String {
+    let root = root.display();
+    host.sh(&format!(
+        "cd {root}; find . | sort; find . -type f | sort | xargs sha256sum"
+    ))
+    .ok()
+    .stdout
+}
+
+#[test]
+fn what_was_written_is_taken_back_to_the_last_directory() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    let first = persist(&host, &root, "arm64,riscv64").ok();
+    first.clone().says("installing: arm64 OK");
+    let shown = root.join(RULES);
+    first.says(&format!("persisting: {} OK", shown.display()));
+    host.runs_arm64();
+    let entry = host.entry("qemu-aarch64").unwrap();
+    assert!(
+        entry.contains("interpreter /var/lib/binfmt/qemu-aarch64\n"),
+        "{entry}"
+    );
+
+    // what a boot would register is what there is
+    let table = host.table();
+    let rules = fs::read(root.join(RULES)).unwrap();
+    let line = rules.split(|byte| *byte == b'\n').nth(1).unwrap();
+    host.sh("echo -1 >/proc/sys/fs/binfmt_misc/qemu-aarch64")
+        .ok();
+    let chroot = format!(
+        "mount --rbind /proc {0}/proc; chroot {0} /busybox sh -c 'cat >/proc/sys/fs/binfmt_misc/register'",
+        root.display()
+    );
+    fs::create_dir(root.join("proc")).unwrap();
+    host.copy(&crate::harness::program("amd64"), &root.join("busybox"));
+    host.sh_with(&chroot.replace("cat", "/busybox cat"), line)
+        .ok();
+    assert_eq!(host.entry("qemu-aarch64"), Some(entry), "{table}");
+    host.runs_arm64();
+    host.sh(&format!("umount -l {}/proc", root.display())).ok();
+    fs::remove_dir(root.join("proc")).unwrap();
+    fs::remove_file(root.join("busybox")).unwrap();
+
+    // the record is one that sha256sum(1) understands
+    host.sh(&format!(
+        "cd {0}; sed 's|  /|  |' {RECORD} | sha256sum --check --strict --quiet",
+        root.display()
+    ))
+    .ok();
+
+    let after = contents(&host, &root);
+    let again = persist(&host, &root, "arm64,riscv64").ok();
+    again.says("already installed").says("already there");
+    assert_eq!(contents(&host, &root), after);
+
+    unpersist(&host, &root)
+        .ok()
+        .says(&format!("unpersisting: {} OK", shown.display()));
+    assert_eq!(contents(&host, &root), before);
+    // what runs now is another matter
+    host.runs_arm64();
+    unpersist(&host, &root).ok().says("nothing found");
+}
+
+#[test]
+fn newer_emulators_take_the_place_of_older_ones_and_go_all_the_same() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    persist_old(&host, &root).ok();
+    persist(&host, &root, "arm64")
+        .ok()
+        .says("upgraded qemu-aarch64 7.");
+    let mode = fs::metadata(root.join(EMULATOR))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o755);
+    unpersist(&host, &root).ok();
+    assert_eq!(contents(&host, &root), before);
+}
+
+#[test]
+fn what_others_have_written_or_changed_is_theirs() {
+    let host = Host::new();
+    let root = root(&host);
+    fs::create_dir(root.join("etc/binfmt.d")).unwrap();
+    fs::write(root.join(RULES), "# the administrator's\n").unwrap();
+    let before = fs::read(root.join(RULES)).unwrap();
+    persist(&host, &root, "arm64")
+        .ends_saying(&["it exists and was not written by --persist", "--force"]);
+    assert_eq!(fs::read(root.join(RULES)).unwrap(), before);
+    unpersist(&host, &root).ok();
+    assert_eq!(fs::read(root.join(RULES)).unwrap(), before);
+    assert!(!root.join("var").exists());
+
+    host.binfmt(&["--force", "--install", "arm64", "--persist", shown(&root)])
+        .ok();
+    fs::write(root.join(RULES), "# changed since\n").unwrap();
+    unpersist(&host, &root).ends_saying(&["was changed since", "remove it by hand"]);
+    assert!(root.join(RULES).exists());
+    assert!(!root.join(EMULATOR).exists());
+}
+
+#[test]
+fn only_a_host_that_reads_rules_at_boot_gets_some() {
+    let host = Host::new();
+    let empty = host.folder("empty", &[]);
+    persist(&host, &empty, "arm64").ends_saying(&["nothing in ", "reads /etc/binfmt.d at boot"]);
+    persist(&host, Path::new("/nowhere"), "arm64")
+        .ends_saying(&["/nowhere cannot be entered", "docker run -v /:/nowhere"]);
+    assert_eq!(host.entries(), [""; 0]);
+    assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
+    for words in [
+        &["--persist", "/"][..],
+        &["--persist", "/", "--hold", "--install", "arm64"],
+        &["--persist", "/", "--unpersist", "/", "--install", "arm64"],
+    ] {
+        host.binfmt(words).ends(2);
+    }
+}
+
+/// The word of multiarch's option, and the directory of this one.
+#[test]
+fn options_that_are_called_almost_the_same_are_told_apart() {
+    let host = Host::new();
+    for (words, said) in [
+        (
+            &["--install", "arm64", "--persist", "yes"][..],
+            "--persistent yes",
+        ),
+        (
+            &["--install", "arm64", "--persistent", "/host"],
+            "did you mean --persist /host?",
+        ),
+        (&["--install", "arm64", "-p", "no"], "yes is the only value"),
+    ] {
+        host.binfmt(words).ends(2).ends_saying(&[said]);
+        assert_eq!(host.entries(), [""; 0]);
+    }
+    host.binfmt(&["--install", "arm64", "--persistent", "yes"])
+        .ok();
+}
+
+/// Not even a lock; and what is told is what then happens.
+#[test]
+fn a_dry_run_tells_what_would_be_written_and_writes_nothing() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    let dry = |words: &[&str]| {
+        let table = host.table();
+        let before = contents(&host, &root);
+        let output = host.binfmt(&[&["--dry-run"], words].concat());
+        assert_eq!(contents(&host, &root), before, "{words:?}");
+        assert_eq!(host.table(), table, "{words:?}");
+        output
+    };
+    let install = ["--install", "arm64", "--persist", shown(&root)];
+    let files = [EMULATOR, RULES].map(|file| root.join(file));
+    let files = files.each_ref().map(|file| shown(file));
+    let planned = dry(&install).ok();
+    for file in files {
+        planned.clone().prints(&format!("would persist: {file}\n"));
+    }
+    persist(&host, &root, "arm64").ok();
+    let planned = dry(&install).ok();
+    for file in files {
+        let there = format!("would not persist: {file} already there");
+        planned.clone().prints(&there);
+    }
+    let planned = dry(&["--unpersist", shown(&root)]).ok();
+    for file in files {
+        planned
+            .clone()
+            .prints(&format!("would unpersist: {file}\n"));
+    }
+    fs::write(root.join(RULES), "# somebody else's\n").unwrap();
+    dry(&install).ends(1).prints("not written by --persist");
+    dry(&["--unpersist", shown(&root)]).ends_saying(&["was changed since"]);
+    unpersist(&host, &root).ends(1);
+    fs::remove_file(root.join(RULES)).unwrap();
+    fs::remove_dir(root.join("etc/binfmt.d")).unwrap();
+    assert_eq!(contents(&host, &root), before);
+    let mask = "etc/systemd/system/systemd-binfmt.service";
+    symlink("/dev/null", root.join(mask)).unwrap();
+    dry(&install).ends_saying(&["is masked by"]);
+}
+
+#[test]
+fn an_emulator_that_does_not_work_leaves_nothing() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    let folder = host.folder("folder", &[("qemu-arm", emulators())]);
+    // it says its version, and runs nothing
+    host.compile_emulator(&folder.join("qemu-aarch64"), "return 3;");
+    host.call(&["--install", "arm64", "--persist", shown(&root)])
+        .emulators(&folder)
+        .run()
+        .ends(1)
+        .never_says("qemu-aarch64 OK")
+        .says("does not run programs");
+    assert_eq!(contents(&host, &root), before);
+
+    // the other one does
+    host.call(&["--install", "all", "--persist", shown(&root)])
+        .emulators(&folder)
+        .run()
+        .ends(1);
+    assert_eq!(host.entries(), ["qemu-arm"]);
+    assert!(root.join("etc/binfmt.d/qemu-arm.conf").exists());
+    assert!(!root.join(EMULATOR).exists() && !root.join(RULES).exists());
+}
+
+#[test]
+fn a_full_disk_is_told_and_what_is_there_works() {
+    let host = Host::new();
+    let root = root(&host);
+    // inside and outside it has the same path, and the same files only inside
+    host.sh(&format!(
+        "mkdir {0}/var; mount -t tmpfs -o size=20m none {0}/var",
+        root.display()
+    ))
+    .ok();
+    persist(&host, &root, "arm64,arm")
+        .ends(1)
+        .says("arm64 OK")
+        .says("No space left on device")
+        .says("installing: arm not tried, since it is not persisted");
+    host.runs_arm64();
+    let inside = host.path(&root);
+    assert!(inside.join("etc/binfmt.d/qemu-aarch64.conf").exists());
+    assert!(!inside.join("etc/binfmt.d/qemu-arm.conf").exists());
+    assert!(!inside.join("var/lib/binfmt/qemu-arm").exists());
+    assert!(!inside.join("var/lib/binfmt/.qemu-arm.binfmt-new").exists());
+}
+
+#[test]
+fn the_hosts_links_lead_to_where_they_do_on_the_host() {
+    let host = Host::new();
+    let root = root(&host);
+    fs::create_dir_all(root.join("data/var")).unwrap();
+    symlink("/data/var", root.join("var")).unwrap();
+    persist(&host, &root, "arm64").ok();
+    assert!(root.join("data/var/lib/binfmt/qemu-aarch64").is_file());
+    assert!(!Path::new("/data").exists());
+    unpersist(&host, &root).ok();
+    assert!(!root.join("data/var/lib").exists());
+}
+
+#[test]
+fn a_record_that_is_none_is_not_acted_upon() {
+    let host = Host::new();
+    let root = root(&host);
+    persist(&host, &root, "arm64").ok();
+    fs::write(root.join(RECORD), "rubbish\n").unwrap();
+    unpersist(&host, &root).ends_saying(&["persisted is not as binfmt wrote it"]);
+    assert!(root.join(EMULATOR).exists());
+}
+
+/// With the script that `OpenRC`'s service `binfmt` runs at boot, by Debian's shell and by the one of hosts that have `OpenRC`.
+#[test]
+fn openrc_registers_what_was_written() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("build/openrc/binfmt.sh");
+    assert!(script.exists(), "make test-material");
+    for shell in [
+        "sh".to_owned(),
+        format!("'{}' ash", program("amd64").display()),
+    ] {
+        let host = Host::new();
+        let root = root(&host);
+        persist(&host, &root, "arm64,s390x").ok();
+        host.binfmt(&["--uninstall", "all"]).ok();
+        let boot = format!(
+            "mount -t tmpfs none /var/lib; mkdir /var/lib/binfmt; mount --bind '{0}/var/lib/binfmt' /var/lib/binfmt
+             {shell} '{1}' '{0}'/etc/binfmt.d/*.conf",
+            root.display(),
+            script.display()
+        );
+        host.sh(&boot).ok();
+        let mut entries = host.entries();
+        entries.sort();
+        assert_eq!(entries, ["qemu-aarch64", "qemu-s390x"], "{shell}");
+        host.binfmt(&["--status", "arm64,s390x"]).ok();
+        host.runs_arm64();
+    }
+}
+
+/// A folder with an emulator of arm64 that says its version, and runs nothing.
+fn broken(host: &Host) -> PathBuf {
+    let folder = host.folder("broken", &[]);
+    host.compile_emulator(&folder.join("qemu-aarch64"), "return 3;");
+    folder
+}
+
+#[test]
+fn a_failed_upgrade_leaves_what_the_next_boot_needs() {
+    let host = Host::new();
+    let root = root(&host);
+    persist(&host, &root, "arm64").ok();
+    let before = contents(&host, &root);
+    for options in [&[][..], &["--keep"]] {
+        let call = ["--install", "arm64", "--persist", shown(&root)];
+        host.call(&[options, &call].concat())
+            .emulators(&broken(&host))
+            .run()
+            .ends(1);
+        assert_eq!(contents(&host, &root), before, "{options:?}");
+    }
+    host.runs_arm64();
+}
+
+#[test]
+fn what_is_kept_is_not_persisted_and_named() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    host.binfmt(&["--install", "arm64"]).ok();
+    host.binfmt(&["--keep", "--install", "arm64", "--persist", shown(&root)])
+        .says("qemu-aarch64 taken back")
+        .ends_saying(&["arm64 is not persisted", "is kept"]);
+    assert_eq!(contents(&host, &root), before);
+}
+
+/// An install finds nothing to do, and the next boot could do nothing.
+#[test]
+fn what_works_here_and_not_from_its_new_place_is_not_persisted() {
+    let host = Host::new();
+    let root = root(&host);
+    persist(&host, &root, "arm64").ok();
+    let install = ["--install", "arm64", "--persist", shown(&root)];
+    let var = root.join("var/lib/binfmt");
+    host.sh(&format!("chmod o+w {}", var.display())).ok();
+    host.binfmt(&install)
+        .ends(1)
+        .says("arm64 is not persisted")
+        .ends_saying(&["can be replaced by any user"]);
+    host.sh(&format!(
+        "chmod o-w {0}; mount -t tmpfs -o noexec,mode=755 none {0}",
+        var.display()
+    ))
+    .ok();
+    host.binfmt(&install).ends(1).says("EACCES");
+    assert!(!host.path(&var).join("qemu-aarch64").exists());
+    host.runs_arm64();
+}
+
+/// Whose record is gone: what it wrote is still the same, byte for byte.
+#[test]
+fn what_is_there_already_is_taken_back_too() {
+    let host = Host::new();
+    let root = root(&host);
+    persist(&host, &root, "arm64").ok();
+    for lost in [RECORD, EMULATOR] {
+        fs::remove_file(root.join(lost)).unwrap();
+        if lost == EMULATOR {
+            fs::remove_file(root.join(RECORD)).unwrap();
+        }
+        persist(&host, &root, "arm64").ok();
+    }
+    unpersist(&host, &root).ok();
+    assert!(!root.join(EMULATOR).exists() && !root.join(RULES).exists());
+    // which directories it made, only the record told
+    assert!(!contents(&host, &root).contains("qemu"));
+}
+
+/// What cannot be replaced at all is no matter of force, and what is no file is not waited for.
+#[test]
+fn what_is_in_the_way_is_named() {
+    let host = Host::new();
+    let root = root(&host);
+    fs::create_dir_all(root.join(EMULATOR)).unwrap();
+    for force in [&[][..], &["--force"]] {
+        let call = ["--install", "arm64", "--persist", shown(&root)];
+        host.binfmt(&[&call, force].concat())
+            .ends_saying(&["there is a directory of that name; remove it"]);
+    }
+    host.sh(&format!("mkfifo '{}'", root.join(LOCK).display()))
+        .ok();
+    persist(&host, &root, "arm64").ends_saying(&[LOCK, "cannot be locked"]);
+}
+
+/// As the incumbent left many hosts: with a handler for what the kernel runs by itself.
+#[test]
+fn what_needs_no_handler_is_not_persisted() {
+    let host = Host::new();
+    let root = root(&host);
+    let folder = host.folder("folder", &[("qemu-aarch64", emulators())]);
+    let old = folder.join("qemu-i386");
+    host.copy(&emulators().join("qemu-i386"), &old);
+    host.register("qemu-i386", "i386", &old, "POCF");
+    host.call(&["--install", "all", "--persist", shown(&root)])
+        .emulators(&folder)
+        .run()
+        .ok();
+    assert!(root.join(EMULATOR).exists());
+    assert!(!root.join("var/lib/binfmt/qemu-i386").exists());
+}
+
+#[test]
+fn a_reset_that_cannot_copy_takes_nothing_away() {
+    let host = Host::new();
+    let root = root(&host);
+    host.binfmt(&["--install", "arm64,arm"]).ok();
+    let table = host.table();
+    fs::write(root.join("var"), "in the way").unwrap();
+    host.binfmt(&["--reset", "--install", "arm64", "--persist", shown(&root)])
+        .ends_saying(&["not reset", "Not a directory"]);
+    assert_eq!(host.table(), table);
+}
+
+/// Killed at each call by which it makes, writes or renames something there: in the thread that makes most of them, and where the
+/// file of rules is written.
+#[test]
+fn killed_anywhere_it_leaves_nothing_that_is_not_taken_back() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    let rules = [
+        "etc/binfmt.d",
+        RULES,
+        "etc/binfmt.d/.qemu-aarch64.conf.binfmt-new",
+    ];
+    // as the call names them in a directory that is open, and as its open files are called out here
+    let names = |path: &str| path.rsplit('/').next().map(str::to_owned);
+    let rules = rules.map(|path| [names(path).unwrap(), shown(&root.join(path)).to_owned()]);
+    let rules: Vec<&str> = rules.as_flattened().iter().map(String::as_str).collect();
+    for (paths, least) in [(&[][..], 12), (&rules, 4)] {
+        let mut kills = 0;
+        for call in CALLS {
+            for nth in 1.. {
+                let how = format!("signal=KILL:when={nth}");
+                let killed = persist_with(&host, &root, call, &how, paths);
+                unpersist(&host, &root).ok();
+                // a directory that was just made may be empty, and not yet in the record
+                host.sh(&format!(
+                    "cd {}; rmdir var/lib/binfmt var/lib var etc/binfmt.d 2>/dev/null || :",
+                    root.display()
+                ))
+                .ok();
+                assert_eq!(contents(&host, &root), before, "{call} {nth} {paths:?}");
+                if killed.status == 0 {
+                    break;
+                }
+                kills += 1;
+            }
+        }
+        assert!(kills >= least, "only {kills} kills at {paths:?}");
+    }
+}
+
+#[test]
+fn an_upgrade_killed_anywhere_is_mended_by_the_next_call() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    let mut kills = 0;
+    for state in to_upgrade(&host, &root) {
+        // of the others there are none, or none that matters
+        for call in ["rename", "link", "unlink", "fsync"] {
+            for nth in 1.. {
+                restore(&host, &state, &root);
+                let how = format!("signal=KILL:when={nth}");
+                let killed = persist_with(&host, &root, call, &how, &[]);
+                assert!(root.join(EMULATOR).exists() && root.join(RULES).exists());
+                if killed.status == 0 {
+                    break;
+                }
+                let what = format!("{call} {nth}, {}", state.display());
+                is_mended(&host, &root, &before, &what);
+                kills += 1;
+            }
+        }
+    }
+    assert!(kills >= 12, "only {kills} kills");
+}
+
+/// An emulator that no trial has seen is never left where the next boot takes it from, nor one that the record does not know.
+#[test]
+fn an_upgrade_that_does_not_reach_the_disk_leaves_the_former() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    let emulator = root.join(EMULATOR);
+    let old = fs::read(old_emulators().join("qemu-aarch64")).unwrap();
+    let mut failures = Vec::new();
+    for (state, is_tried) in to_upgrade(&host, &root).into_iter().zip([false, true]) {
+        for nth in 1.. {
+            restore(&host, &state, &root);
+            let how = format!("error=EIO:when={nth}");
+            let failed = persist_with(&host, &root, "fsync", &how, &[]);
+            if failed.status == 0 {
+                break;
+            }
+            let what = format!("fsync {nth}, {}: {failed}", state.display());
+            let is_old = fs::read(&emulator).unwrap() == old;
+            assert!(is_old || is_tried, "{what}");
+            host.sh(&format!(
+                "cd {}; grep $(sha256sum <{EMULATOR} | cut -c-64) {RECORD}",
+                root.display()
+            ))
+            .ok();
+            is_mended(&host, &root, &before, &what);
+            failed.says("EIO");
+            failures.push((is_tried, nth));
+        }
+    }
+    let expected = [1, 2, 3, 4].map(|nth| (false, nth)).into_iter();
+    let expected: Vec<_> = expected.chain([1, 2].map(|nth| (true, nth))).collect();
+    assert_eq!(failures, expected);
+}
+
+#[test]
+fn what_does_not_reach_the_disk_leaves_nothing() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    for nth in 1..=4 {
+        let how = format!("error=EIO:when={nth}");
+        persist_with(&host, &root, "fsync", &how, &[]).ends(1);
+        assert_eq!(contents(&host, &root), before, "fsync {nth}");
+    }
+    let dir = root.join("etc/binfmt.d");
+    let rules = dir.join(".qemu-aarch64.conf.binfmt-new");
+    for nth in 1..=2 {
+        let (how, paths) = (format!("error=EIO:when={nth}"), [&dir, &rules]);
+        let failed = persist_with(&host, &root, "fsync", &how, &paths.map(|path| shown(path)));
+        failed.ends_saying(&["arm64 is not persisted", "EIO"]);
+        assert_eq!(contents(&host, &root), before, "fsync {nth} of the rules");
+    }
+}
+
+#[test]
+fn a_file_system_that_does_not_sync_directories_will_do() {
+    let host = Host::new();
+    let root = root(&host);
+    let dirs = ["var/lib/binfmt", "etc/binfmt.d"].map(|dir| root.join(dir));
+    let dirs = dirs.each_ref().map(|dir| shown(dir));
+    persist_with(&host, &root, "fsync", "error=EINVAL", &dirs).ok();
+    let refused = fs::read_to_string(log(&host)).unwrap();
+    assert!(refused.matches("(INJECTED)").count() >= 4, "{refused}");
+}
+
+#[test]
+fn a_copy_that_failed_leaves_the_handler_that_works() {
+    let host = Host::new();
+    let root = root(&host);
+    let folder = host.folder("two", &[("qemu-aarch64", emulators())]);
+    host.copy(&emulators().join("qemu-arm"), &folder.join("qemu-arm"));
+    persist_old(&host, &root).ok();
+    host.call(&["--install", "arm64"])
+        .emulators(&folder)
+        .run()
+        .ok();
+    let newer = host.entry("qemu-aarch64").unwrap();
+    fs::create_dir(root.join("var/lib/binfmt/.qemu-aarch64.binfmt-new")).unwrap();
+    for list in ["all", "arm64,arm"] {
+        host.call(&["--install", list, "--persist", shown(&root)])
+            .emulators(&folder)
+            .run()
+            .ends_saying(&["arm64 is not persisted", "File exists"]);
+        assert_eq!(host.entry("qemu-aarch64").as_ref(), Some(&newer), "{list}");
+        assert!(host.entry("qemu-arm").is_some(), "{list}");
+    }
+}
+
+#[test]
+fn nobody_but_root_can_keep_a_call_waiting() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    // each of these is there for everybody to open
+    host.sh(&format!(
+        "exec 7<{0} 8<{0}/etc 9<{0}/usr/lib/systemd/systemd-binfmt; flock 7; flock 8; flock 9
+         QEMU_BINARY_PATH='{1}' '{2}' --install arm64 --persist {0} 7<&- 8<&- 9<&-",
+        root.display(),
+        emulators().display(),
+        crate::harness::BINFMT
+    ))
+    .ok();
+    persist_with(&host, &root, "unlink", "signal=KILL", &[]).ends(137);
+    let lock = fs::metadata(root.join(LOCK)).unwrap();
+    assert_eq!(lock.permissions().mode() & 0o777, 0o600);
+    // as the root of a container can that is given the host's files read-only
+    let lock = crate::harness::lock::of_reader(&root.join(LOCK));
+    persist(&host, &root, "arm64")
+        .ok()
+        .says("going on without the lock on ");
+    drop(lock);
+    unpersist(&host, &root).ok();
+    assert_eq!(contents(&host, &root), before);
+}
+
+/// A call that waits for a file that is then removed, as each call does at its end, waits for the next one too.
+#[test]
+fn a_lock_on_a_file_that_is_gone_is_none() {
+    let host = Host::new();
+    let root = root(&host);
+    let path = root.join(LOCK);
+    let first = crate::harness::lock::of_call(&path);
+    thread::scope(|scope| {
+        let call = scope.spawn(|| persist(&host, &root, "arm64").ok());
+        let waits = || {
+            let script = "grep -lx binfmt /proc/[0-9]*/comm | sed 's/comm$/fd/' | xargs -r ls -l";
+            host.sh(script).stdout.contains(path.to_str().unwrap())
+        };
+        while !waits() {
+            thread::sleep(Duration::from_millis(20));
+        }
+        fs::remove_file(&path).unwrap();
+        let second = crate::harness::lock::of_call(&path);
+        drop(first);
+        thread::sleep(Duration::from_millis(1500));
+        assert!(!root.join(RECORD).exists());
+        fs::remove_file(&path).unwrap();
+        drop(second);
+        let waited = format!(
+            "waiting for another call, which cannot be seen from here, to unlock {}",
+            path.display()
+        );
+        call.join().unwrap().says(&waited);
+    });
+    assert!(!root.join(LOCK).exists());
+}
+
+#[test]
+fn calls_at_once_wait_for_each_other() {
+    let host = Host::new();
+    let root = root(&host);
+    let before = contents(&host, &root);
+    thread::scope(|scope| {
+        for list in ["arm64", "arm", "riscv64", "arm64,arm"] {
+            scope.spawn(|| persist(&host, &root, list).ok());
+        }
+    });
+    for name in ["qemu-aarch64", "qemu-arm", "qemu-riscv64"] {
+        assert!(
+            root.join(format!("etc/binfmt.d/{name}.conf")).exists(),
+            "{name}"
+        );
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| persist(&host, &root, "arm64"));
+        scope.spawn(|| unpersist(&host, &root));
+    });
+    unpersist(&host, &root).ok();
+    assert_eq!(contents(&host, &root), before);
+}
+
+#[test]
+fn whoever_calls_it_only_root_writes_there() {
+    let host = Host::new();
+    let root = root(&host);
+    for (umask, all) in [("0", 0o777), ("077", 0o700)] {
+        host.sh(&format!(
+            "umask {umask}; QEMU_BINARY_PATH='{}' '{}' --install arm64 --persist '{}'",
+            emulators().display(),
+            crate::harness::BINFMT,
+            root.display()
+        ))
+        .ok();
+        for dir in ["etc/binfmt.d", "var/lib/binfmt"] {
+            let mode = fs::metadata(root.join(dir)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o755, "{dir} with {all:o}");
+        }
+        unpersist(&host, &root).ok();
+    }
+}
+
+#[test]
+fn what_is_no_file_is_not_waited_for_nor_replaced() {
+    let host = Host::new();
+    let root = root(&host);
+    fs::create_dir_all(root.join("etc/binfmt.d")).unwrap();
+    // as systemd has files masked
+    symlink("/dev/null", root.join(RULES)).unwrap();
+    persist(&host, &root, "arm64").ends_saying(&["it exists and was not written by --persist"]);
+    assert_eq!(
+        fs::read_link(root.join(RULES)).unwrap(),
+        Path::new("/dev/null")
+    );
+    assert!(!root.join("var").exists());
+
+    fs::create_dir_all(root.join("var/lib/binfmt")).unwrap();
+    host.sh(&format!("mkfifo {}", root.join(RECORD).display()))
+        .ok();
+    persist(&host, &root, "arm64").ends(1).says("persisted");
+    unpersist(&host, &root).ends(1).says("persisted");
+}

@@ -1,0 +1,685 @@
+//! `--install` and `--reset` where something was registered before: what is kept, what is replaced, and
+//! that no program fails over it.
+//!
+//! Replacing by an emulator that is none is among the tests of `bad_input.rs`.
+
+use std::path::Path;
+
+use crate::harness::{Host, arch, emulators, old_emulators, program, version, wait_for};
+use binfmt_magic::rule::{Flags, Matcher, Rule};
+
+/// What an install of arm64 alone makes of an empty table.
+fn fresh() -> String {
+    fresh_with(&[])
+}
+
+fn fresh_with(options: &[&str]) -> String {
+    let host = Host::new();
+    host.binfmt(&[&["--install", "arm64"], options].concat())
+        .ok();
+    host.table()
+}
+
+/// A host with an entry of this name for arm64.
+fn with_entry(name: &str, folder: &Path, flags: &str) -> Host {
+    let host = Host::new();
+    host.register(name, "aarch64", &folder.join("qemu-aarch64"), flags);
+    host
+}
+
+#[test]
+fn other_flags_are_replaced() {
+    let fresh = fresh();
+    for flags in ["", "P", "OC", "F", "PF", "OCF", "POF", "POC"] {
+        let host = with_entry("qemu-aarch64", &emulators(), flags);
+        host.binfmt(&["--install", "arm64", "--credentials", "yes"])
+            .ok()
+            .says("installing: arm64 OK (")
+            .says("replaced qemu-aarch64)");
+        assert_eq!(host.table(), fresh, "flags {flags:?}");
+    }
+}
+
+/// Whoever registered a handler without flag C may have meant it: setuid programs are not given privilege unasked.
+#[test]
+fn a_handler_without_flag_c_stays_without_unless_told_otherwise() {
+    let without = "; without flag C, as before: --credentials yes sets it)\n";
+    for (flags, after) in [
+        ("", "PF"),
+        ("P", "PF"),
+        ("F", "PF"),
+        ("PF", "PF"),
+        ("POF", "POF"),
+    ] {
+        let host = with_entry("qemu-aarch64", &emulators(), flags);
+        let before = host.table();
+        let installed = host.binfmt(&["--install", "arm64"]).ok().says(without);
+        let entry = host.entry("qemu-aarch64").unwrap();
+        assert!(
+            entry.contains(&format!("\nflags: {after}\n")),
+            "{flags}: {entry}"
+        );
+        if flags == after {
+            installed.says("installing: arm64 already installed (qemu-aarch64; ");
+            assert_eq!(host.table(), before);
+        } else {
+            installed.says("installing: arm64 OK (");
+        }
+        host.binfmt(&["--install", "arm64"])
+            .ok()
+            .says("already installed");
+        host.binfmt(&["--verify"])
+            .ok()
+            .prints("kept: it is without flag C");
+        host.binfmt(&["--verify", "--credentials", "yes"]).ends(1);
+        host.runs_arm64();
+    }
+    // an upgrade is one all the same
+    let host = with_entry("aarch64", &old_emulators(), "F");
+    let output = host.binfmt(&["--install", "arm64"]).ok().says(without);
+    assert!(
+        output
+            .line("installing: arm64 OK (upgraded ")
+            .contains("replaced aarch64")
+    );
+    assert_eq!(host.table(), fresh_with(&["--credentials", "no"]));
+    // of one that runs nothing there is nothing to keep
+    let host = with_entry("qemu-aarch64", Path::new("/nowhere"), "");
+    host.sh("echo 0 >/proc/sys/fs/binfmt_misc/qemu-aarch64")
+        .ok();
+    host.binfmt(&["--install", "arm64"])
+        .ok()
+        .never_says("flag C");
+    assert_eq!(host.table(), fresh());
+}
+
+/// What comes unasked is told.
+#[test]
+fn flag_c_does_not_come_silently() {
+    let says = "; setuid programs get their owner's privilege from now on (flag C): --credentials no leaves it off)\n";
+    let replaced = |args: &[&str], variable: &str| {
+        let host = with_entry("qemu-aarch64", &emulators(), "F");
+        let call = host.call(args).env("QEMU_BINARY_REPLACE", variable);
+        let output = call.run().ok();
+        (output, host.table())
+    };
+    let one = ["--install", "arm64"];
+    for (args, variable) in [
+        (&["--reset", "-p", "yes", "--install", "arm64"][..], ""),
+        (&["--install", "arm64", "--force"], "0"),
+        (&one, "1"),
+        (&one, "yes"),
+    ] {
+        let (output, table) = replaced(args, variable);
+        output.says(says);
+        assert_eq!(table, fresh(), "{args:?}");
+    }
+    for (args, variable) in [
+        (
+            &["--reset", "-p", "yes", "-c", "yes", "--install", "arm64"][..],
+            "",
+        ),
+        (&["--install", "arm64", "--credentials", "yes"], ""),
+        (&["--install", "arm64", "--credentials", "yes"], "1"),
+    ] {
+        let (output, table) = replaced(args, variable);
+        output.never_says("flag C");
+        assert_eq!(table, fresh(), "{args:?}");
+    }
+    let (output, table) = replaced(
+        &["--reset", "--credentials", "no", "--install", "arm64"],
+        "1",
+    );
+    output.never_says("flag C");
+    assert_eq!(table, fresh_with(&["--credentials", "no"]));
+}
+
+/// An image with an old QEMU does not take a newer one from everybody else on the host.
+#[test]
+fn a_newer_emulator_stays_unless_told_otherwise() {
+    let (old, new) = (version(&old_emulators()), version(&emulators()));
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    let before = host.table();
+    let call = |args: &[&str], variable: &str| {
+        let call = host.call(args).emulators(&old_emulators());
+        call.env("QEMU_BINARY_REPLACE", variable).run()
+    };
+    let kept = format!("kept: its QEMU {new} is newer than {old}; --force replaces it");
+    for list in ["arm64", "all"] {
+        call(&["--install", list], "").ok().says(&format!(
+            "installing: arm64 already installed (qemu-aarch64, {kept})\n"
+        ));
+    }
+    host.binfmt(&["--uninstall", "all,-arm64"]).ok();
+    assert_eq!(host.table(), before);
+    // what an install leaves is in order, and nothing for an alarm
+    call(&["--verify"], "").ok().prints(&kept);
+    call(&["--status", "--format", "prometheus"], "")
+        .ok()
+        .prints("binfmt_emulator_stale{platform=\"linux/arm64\"} 0\n");
+    let downgraded = format!("OK (downgraded qemu-aarch64 {new} → {old}, ");
+    for (args, variable) in [
+        (&["--install", "arm64", "--force"][..], ""),
+        (&["--install", "arm64"], "1"),
+        (&["--reset", "--install", "arm64"], ""),
+        (&["--install", "arm64", "--credentials", "no"], ""),
+    ] {
+        host.binfmt(&["--install", "arm64", "--credentials", "yes"])
+            .ok();
+        call(args, variable).ok().says(&downgraded);
+        host.runs_arm64();
+    }
+}
+
+/// Nothing in the names of this one says so: the file that the kernel has pinned does.
+#[test]
+fn qemu_is_known_by_its_file() {
+    let (old, new) = (version(&old_emulators()), version(&emulators()));
+    let host = Host::new();
+    let gone = host.scratch().join("gone");
+    host.copy(&old_emulators().join("qemu-aarch64"), &gone);
+    host.register("old-arm", "aarch64", &gone, "POCF");
+    std::fs::remove_file(&gone).unwrap();
+    let status = host.binfmt(&["--status", "--format", "json"]).ok().json();
+    let platforms = status["platforms"].as_array().unwrap();
+    let arm64 = platforms
+        .iter()
+        .find(|one| one["entry"] == "old-arm")
+        .unwrap();
+    assert_eq!(arm64["emulator"]["version"], old, "{arm64}");
+    assert_eq!(arm64["emulator"]["mute"], serde_json::Value::Null);
+    let verified = host.binfmt(&["--verify"]).ends(1);
+    assert!(verified.stdout.contains(&format!("{old}, ")), "{verified}");
+    host.binfmt(&["--install", "arm64"])
+        .ok()
+        .says(&format!("OK (upgraded qemu-aarch64 {old} → {new}, "));
+    assert_eq!(host.table(), fresh());
+}
+
+/// What somebody else registers under the name of an entry, between the look at the table and its removal, stays.
+#[test]
+fn an_entry_that_was_replaced_meanwhile_stays() {
+    let host = with_entry("old", &emulators(), "POCF");
+    let folder = host.folder("slow", &[]);
+    let slow = folder.join("qemu-aarch64");
+    host.compile_emulator(&slow, "sleep(2); return argv[1][0];");
+    let output = std::thread::scope(|scope| {
+        let call = host.call(&["--install", "arm64"]).emulators(&folder);
+        let installing = scope.spawn(|| call.run());
+        wait_for(&slow);
+        host.sh("cd /proc/sys/fs/binfmt_misc; echo -1 >old; echo :old:E::x::/bin/true: >register")
+            .ok();
+        installing.join().unwrap()
+    });
+    output
+        .ok()
+        .says("installing: arm64 OK (")
+        .never_says("replaced old");
+    assert!(host.entry("old").unwrap().contains("extension .x"));
+}
+
+#[test]
+fn another_magic_is_replaced() {
+    let fresh = fresh();
+    let wanted = Rule::for_arch(arch("aarch64"), "", &emulators(), Flags::parse("POCF").0);
+    let Matcher::Magic {
+        magic,
+        mask: Some(mask),
+        ..
+    } = wanted.matcher.clone()
+    else {
+        panic!("a magic with a mask");
+    };
+    let mut stricter = mask.clone();
+    stricter[7] = 0xfc;
+    for (what, length, mask) in [
+        ("stricter mask", magic.len(), stricter),
+        ("linuxkit's 19 bytes", 19, mask[..19].to_vec()),
+    ] {
+        let host = Host::new();
+        let magic = magic[..length].to_vec();
+        host.register_rule(&Rule {
+            matcher: Matcher::Magic {
+                offset: 0,
+                magic,
+                mask: Some(mask),
+            },
+            ..wanted.clone()
+        });
+        host.binfmt(&["--install", "arm64"])
+            .ok()
+            .says("replaced qemu-aarch64)");
+        assert_eq!(host.table(), fresh, "{what}");
+    }
+}
+
+#[test]
+fn another_path_is_replaced() {
+    let host = Host::new();
+    let folder = host.folder("elsewhere", &[("qemu-aarch64", emulators())]);
+    host.call(&["--install", "arm64"])
+        .emulators(&folder)
+        .run()
+        .ok();
+    host.binfmt(&["--install", "arm64"])
+        .ok()
+        .says("replaced qemu-aarch64)");
+    assert_eq!(host.table(), fresh());
+}
+
+#[test]
+fn an_old_emulator_gives_way_to_a_new_one() {
+    let host = Host::new();
+    let (old, new) = (version(&old_emulators()), version(&emulators()));
+    assert_ne!(
+        old, new,
+        "two versions of QEMU are needed: run `make test-material`"
+    );
+    host.call(&["--install", "arm64,arm,riscv64,s390x"])
+        .emulators(&old_emulators())
+        .run()
+        .ok()
+        .says(&format!("installing: arm64 OK (qemu-aarch64 {old}, "));
+    host.binfmt(&["--install", "arm64,arm,riscv64,s390x"])
+        .ok()
+        .says(&format!(
+            "installing: arm64 OK (upgraded qemu-aarch64 {old} → {new}, "
+        ));
+    let direct = Host::new();
+    direct
+        .binfmt(&["--install", "arm64,arm,riscv64,s390x"])
+        .ok();
+    let sorted = |host: &Host| {
+        let mut names = host.entries();
+        names.sort();
+        names
+            .iter()
+            .map(|name| host.entry(name))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(sorted(&host), sorted(&direct));
+    host.runs_arm64();
+}
+
+#[test]
+fn the_same_magic_under_other_names_is_replaced() {
+    let fresh = fresh();
+    for names in [
+        &["qemu-aarch64-static"][..],
+        &["aarch64"],
+        &["buildkit-qemu-aarch64"],
+        &["aarch64", "qemu-aarch64-static", "qemu-aarch64"],
+        &["qemu-aarch64", "qemu-aarch64-static", "arm64"],
+    ] {
+        let host = Host::new();
+        for name in names {
+            host.register(
+                name,
+                "aarch64",
+                &old_emulators().join("qemu-aarch64"),
+                "OCF",
+            );
+        }
+        let output = host.binfmt(&["--install", "arm64"]).ok();
+        for name in names {
+            assert!(output.line("installing: arm64").contains(name), "{output}");
+        }
+        assert_eq!(host.table(), fresh, "{names:?}");
+        host.runs_arm64();
+    }
+}
+
+#[test]
+fn what_is_shadowed_or_broken_or_disabled_is_cleared_away() {
+    let host = Host::new();
+    host.register(
+        "qemu-aarch64-static",
+        "aarch64",
+        Path::new("/nowhere/qemu-aarch64-static"),
+        "OC",
+    );
+    host.register(
+        "qemu-aarch64",
+        "aarch64",
+        &old_emulators().join("qemu-aarch64"),
+        "F",
+    );
+    host.sh("echo 0 >/proc/sys/fs/binfmt_misc/qemu-aarch64")
+        .ok();
+    host.binfmt(&["--install", "arm64"]).ok();
+    assert_eq!(host.table(), fresh());
+    host.runs_arm64();
+}
+
+#[test]
+fn a_handler_for_something_else_that_holds_the_name_keeps_its_platform() {
+    let host = Host::new();
+    host.register(
+        "qemu-aarch64",
+        "riscv64",
+        &emulators().join("qemu-riscv64"),
+        "POCF",
+    );
+    assert_eq!(host.runs("riscv64").as_deref(), Ok("riscv64"));
+    let output = host.binfmt(&["--install", "arm64"]);
+    assert_eq!(host.runs("riscv64").as_deref(), Ok("riscv64"), "{output}");
+    let arm64 = host.runs("arm64");
+    assert_eq!(arm64.is_ok(), output.status == 0, "{arm64:?} and {output}");
+}
+
+#[test]
+fn a_name_held_by_something_that_is_not_qemus_is_left_to_it() {
+    let host = Host::new();
+    host.register_line(b":qemu-aarch64:E::arm64::/bin/true:");
+    let before = host.table();
+    host.binfmt(&["--install", "arm64"])
+        .ends(1)
+        .ends_saying(&["arm64", "qemu-aarch64", "--force"]);
+    assert_eq!(host.table(), before);
+    host.binfmt(&["--install", "arm64", "--force"]).ok();
+    assert_eq!(host.table(), fresh());
+}
+
+#[test]
+fn no_program_fails_while_its_handler_is_replaced() {
+    let host = Host::new();
+    host.call(&["--install", "arm64"])
+        .emulators(&old_emulators())
+        .run()
+        .ok();
+    let folder = host.scratch().join("loop");
+    std::fs::create_dir(&folder).unwrap();
+    let loops = format!(
+        "cd '{}'; touch go; for i in 1 2; do \
+           (while [ -e go ]; do [ \"$('{}' echo runs 2>&1)\" = runs ] && echo >>ran.$i || echo >>failed; done) & \
+         done; while [ ! -s ran.1 ] || [ ! -s ran.2 ]; do sleep 0.01; done; \
+         for i in 1 2 3; do \
+           for at in '{}' '{}'; do QEMU_BINARY_PATH=$at '{}' --install arm64 --force 2>>said >/dev/null || echo >>failed; done; \
+         done; rm go; wait; cat ran.* | wc -l; [ ! -e failed ]",
+        folder.display(),
+        program("arm64").display(),
+        emulators().display(),
+        old_emulators().display(),
+        crate::harness::BINFMT,
+    );
+    let output = host.sh(&loops).ok();
+    let ran: u32 = output.stdout.trim().parse().unwrap();
+    assert!(ran > 20, "only {ran} programs ran");
+    let said = std::fs::read_to_string(folder.join("said")).unwrap();
+    assert_eq!(said.matches("upgraded qemu-aarch64").count(), 3, "{said}");
+    assert_eq!(said.matches("downgraded qemu-aarch64").count(), 3, "{said}");
+}
+
+/// A translator that works and is not QEMU.
+fn with_rosetta() -> Host {
+    let host = Host::new();
+    let rosetta = host.scratch().join("rosetta");
+    host.translator(&rosetta);
+    host.register("rosetta", "aarch64", &rosetta, "POCF");
+    host
+}
+
+#[test]
+fn a_working_translator_that_is_not_qemu_is_left_alone() {
+    let host = with_rosetta();
+    let before = host.table();
+    host.binfmt(&["--install", "arm64"])
+        .ok()
+        .says("installing: arm64 left to rosetta, which runs it; --force takes over\n");
+    assert_eq!(host.table(), before);
+    host.binfmt(&["--install", "all"])
+        .ok()
+        .says("installing: arm64 left to rosetta");
+    assert!(host.entry("qemu-aarch64").is_none());
+    host.runs_arm64();
+}
+
+#[test]
+fn force_takes_over_and_uninstalling_gives_back() {
+    let host = with_rosetta();
+    let before = host.table();
+    host.binfmt(&["--install", "arm64", "--force"])
+        .ok()
+        .says("installing: arm64 OK (");
+    assert_eq!(host.entries(), ["qemu-aarch64", "rosetta"]);
+    host.binfmt(&["--status", "arm64"]).ok();
+    host.binfmt(&["--uninstall", "arm64"]).ok();
+    assert_eq!(host.table(), before);
+    host.runs_arm64();
+}
+
+#[test]
+fn a_translator_that_does_not_work_is_overruled() {
+    let host = Host::new();
+    host.register("rosetta", "aarch64", Path::new("/nowhere/rosetta"), "OC");
+    host.binfmt(&["--install", "arm64"])
+        .ok()
+        .says("installing: arm64 OK (");
+    assert_eq!(host.entries(), ["qemu-aarch64", "rosetta"]);
+    host.runs_arm64();
+}
+
+#[test]
+fn a_working_handler_is_kept_where_there_is_nothing_to_replace_it_with() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    let before = host.table();
+    let nothing = host.folder("nothing", &[]);
+    host.call(&["--install", "arm64"])
+        .emulators(&nothing)
+        .run()
+        .ok()
+        .says("already installed (qemu-aarch64, kept: ");
+    assert_eq!(host.table(), before);
+}
+
+#[test]
+fn a_reset_installs_all_and_removes_what_else_is_qemus() {
+    for args in [
+        &["--reset"][..],
+        &["--reset", "-p", "yes"],
+        &["--reset", "--persistent", "yes"],
+        &["--reset", "-p", "yes", "-c", "yes"],
+        &["--reset", "--credential", "yes", "--persistent", "yes"],
+        &["-reset"],
+    ] {
+        let host = Host::new();
+        let folder = host.folder(
+            "two",
+            &[("qemu-aarch64", emulators()), ("qemu-arm", emulators())],
+        );
+        host.call(&["--install", "s390x,arm"])
+            .emulators(&old_emulators())
+            .run()
+            .ok();
+        host.register_other("jar", b"PK\x03\x04");
+        host.call(args)
+            .emulators(&folder)
+            .run()
+            .ok()
+            .says("installing: arm64 OK (");
+        let mut names = host.entries();
+        names.sort();
+        assert_eq!(names, ["jar", "qemu-aarch64", "qemu-arm"], "{args:?}");
+        let arm = host.entry("qemu-arm").unwrap();
+        assert!(arm.contains(folder.to_str().unwrap()), "{args:?}: {arm}");
+    }
+}
+
+#[test]
+fn a_reset_of_some_leaves_only_them() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64,riscv64,s390x"]).ok();
+    host.binfmt(&["--reset", "--install", "arm64"])
+        .ok()
+        .says("installing: arm64 already installed (qemu-aarch64)")
+        .says("uninstalling: qemu-riscv64 OK")
+        .says("uninstalling: qemu-s390x OK");
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+}
+
+#[test]
+fn a_reset_leaves_one_entry_for_each_platform() {
+    let host = Host::new();
+    host.register(
+        "qemu-aarch64-static",
+        "aarch64",
+        &old_emulators().join("qemu-aarch64"),
+        "F",
+    );
+    host.register(
+        "qemu-aarch64",
+        "aarch64",
+        &emulators().join("qemu-aarch64"),
+        "POCF",
+    );
+    host.binfmt(&["--reset", "--install", "arm64"]).ok();
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+}
+
+#[test]
+fn a_reset_with_bad_emulators_keeps_what_works() {
+    let host = Host::new();
+    let folder = host.folder("bad", &[]);
+    host.executable(&folder.join("qemu-aarch64"), b"");
+    host.call(&["--install", "arm64"])
+        .emulators(&old_emulators())
+        .run()
+        .ok();
+    host.call(&["--reset", "-p", "yes"])
+        .emulators(&folder)
+        .run()
+        .ends(1)
+        .ends_saying(&["is empty"]);
+    host.runs_arm64();
+}
+
+#[test]
+fn an_emulator_that_changed_at_its_path_is_replaced() {
+    let host = Host::new();
+    let folder = host.folder("image", &[("qemu-aarch64", old_emulators())]);
+    let install = || {
+        let call = host.call(&["--install", "arm64"]);
+        call.emulators(&folder).run().ok()
+    };
+    install().says(&format!("OK (qemu-aarch64 {}", version(&old_emulators())));
+    install().says("already installed");
+    std::fs::remove_file(folder.join("qemu-aarch64")).unwrap();
+    host.copy(
+        &emulators().join("qemu-aarch64"),
+        &folder.join("qemu-aarch64"),
+    );
+    let (old, new) = (version(&old_emulators()), version(&emulators()));
+    install().says(&format!("OK (upgraded qemu-aarch64 {old} → {new}, "));
+    install().says("already installed");
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+    host.runs_arm64();
+}
+
+#[test]
+fn another_file_of_the_same_bytes_is_the_same_emulator() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    let (emulator, copy) = (
+        emulators().join("qemu-aarch64"),
+        host.scratch().join("copy"),
+    );
+    host.copy(&emulator, &copy);
+    // another file at the path that is registered, as in another container from one image
+    let install = format!(
+        "mount --bind '{}' '{}'; QEMU_BINARY_PATH='{}' '{}' --install arm64",
+        copy.display(),
+        emulator.display(),
+        emulators().display(),
+        crate::harness::BINFMT,
+    );
+    let with_copy = || {
+        host.program("unshare")
+            .args(["--mount", "sh", "-ec", &install])
+            .run()
+    };
+    let table = host.table();
+    with_copy()
+        .ok()
+        .says("arm64 already installed (qemu-aarch64)");
+    assert_eq!(host.table(), table);
+
+    let last = std::fs::metadata(&copy).unwrap().len() - 1;
+    let file = std::fs::OpenOptions::new().write(true).open(&copy).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"!", last).unwrap();
+    drop(file);
+    with_copy().ok().says(", another build, ");
+    with_copy()
+        .ok()
+        .says("arm64 already installed (qemu-aarch64)");
+}
+
+#[test]
+fn what_is_to_be_kept_is_left_as_it_is() {
+    let host = Host::new();
+    let old = host.call(&["--install", "arm64"]);
+    old.emulators(&old_emulators()).run().ok();
+    let table = host.table();
+    host.binfmt(&["--install", "arm64,riscv64", "--keep"])
+        .ok()
+        .says("arm64 already installed (qemu-aarch64, kept: it has another emulator)")
+        .says("riscv64 OK (qemu-riscv64");
+    host.binfmt(&["--uninstall", "riscv64"]).ok();
+    assert_eq!(host.table(), table);
+    host.binfmt(&["--reset", "--keep"]).ends(2);
+}
+
+#[test]
+fn a_program_runs_across_an_upgrade() {
+    let host = Host::new();
+    let install = host.call(&["--install", "arm64"]);
+    install.emulators(&old_emulators()).run().ok();
+    let (folder, busybox) = (host.folder("run", &[]), program("arm64"));
+    let script = format!(
+        "cd '{}'; mkfifo in out; '{}' sh -c 'echo before; read -r line; echo $line $(uname -m)' <in >out & \
+         exec 3>in 4<out; read -r said <&4; echo $said; readlink /proc/$!/exe; '{}' --install arm64 2>&1 >/dev/null; \
+         readlink /proc/$!/exe; echo after >&3; cat <&4; wait $!",
+        folder.display(),
+        busybox.display(),
+        crate::harness::BINFMT,
+    );
+    let command = host.sh(&format!(
+        "export QEMU_BINARY_PATH='{}'; {script}",
+        emulators().display()
+    ));
+    let output = command.ok().stdout;
+    let lines: Vec<&str> = output.lines().collect();
+    let [before, ran, upgraded, runs, after] = lines[..] else {
+        panic!("{output}");
+    };
+    assert_eq!((before, after), ("before", "after aarch64"), "{output}");
+    assert!(upgraded.contains("upgraded qemu-aarch64"), "{output}");
+    assert_eq!(ran, runs, "{output}");
+}
+
+#[test]
+fn a_stand_in_that_a_killed_call_left_goes() {
+    let host = Host::new();
+    let emulator = emulators().join("qemu-aarch64");
+    host.register("qemu-aarch64.next", "aarch64", &emulator, "POCF");
+    host.register("qemu-aarch64", "aarch64", &emulator, "POCF");
+    host.binfmt(&["--install", "arm64"])
+        .ok()
+        .says("already installed (qemu-aarch64)");
+    assert_eq!(host.entries(), ["qemu-aarch64"]);
+    host.runs_arm64();
+}
+
+#[test]
+fn a_reset_without_emulators_removes_nothing() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64,s390x"]).ok();
+    let before = host.table();
+    host.call(&["--reset"])
+        .emulators(Path::new("/nonexistent"))
+        .run()
+        .ends(1)
+        .ends_saying(&["/nonexistent", "QEMU_BINARY_PATH"]);
+    assert_eq!(host.table(), before);
+}

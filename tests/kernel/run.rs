@@ -1,0 +1,825 @@
+//! `--run`: a foreign command, or one of a foreign root file system, with a handler of its own.
+//!
+//! Whoever runs it is an ordinary user, but where it says otherwise; the table that there is before is empty, and must be
+//! so afterwards. `tests/harness/ordinary.rs` has that user, and the files that it can get at.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
+
+use crate::harness::MOUNT_POINT;
+use crate::harness::ordinary::{ARM64, Ordinary};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// What only the emulated can say.
+const UNAME: &str = "/mnt/programs/arm64/busybox uname -m";
+
+#[test]
+fn a_foreign_command_runs_and_the_table_is_as_before() {
+    let user = Ordinary::new();
+    user.run(ARM64, UNAME).ok().prints("aarch64");
+    // what it starts runs too, and it may itself be the host's
+    let output = user.run(ARM64, &format!("sh -c '{UNAME} | cat; exec {UNAME}'"));
+    assert_eq!(output.ok().stdout, "aarch64\naarch64\n");
+    let inside = user.run(ARM64, &format!("ls {MOUNT_POINT}")).ok();
+    assert_eq!(inside.stdout, "qemu-aarch64\nregister\nstatus\n");
+    assert_eq!(user.host.table(), "");
+    user.host.runs("arm64").unwrap_err();
+}
+
+#[test]
+fn nothing_is_said_and_nothing_left_open() {
+    let user = Ordinary::new();
+    let list = "/mnt/programs/arm64/busybox ls /proc/self/fd";
+    let output = user.run(ARM64, list).ok();
+    assert_eq!(output.stderr, "");
+    let native = user.run("--run amd64", "ls /proc/self/fd").ok();
+    // the last is that of ls; those that this test was started with are not handed on either
+    assert_eq!(output.stdout, "0\n1\n2\n3\n");
+    assert_eq!(native.stdout, output.stdout);
+}
+
+#[test]
+fn descriptors_of_the_caller_are_not_handed_on() {
+    let user = Ordinary::new();
+    let root = user.root("root", "arm64");
+    for (options, list) in [
+        (ARM64.to_owned(), "/mnt/programs/arm64/busybox ls"),
+        (format!("{ARM64} --root {root}"), "ls"),
+        ("--run amd64".to_owned(), "ls"),
+    ] {
+        let opened = "exec 7</mnt/home 9>/mnt/home/written; for ((fd = 10; fd < 1000; fd++)); do eval \"exec $fd</dev/null\"; done";
+        let output = user.sh(&format!(
+            "exec bash -c '{opened}; exec /mnt/binfmt {options} -- {list} /proc/self/fd'"
+        ));
+        assert_eq!(output.ok().stdout, "0\n1\n2\n3\n", "{options}");
+    }
+}
+
+#[test]
+fn the_caller_stays_who_it_is() {
+    let user = Ordinary::new();
+    let output = user.run(ARM64, "sh -c 'id -u; id -g; grep CapEff /proc/self/status'");
+    let expected = format!("{0}\n{0}\nCapEff:\t0000000000000000\n", Ordinary::ID);
+    assert_eq!(output.ok().stdout, expected);
+}
+
+#[test]
+fn the_exit_status_is_the_commands_own() {
+    let user = Ordinary::new();
+    for status in [0, 1, 2, 7, 125, 127, 255] {
+        for shell in ["sh", "/mnt/programs/arm64/busybox sh"] {
+            user.run(ARM64, &format!("{shell} -c 'exit {status}'"))
+                .ends(status);
+        }
+    }
+}
+
+#[test]
+fn a_command_that_dies_of_a_signal_dies_of_that_signal() {
+    let user = Ordinary::new();
+    for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGSEGV] {
+        let number = signal as i32;
+        let shell = "/mnt/programs/arm64/busybox";
+        let suicide = format!("kill -{number} $$");
+        let mut command = user.command(&["--run", "arm64", "--", shell, "sh", "-c", &suicide]);
+        let status = command.stderr(Stdio::null()).status().unwrap();
+        assert_eq!(status.signal(), Some(number), "{status}");
+    }
+}
+
+#[test]
+fn the_command_is_the_process_that_was_started() {
+    let user = Ordinary::new();
+    let script =
+        "trap 'echo caught; exit 3' TERM; echo $$; while :; do read -r line || sleep 1; done";
+    let shell = "/mnt/programs/arm64/busybox";
+    let mut command = user.command(&["--run", "arm64", "--", shell, "sh", "-c", script]);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, format!("{}\n", child.id()));
+    kill(
+        Pid::from_raw(child.id().try_into().unwrap()),
+        Signal::SIGTERM,
+    )
+    .unwrap();
+    let mut rest = String::new();
+    // the shell is woken from its read
+    drop(child.stdin.take());
+    stdout.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "caught\n");
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+}
+
+#[test]
+fn input_environment_and_directory_pass_through() {
+    let user = Ordinary::new();
+    let script = "cat; echo $WORD $HOME $PATH; pwd";
+    let output = user.sh(&format!(
+        "cd /mnt/home; export WORD=mine HOME=/mnt/home PATH=/usr/bin:/bin; echo typed |
+         /mnt/binfmt {ARM64} -- /mnt/programs/arm64/busybox sh -c '{script}'"
+    ));
+    let expected = "typed\nmine /mnt/home /usr/bin:/bin\n/mnt/home\n";
+    assert_eq!(output.ok().stdout, expected);
+}
+
+#[test]
+fn the_terminal_is_the_callers() {
+    let user = Ordinary::new();
+    let root = user.root("root", "arm64");
+    let asks = "test -t 0 && test -t 1 && : </dev/tty && tty";
+    for (options, terminal) in [
+        (ARM64.to_owned(), "/dev/pts/"),
+        // there it has no name among the terminals that are made inside
+        (format!("{ARM64} --root {root}"), "/dev/console"),
+    ] {
+        let command = format!("/mnt/binfmt {options} -- sh -c '{asks}'");
+        let output = user.sh(&format!("script -qec \"{command}\" /dev/null"));
+        output.ok().prints(terminal);
+    }
+}
+
+#[test]
+fn a_root_file_system_has_what_programs_expect() {
+    let user = Ordinary::new();
+    let root = user.root("root", "arm64");
+    // none of the places to mount on is there
+    let before = user.sh(&format!("ls {root}")).ok();
+    assert_eq!(before.stdout, "bin\netc\n");
+    let script = "id -u; uname -m; pwd; echo \\$HOME
+        test -d /proc/self; test -d /sys/kernel; ls /dev | tr '\\n' ' '; echo
+        echo word >/dev/null; head -c 4 /dev/urandom | wc -c; : >/dev/shm/file; test -e /dev/fd/0
+        ls /proc/sys/fs/binfmt_misc | head -n 1; cat /etc/resolv.conf";
+    let options = format!("{ARM64} --root {root}");
+    let output = user.run(&options, &format!("sh -e -c \"{script}\"")).ok();
+    let resolver = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let expected = format!(
+        "0\naarch64\n/\n/root\nfd full null ptmx pts random shm stderr stdin stdout tty urandom zero \n4\n\
+         qemu-aarch64\n{resolver}"
+    );
+    assert_eq!(output.stdout, expected);
+    assert_eq!(user.host.table(), "");
+    // what it writes is there, and nothing else is
+    user.run(&options, "sh -c 'echo word >/written'").ok();
+    let after = user.sh(&format!(
+        "cd {root}; find . -path ./bin -prune -o -print | sort"
+    ));
+    let after = after.ok().stdout;
+    assert_eq!(
+        after,
+        ".\n./dev\n./etc\n./etc/resolv.conf\n./proc\n./sys\n./written\n"
+    );
+}
+
+/// As systemd leaves it, and as an archive that means ill has it.
+#[test]
+fn names_are_looked_up_as_outside_whatever_is_in_the_place_of_the_resolvers_file() {
+    let user = Ordinary::new();
+    let root = user.root("root", "arm64");
+    let expected = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    for place in [
+        "ln -sf ../run/systemd/resolve/stub-resolv.conf",
+        "rm -f etc/resolv.conf; mkfifo",
+    ] {
+        user.sh(&format!("cd {root}; {place} etc/resolv.conf")).ok();
+        let output = user.run(&format!("{ARM64} --root {root}"), "cat /etc/resolv.conf");
+        assert_eq!(output.ok().stdout, expected, "{place}");
+    }
+}
+
+#[test]
+fn in_a_root_file_system_nothing_below_sys_can_be_written() {
+    let user = Ordinary::new();
+    let root = user.root("root", "arm64");
+    let mounts = user.run(
+        &format!("{ARM64} --root {root}"),
+        "sh -c 'grep \" /sys\" /proc/self/mountinfo'",
+    );
+    let mounts = mounts.ok().stdout;
+    let is_open = |line: &&str| !line.split(' ').nth(5).unwrap_or_default().starts_with("ro");
+    let open: Vec<_> = mounts.lines().filter(is_open).collect();
+    assert!(!mounts.is_empty() && open.is_empty(), "{mounts}");
+}
+
+#[test]
+fn in_a_root_file_system_the_directory_is_kept_where_it_can_be() {
+    let user = Ordinary::new();
+    let root = user.root("root", "arm64");
+    for (directory, inside) in [
+        ("/mnt/home/root/etc", "/etc"),
+        ("/mnt/home", "/"),
+        ("/", "/"),
+    ] {
+        let output = user.sh(&format!(
+            "cd {directory}; exec /mnt/binfmt {ARM64} --root {root} -- pwd"
+        ));
+        assert_eq!(output.ok().stdout, format!("{inside}\n"), "{directory}");
+    }
+    let relative = user.sh(&format!(
+        "cd {root}/bin; exec /mnt/binfmt {ARM64} --root .. -- ./busybox echo found"
+    ));
+    assert_eq!(relative.ok().stdout, "found\n");
+}
+
+#[test]
+fn the_usual_directories_of_programs_are_searched_last() {
+    let user = Ordinary::new();
+    let root = user.root("root", "arm64");
+    user.sh(&format!(
+        "cd {root}; mkdir sbin opt; for file in opt/my-first bin/my-first sbin/my-last; do ln -s /bin/busybox $file; done"
+    ))
+    .ok();
+    for (command, found) in [("my-first", "/opt/my-first"), ("my-last", "/sbin/my-last")] {
+        let output = user.sh(&format!(
+            "PATH=/opt:/usr/bin:/bin exec /mnt/binfmt {ARM64} --root {root} -- {command}"
+        ));
+        // busybox knows no such program
+        output
+            .ends(127)
+            .says(&format!("{command}: applet not found"));
+        let output = user.sh(&format!(
+            "cd {root}; rm .{found}; PATH=/opt:/usr/bin:/bin exec /mnt/binfmt {ARM64} --root {root} -- {command}"
+        ));
+        let other = output.ends(127);
+        let is_there = command == "my-first";
+        assert_eq!(
+            other.stderr.contains("applet not found"),
+            is_there,
+            "{other}"
+        );
+    }
+    let output = user.sh(&format!(
+        "PATH=/opt:/usr/bin:/bin exec /mnt/binfmt {ARM64} --root {root} -- sh -c 'echo $PATH'"
+    ));
+    let expected = "/opt:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin\n";
+    assert_eq!(output.ok().stdout, expected);
+}
+
+#[test]
+fn links_of_a_root_file_system_do_not_lead_out_of_it() {
+    let user = Ordinary::new();
+    let root = user.root("root", "arm64");
+    user.sh(&format!(
+        "mkdir /mnt/home/outside; cd {root}; ln -s /mnt/home/outside dev; ln -s /mnt/home/outside/made etc/resolv.conf
+         ln -s ../../../../mnt/home/outside sys"
+    ))
+    .ok();
+    user.run(
+        &format!("{ARM64} --root {root}"),
+        "sh -c 'test ! -e /mnt/programs'",
+    )
+    .ok();
+    assert_eq!(user.sh("ls /mnt/home/outside").ok().stdout, "");
+}
+
+/// What an archive that means ill has in the place of whatever is mounted on; a descriptor of the caller is the way out of it.
+#[test]
+fn by_way_of_links_nothing_is_made_in_a_root_file_system_nor_outside() {
+    let user = Ordinary::new();
+    let root = user.root("root", "arm64");
+    let state =
+        format!("cd /mnt/home; find . -path ./root/bin -prune -o -print | sort; ls -l {root}");
+    for link in [
+        "ln -s / dev",
+        "ln -s /etc dev",
+        "ln -s /made dev",
+        "ln -s / sys; ln -s . dev",
+        "rm -rf etc; ln -s / etc",
+        "rm -rf etc; ln -s /made etc",
+        "rm -rf etc; ln -s /proc/self/fd/7 etc",
+        "ln -s /proc/self/fd/7/made etc/resolv.conf",
+        "ln -s /proc/self/cwd/made etc/resolv.conf",
+        "ln -s ../../../../mnt/home/outside/made etc/resolv.conf",
+        "ln -s /made etc/resolv.conf",
+    ] {
+        let prepare = format!(
+            "rm -rf /mnt/home/outside {root}/dev {root}/sys {root}/etc; mkdir /mnt/home/outside
+             cd {root}; mkdir -p proc sys dev etc; : >etc/resolv.conf"
+        );
+        // what is to be a link must not be there
+        let names = ["dev", "sys", "etc/resolv.conf"];
+        let gone = names.iter().filter(|name| {
+            link.ends_with(&format!(" {name}")) || link.contains(&format!(" {name};"))
+        });
+        let gone: Vec<_> = gone.copied().collect();
+        user.sh(&format!(
+            "{prepare}; rm -rf {}; {link}",
+            if gone.is_empty() {
+                "none".to_owned()
+            } else {
+                gone.join(" ")
+            }
+        ))
+        .ok();
+        let before = user.sh(&state).ok().stdout;
+        let output = user.sh(&format!(
+            "umask 0; exec 7</mnt/home/outside; cd /mnt/home/outside; exec /mnt/binfmt {ARM64} --root {root} -- uname -m"
+        ));
+        assert_eq!(output.clone().ok().stdout, "aarch64\n", "{link}");
+        assert_eq!(user.sh(&state).ok().stdout, before, "{link}");
+        if link.contains(" dev") {
+            output.says(&format!(
+                "{root}/dev is a symbolic link, so nothing is mounted there"
+            ));
+        }
+    }
+    user.sh(&format!("cd {root}; rm -r proc; ln -s / proc"))
+        .ok();
+    user.run(&format!("{ARM64} --root {root}"), "uname -m")
+        .ends(125)
+        .ends_saying(&[&format!("{root}/proc is a symbolic link")]);
+}
+
+#[test]
+fn without_ranges_root_is_alone_and_that_is_said() {
+    let user = Ordinary::new();
+    let root = user.root("root", "arm64");
+    let output = user.run(&format!("{ARM64} --root {root}"), "cat /proc/self/uid_map");
+    let output = output.ok();
+    let map: Vec<_> = output.stdout.split_whitespace().collect();
+    assert_eq!(map, ["0", &Ordinary::ID.to_string(), "1"]);
+    output.ends_saying(&[
+        "not all users and groups are known in there",
+        "/etc/subuid",
+        "--add-subuids",
+    ]);
+}
+
+#[test]
+fn with_ranges_there_are_other_users() {
+    let Some(user) = Ordinary::with_ids() else {
+        return;
+    };
+    let root = user.root("root", "arm64");
+    let script = "cat /proc/self/uid_map; : >/file; chown 42:43 /file; ls -ln /file";
+    let options = format!("{ARM64} --root {root}");
+    let output = user.run(&options, &format!("sh -e -c '{script}'")).ok();
+    assert_eq!(output.stderr, "");
+    let words: Vec<_> = output.stdout.split_whitespace().collect();
+    assert_eq!(words[..6], ["0", "1", "1", "1", "100000", "65536"]);
+    assert_eq!(words[8..10], ["42", "43"], "{output}");
+    let owner = user.sh(&format!("stat -c %u:%g {root}/file")).ok();
+    assert_eq!(owner.stdout, "100041:100042\n");
+}
+
+#[test]
+fn what_newuidmap_refuses_is_done_without_and_said() {
+    let Some(user) = Ordinary::with_ids() else {
+        return;
+    };
+    let root = user.root("root", "arm64");
+    user.sh("mkdir /mnt/home/bin").ok();
+    let refuses = "echo no, not you >&2; exit 1";
+    for (program, said) in [
+        ("newuidmap", "newuidmap refuses: no, not you"),
+        ("newgidmap", "newgidmap refuses: no, not you"),
+    ] {
+        let output = user.sh(&format!(
+            "cd /mnt/home/bin; rm -f *; printf '#!/bin/sh\n{refuses}\n' >{program}; chmod 755 {program}
+             PATH=$PWD:$PATH exec /mnt/binfmt {ARM64} --root {root} -- id -u"
+        ));
+        let output = output.ok();
+        assert_eq!(output.stdout, "0\n");
+        output.ends_saying(&[said]);
+    }
+    let output = user.sh(&format!(
+        "PATH=/nowhere exec /mnt/binfmt {ARM64} --root {root} -- id -u"
+    ));
+    output.ok().ends_saying(&["newuidmap is not installed"]);
+}
+
+#[test]
+fn root_has_all_ids_and_stays_root() {
+    let user = Ordinary::new();
+    let root = user.root("root", "arm64");
+    let is_root = nix::unistd::geteuid().is_root();
+    let count = if is_root { crate::harness::USERS } else { 1 }.to_string();
+    for options in [ARM64.to_owned(), format!("{ARM64} --root {root}")] {
+        let output = user.host.sh(&format!(
+            "QEMU_BINARY_PATH=/mnt/emulators exec /mnt/binfmt {options} -- sh -c 'id -u; cat /proc/self/uid_map'"
+        ));
+        let output = output.ok();
+        let words: Vec<_> = output.stdout.split_whitespace().collect();
+        assert_eq!(words, ["0", "0", "0", &count]);
+        assert_eq!(output.stderr, "");
+        assert_eq!(user.host.table(), "");
+    }
+}
+
+#[test]
+fn what_runs_already_is_just_run() {
+    let user = Ordinary::new();
+    // no namespace, no emulator
+    for options in ["--run linux/amd64", "--run 386"] {
+        let output = user.sh(&format!(
+            "readlink /proc/self/ns/user
+             QEMU_BINARY_PATH=/nowhere exec /mnt/binfmt {options} -- readlink /proc/self/ns/user"
+        ));
+        let output = output.ok();
+        let namespaces: Vec<_> = output.stdout.lines().collect();
+        assert_eq!(namespaces[0], namespaces[1], "{options}");
+    }
+    let root = user.root("native", "amd64");
+    let output = user.sh(&format!(
+        "QEMU_BINARY_PATH=/nowhere exec /mnt/binfmt --run amd64 --root {root} -- uname -m"
+    ));
+    assert_eq!(output.ok().stdout, "x86_64\n");
+    user.host.binfmt(&["--install", "arm64"]).ok();
+    let root = user.root("root", "arm64");
+    for options in [ARM64.to_owned(), format!("{ARM64} --root {root}")] {
+        let command = format!(
+            "QEMU_BINARY_PATH=/nowhere exec /mnt/binfmt {options} -- cat /proc/sys/fs/binfmt_misc/qemu-aarch64"
+        );
+        user.sh(&command).ok().prints("flags: POCF");
+    }
+}
+
+/// Of the handler that was there the command has a copy. So it does where the emulator is gone from its path, and it is the same.
+#[test]
+fn a_handler_that_others_uninstall_is_still_the_commands() {
+    let user = Ordinary::new();
+    for is_gone in [false, true] {
+        let folder = user
+            .host
+            .folder("own", &[("qemu-aarch64", crate::harness::emulators())]);
+        let install = user.host.call(&["--install", "arm64"]);
+        install.emulators(&folder).run().ok();
+        if is_gone {
+            fs::remove_dir_all(&folder).unwrap();
+        }
+        user.sh("mkfifo /mnt/home/go /mnt/home/gone").ok();
+        let script =
+            format!("{UNAME}; echo >/mnt/home/go; read -r go </mnt/home/gone || :; {UNAME}");
+        std::thread::scope(|scope| {
+            let output = scope.spawn(|| {
+                user.sh(&format!(
+                    "QEMU_BINARY_PATH=/nowhere exec /mnt/binfmt {ARM64} -- sh -e -c '{script}'"
+                ))
+            });
+            user.host.sh("read -r go </mnt/home/go || :").ok();
+            user.host.binfmt(&["--uninstall", "all"]).ok();
+            assert_eq!(user.host.entries(), [""; 0]);
+            user.host.sh("echo >/mnt/home/gone").ok();
+            assert_eq!(output.join().unwrap().ok().stdout, "aarch64\naarch64\n");
+        });
+        user.sh("rm /mnt/home/go /mnt/home/gone").ok();
+    }
+}
+
+/// What may have no user namespace runs through the handler that is there.
+#[test]
+fn where_no_table_can_be_ones_own_the_hosts_handler_serves() {
+    let user = Ordinary::new();
+    user.host.binfmt(&["--install", "arm64"]).ok();
+    let injector = user.host.injector();
+    let copy = format!(
+        "cp '{}' /mnt/inject; chmod 755 /mnt/inject",
+        injector.display()
+    );
+    user.host.sh(&copy).ok();
+    for calls in ["unshare", "fsopen"] {
+        let output = user.sh(&format!(
+            "readlink /proc/self/ns/user; QEMU_BINARY_PATH=/nowhere exec /mnt/inject /dev/null forbid {calls} 0 /mnt/binfmt {ARM64} -- sh -c '{UNAME}; readlink /proc/self/ns/user'"
+        ));
+        let output = output.ok();
+        let lines: Vec<_> = output.stdout.lines().collect();
+        assert_eq!(lines, [lines[0], "aarch64", lines[0]], "{calls}");
+        assert_eq!(output.stderr, "", "{calls}");
+    }
+}
+
+/// Whether there is a handler or not, and whatever the C library makes of `ENOEXEC`.
+#[test]
+fn what_no_handler_takes_is_explained_and_no_shell_is_given_it() {
+    let user = Ordinary::new();
+    user.sh(
+        "cd /mnt/home; cp /mnt/programs/arm64/busybox marked; printf 'AI\\2' | dd of=marked bs=1 seek=8 conv=notrunc status=none
+         printf 'echo given to a shell\n' >text; chmod 755 text",
+    )
+    .ok();
+    let mut said = Vec::new();
+    for install in [false, true] {
+        if install {
+            user.host.binfmt(&["--install", "arm64"]).ok();
+        }
+        for file in [
+            "/mnt/home/marked",
+            "/mnt/home/text",
+            "/mnt/rootfs/arm64/bin/dash",
+        ] {
+            let output = user.run(ARM64, file).ends(126);
+            assert_eq!(output.stdout, "", "{output}");
+            assert_eq!(output.stderr.lines().count(), 1, "{output}");
+            said.push(output.stderr);
+        }
+    }
+    assert!(said[1].contains("/bin/sh"), "{}", said[1]);
+    let with = said.split_off(3);
+    assert_eq!(said, with);
+}
+
+#[test]
+fn what_is_asked_for_wrongly_gets_its_own_sentence() {
+    let user = Ordinary::new();
+    let (arm64, amd64) = (user.root("root", "arm64"), user.root("native", "amd64"));
+    user.sh("cd /mnt/home; printf 'echo hello\n' >text; cp text plain; chmod 755 text; mkdir empty; : >file").ok();
+    user.host
+        .sh("mkdir --mode=700 /mnt/home/closed; chown 0:0 /mnt/home/closed")
+        .ok();
+    for (words, status, said) in [
+        // nothing was started
+        ("--run arm64", 125, "the command to run follows --"),
+        ("--run arm64 --", 125, "the command to run follows --"),
+        ("--run arm64 ls", 125, "binfmt --run arm64 -- ls"),
+        ("--run=arm64 ls -l", 125, "binfmt"),
+        ("--run arm64 --bogus -- ls", 125, "--bogus"),
+        ("--run -- ls", 125, "PLATFORM"),
+        ("--run arm64 --list -- ls", 125, "cannot be used with"),
+        ("--run arm46 -- ls", 125, "arm46, did you mean arm64"),
+        ("--run windows/arm64 -- ls", 125, "windows/arm64"),
+        ("--run all -- ls", 125, "all"),
+        ("--run riscv64/rva24u64 -- ls", 125, "rva22u64"),
+        (
+            "--run s390x --root /nowhere -- ls",
+            125,
+            "cannot open the root directory /nowhere",
+        ),
+        ("--run arm64 --root /mnt/home/file -- ls", 125, "ENOTDIR"),
+        (
+            "--run arm64 --root /mnt/home/closed -- ls",
+            125,
+            "cannot open the root directory /mnt/home/closed: Permission denied",
+        ),
+        // not there
+        (
+            "--run arm64 -- no-such-program",
+            127,
+            "there is no no-such-program in any directory of PATH",
+        ),
+        (
+            "--run arm64 -- /mnt/home/missing",
+            127,
+            "/mnt/home/missing does not exist",
+        ),
+        (
+            "--run arm64 --root /mnt/home/root -- /bin/missing",
+            127,
+            "/mnt/home/root/bin/missing does not exist",
+        ),
+        (
+            "--run arm64 --root /mnt/home/empty -- sh",
+            127,
+            "there is no sh",
+        ),
+        ("--run arm64 -- ''", 127, "the command has an empty name"),
+        // cannot be run
+        ("--run arm64 -- /mnt/home", 126, "is a directory"),
+        ("--run arm64 -- /mnt/home/plain", 126, "its mode has no x"),
+        ("--run arm64 -- /mnt/home/text", 126, "ENOEXEC"),
+        (
+            "--run riscv64 -- /mnt/programs/arm64/busybox",
+            126,
+            "is a program for linux/arm64, not for linux/riscv64; name that: --run linux/arm64",
+        ),
+        (
+            "--run riscv64 --root /mnt/home/root -- sh",
+            126,
+            "/mnt/home/root is a program for linux/arm64, not for linux/riscv64; name that: --run linux/arm64",
+        ),
+        (
+            "--run arm64 --root /mnt/home/native -- sh",
+            126,
+            "linux/amd64, not for linux/arm64",
+        ),
+        (
+            "--run amd64 --root /mnt/home/root -- sh",
+            126,
+            "linux/arm64, not for linux/amd64",
+        ),
+        (
+            "--run amd64 -- /mnt/programs/arm64/busybox",
+            126,
+            "linux/arm64, not for linux/amd64",
+        ),
+        ("--run amd64/v9 -- true", 125, "known are v1, v2, v3, v4"),
+    ] {
+        let output = user.binfmt(words).ends(status);
+        assert_eq!(output.stdout, "", "{output}");
+        assert_eq!(output.stderr.lines().count(), 1, "{output}");
+        output.ends_saying(&["binfmt: ", said]);
+    }
+    let none = user.sh("QEMU_BINARY_PATH=/nowhere exec /mnt/binfmt --run arm64 -- true");
+    none.ends(125)
+        .ends_saying(&["/nowhere/qemu-aarch64 does not exist", "QEMU_BINARY_PATH"]);
+    // a program of this host in a root file system of another, which its shell tells
+    user.sh(&format!(
+        "cp {amd64}/bin/busybox {arm64}/bin/busybox.native"
+    ))
+    .ok();
+    user.run(
+        &format!("{ARM64} --root {arm64}"),
+        "/bin/busybox.native uname -m",
+    )
+    .ok()
+    .prints("x86_64");
+}
+
+#[test]
+fn a_program_without_its_loader_is_told_before_it_is_started() {
+    let user = Ordinary::new();
+    let root = "/mnt/rootfs/arm64";
+    let shell = format!("{root}/bin/dash");
+    let missing = user
+        .run(ARM64, &format!("{shell} -c 'echo hello'"))
+        .ends(126);
+    missing.ends_saying(&[
+        "its loader /lib/ld-linux-aarch64.so.1 does not exist",
+        "--root DIR",
+        "QEMU_LD_PREFIX",
+    ]);
+    let found = user.sh(&format!(
+        "QEMU_LD_PREFIX={root} exec /mnt/binfmt {ARM64} -- {shell} -c 'echo hello'"
+    ));
+    assert_eq!(found.ok().stdout, "hello\n");
+}
+
+#[test]
+fn where_user_namespaces_are_forbidden_the_setting_is_named() {
+    let user = Ordinary::new();
+    let injector = user.host.injector();
+    user.host
+        .sh(&format!(
+            "cp '{}' /mnt/inject; chmod 755 /mnt/inject",
+            injector.display()
+        ))
+        .ok();
+    let forbidden = |calls: &str| {
+        user.sh(&format!(
+            "exec /mnt/inject /dev/null forbid {calls} 0 /mnt/binfmt {ARM64} -- true"
+        ))
+        .ends(125)
+    };
+    forbidden("unshare").ends_saying(&[
+        "cannot enter a user namespace",
+        "a filter of system calls",
+        "seccomp=unconfined",
+    ]);
+    forbidden("fsopen").ends_saying(&[
+        "cannot mount /proc/sys/fs/binfmt_misc",
+        "a filter of system calls",
+    ]);
+
+    user.host.sh("echo 6.1.0-40-amd64 >/mnt/release; mount --bind /mnt/release /proc/sys/kernel/osrelease").ok();
+    forbidden("fsconfig").ends_saying(&["this kernel, Linux 6.1.0-40-amd64", "6.7 or newer"]);
+
+    for (setting, said) in [
+        (
+            "kernel/unprivileged_userns_clone 0",
+            "sysctl kernel.unprivileged_userns_clone=1",
+        ),
+        (
+            "kernel/apparmor_restrict_unprivileged_userns 1",
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+    ] {
+        // which of them there is depends on the kernel
+        let (file, value) = setting.split_once(' ').unwrap();
+        let settings = format!(
+            "mount -t tmpfs none /proc/sys/kernel; echo {value} >/proc/sys/{file}; chmod 644 /proc/sys/{file}"
+        );
+        user.host.sh(&settings).ok();
+        forbidden("unshare").ends_saying(&["cannot enter a user namespace", said]);
+        user.host.sh("umount /proc/sys/kernel").ok();
+    }
+    // who has set that there, since a user need not have a namespace there either
+    let run = |platform: &str| {
+        let command = format!("/mnt/binfmt --run {platform} -- true");
+        user.host
+            .sh(&format!("QEMU_BINARY_PATH=/mnt/emulators exec {command}"))
+    };
+    for limit in ["max_mnt_namespaces", "max_user_namespaces"] {
+        let set = |number: u32| {
+            let set = format!("echo {number} >/proc/sys/user/{limit}");
+            user.host.sh(&set).ok();
+        };
+        set(0);
+        let is_zero = format!("user.{limit} is 0");
+        run("arm64")
+            .ends(125)
+            .ends_saying(&["cannot enter a user namespace", &is_zero]);
+        if limit == "max_mnt_namespaces" {
+            set(1000);
+        }
+    }
+    // what runs already takes none
+    run("amd64").ok();
+}
+
+#[test]
+fn where_a_root_directory_cannot_be_changed_that_is_said() {
+    let user = Ordinary::new();
+    let injector = user.host.injector();
+    let root = user.root("root", "arm64");
+    user.host
+        .sh(&format!(
+            "cp '{}' /mnt/inject; chmod 755 /mnt/inject",
+            injector.display()
+        ))
+        .ok();
+    let with = |calls: &str| {
+        user.sh(&format!(
+            "exec /mnt/inject /dev/null forbid {calls} 0 /mnt/binfmt {ARM64} --root {root} -- id -u"
+        ))
+    };
+    for (calls, refused) in [("open_tree", "open_tree"), ("pivot_root,chroot", "chroot")] {
+        let output = with(calls).ends(125);
+        output.ends_saying(&["cannot make", &root, refused, "EPERM"]);
+    }
+    // one of the two is enough
+    assert_eq!(with("pivot_root").ok().stdout, "0\n");
+    let readable = user.root("full", "arm64");
+    user.sh(&format!("chmod 555 {readable}")).ok();
+    let output = user.sh(&format!(
+        "exec /mnt/binfmt {ARM64} --root {readable} -- id -u"
+    ));
+    assert_eq!(
+        output.ok().stdout,
+        "0\n",
+        "who is root may write all the same"
+    );
+}
+
+#[test]
+fn a_debian_works() {
+    let Some(user) = Ordinary::with_ids() else {
+        return;
+    };
+    let Some(root) = user.debian("arm64") else {
+        return;
+    };
+    let options = format!("{ARM64} --root {root}");
+    let run = |command: &str| user.run(&options, command).ok();
+    run("dpkg --print-architecture").prints("arm64");
+    run("dpkg -l").prints("ii  bash ");
+    run("apt-get --version").prints("arm64");
+    let word = run(
+        "perl -MPOSIX -e 'print join q( ), map { $_ * $_ } 1 .. 4; print q( ), (POSIX::uname)[4]'",
+    );
+    assert_eq!(word.stdout, "1 4 9 16 aarch64");
+    let sandboxed = run("setpriv --reuid=42 --regid=65534 --clear-groups id -un");
+    assert_eq!(sandboxed.stdout, "_apt\n");
+    // a package of one's own: installed by the package manager, its script run, and removed
+    let package = "set -e; mkdir -p /tmp/own/DEBIAN
+        printf 'Package: own\\nVersion: 1\\nArchitecture: arm64\\nMaintainer: nobody <nobody@example.org>\\nDescription: one\\n' >/tmp/own/DEBIAN/control
+        printf '#!/bin/sh\\nuname -m >/made-by-own\\n' >/tmp/own/DEBIAN/postinst; chmod 755 /tmp/own/DEBIAN/postinst
+        dpkg-deb --build /tmp/own /tmp/own.deb; dpkg --install /tmp/own.deb; cat /made-by-own; dpkg --purge own";
+    user.host
+        .sh(&format!(
+            "cat >/mnt/home/package <<'end'\n{package}\nend\ncp /mnt/home/package {root}/package"
+        ))
+        .ok();
+    run("sh /package")
+        .prints("Setting up own")
+        .prints("aarch64\n")
+        .prints("Removing own");
+}
+
+#[test]
+fn apt_reaches_its_mirror() {
+    let Some(user) = Ordinary::with_ids() else {
+        return;
+    };
+    let Some(root) = user.debian("arm64") else {
+        return;
+    };
+    let mirror = user.host.sh(
+        "apt-get update --print-uris -o Dir::State::lists=/mnt/lists | sed -nE \"s#^'(http:.*/debian)/dists/[^/]*/InRelease'.*#\\1#p\" | head -n 1",
+    );
+    let mirror = mirror.stdout.trim();
+    let release = user
+        .host
+        .sh(&format!(". {root}/etc/os-release; echo $VERSION_CODENAME"))
+        .ok();
+    let release = release.stdout.trim();
+    if user.host.sh(&format!("perl -MIO::Socket::INET -e '
+        my ($host) = q({mirror}) =~ m(^http://([^/]+)); exit !IO::Socket::INET->new(PeerAddr => $host, PeerPort => 80, Timeout => 5)'")).status != 0 {
+        crate::harness::turn::cannot_run("it needs a mirror of Debian's in the machine's apt configuration, within reach by http");
+        return;
+    }
+    user.host.sh(&format!(
+        "cd {root}/etc; rm -f apt/sources.list apt/sources.list.d/*; echo 'deb {mirror} {release} main' >apt/sources.list
+         sed -i 's/^hosts:.*/hosts: files dns/' nsswitch.conf"
+    )).ok();
+    let options = format!("{ARM64} --root {root}");
+    // what its sandboxed half fetches belongs to another user
+    let output = user.run(&options, "apt-get -o Acquire::Languages=none -o Acquire::IndexTargets::deb::Packages::DefaultEnabled=false update").ok();
+    output.prints("InRelease").never_says("W:");
+}
