@@ -10,6 +10,7 @@ mod completions;
 mod environment;
 mod help;
 mod meant;
+mod mode;
 mod others;
 mod value;
 
@@ -17,6 +18,7 @@ pub use completions::completions;
 pub use environment::Environment;
 pub use help::{SECTIONS, USAGE, help};
 pub use meant::meant;
+pub use mode::{Explain, Install, Mistake, Mode, Request, Run, Settings, Stay, describe_unknown};
 pub use value::{Anchor, Format, OnExit, Shell, Yes, YesNo};
 use value::{interval, list, yes};
 
@@ -172,14 +174,6 @@ impl Cli {
             cli.format = Some(Format::Json);
         }
         Ok(cli)
-    }
-
-    /// Whether it says what to do, other than to install.
-    #[must_use]
-    pub fn asks_otherwise(&self) -> bool {
-        let shows = self.list || self.status.is_some() || self.version;
-        let files = self.export.is_some() || self.explain.is_some() || self.unpersist.is_some();
-        shows || self.verify.is_some() || !self.uninstall.is_empty() || files
     }
 }
 

@@ -1,24 +1,36 @@
-//! The edge: from a command line to an exit status. Decides what is a wrong command line and what a failure; the work
-//! is a [`Session`]'s.
+//! The edge: from a command line to an exit status. One file per mode: it calls what decides, and prints.
+//!
+//! stdout gets the JSON or the table that was asked for, nothing else; stderr gets a line per platform in the incumbent's words.
+//! The last line on stderr says what failed, and what to do.
 
 use std::ffi::OsString;
 use std::io::{Write, stderr};
 
-use anyhow::{Result, anyhow};
-use binfmt_magic::arch::ARCHES;
+use anyhow::Result;
 use clap::error::ErrorKind;
 
-use crate::cli::{Cli, Environment, completions, help, meant};
-use crate::command::session::{NotRun, Session, Wrong};
-use crate::emulator::{self, EmulatorError, Source, Unfit};
+use crate::cli::{Environment, Mistake, Mode, Request, completions, help, meant};
 use crate::helper::{self, Verb, ids, probes};
 use crate::kernel::process;
 use crate::kernel::wait;
-use crate::kernel::wording::{cause, printable};
+use crate::kernel::wording::printable;
 use crate::output::streams::Streams;
 use crate::policy::rehearsal;
 
-pub mod session;
+mod call;
+mod dry_run;
+mod explain;
+mod hold;
+mod install;
+mod persist;
+mod run;
+mod show;
+mod status;
+mod uninstall;
+mod verify;
+
+use call::Call;
+use run::NotRun;
 
 /// Everything asked for is in place.
 const DONE: u8 = 0;
@@ -26,12 +38,12 @@ const DONE: u8 = 0;
 const NOT_DONE: u8 = 1;
 /// The command line is wrong; nothing was done.
 const USAGE: u8 = 2;
-/// Of a command that is to be run, as env(1), chroot(1) and docker have them: nothing was started, also for a wrong command
-/// line, since the command's own status may be any other.
+/// With `--run`: nothing was started, be it for a wrong command line, since the command's own status may be any other. This and
+/// the next two are those of env(1), chroot(1) and docker.
 const NOT_STARTED: u8 = 125;
-/// The command is there, and cannot be run.
+/// With `--run`: the command exists, and cannot be run.
 const NOT_RUN: u8 = 126;
-/// There is no such command.
+/// With `--run`: the command does not exist.
 const NOT_FOUND: u8 = 127;
 
 /// Does what `args`, the program's name first, ask for; returns the exit status.
@@ -47,54 +59,30 @@ pub fn run(args: &[OsString], environment: Environment, streams: &mut Streams) -
             Verb::MapIds => ids::give(words),
             Verb::TryOwnTable => helper::try_own_table(),
         };
-        return report(done.map(|()| None), "", streams);
+        return report(done, "", streams);
     }
     wait::say_by(|line| {
-        // as everything that is said there: if nobody listens, the exit status still tells
+        // if nobody listens there, the exit status still tells
         let _ = writeln!(stderr(), "{}", printable(line));
     });
-    let runs = asks_to_run(args);
-    if runs {
+    let (mut wrong, mut failed) = (USAGE, NOT_DONE);
+    if asks_to_run(args) {
         process::close_inherited();
+        (wrong, failed) = (NOT_STARTED, NOT_STARTED);
     }
-    let (wrong, failed) = if runs {
-        (NOT_STARTED, NOT_STARTED)
-    } else {
-        (USAGE, NOT_DONE)
-    };
-    let cli = match Cli::read(args.to_vec()) {
-        Ok(cli) => cli,
-        Err(error) if error.kind() == ErrorKind::DisplayHelp => return print(&help(), streams),
-        Err(error) => return usage(args, error, wrong, streams),
-    };
-    if let Some(shell) = cli.completions {
-        return print(&completions(shell), streams);
-    }
-    match Session::new(&cli, &environment.with(&cli)) {
-        Ok(session) if cli.version => {
-            let (line, refused) = version(session.emulators(), session.prefix());
-            for error in refused {
-                streams.say(&format!("binfmt: {error}"));
-            }
-            report(tell(&line, streams).map(|()| None), "binfmt: ", streams)
+    match Request::read(args.to_vec(), environment) {
+        Ok(request) => perform(&request, failed, streams),
+        Err(Mistake::Parse(error)) if error.kind() == ErrorKind::DisplayHelp => {
+            report(show::print(&help(), streams), "binfmt: ", streams)
         }
-        Ok(session) if runs => {
-            let (status, why) = match session.become_command(streams) {
-                NotRun::Failed(error) => (NOT_STARTED, error),
-                NotRun::CannotBeRun(error) => (NOT_RUN, error),
-                NotRun::NotFound(error) => (NOT_FOUND, error),
-            };
-            streams.say(&format!("binfmt: {why:#}"));
-            status
-        }
-        Ok(session) => report(session.run(streams), "binfmt: ", streams),
-        Err(Wrong::Usage(error)) => {
-            streams.say(&format!("binfmt: {error:#}; try binfmt --help"));
+        Err(Mistake::Parse(error)) => {
+            let line = describe(args, error, wrong);
+            streams.say(&line);
             wrong
         }
-        Err(Wrong::Value(error)) => {
-            streams.say(&format!("binfmt: {error:#}"));
-            failed
+        Err(Mistake::Usage(error)) => {
+            streams.say(&format!("binfmt: {error:#}; try binfmt --help"));
+            wrong
         }
     }
 }
@@ -108,35 +96,68 @@ fn asks_to_run(args: &[OsString]) -> bool {
     })
 }
 
-/// Prints what was asked for, and nothing else.
-fn print(text: &str, streams: &mut Streams) -> u8 {
-    let written = write!(streams.out, "{text}");
-    let finished = streams.finish(written);
-    report(finished.map(|()| None), "binfmt: ", streams)
-}
-
-/// A line on stderr that is what was asked for, so that losing it is a failure.
-fn tell(line: &str, streams: &mut Streams) -> Result<()> {
-    writeln!(streams.err, "{line}")
-        .map_err(|error| anyhow!("cannot write the output: {}", cause(&error)))
-}
-
-/// Turns what is not in place, if anything, into the last line and the exit status.
-fn report(result: anyhow::Result<Option<String>>, prefix: &str, streams: &mut Streams) -> u8 {
-    let last = match result {
-        Ok(None) => return DONE,
-        Ok(Some(missing)) => missing,
-        Err(error) => format!("{error:#}"),
+/// Turns a failure, if there is one, into the last line and the exit status.
+fn report(result: Result<()>, prefix: &str, streams: &mut Streams) -> u8 {
+    let Err(error) = result else {
+        return DONE;
     };
-    streams.say(&format!("{prefix}{last}"));
+    streams.say(&format!("{prefix}{error:#}"));
     NOT_DONE
 }
 
+/// Does what was asked for. `failed`: the exit status if that is not all in place afterwards.
+fn perform(request: &Request, mut failed: u8, streams: &mut Streams) -> u8 {
+    let mut call = match Call::new(request, streams) {
+        Ok(call) => call,
+        Err(error) => {
+            streams.say(&format!("binfmt: {error:#}"));
+            return failed;
+        }
+    };
+    for option in &request.empty {
+        let line = format!("binfmt: the list of {option} is empty, so it does nothing");
+        call.streams.say(&line);
+    }
+    let mut modes = request.modes.iter();
+    if let Err(error) = modes.try_for_each(|mode| perform_one(&mut call, mode)) {
+        failed = match error.downcast_ref() {
+            Some(NotRun::CannotBeRun(_)) => NOT_RUN,
+            Some(NotRun::NotFound(_)) => NOT_FOUND,
+            None => failed,
+        };
+        call.lacks(format!("{error:#}"));
+    }
+    let Some(last) = call.last_line() else {
+        return DONE;
+    };
+    streams.say(&format!("binfmt: {last}"));
+    failed
+}
+
+fn perform_one(call: &mut Call, mode: &Mode) -> Result<()> {
+    match mode {
+        Mode::Completions(shell) => show::print(&completions(*shell), call.streams),
+        Mode::Version => show::version(call),
+        Mode::Run(run) => Err(run::become_command(call, run)),
+        Mode::DryRun(modes) => dry_run::dry_run(call, modes),
+        Mode::Uninstall(list) => uninstall::uninstall(call, list),
+        Mode::Unpersist(dir) => persist::unpersist(call, dir),
+        Mode::Install(install) => install::install(call, install),
+        Mode::Hold(install, stay) => hold::hold(call, install, stay),
+        Mode::Verify(list) => verify::verify(call, list.as_ref()),
+        Mode::Export(dir) => persist::export(call, dir),
+        Mode::Explain(explain) => explain::explain(call, explain),
+        Mode::List => show::list(call),
+        Mode::Status(list) => status::status(call, list.as_ref()),
+        Mode::Overview => status::overview(call),
+    }
+}
+
 /// What is wrong with a command line, in one line, and the one that was meant.
-fn usage(args: &[OsString], error: clap::Error, wrong: u8, streams: &mut Streams) -> u8 {
+fn describe(args: &[OsString], error: clap::Error, wrong: u8) -> String {
     let text = error.render().to_string();
     let lines = text.lines().map(str::trim);
-    // clap's tips go by letters alone
+    // clap's tips compare letters, and do not know other tools' words
     let own = |line: &&str| {
         let others = ["tip:", "Usage:", "For more"];
         !others.iter().any(|other| line.starts_with(other))
@@ -155,25 +176,5 @@ fn usage(args: &[OsString], error: clap::Error, wrong: u8, streams: &mut Streams
         }
         None => "try binfmt --help".to_owned(),
     };
-    streams.say(&format!("binfmt: {text}; {hint}"));
-    wrong
-}
-
-/// One line in the incumbent's form; the QEMU is the one that an install would take. Also the emulators that others can
-/// replace, up to there.
-fn version(source: &Source, prefix: &str) -> (String, Vec<EmulatorError>) {
-    let mut refused = Vec::new();
-    let emulators = ARCHES.iter().map(|arch| source.path_for(arch, prefix));
-    let mut present = emulators.filter(|path| source.has(path));
-    let first = present.find_map(|path| match emulator::version(&path, source) {
-        Ok(version) => Some(version),
-        Err(error) => {
-            let is_refused = matches!(error.unfit, Unfit::Replaceable(_));
-            refused.extend(is_refused.then_some(error));
-            None
-        }
-    });
-    let qemu = first.map_or_else(|| "none".to_owned(), |version| format!("v{version}"));
-    let line = format!("binfmt/{} qemu/{qemu}", env!("CARGO_PKG_VERSION"));
-    (line, refused)
+    format!("binfmt: {text}; {hint}")
 }

@@ -4,59 +4,55 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
+use anyhow::Result;
 
 use super::NotRun;
 use crate::explain::place::{Place, Purpose, Unopened};
 use crate::kernel::root_directory::PATH;
 use crate::kernel::wording::shown;
 
-/// `name` as it is if it has a slash, else in the first directory of `path` that has it as a program. `start`: what
-/// relative paths are relative to; it may be empty.
-pub(super) fn search(
-    place: &Place,
-    name: &OsStr,
-    path: &OsStr,
-    start: &Path,
-) -> Result<PathBuf, NotRun> {
+/// The path of the program `name`: itself if it has a slash, else in the first directory of `path` that has it as a program. Relative
+/// paths are relative to `start`, which may be empty.
+///
+/// # Errors
+/// [`NotRun`]
+pub(super) fn search(place: &Place, name: &OsStr, path: &OsStr, start: &Path) -> Result<PathBuf> {
     let open = |program: PathBuf| match place.open(&program, Purpose::Execute) {
         Ok(_) | Err(Unopened::Unreadable) => Ok(program),
         Err(unopened) => {
             let outside = place.outside(&program);
-            let error = anyhow!("{} {unopened}", shown(outside.as_os_str()));
+            let why = format!("{} {unopened}", shown(outside.as_os_str()));
             Err(match unopened {
-                Unopened::Missing | Unopened::Dangling(_) => NotRun::NotFound(error),
-                _ => NotRun::CannotBeRun(error),
+                Unopened::Missing | Unopened::Dangling(_) => NotRun::NotFound(why),
+                _ => NotRun::CannotBeRun(why),
             })
         }
     };
     if name.is_empty() {
-        return Err(NotRun::NotFound(anyhow!("the command has an empty name")));
+        return Err(NotRun::NotFound("the command has an empty name".to_owned()).into());
     }
     if name.as_encoded_bytes().contains(&b'/') {
-        return open(start.join(name));
+        return Ok(open(start.join(name))?);
     }
     let mut unfit = None;
     for directory in env::split_paths(path) {
-        // the empty one is the current directory, and must not become a path without a slash
+        // an empty directory means the current one; its path needs a slash, so that no second search begins
         let program = start.join(".").join(directory).join(name);
-        // a directory that this user may not search has nothing for this user
+        // as execvp(3): a directory that this user may not search is skipped
         if place.real(&program).is_none() {
             continue;
         }
         match open(program) {
             Err(not_run) => unfit = unfit.or(Some(not_run)),
-            found => return found,
+            Ok(program) => return Ok(program),
         }
     }
-    Err(unfit.unwrap_or_else(|| {
-        let name = shown(name);
-        NotRun::NotFound(anyhow!("there is no {name} in any directory of PATH"))
-    }))
+    let missing = || format!("there is no {} in any directory of PATH", shown(name));
+    Err(unfit.unwrap_or_else(|| NotRun::NotFound(missing())).into())
 }
 
-/// The search path that a root file system is searched by: the caller's, and what of the usual one it lacks.
-/// Users' paths often lack the directories of root's programs, and root is who runs there.
+/// The caller's search path, completed with the usual directories, for a root file system: the command runs there as root, and
+/// users' paths often lack the directories of root's programs.
 pub(super) fn completed(path: Option<&OsStr>) -> OsString {
     let mut all: Vec<PathBuf> = path
         .map(|path| env::split_paths(path).collect())
@@ -69,7 +65,7 @@ pub(super) fn completed(path: Option<&OsStr>) -> OsString {
     env::join_paths(all).unwrap_or_else(|_| PATH.into())
 }
 
-/// The current directory as it is called below `dir`, if it is there.
+/// The path of the current directory below `dir`, if it is there.
 pub(super) fn below(dir: &Path) -> Option<PathBuf> {
     let (here, root) = (env::current_dir().ok()?, dir.canonicalize().ok()?);
     Some(Path::new("/").join(here.strip_prefix(root).ok()?))

@@ -1,0 +1,246 @@
+//! The state of one call: what every mode works with, and what has failed so far.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use binfmt_magic::arch::{ARCHES, Arch};
+use binfmt_magic::platform::{Platform, Selection};
+
+use crate::cli::{Environment, Format, Mode, Request, Settings};
+use crate::emulator::Source;
+use crate::kernel::mount::{self, MountPoint};
+use crate::kernel::wording::cause;
+use crate::output::streams::Streams;
+use crate::policy::install::Order;
+use crate::policy::remedy::Means;
+use crate::policy::survey::{Survey, Verdict, may_be_native};
+
+/// The state of one call.
+pub(super) struct Call<'a, 's> {
+    pub(super) settings: &'a Settings,
+    pub(super) streams: &'a mut Streams<'s>,
+    /// Where the kernel's table is mounted.
+    pub(super) at: MountPoint,
+    /// How this call would install, with an empty selection.
+    pub(super) order: Order,
+    /// What runs here, if nothing has changed since that was seen.
+    survey: Option<Rc<Survey>>,
+    /// Whether a survey starts each handler once more, to see what it does with credentials.
+    closely: bool,
+    /// The sentences of the failures that the user has been told about.
+    told: Vec<String>,
+    /// The latest failure, which the user has not been told about: its line among others, and its sentence as the last line.
+    pending: Option<(String, String)>,
+}
+
+impl<'a, 's> Call<'a, 's> {
+    /// Prepares the call that `request` asks for. Changes nothing.
+    ///
+    /// # Errors
+    /// When the environment has a value that cannot be used, or this program's own file is truncated.
+    pub(super) fn new(request: &'a Request, streams: &'a mut Streams<'s>) -> Result<Self> {
+        let settings = &request.settings;
+        let prefix = prefix(&settings.environment)?;
+        let order = Order {
+            selection: Selection::default(),
+            emulators: source(&settings.environment, &prefix)?,
+            prefix,
+            flags: settings.flags,
+            reset: false,
+            force: settings.force,
+            working: settings.working,
+            credentials: settings.credentials,
+        };
+        let resolved = |dir: &PathBuf| dir.canonicalize().unwrap_or_else(|_| dir.clone());
+        let shows_health = |mode: &Mode| match mode {
+            Mode::Status(_) => true,
+            Mode::Overview | Mode::Hold(..) => settings.format == Format::Text,
+            _ => false,
+        };
+        Ok(Self {
+            settings,
+            streams,
+            at: MountPoint {
+                dir: settings
+                    .mount
+                    .as_ref()
+                    .map_or_else(|| mount::DEFAULT.into(), resolved),
+                explicit: settings.mount.is_some(),
+            },
+            order,
+            survey: None,
+            closely: request.modes.iter().any(shows_health),
+            told: Vec::new(),
+            pending: None,
+        })
+    }
+
+    /// Records a failure. It is told once: by `line` if another failure follows, else by `sentence`, as the last line.
+    pub(super) fn fails(&mut self, line: String, sentence: String) {
+        self.tell_pending();
+        self.pending = Some((line, sentence));
+    }
+
+    /// Records a failure whose line is its sentence.
+    pub(super) fn lacks(&mut self, sentence: String) {
+        self.fails(format!("binfmt: {sentence}"), sentence);
+    }
+
+    /// Records failures whose lines are their sentences.
+    pub(super) fn lacks_each(&mut self, sentences: impl IntoIterator<Item = String>) {
+        for sentence in sentences {
+            self.lacks(sentence);
+        }
+    }
+
+    /// Records a failure that the user has been told about: stdout shows it, or lines of a call that holds have said it.
+    pub(super) fn shown(&mut self, sentence: String) {
+        self.told.push(sentence);
+    }
+
+    /// Tells the latest failure now, since it may be long until the call ends.
+    pub(super) fn tell_pending(&mut self) {
+        if let Some((line, sentence)) = self.pending.take() {
+            self.streams.say(&line);
+            self.told.push(sentence);
+        }
+    }
+
+    /// The sentence of the latest failure, which becomes part of another one.
+    pub(super) fn take_pending(&mut self) -> Option<String> {
+        self.pending.take().map(|(_, sentence)| sentence)
+    }
+
+    /// Forgets failures that were told and may yet be repaired.
+    pub(super) fn forget(&mut self, sentences: &[String]) {
+        self.told.retain(|told| !sentences.contains(told));
+    }
+
+    /// The last line of a call that failed, without the program's name.
+    pub(super) fn last_line(mut self) -> Option<String> {
+        let last = self.take_pending().or_else(|| self.told.pop())?;
+        Some(match self.told.len() {
+            0 => last,
+            more => format!("{last} (and {more} more, above)"),
+        })
+    }
+
+    /// How to install `selection`.
+    pub(super) fn order(&self, selection: Selection) -> Order {
+        Order {
+            selection,
+            ..self.order.clone()
+        }
+    }
+
+    /// What remedies are judged by, and written with.
+    pub(super) fn means<'b>(&self, survey: &'b Survey) -> Means<'b>
+    where
+        'a: 'b,
+    {
+        Means::new(survey, self.order.clone(), &self.settings.invocation)
+    }
+
+    /// What runs here. Looks only once, unless something has changed since.
+    pub(super) fn survey(&mut self) -> Result<Rc<Survey>> {
+        if let Some(survey) = &self.survey {
+            return Ok(Rc::clone(survey));
+        }
+        let table = mount::for_looking(&self.at)?;
+        let survey = Rc::new(if self.closely {
+            Survey::take_closely(table.as_ref())?
+        } else {
+            Survey::take(table.as_ref())?
+        });
+        self.survey = Some(Rc::clone(&survey));
+        Ok(survey)
+    }
+
+    /// Remembers what runs here after an install, for the modes that follow.
+    pub(super) fn surveyed(&mut self, survey: &Rc<Survey>) {
+        self.survey = Some(Rc::clone(survey)).filter(|_| !self.closely);
+    }
+
+    /// The columns that a table has to fit into, if any.
+    pub(super) fn width(&self) -> Option<usize> {
+        self.streams.width.filter(|_| !self.settings.verbose)
+    }
+
+    pub(super) fn has_emulators(&self) -> bool {
+        self.order.emulators.has_any(&self.order.prefix)
+    }
+
+    pub(super) fn has_emulator(&self, arch: &Arch) -> bool {
+        let path = self.order.emulators.path_for(arch, &self.order.prefix);
+        self.order.emulators.has(&path)
+    }
+
+    /// The architectures of a list, if there is one: its `all` means those that have a handler or an emulator.
+    pub(super) fn listed(
+        &self,
+        list: Option<&Selection>,
+        survey: &Survey,
+    ) -> Option<Vec<&'static Arch>> {
+        let known = ARCHES
+            .iter()
+            .filter(|arch| survey.of(arch).is_known() || self.has_emulator(arch));
+        list.map(|selection| selection.arches(known))
+    }
+
+    /// A list whose `all` means nothing, because there is neither a handler nor an emulator, is a failure.
+    pub(super) fn check_all(&mut self, list: Option<&Selection>, survey: &Survey) {
+        let known = |arch: &Arch| !may_be_native(arch) && survey.of(arch).is_known();
+        if list.is_some_and(|list| list.all) && !ARCHES.iter().any(known) && !self.has_emulators() {
+            let (dir, remedy) = (
+                self.order.emulators.dir().display(),
+                self.order.emulators.remedy(),
+            );
+            let sentence = format!(
+                "there is no handler, and no emulators are in {dir}, so nothing says what all is; name the platforms, or \
+                 {remedy}"
+            );
+            self.lacks(sentence);
+        }
+    }
+
+    /// A level that was asked for by name (`linux/amd64/v4`) and is not reached is a failure.
+    pub(super) fn check_levels(&mut self, selection: &Selection, survey: &Survey) {
+        let lacking =
+            |platform: &Platform| level_lacking(*platform, &survey.of(platform.arch).verdict);
+        self.lacks_each(selection.named.iter().filter_map(lacking));
+    }
+}
+
+/// What is wrong if `platform` names a level (`linux/amd64/v4`) that its programs do not reach.
+pub(super) fn level_lacking(platform: Platform, verdict: &Verdict) -> Option<String> {
+    let Verdict::Works { level, .. } = verdict else {
+        return None;
+    };
+    let wanted = platform.variant?.strip_prefix('v')?.parse::<u8>().ok()?;
+    (platform.arch.levels > 1 && wanted > *level).then(|| {
+        format!("{platform} does not run: only level v{level} of it does; use a newer QEMU")
+    })
+}
+
+/// The directory that the environment names, or the program's own emulators.
+fn source(environment: &Environment, prefix: &str) -> Result<Source> {
+    let Some(dir) = &environment.emulators else {
+        return Ok(Source::own(prefix, environment.in_image)?);
+    };
+    let absolute = std::path::absolute(dir).map_err(|error| {
+        let cause = cause(&error);
+        anyhow!("QEMU_BINARY_PATH cannot be made absolute: {cause}; give an absolute path")
+    })?;
+    Ok(Source::directory(&absolute))
+}
+
+fn prefix(environment: &Environment) -> Result<String> {
+    let prefix = environment.prefix.to_str();
+    let prefix = prefix.context("QEMU_BINARY_PREFIX is not UTF-8; set another")?;
+    ensure!(
+        !prefix.contains('/'),
+        "QEMU_BINARY_PREFIX must not contain a slash: {prefix}; set QEMU_BINARY_PATH to the directory"
+    );
+    Ok(prefix.to_owned())
+}

@@ -1,0 +1,69 @@
+//! `--hold`: installs, then stays and tells what was repaired, until a signal ends it.
+
+use anyhow::Result;
+
+use super::install::{Installed, not_installed, perform};
+use super::{Call, status, uninstall};
+use crate::cli::{Install, Stay};
+use crate::kernel::wait;
+use crate::output::text;
+use crate::policy::hold::{Event, HeldTable, Hold, Watch, Woken};
+
+/// Installs and stays. A platform that cannot be installed at first is tried again, unless nothing else is to be held.
+pub(super) fn hold(call: &mut Call, asked: &Install, stay: &Stay) -> Result<()> {
+    wait::end_by_signals()?;
+    let order = call.order(asked.selection.clone());
+    let Installed {
+        items,
+        survey,
+        caveat,
+    } = perform(call, asked, true)?;
+    if let Err(error) = status::overview(call) {
+        call.lacks(format!("{error:#}"));
+    }
+    if !items.iter().any(|(_, result)| result.is_ok()) {
+        call.lacks_each(caveat);
+        return Ok(());
+    }
+    call.tell_pending();
+    // these are tried again, and may be in place at the end
+    let failed: Vec<String> = items.iter().filter_map(not_installed).collect();
+    call.forget(&failed);
+    if let Some(caveat) = &caveat {
+        call.streams.say(&format!("binfmt: {caveat}"));
+    }
+    let table = HeldTable::new(call.at.clone(), call.settings.lifetime, caveat);
+    let watch = Watch::new(stay.interval);
+    let mut hold = Hold::begin(order, table, watch, &items, &survey);
+    let line = text::holding(&hold, &items, stay.interval);
+    call.streams.say(&line);
+    // changes from before the watch began
+    tell(call, &hold.look(false), stay);
+    loop {
+        match hold.wait()? {
+            Woken::Ended => break,
+            woken => tell(call, &hold.look(woken == Woken::Due), stay),
+        }
+    }
+    if !stay.uninstalls {
+        tell(call, &hold.leave(), stay);
+        for (arch, why) in hold.failing() {
+            call.shown(format!("{} is not installed: {why}", arch.oci));
+        }
+        hold.refused()
+            .into_iter()
+            .for_each(|why| call.shown(why.to_owned()));
+    }
+    uninstall::report(call, &hold.end(stay.uninstalls)?);
+    if let Some(caveat) = hold.caveat() {
+        call.shown(caveat.to_owned());
+    }
+    Ok(())
+}
+
+fn tell(call: &mut Call, events: &[Event], stay: &Stay) {
+    for event in events {
+        let line = text::repairing(event, &call.at.dir, stay.interval);
+        call.streams.say(&line);
+    }
+}

@@ -1,0 +1,188 @@
+//! `--install` and `--reset`: mounts the table, sees that it stays, installs, and tells what became of each platform.
+
+use std::rc::Rc;
+
+use anyhow::{Result, bail};
+use binfmt_magic::arch::{ARCHES, Arch};
+use binfmt_magic::entry::Entry;
+use binfmt_magic::platform::Selection;
+
+use super::{Call, persist, uninstall};
+use crate::cli::{self, describe_unknown};
+use crate::kernel::mount::{self, MountError, Mounted};
+use crate::output::text;
+use crate::policy::install::{self, InstallOutcome, Order};
+use crate::policy::survey::{Survey, takes};
+use crate::policy::uninstall::uninstall_others;
+
+/// What an install came to.
+pub(super) struct Installed {
+    /// What became of each platform.
+    pub(super) items: Vec<install::Item>,
+    /// What runs here afterwards.
+    pub(super) survey: Rc<Survey>,
+    /// Why the handlers may end before the host does, and what to do.
+    pub(super) caveat: Option<String>,
+}
+
+/// Installs what was asked for.
+pub(super) fn install(call: &mut Call, asked: &cli::Install) -> Result<()> {
+    let installed = perform(call, asked, false)?;
+    call.lacks_each(installed.caveat);
+    Ok(())
+}
+
+/// Installs, and tells what became of each platform. `holds`: the call stays to repair, and so needs a table that it can change.
+pub(super) fn perform(call: &mut Call, asked: &cli::Install, holds: bool) -> Result<Installed> {
+    let order = order(call, asked)?;
+    let host = persist::host(call, asked.persist.as_deref())?;
+    let mounted = mount::for_installing(&call.at);
+    // to hold, and to persist, a table is needed
+    if let (Err(error), None, false) = (&mounted, &host, holds) {
+        if let Some(installed) = without_table(call, error, &order)? {
+            return Ok(installed);
+        }
+    }
+    let Mounted {
+        table,
+        lock,
+        held_by,
+    } = mounted?;
+    if holds {
+        // even if nothing has to change now: later it may
+        table.may_change()?;
+    }
+    let caveat = mount::ensure_lifetime(&call.at, held_by, call.settings.lifetime);
+    let installed = match &host {
+        Some(host) => persist::install_and_persist(call, host, &table, order.clone()),
+        None => install::install(&table, &order, &[], &mut |item| report(call, item)),
+    };
+    let installed = installed.and_then(|(items, mut survey)| {
+        if order.reset {
+            let wanted = |entry: &Entry| is_wanted(entry, &items, &order.prefix);
+            uninstall::report(call, &uninstall_others(&table, wanted)?);
+            survey = Survey::take_after(&table, &survey.timed_out())?;
+        }
+        Ok((items, Rc::new(survey)))
+    });
+    let tidied = mount::tidy(&table, &lock, &call.at);
+    let (items, survey) = installed?;
+    check_order(call, &order, &items);
+    for unknown in &order.selection.unknown {
+        let line = format!("installing: {} {unknown}", unknown.item);
+        call.fails(line, describe_unknown(unknown));
+    }
+    call.check_levels(&order.selection, &survey);
+    // an empty table cannot lose handlers
+    let caveat = caveat.filter(|_| matches!(tidied, Ok(false)));
+    if let Err(error) = tidied {
+        call.lacks(format!("{error:#}"));
+    }
+    call.surveyed(&survey);
+    Ok(Installed {
+        items,
+        survey,
+        caveat: caveat.map(|caveat| format!("{caveat:#}")),
+    })
+}
+
+/// How to install what was asked for.
+///
+/// # Errors
+/// When it would remove everything, and install nothing.
+pub(super) fn order(call: &Call, asked: &cli::Install) -> Result<Order> {
+    if asked.reset && !call.has_emulators() {
+        bail!("{}", no_emulators(call));
+    }
+    Ok(Order {
+        reset: asked.reset,
+        ..call.order(asked.selection.clone())
+    })
+}
+
+/// An install that found nothing to do for want of emulators is a failure.
+pub(super) fn check_order(call: &mut Call, order: &Order, items: &[install::Item]) {
+    if items.is_empty() && order.selection.unknown.is_empty() && !call.has_emulators() {
+        let sentence = no_emulators(call);
+        call.lacks(sentence);
+    }
+}
+
+fn no_emulators(call: &Call) -> String {
+    let dir = call.order.emulators.dir().display();
+    format!("no emulators in {dir}; {}", call.order.emulators.remedy())
+}
+
+/// What an install comes to where no table can be mounted, and why is `error`: everything in place, if it runs already.
+fn without_table(
+    call: &mut Call,
+    error: &anyhow::Error,
+    order: &Order,
+) -> Result<Option<Installed>> {
+    let error = error.downcast_ref();
+    let Some(MountError::UserNamespace(_) | MountError::Denied(_)) = error else {
+        return Ok(None);
+    };
+    let Some((survey, lines)) = runs_already(call, &order.selection)? else {
+        return Ok(None);
+    };
+    for line in &lines {
+        call.streams.say(line);
+    }
+    let survey = Rc::new(survey);
+    call.surveyed(&survey);
+    Ok(Some(Installed {
+        items: Vec::new(),
+        survey,
+        caveat: None,
+    }))
+}
+
+/// In a user namespace without a table of its own, or without the privilege to look at the host's, a platform may run through the
+/// host's handlers. If all of `selection` do: what runs here, and a line for each.
+pub(super) fn runs_already(
+    call: &Call,
+    selection: &Selection,
+) -> Result<Option<(Survey, Vec<String>)>> {
+    let survey = Survey::take(None)?;
+    let known = ARCHES.iter().filter(|arch| call.has_emulator(arch));
+    let arches = selection.arches(known);
+    if arches.is_empty() || !arches.iter().all(|arch| survey.of(arch).works()) {
+        return Ok(None);
+    }
+    let line = |arch: &Arch| {
+        let how = if survey.of(arch).is_native() {
+            "native"
+        } else {
+            "already installed (on the host)"
+        };
+        format!("installing: {} {how}", arch.oci)
+    };
+    let lines = arches.into_iter().map(line).collect();
+    Ok(Some((survey, lines)))
+}
+
+/// Tells what became of one platform.
+pub(super) fn report(call: &mut Call, item: &install::Item) {
+    let line = text::installation(item.0, &item.1);
+    match not_installed(item) {
+        Some(sentence) => call.fails(line, sentence),
+        None => call.streams.say(&line),
+    }
+}
+
+/// The failure to install a platform, if it is one.
+pub(super) fn not_installed((arch, result): &install::Item) -> Option<String> {
+    let error = result.as_ref().err()?;
+    Some(format!("{} is not installed: {error:#}", arch.oci))
+}
+
+/// Whether a reset keeps `entry`: it is of this install, or an install failed to replace it.
+pub(super) fn is_wanted(entry: &Entry, items: &[install::Item], prefix: &str) -> bool {
+    items.iter().any(|(arch, result)| match result {
+        Ok(InstallOutcome::Installed { .. }) => entry.name == *arch.entry_name(prefix),
+        Ok(InstallOutcome::AlreadyInstalled { entry: name, .. }) => entry.name == *name,
+        Ok(_) => false,
+        Err(_) => takes(entry, arch),
+    })
+}

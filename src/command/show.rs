@@ -1,0 +1,57 @@
+//! What needs no file of its own: `--version`, `--list`, and the printing of texts that are the same everywhere.
+
+use anyhow::{Result, anyhow};
+use binfmt_magic::arch::ARCHES;
+
+use super::Call;
+use crate::cli::Format;
+use crate::emulator::{self, Unfit};
+use crate::kernel::wording::cause;
+use crate::output::json::{Architecture, write_json};
+use crate::output::streams::Streams;
+use crate::output::text;
+use crate::policy::list;
+
+/// Prints `text`, and nothing else.
+pub(super) fn print(text: &str, streams: &mut Streams) -> Result<()> {
+    let written = write!(streams.out, "{text}");
+    streams.finish(written)
+}
+
+/// `--version`: one line on stderr, as the incumbent has it. Its QEMU is the first one that an install would use. Emulators before
+/// that one that others can replace are named.
+pub(super) fn version(call: &mut Call) -> Result<()> {
+    let (emulators, prefix) = (&call.order.emulators, &call.order.prefix);
+    let paths = ARCHES.iter().map(|arch| emulators.path_for(arch, prefix));
+    let mut qemu = "none".to_owned();
+    for path in paths.filter(|path| emulators.has(path)) {
+        match emulator::version(&path, emulators) {
+            Ok(version) => {
+                qemu = format!("v{version}");
+                break;
+            }
+            Err(error) if matches!(error.unfit, Unfit::Replaceable(_)) => {
+                call.streams.say(&format!("binfmt: {error}"));
+            }
+            Err(_) => {}
+        }
+    }
+    let line = format!("binfmt/{} qemu/{qemu}", env!("CARGO_PKG_VERSION"));
+    // what was asked for: it is a failure if nobody can read it
+    writeln!(call.streams.err, "{line}")
+        .map_err(|error| anyhow!("cannot write the output: {}", cause(&error)))
+}
+
+/// `--list`: every architecture.
+pub(super) fn list(call: &mut Call) -> Result<()> {
+    let survey = call.survey()?;
+    let listed = list::list(&survey, &call.order.emulators, &call.order.prefix);
+    let listed: Vec<Architecture> = listed.iter().map(Architecture::from).collect();
+    let width = call.width();
+    let Streams { out, colour, .. } = &mut *call.streams;
+    let written = match call.settings.format {
+        Format::Json => write_json(out, &listed),
+        _ => text::write_list(out, &listed, *colour, width),
+    };
+    call.streams.finish(written)
+}

@@ -1,0 +1,107 @@
+//! `--status`, a health check; and what a call without it shows: what runs here.
+
+use anyhow::Result;
+use binfmt_magic::platform::Selection;
+
+use super::Call;
+use crate::cli::{Format, describe_unknown};
+use crate::kernel::mount;
+use crate::output::json::{Health, Status, write_json};
+use crate::output::prometheus::{Measured, write_metrics};
+use crate::output::streams::Streams;
+use crate::output::text;
+use crate::policy::install::is_stale;
+use crate::policy::status::{Examined, examine};
+use crate::policy::survey::{PlatformStatus, Survey};
+
+/// An empty table does not tell whether a platform is missing.
+const NOTHING: &str = "no handler is registered, so no emulator was checked; list the platforms to check: binfmt --status LIST";
+
+/// What runs here: the incumbent's JSON, or the table of `--status`, without a judgement.
+pub(super) fn overview(call: &mut Call) -> Result<()> {
+    let survey = call.survey()?;
+    if call.settings.format == Format::Text {
+        let health = Health::new(&call.means(&survey), &examine(&survey, None, false), true);
+        return show_health(call, &health);
+    }
+    let written = write_json(call.streams.out, &Status::from(&*survey));
+    call.streams.finish(written)
+}
+
+/// Shows whether the platforms of `list`, or the registered ones, run. Each that does not is a failure.
+pub(super) fn status(call: &mut Call, list: Option<&Selection>) -> Result<()> {
+    let survey = call.survey()?;
+    let arches = call.listed(list, &survey);
+    let json = call.settings.format == Format::Json;
+    let examined = examine(&survey, arches.as_deref(), json);
+    let health = Health::new(&call.means(&survey), &examined, arches.is_none());
+    let is_foreign = |status: &PlatformStatus| !status.is_native() && status.is_known();
+    if list.is_none() && !survey.statuses.iter().any(is_foreign) {
+        call.streams.say(NOTHING);
+    }
+    judge(call, &health);
+    call.check_all(list, &survey);
+    if let Some(selection) = list {
+        call.lacks_each(selection.unknown.iter().map(describe_unknown));
+        call.check_levels(selection, &survey);
+    }
+    if call.settings.format == Format::Prometheus {
+        return show_metrics(call, &survey, &examined, &health);
+    }
+    show_health(call, &health)
+}
+
+fn judge(call: &mut Call, health: &Health) {
+    for failing in health.failing() {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let (reason, remedy) = (text(&failing.reason), text(&failing.remedy));
+        let sentence = format!("{} does not run: {reason}; {remedy}", failing.platform);
+        // metrics have no room for reasons, the other forms show them
+        match call.settings.format {
+            Format::Prometheus => call.lacks(sentence),
+            _ => call.shown(sentence),
+        }
+    }
+}
+
+fn show_health(call: &mut Call, health: &Health) -> Result<()> {
+    let width = call.width();
+    let Streams { out, colour, .. } = &mut *call.streams;
+    let written = match call.settings.format {
+        Format::Json => write_json(out, health),
+        _ => text::write_health(out, health, *colour, width),
+    };
+    call.streams.finish(written)
+}
+
+/// `health` is of what was `examined`.
+fn show_metrics(
+    call: &mut Call,
+    survey: &Survey,
+    examined: &[Examined<'_>],
+    health: &Health,
+) -> Result<()> {
+    let table = mount::for_looking(&call.at).ok().flatten();
+    let measure = |(examined, health)| {
+        let Examined {
+            status, emulator, ..
+        }: &Examined<'_> = examined;
+        let emulator = emulator
+            .as_ref()
+            .and_then(|emulator| emulator.as_ref().ok());
+        let changed = |name| table.as_ref()?.changed(name);
+        Measured {
+            health,
+            changed: status
+                .handler
+                .as_ref()
+                .and_then(|entry| changed(&entry.name)),
+            modified: emulator.map(|emulator| emulator.identity.modified),
+            stale: is_stale(&call.order, survey, status),
+        }
+    };
+    let measured = examined.iter().zip(&health.platforms).map(measure);
+    let measured: Vec<_> = measured.collect();
+    let written = write_metrics(call.streams.out, &measured);
+    call.streams.finish(written)
+}
