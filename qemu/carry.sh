@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts emulators into the program, for `src/emulator/carried.rs` to find: a section for each, compressed, that no loader maps.
+# Puts emulators into the program, for `src/emulator/embedded.rs` to find: a section for each, compressed, that no loader maps.
 #
 #   carry.sh PROGRAM EMULATOR...
 #

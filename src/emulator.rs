@@ -2,46 +2,96 @@
 //! which QEMU is it?
 //!
 //! A wrong file is refused here, by name, because the kernel would take it and every program of that architecture
-//! would fail later. Registered emulators, and what the kernel pinned of them, are not this module's.
+//! would fail later.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use crate::emulator::complaint::{Cause, Limits, recognise};
+use crate::emulator::complaint::{Cause, Complaint, Limits};
 use crate::helper::probes::{self, ProbeOutcome, Run};
-use crate::kernel::wording::errno_of;
+use crate::kernel::wording::{cause, errno_of};
 
 pub mod complaint;
 pub mod identity;
 
-#[cfg(feature = "carried")]
-mod carried;
-#[cfg(not(feature = "carried"))]
-#[path = "emulator/carries_none.rs"]
-mod carried;
+mod embedded;
 mod file;
 mod missing;
 mod qemu;
 mod source;
 mod trust;
-mod unfit;
 
 // public for fuzz/, as are the parsers below
-#[cfg(feature = "carried")]
-pub use carried::places;
-pub(crate) use file::read_up_to;
+pub use embedded::places;
 pub use file::{HEAD, check_head, segments};
+pub(crate) use file::{context_of, read_up_to};
 pub use qemu::{Qemu, Version, qemu_of};
 pub use source::{DIR, Source};
 pub use trust::Stranger;
-pub use unfit::{EmulatorError, Unfit};
+
+/// Why a file cannot serve as an interpreter.
+#[derive(Debug)]
+pub enum Unfit {
+    /// It does not exist; where to get it.
+    Missing(String),
+    /// It has no execute permission bit.
+    NotExecutable,
+    /// Somebody else can put another file in its place.
+    Replaceable(Stranger),
+    /// It may not be started, and its bytes do not tell which QEMU it is.
+    NotAsked,
+    /// It does not print its version in the time that it is given.
+    Hangs,
+    /// The operating system does not let it be read or started.
+    Refused(io::Error),
+    /// What else is wrong, and what to do; follows the path.
+    Wrong(String),
+}
+
+/// An [`Unfit`] file, with its path.
+#[derive(Debug)]
+pub struct EmulatorError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub unfit: Unfit,
+}
+
+impl fmt::Display for EmulatorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        let what = match &self.unfit {
+            Unfit::Missing(remedy) => return write!(f, "{path} does not exist; {remedy}"),
+            Unfit::Replaceable(stranger) => {
+                return write!(f, "{path} can be replaced by {stranger}");
+            }
+            Unfit::Wrong(what) => what,
+            Unfit::NotExecutable => "is not executable; chmod +x it",
+            Unfit::NotAsked => "is not known to be QEMU",
+            Unfit::Hangs => "is no working emulator: --version does not end; fetch it again",
+            Unfit::Refused(error) => match errno_of(error) {
+                Errno::ELOOP => "is a circle of symbolic links (ELOOP); put the file itself there",
+                Errno::ESTALE => "was replaced while it was looked at (ESTALE); run it again",
+                Errno::ETXTBSY => "is being written (ETXTBSY); try again once its writer is done",
+                Errno::EACCES => {
+                    "may not be read or executed (EACCES); check its mode, and whether its file system is mounted noexec"
+                }
+                _ => return write!(f, "cannot use {path}: {}", cause(error)),
+            },
+        };
+        write!(f, "{path} {what}")
+    }
+}
+
+impl std::error::Error for EmulatorError {}
 
 /// The version of the emulator of `source` at `path`.
 ///
@@ -57,7 +107,7 @@ pub fn version(path: &Path, source: &Source) -> Result<Version, EmulatorError> {
     versions(&[question], probes::LIMIT).remove(0)
 }
 
-/// Whether a mount that nobody else sees was refused for want of privilege, by a filter, or by a kernel that knows no such mounts.
+/// Whether the kernel refused a private mount for lack of privilege, by a filter, or because it is too old for such mounts.
 fn cannot_mount(error: &io::Error) -> bool {
     [Errno::EPERM, Errno::EACCES, Errno::ENOSYS].contains(&errno_of(error))
 }
@@ -76,8 +126,8 @@ pub struct Question<'a> {
 /// The versions of emulators, in the order of `questions`, from their bytes. What these do not tell is started with
 /// `--version`, all at once and as [`probes::ask`] does, each for up to `limit`.
 ///
-/// Errors: [`Unfit::NotAsked`] for one that may not be started, [`Unfit::Broken`] and its like for one that does not end by
-/// itself and well, or says nothing of a version.
+/// Errors: [`Unfit::NotAsked`] for one that may not be started, others for one that does not end by itself with status 0, or does
+/// not print a version.
 #[must_use]
 pub fn versions(questions: &[Question], limit: Duration) -> Vec<Result<Version, EmulatorError>> {
     let mut known: Vec<_> = questions.iter().map(by_bytes).collect();
@@ -114,33 +164,34 @@ fn by_bytes(question: &Question) -> Result<Version, Unfit> {
 
 /// What it said when it was asked.
 fn answer(run: &Run) -> Result<Version, Unfit> {
+    let broken =
+        |what: &str| Unfit::Wrong(format!("is no working emulator: {what}; fetch it again"));
     let status = match run.outcome {
         ProbeOutcome::Exited(0) => {
             let version = run.complaint.lines().find_map(Version::parse);
-            return version.ok_or_else(|| Unfit::Broken("it prints no version".to_owned()));
+            return version.ok_or_else(|| broken("it prints no version"));
+        }
+        ProbeOutcome::Killed(signal) if signal == Signal::SIGKILL as i32 => {
+            return Err(Unfit::Wrong(
+                "was killed (SIGKILL) when it was started; look for a limit of memory (docker run --memory) or processor \
+                 time (ulimit -t)"
+                    .to_owned(),
+            ));
         }
         ProbeOutcome::Exited(status) => ExitStatus::from_raw(status << 8),
         ProbeOutcome::Killed(signal) => ExitStatus::from_raw(signal),
         ProbeOutcome::Refused(errno) => return Err(Unfit::Refused(Errno::from_raw(errno).into())),
         ProbeOutcome::TimedOut | ProbeOutcome::Setuid(_) => return Err(Unfit::Hangs),
     };
-    Err(why_not(&run.complaint, status))
-}
-
-/// What kept it from printing its version: it could not be started, or it failed.
-fn why_not(complaint: &str, status: ExitStatus) -> Unfit {
-    if status.signal() == Some(Signal::SIGKILL as i32) {
-        return Unfit::Killed;
-    }
-    let what = match complaint.lines().next_back() {
+    let what = match run.complaint.lines().next_back() {
         Some(last) => format!("--version ends with {status}, saying: {last}"),
         None => format!("--version ends with {status}"),
     };
     let limits = Limits::of_this_process();
     let starved = limits.are_tight().then_some(Cause::AddressSpace);
-    let cause = recognise(complaint).or(starved);
-    match cause.and_then(|cause| cause.remedy(&limits)) {
-        Some(remedy) => Unfit::Starved(what, remedy),
-        None => Unfit::Broken(what),
-    }
+    let cause = Complaint::new(&run.complaint, limits).cause().or(starved);
+    Err(match cause.and_then(|cause| cause.remedy(&limits)) {
+        Some(remedy) => Unfit::Wrong(format!("does not start: {what}; {remedy}")),
+        None => broken(&what),
+    })
 }

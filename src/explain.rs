@@ -1,53 +1,44 @@
 //! Explaining: why a file runs here, or does not.
 //!
 //! Follows the kernel from file to file: the handlers of `binfmt_misc` are asked first, then `#!`, then ELF, and for the
-//! interpreter that comes of it all begins again. Each step is the kernel's own decision, taken from the same bytes; whether a
-//! handler works is not decided here but seen, by the probes of [`crate::policy::survey`]. The file itself is not executed.
+//! interpreter all begins again. Each step is the kernel's own decision, made from the same bytes. Whether a handler works
+//! is shown by the probes of [`crate::policy::survey`]. The file itself is not executed.
 //!
 //! Rests on `exec_binprm` and `search_binary_handler` in Linux's `fs/exec.c`, `fs/binfmt_misc.c` (which puts itself at
 //! the head of the list), `fs/binfmt_script.c` and `fs/binfmt_elf.c`.
 
-use std::ffi::{OsStr, OsString};
-use std::fmt;
-use std::mem::discriminant;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use binfmt_magic::arch::Arch;
 
 use crate::kernel::wording::shown;
 use crate::policy::remedy::Means;
 use elf::Ident;
-use fix::Fixes;
 use format::Format;
 use handler::Handlers;
-use place::{Place, RootError};
-use problem::{Problem, Role};
+use place::{Place, Purpose};
+use problem::{Fix, Fixes, Problem, Role};
 use shebang::{Shebang, Unusable};
-use walk::Walk;
+use walk::{REWRITES, Walk, content};
 
 pub mod elf;
 pub mod format;
 pub mod handler;
-pub mod libc;
 pub mod place;
 pub mod problem;
 pub mod shebang;
-pub mod unmatched;
 
-mod fix;
-mod loader;
-mod machine;
-mod privilege;
+mod libc;
 mod program;
 mod walk;
 mod x32;
 
-pub use machine::machine_of;
-
-/// How much of a file's beginning the kernel decides by (`BINPRM_BUF_SIZE`): so much since Linux 5.1, half before.
+/// How many bytes at the start of a file the kernel decides by: `BINPRM_BUF_SIZE` since Linux 5.1, half before.
 pub const WINDOW: usize = 256;
 
-/// How many remedies are told at once: more than there are kinds of them.
+/// How many remedies one explanation lists at most: more than there are kinds.
 const MOST: usize = 6;
 
 /// What an explanation rests on besides the file.
@@ -72,10 +63,10 @@ pub struct Explanation {
     pub steps: Vec<Step>,
     /// What keeps it from running. `None`: it runs.
     pub problem: Option<Problem>,
-    /// What makes it run, where there is a problem: what to do about that one, and about those that show only then.
+    /// What makes it run: the remedy of the problem, and those of the problems that show only after it.
     pub remedy: Option<String>,
-    /// What is worth knowing besides.
-    pub notes: Vec<Note>,
+    /// Sentences that are worth knowing besides.
+    pub notes: Vec<String>,
 }
 
 /// A file that the kernel comes to.
@@ -89,10 +80,10 @@ pub struct Visit {
     pub pinned: bool,
 }
 
-/// One file on the way.
+/// One file on the way, and what was found out about it.
 #[derive(Debug)]
 pub struct Step {
-    /// Which one it is.
+    /// Which file it is.
     pub visit: Visit,
     /// Where symbolic links led to, if they did, as this process sees it.
     pub real: Option<PathBuf>,
@@ -102,11 +93,11 @@ pub struct Step {
     pub head: Vec<u8>,
     /// The entries that match it.
     pub handlers: Handlers,
-    /// Whether a handler takes it that is out of sight: that of the host of a user namespace.
+    /// Whether a handler takes it that cannot be seen from here: that of the host of a user namespace.
     pub unseen: bool,
     /// Whether the probes have shown that handler to work; `None` where they do not go through it.
     pub works: Option<bool>,
-    /// Of a program, by whomever it would be loaded: how.
+    /// Of a program, whether the kernel or an emulator loads it: how.
     pub loading: Option<Loading>,
 }
 
@@ -136,123 +127,66 @@ pub struct Loading {
     pub found: Option<PathBuf>,
 }
 
-/// Something worth knowing that keeps nothing from running as such.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Note {
-    /// The script hands `env` several words as one name.
-    EnvWords(PathBuf),
-    /// The argument of the script's interpreter ends in a carriage return.
-    ArgumentReturn(PathBuf),
-    /// The interpreter is looked for from the directory that the caller is in.
-    Relative(PathBuf),
-    /// The handler's interpreter is looked up where the program runs, so that containers do not find it.
-    NotPinned(OsString),
-    /// So many bytes at the end of this file are missing, within the page that it ends in.
-    Missing(PathBuf, u64),
-    /// The program states to need this level of its architecture, and the other is what runs here.
-    Level(u8, u8),
-    /// This name without a slash was found in `PATH`, at this path.
-    Searched(PathBuf, PathBuf),
-    /// The pinned interpreter of this entry needs a loader of the root directory that programs run in.
-    Dynamic(OsString),
-    /// What the program's setuid or setgid bit stands for, and whether it counts.
-    Privilege(String),
-}
-
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |path: &Path| shown(path.as_os_str());
-        match self {
-            Self::EnvWords(script) => write!(
-                f,
-                "env takes the rest of the #! line of {} for one name; env -S splits it into words",
-                name(script)
-            ),
-            Self::ArgumentReturn(script) => write!(
-                f,
-                "the argument in the #! line of {} ends in a carriage return, which its interpreter may refuse",
-                name(script)
-            ),
-            Self::Relative(path) => write!(
-                f,
-                "{} is looked up in the current directory of the process that starts the script",
-                name(path)
-            ),
-            Self::Missing(path, bytes) => write!(
-                f,
-                "{} is truncated: the last {bytes} bytes are missing, and read as zeros",
-                name(path)
-            ),
-            Self::Level(needs, has) => write!(
-                f,
-                "it says that it needs level v{needs}, and only level v{has} runs here: it may end with SIGILL"
-            ),
-            Self::NotPinned(entry) => write!(
-                f,
-                "{} is not pinned (no flag F): containers do not find its interpreter",
-                shown(entry)
-            ),
-            Self::Dynamic(entry) => write!(
-                f,
-                "the interpreter of {} is dynamically linked: containers do not find its loader",
-                shown(entry)
-            ),
-            Self::Searched(word, path) => {
-                write!(f, "{} was found in PATH: {}", name(word), name(path))
-            }
-            Self::Privilege(text) => f.write_str(text),
-        }
-    }
-}
-
 /// Explains `file`, a path in the root directory of `here`; a name without a slash that is not there is looked up in `path`, as
 /// `execvp(3)` does.
 ///
 /// # Errors
 /// When that root directory cannot be used.
-pub fn explain(file: &Path, path: &OsStr, here: &Here) -> Result<Explanation, RootError> {
+pub fn explain(file: &Path, path: &OsStr, here: &Here) -> Result<Explanation> {
     let place = here.root.map_or_else(|| Ok(Place::here()), Place::below)?;
     let is_name = file.components().count() == 1 && place.real(file).is_none();
     let searched = is_name.then(|| place.search(file, path)).flatten();
     let looked_at = searched.as_deref().unwrap_or(file);
     let mut explanation = Walk::new(here, &place, Fixes(&[])).explain(looked_at);
     if let Some(found) = &searched {
-        let note = Note::Searched(file.to_owned(), found.clone());
+        let (word, found) = (shown(file.as_os_str()), shown(found.as_os_str()));
+        let note = format!("{word} was found in PATH: {found}");
         explanation.notes.insert(0, note);
     }
-    judge(&mut explanation, here, &place);
+    add_remedy(&mut explanation, here, &place);
     Ok(explanation)
 }
 
-/// Says what makes the file run. A remedy is one if it does: the file is followed again as it would be afterwards, and what is in the
-/// way then is told too.
-fn judge(explanation: &mut Explanation, here: &Here, place: &Place) {
+/// Says what makes the file run. The file is followed again as it would be once the remedy was applied, and the next problem, if
+/// there is one, is told too.
+fn add_remedy(explanation: &mut Explanation, here: &Here, place: &Place) {
     let Some(first) = explanation.problem.clone() else {
         return;
     };
-    let remedy = first.remedy(here, place);
-    let (mut text, mut fixes) = (remedy.text, Vec::from_iter(remedy.fix));
+    let mut text = first.remedy.text.clone();
     let mut problems = vec![first];
-    while fixes.len() == problems.len() && fixes.len() < MOST {
+    while problems.len() < MOST {
+        let fixes = problems.iter().map(|problem| problem.remedy.fix.clone());
+        let Some(fixes) = fixes.collect::<Option<Vec<Fix>>>() else {
+            break;
+        };
         let again = Walk::new(here, place, Fixes(&fixes)).explain(&explanation.file);
         if explanation.steps.is_empty() {
             // a file that may not be executed is looked at all the same
             (explanation.steps, explanation.notes) = (again.steps, again.notes);
         }
-        let Some(next) = again.problem.filter(|next| !is_among(next, &problems)) else {
+        let is_new = |next: &Problem| problems.iter().all(|known| known.sentence != next.sentence);
+        let Some(next) = again.problem.filter(is_new) else {
             break;
         };
-        let remedy = next.remedy(here, place);
-        text = format!("{text}; after that, {next}; {}", remedy.text);
-        fixes.extend(remedy.fix);
+        text = format!("{text}; after that, {next}; {}", next.remedy.text);
         problems.push(next);
     }
     explanation.remedy = Some(text);
 }
 
-fn is_among(next: &Problem, problems: &[Problem]) -> bool {
-    let same = |problem: &Problem| {
-        problem.path == next.path && discriminant(&problem.fault) == discriminant(&next.fault)
-    };
-    problems.iter().any(same)
+/// The architecture of the program `file`, or of the one that a script's `#!` lines come to, whether or not it runs here. `None`:
+/// it comes to no known architecture, or cannot be read.
+#[must_use]
+pub fn machine_of(place: &Place, file: &Path) -> Option<&'static Arch> {
+    let mut file = file.to_owned();
+    for _ in 0..=REWRITES {
+        let opened = place.open(&file, Purpose::Execute).ok()?;
+        file = match content(&opened.head) {
+            Content::Elf(ident) => return ident.arch().filter(|_| ident.is_program()),
+            Content::Script(line) => line.ok()?.interpreter,
+            Content::Other(_) => return None,
+        };
+    }
+    None
 }

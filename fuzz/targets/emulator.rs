@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::path::Path;
 
-use binfmt::emulator::{EmulatorError, HEAD, Unfit, check_head, places, segments};
+use binfmt::emulator::{EmulatorError, HEAD, check_head, places, segments};
 use binfmt_magic::arch::Arch;
 use libfuzzer_sys::fuzz_target;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -39,7 +39,7 @@ fn read_head(bytes: &[u8]) {
             assert!(end <= bytes.len() as u64);
             assert!(check_head(head, end).is_ok());
             if let Some(short) = end.checked_sub(1) {
-                assert!(matches!(check_head(head, short), Err(Unfit::Truncated)));
+                assert!(check_head(head, short).is_err());
             }
         }
         Err(unfit) => {
@@ -54,7 +54,7 @@ fn read_places(bytes: &[u8]) {
     let Ok(places) = places(&mut file_of(bytes)) else {
         return;
     };
-    for (name, ..) in &places {
+    for name in places.keys() {
         let name = format!("{name}.zst");
         let mut windows = bytes.windows(name.len());
         assert!(windows.any(|window| window == name.as_bytes()), "{name}");

@@ -7,8 +7,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use binfmt::explain::elf::{Ident, Image, LoadedBy};
-use binfmt::explain::handler::{Handlers, compare};
-use binfmt::explain::unmatched::Unmatched;
+use binfmt::explain::handler::{Handlers, Unmatched, compare};
 use binfmt::explain::{format, shebang};
 use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
@@ -49,14 +48,12 @@ fn read_elf(bytes: &[u8]) {
         for by in [LoadedBy::Kernel, LoadedBy::Emulator] {
             match Image::read(&mut Cursor::new(bytes), arch, by) {
                 Ok(image) => {
-                    let _ = image
-                        .doom(bytes.len() as u64, 4096)
-                        .map(|doomed| doomed.to_string());
+                    let _ = image.fatal_flaw(bytes.len() as u64, 4096);
                     assert!((1..=4).contains(&image.level));
                     let path = image.loader.unwrap_or_default();
                     assert!(path.as_os_str().len() < 4096);
                 }
-                Err(malformed) => assert!(!malformed.to_string().is_empty()),
+                Err(flaw) => assert!(!flaw.to_string().is_empty()),
             }
         }
     }
@@ -66,10 +63,11 @@ fn read_elf(bytes: &[u8]) {
 fn read_entry(bytes: &[u8]) {
     let entry = Entry::parse(OsStr::new("entry"), bytes);
     if let Some(matcher) = &entry.matcher {
-        let equal = compare(matcher, bytes).iter().all(|byte| byte.is_equal());
+        let equal = compare(matcher, bytes).iter().all(|byte| byte.equal);
         let takes = matcher.matches(bytes, OsStr::new("file"));
         assert!(equal || !takes, "a match is a match of every byte");
-        if let Some(unmatched) = Unmatched::of(&compare(matcher, bytes)) {
+        let compared = compare(matcher, bytes);
+        if let Some(unmatched) = Unmatched::of(&compared) {
             let repaired = unmatched.repaired(bytes);
             assert!(
                 matcher.matches(&repaired, OsStr::new("file")),

@@ -27,9 +27,7 @@ use super::Call;
 use super::call::level_lacking;
 use crate::cli::Run;
 use crate::emulator::Unfit;
-use crate::explain::elf::LoadedBy;
 use crate::explain::place::Place;
-use crate::explain::problem::Culprit;
 use crate::explain::{Explanation, Here, explain, machine_of};
 use crate::helper::can_have_own_table;
 use crate::helper::ids::{self, Ids};
@@ -284,8 +282,7 @@ fn check(call: &Call, found: &Found, wanted: &Arch, survey: &Survey) -> Result<(
     if problem.errno().is_none() && env::var_os("QEMU_LD_PREFIX").is_some() {
         return Ok(());
     }
-    let is_loader = matches!(&problem.culprit, Culprit::Loader(_, LoadedBy::Emulator, _));
-    let remedy = if is_loader && found.inside.is_none() {
+    let remedy = if problem.is_emulators_loader && found.inside.is_none() {
         "give its root file system: --root DIR; or where its libraries are: QEMU_LD_PREFIX=DIR"
             .to_owned()
     } else {
@@ -303,7 +300,7 @@ fn explained(call: &Call, program: &Path, survey: &Survey) -> Result<Explanation
         table: Path::new(mount::DEFAULT),
         root: None,
     };
-    Ok(explain(program, OsStr::new(""), &here)?)
+    explain(program, OsStr::new(""), &here)
 }
 
 /// The handler that programs of `arch` ran through just now, with the very file that the kernel has pinned; `None` if it cannot be

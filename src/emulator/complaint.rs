@@ -1,9 +1,7 @@
-//! What QEMU complains of when it cannot start a program, and what that asks of the host: a sysctl, a limit, or another
-//! emulator.
+//! What QEMU complains of when it cannot start a program, and what helps: a sysctl, a limit, or another emulator.
 //!
 //! Owns the words by which a complaint is known, each with the place in QEMU's source that says them (10.0.13 unless an
-//! older release is named), and the remedies. Reads limits, changes none. When a complaint is asked for is
-//! [`crate::policy::survey`]'s.
+//! older release is named), and the remedies. Reads limits, changes none.
 
 use std::fs;
 
@@ -14,7 +12,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 pub enum Cause {
     /// The emulator does not get the address space, or the memory, that it reserves at its start.
     AddressSpace,
-    /// It may not start a thread of its own: for want of memory or of processes.
+    /// It may not start a thread of its own: for lack of memory or of processes.
     Thread,
     /// It may not map a page as low as the program asks for.
     LowAddress,
@@ -54,19 +52,6 @@ const KNOWN: &[(&str, Cause)] = &[
     // linux-user/*/cpu_loop.c: EXCP_DUMP
     ("unhandled CPU exception", Cause::Emulation),
 ];
-
-/// What is behind the complaint that is among what an emulator said, if there is one that is known.
-#[must_use]
-pub fn recognise(said: &str) -> Option<Cause> {
-    said.lines().find_map(known)
-}
-
-/// The line that tells most: the complaint that is known, else the last.
-#[must_use]
-pub fn telling(said: &str) -> Option<&str> {
-    let complaint = said.lines().find(|line| known(line).is_some());
-    complaint.or_else(|| said.lines().next_back())
-}
 
 fn known(line: &str) -> Option<Cause> {
     let row = KNOWN.iter().find(|(words, _)| line.contains(words));
@@ -122,7 +107,7 @@ impl Limits {
 
 /// Whether an emulator may get less than it takes to start at all, by this limit.
 fn is_tight(limit: Option<u64>) -> bool {
-    /// Some of QEMU's reserve as much for the code that they make.
+    /// Some emulators reserve as much for the code that they make.
     const ENOUGH: u64 = 1 << 30;
     limit.is_some_and(|limit| limit < ENOUGH)
 }
@@ -143,16 +128,18 @@ impl Complaint {
         Self { said, limits }
     }
 
-    /// What is behind it, see [`recognise`].
+    /// What is behind the first line that is known.
     #[must_use]
     pub fn cause(&self) -> Option<Cause> {
-        recognise(&self.said)
+        self.said.lines().find_map(known)
     }
 
-    /// The line that tells most, see [`telling`].
+    /// The line that tells most: the first that is known, else the last.
     #[must_use]
     pub fn telling(&self) -> Option<&str> {
-        telling(&self.said)
+        let mut lines = self.said.lines();
+        let complaint = lines.find(|line| known(line).is_some());
+        complaint.or_else(|| self.said.lines().next_back())
     }
 }
 
@@ -253,12 +240,13 @@ mod tests {
     #[test]
     fn complaints_are_known() {
         for (said, cause, words) in SAID {
-            assert_eq!(recognise(said), Some(*cause), "{said}");
-            assert!(telling(said).unwrap().contains(words), "{said}");
+            let complaint = Complaint::new(said, Limits::default());
+            assert_eq!(complaint.cause(), Some(*cause), "{said}");
+            assert!(complaint.telling().unwrap().contains(words), "{said}");
         }
-        assert_eq!(recognise("one\ntwo"), None);
-        assert_eq!(telling("one\ntwo"), Some("two"));
-        assert_eq!(telling(""), None);
+        let unknown = Complaint::new("one\ntwo", Limits::default());
+        assert_eq!((unknown.cause(), unknown.telling()), (None, Some("two")));
+        assert_eq!(Complaint::new("", Limits::default()).telling(), None);
     }
 
     #[test]

@@ -8,14 +8,13 @@ use std::path::Path;
 
 use binfmt_magic::arch::{ARCHES, Arch, Class};
 use goblin::container::{Container, Ctx};
-use goblin::elf::header::{header32, header64};
 use goblin::elf::program_header::{PT_INTERP, PT_LOAD};
-use goblin::elf::{Elf, ProgramHeader};
+use goblin::elf::{Elf, Header, ProgramHeader};
 use nix::errno::Errno;
 use nix::sys::stat::SFlag;
 
+use super::Unfit;
 use super::trust::Found;
-use super::unfit::Unfit;
 
 /// How much of the file is read: the headers of every emulator are in its first page.
 pub const HEAD: u64 = 4096;
@@ -31,7 +30,9 @@ pub(super) fn look(path: &Path) -> Result<File, Unfit> {
     })?;
     let mode = found.stat.st_mode;
     if SFlag::from_bits_truncate(mode) & SFlag::S_IFMT != SFlag::S_IFREG {
-        return Err(Unfit::NotAFile);
+        return Err(wrong(
+            "is not a file; set QEMU_BINARY_PATH to the directory of the emulators",
+        ));
     }
     if mode & 0o111 == 0 {
         return Err(Unfit::NotExecutable);
@@ -53,18 +54,19 @@ pub(super) fn look(path: &Path) -> Result<File, Unfit> {
 /// The first thing that is wrong with it, as an emulator of this host.
 pub fn check_head(head: &[u8], length: u64) -> Result<(), Unfit> {
     if head.is_empty() {
-        return Err(Unfit::Empty);
+        return Err(wrong("is empty; fetch it again"));
     }
     if !head.starts_with(b"\x7fELF") {
-        return Err(Unfit::NotElf);
+        return Err(wrong("is not an ELF program; an emulator must be one"));
     }
-    let segments = segments(head).ok_or(Unfit::Truncated)?;
+    let segments = segments(head).ok_or_else(truncated)?;
     if let Some(host) = Arch::of_host() {
         if !host.matches(head) {
             let other = ARCHES.iter().find(|arch| arch.matches(head));
-            return Err(Unfit::Foreign(
-                other.map_or("an unknown architecture", |arch| arch.oci),
-            ));
+            let other = other.map_or("an unknown architecture", |arch| arch.oci);
+            return Err(Unfit::Wrong(format!(
+                "is a program for {other}, not for this host; use this host's build"
+            )));
         }
     }
     let loaded = |s: &&ProgramHeader| s.p_type == PT_LOAD;
@@ -74,29 +76,46 @@ pub fn check_head(head: &[u8], length: u64) -> Result<(), Unfit> {
         .map(|s| s.p_offset.saturating_add(s.p_filesz))
         .max();
     if end.is_none_or(|end| end > length) {
-        return Err(Unfit::Truncated);
+        return Err(truncated());
     }
     if segments.iter().any(|s| s.p_type == PT_INTERP) {
-        return Err(Unfit::Dynamic);
+        // no container has its loader at the path that it asks for
+        return Err(wrong(
+            "is dynamically linked, so it would not start inside a container; use a static build",
+        ));
     }
     Ok(())
+}
+
+fn wrong(what: &str) -> Unfit {
+    Unfit::Wrong(what.to_owned())
+}
+
+fn truncated() -> Unfit {
+    wrong("is truncated; fetch it again")
 }
 
 /// The program headers, if `head` reaches that far.
 #[must_use]
 pub fn segments(head: &[u8]) -> Option<Vec<ProgramHeader>> {
     let header = Elf::parse_header(head).ok()?;
-    let (container, size) = if header.e_ident[4] == Class::Elf64 as u8 {
-        (Container::Big, header64::SIZEOF_EHDR)
-    } else {
-        (Container::Little, header32::SIZEOF_EHDR)
-    };
-    let context = Ctx::new(container, header.endianness().ok()?);
+    let context = context_of(&header)?;
     let start = usize::try_from(header.e_phoff).ok()?;
-    if start < size {
+    if start < Header::size(context) {
         return None;
     }
     ProgramHeader::parse(head, start, usize::from(header.e_phnum), context).ok()
+}
+
+/// Width and byte order of what an ELF header describes. `None`: it states no known byte order.
+#[must_use]
+pub(crate) fn context_of(header: &Header) -> Option<Ctx> {
+    let container = if header.e_ident[4] == Class::Elf64 as u8 {
+        Container::Big
+    } else {
+        Container::Little
+    };
+    Some(Ctx::new(container, header.endianness().ok()?))
 }
 
 /// The `length` bytes from `offset` on, or as many as there are.

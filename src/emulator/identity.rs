@@ -1,12 +1,10 @@
 //! Which file an interpreter is: where it came from, what has become of its path, its build id and digest, and whether
 //! another file is the same byte for byte.
 //!
-//! Works on an open file, since the kernel keeps what it pinned when its path is long gone. How such a file comes to be
-//! open is [`crate::helper::probes`]'s; which QEMU it is, [`crate::emulator`]'s.
+//! Works on an open file, since the kernel keeps what it pinned when its path is long gone.
 //!
 //! Rests on `proc_pid_fd(5)` and `proc_pid_fdinfo(5)`, and, for the build id, on the note that `ld --build-id` writes.
 
-use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
@@ -18,6 +16,7 @@ use std::path::{Path, PathBuf};
 use goblin::elf::note::{NT_GNU_BUILD_ID, NoteDataIterator};
 use goblin::elf::program_header::PT_NOTE;
 use procfs::process::Process;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::emulator::{HEAD, read_up_to, segments};
@@ -44,7 +43,8 @@ pub struct Identity {
 }
 
 /// What has become of a file's path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Place {
     /// The file is there.
     Present,
@@ -54,7 +54,7 @@ pub enum Place {
     Replaced,
     /// It is not where it was registered any more, but at this path.
     Moved,
-    /// It is on a mount that this mount namespace does not have: a container's, or one that is gone.
+    /// It is, or was, in a container or another mount namespace.
     Elsewhere,
 }
 
@@ -95,9 +95,7 @@ impl Identity {
             modified: metadata.mtime(),
         })
     }
-}
 
-impl Identity {
     /// The same, of a file that was registered by the path `registered`.
     #[must_use]
     pub fn registered_as(mut self, registered: &Path) -> Self {
@@ -113,11 +111,10 @@ impl Identity {
 fn is_in_sight(file: &File) -> io::Result<bool> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
     let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
-    let id = id.and_then(|id| id.trim().parse().ok());
+    let id: Option<i32> = id.and_then(|id| id.trim().parse().ok());
     let mounts = Process::myself().and_then(|process| process.mountinfo());
     let mounts = mounts.map_err(io::Error::other)?;
-    let in_sight: HashSet<i32> = mounts.iter().map(|mount| mount.mnt_id).collect();
-    Ok(id.is_some_and(|id| in_sight.contains(&id)))
+    Ok(mounts.iter().any(|mount| Some(mount.mnt_id) == id))
 }
 
 /// `None` also where the file is no ELF program, or its notes make no sense.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-/// Where a program that was told of no directory looks for emulators.
+/// Where emulators are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Home {
     /// In a directory that was named.
@@ -14,12 +14,14 @@ pub(super) enum Home {
 }
 
 impl Home {
-    /// What to do where the emulator of this file name is missing; `alone`: and others are there.
+    /// What to do where the emulator of this file name is missing; `alone`: others are there.
     pub(super) fn remedy_for_one(self, name: &str, alone: bool) -> String {
         match self {
             Self::Image => {
-                let target = name.rsplit("qemu-").next().unwrap_or(name);
-                format!("build the image with it: make image TARGETS={target},…")
+                format!(
+                    "build the image with it: make image TARGETS={},…",
+                    target_of(name)
+                )
             }
             _ if alone => {
                 "set QEMU_BINARY_PATH to the directory that has it, or put it there".to_owned()
@@ -42,6 +44,11 @@ impl Home {
             }
         }
     }
+}
+
+/// QEMU's target in the name of an emulator.
+pub(super) fn target_of(name: &str) -> &str {
+    name.rsplit("qemu-").next().unwrap_or(name)
 }
 
 /// How the distribution of this `os-release(5)` has static emulators installed. Debian's qemu-user is static since QEMU 9.1, which

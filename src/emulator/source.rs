@@ -1,6 +1,7 @@
 //! Where an install takes emulators from: a directory, that of another root directory, or this program itself.
 //!
-//! The kernel looks up an interpreter's path as seen by whoever registers it, so registering is this module's too.
+//! The kernel looks up an interpreter's path in the root directory of the process that registers it, so registering is done here
+//! too.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -13,8 +14,8 @@ use anyhow::{Result, anyhow};
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::rule::{Flags, Rule};
 
-use super::carried::Carried;
-use super::missing::Home;
+use super::embedded::Embedded;
+use super::missing::{Home, target_of};
 use super::{EmulatorError, Unfit, cannot_mount, file, trust};
 use crate::kernel::namespace::with_root_directory;
 use crate::kernel::table::Table;
@@ -38,7 +39,7 @@ enum From {
     /// Another one, which is open.
     Below(Arc<OwnedFd>),
     /// This program's file.
-    Program(Arc<Carried>),
+    Program(Arc<Embedded>),
 }
 
 impl Source {
@@ -61,19 +62,19 @@ impl Source {
         }
     }
 
-    /// Those that this program carries, under names that begin with `prefix`; or, as it mostly carries none, those of
-    /// [`DIR`]; `in_image`: which are the image's. What cannot read its own file carries nothing.
+    /// Those that are embedded in this program, under names that begin with `prefix`; or, as most builds have none, those of
+    /// [`DIR`]; `in_image`: which are the image's. A program that cannot read its own file has none.
     ///
     /// # Errors
-    /// When that file ends before what it should have.
+    /// When that file was cut short.
     pub fn own(prefix: &str, in_image: bool) -> io::Result<Self> {
         let source = Self {
             home: if in_image { Home::Image } else { Home::System },
             ..Self::directory(Path::new(DIR))
         };
-        match Carried::of_this_program(prefix) {
-            Ok(Some(carried)) => Ok(Self {
-                from: From::Program(Arc::new(carried)),
+        match Embedded::in_this_program(prefix) {
+            Ok(Some(embedded)) => Ok(Self {
+                from: From::Program(Arc::new(embedded)),
                 ..source
             }),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(error),
@@ -109,23 +110,23 @@ impl Source {
         }
     }
 
-    /// What the names of the emulators begin with that this program carries, if it is those.
+    /// What the names of the embedded emulators begin with, if they are the source.
     #[must_use]
-    pub(crate) fn carried_as(&self) -> Option<&str> {
+    pub(crate) fn embedded_prefix(&self) -> Option<&str> {
         match &self.from {
-            From::Program(carried) => Some(carried.prefix()),
+            From::Program(embedded) => Some(&embedded.prefix),
             _ => None,
         }
     }
 
-    /// Whether something is at `path`, be it a link that leads nowhere.
+    /// Whether something is at `path`, even a link that leads nowhere.
     #[must_use]
     pub fn has(&self, path: &Path) -> bool {
         let has = || path.symlink_metadata().is_ok();
         match &self.from {
             From::Here => has(),
             From::Below(root) => with_root_directory(root, has).unwrap_or(false),
-            From::Program(carried) => carried.has(name(path)),
+            From::Program(embedded) => embedded.has(name(path)),
         }
     }
 
@@ -136,12 +137,12 @@ impl Source {
         match &self.from {
             From::Here => lacks(),
             From::Below(root) => with_root_directory(root, lacks).unwrap_or(false),
-            From::Program(carried) => !carried.has(name(path)),
+            From::Program(embedded) => !embedded.has(name(path)),
         }
     }
 
     /// Opens the emulator at `path` after a look at it without running it: an executable, static, complete ELF program of this
-    /// host. What this program carries is taken at its word.
+    /// host. An embedded one is not looked at.
     ///
     /// # Errors
     /// The first thing that is wrong with it.
@@ -160,11 +161,15 @@ impl Source {
             From::Here => file::look(path),
             From::Below(root) => with_root_directory(root, || file::look(path))
                 .unwrap_or_else(|errno| Err(Unfit::Refused(errno.into()))),
-            From::Program(carried) => {
-                carried
+            From::Program(embedded) => {
+                embedded
                     .open(name(path))
                     .map_err(|error| match error.kind() {
-                        io::ErrorKind::NotFound => Unfit::NotCarried,
+                        io::ErrorKind::NotFound => Unfit::Wrong(format!(
+                            "is not embedded in this binfmt; build one that has it: make single TARGETS={},…; or set \
+                             QEMU_BINARY_PATH to a directory that has it",
+                            target_of(&name(path).to_string_lossy())
+                        )),
                         _ => Unfit::Refused(error),
                     })
             }
@@ -192,13 +197,13 @@ impl Source {
         self.home.remedy_for_all()
     }
 
-    /// Whether it could be opened; of what this program carries, nothing is unpacked for that.
+    /// Whether it could be opened. No embedded emulator is unpacked for that.
     ///
     /// # Errors
     /// Those of [`Self::open`].
     pub fn look(&self, path: &Path) -> Result<(), EmulatorError> {
         match &self.from {
-            From::Program(carried) if carried.has(name(path)) => Ok(()),
+            From::Program(embedded) if embedded.has(name(path)) => Ok(()),
             _ => self.open(path).map(drop),
         }
     }
@@ -210,25 +215,25 @@ impl Source {
         match &self.from {
             From::Here => file(),
             From::Below(root) => with_root_directory(root, file).ok().flatten(),
-            From::Program(carried) => carried.open(name(path)).ok(),
+            From::Program(embedded) => embedded.open(name(path)).ok(),
         }
     }
 
     /// Registers `rule`, whose interpreter is one of these.
     ///
     /// # Errors
-    /// Those of [`Table::register`]; when what this program carries cannot be unpacked, or its root directory not be entered.
+    /// Those of [`Table::register`]; when an embedded emulator cannot be unpacked, or its root directory cannot be entered.
     pub fn register(&self, table: &Table, rule: &Rule) -> Result<()> {
         let root = match &self.from {
             From::Here => return Ok(table.register(rule)?),
             From::Below(root) => root.clone(),
-            From::Program(carried) => {
+            From::Program(embedded) => {
                 let path = &rule.interpreter;
-                let unpacked = carried.root(name(path));
+                let unpacked = embedded.root(name(path));
                 unpacked.map_err(|error| {
                     let (path, cause) = (path.display(), cause(&error));
                     let needs = if cannot_mount(&error) {
-                        "; that takes root and Linux 5.2"
+                        "; this needs root and Linux 5.2"
                     } else {
                         ""
                     };

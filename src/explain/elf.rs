@@ -1,31 +1,29 @@
-//! An ELF file as those read it that load it: Linux, and QEMU's user emulators. Pure: bytes in, facts or a named fault out.
+//! An ELF file as its two loaders read it: Linux, and QEMU's user emulators. Pure: bytes in, facts or a flaw out.
 //!
-//! Owns what a header says, what of it is a lie, and which lies matter to whom. Nothing is read beyond what the two
-//! read themselves, so a file of any size costs the same. Whether the loader that a file asks for is there, and which
-//! handler takes the file, is [`crate::explain`]'s.
+//! Nothing is read beyond what the two read themselves, so a file of any size costs the same.
 //!
 //! Rests on the gABI, `load_elf_binary` and `load_elf_phdrs` in Linux's `fs/binfmt_elf.c` (each refusal tried on 6.18),
 //! and `load_elf_image` in QEMU's `linux-user/elfload.c` (tried with 10.0), with `target_mmap` in
 //! its `linux-user/mmap.c`.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use binfmt_magic::arch::{Arch, Class, Endian};
-use goblin::container::{Container, Ctx};
-use goblin::elf::header::{ET_DYN, header32, header64};
+use binfmt_magic::arch::Arch;
+use goblin::elf::header::ET_DYN;
 use goblin::elf::program_header::{PT_GNU_PROPERTY, PT_INTERP, PT_LOAD};
 use goblin::elf::{Elf, Header, ProgramHeader};
 
+use nix::errno::Errno;
+
 use super::WINDOW;
+use crate::emulator::context_of;
 
-mod fault;
 mod ident;
-mod property;
 
-pub use fault::{Doomed, Malformed};
 pub use ident::Ident;
 
 /// How many bytes of program headers the kernel takes (`load_elf_phdrs`).
@@ -36,7 +34,49 @@ const LONGEST_PATH: u64 = 4096;
 /// The smallest page of a machine that QEMU's user emulators emulate (`TARGET_PAGE_SIZE`).
 const EMULATED_PAGE: u64 = 4096;
 
-/// Who loads the file.
+/// `NT_GNU_PROPERTY_TYPE_0` (Linux extensions to the gABI)
+const PROPERTIES: u32 = 5;
+/// `GNU_PROPERTY_X86_ISA_1_NEEDED` (x86-64 psABI, "Program Property")
+const ISA_NEEDED: u32 = 0xc000_8002;
+/// What properties are padded to in 64-bit files, in bytes.
+const ALIGNMENT: usize = 8;
+
+/// Why a file whose first bytes are fine is not loaded, or ends before it does anything. Printed, it completes "it …".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FatalFlaw {
+    pub(super) what: String,
+    /// What `execve(2)` fails with, where the kernel loads the file. `None`: a signal ends it.
+    pub(super) errno: Option<Errno>,
+}
+
+impl FatalFlaw {
+    pub(super) fn refused(what: impl Into<String>, errno: Errno) -> Self {
+        let (what, errno) = (what.into(), Some(errno));
+        Self { what, errno }
+    }
+
+    fn malformed(what: impl Into<String>) -> Self {
+        Self::refused(what, Errno::ENOEXEC)
+    }
+
+    /// The file ends within its header.
+    pub(super) fn cut_header() -> Self {
+        Self::malformed("is truncated: it ends within its ELF header")
+    }
+
+    fn killed(what: impl Into<String>) -> Self {
+        let (what, errno) = (what.into(), None);
+        Self { what, errno }
+    }
+}
+
+impl fmt::Display for FatalFlaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// What loads the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadedBy {
     /// The kernel itself.
@@ -63,12 +103,12 @@ impl Image {
     /// are the row's, whatever the file states.
     ///
     /// # Errors
-    /// The lie that makes `by` refuse the file.
+    /// What makes `by` refuse the file.
     pub fn read(
         file: &mut (impl Read + Seek),
         arch: &Arch,
         by: LoadedBy,
-    ) -> Result<Self, Malformed> {
+    ) -> Result<Self, FatalFlaw> {
         let mut image = Self::read_loader(file, arch, by)?;
         let mut paths = image.segments.iter().filter(|s| s.p_type == PT_INTERP);
         let loader = paths
@@ -76,30 +116,30 @@ impl Image {
             .map(|segment| loader(file, segment))
             .transpose()?;
         if by == LoadedBy::Emulator && paths.next().is_some() {
-            return Err(Malformed::Loaders);
+            return Err(FatalFlaw::malformed("names two loaders (PT_INTERP)"));
         }
         let mut properties = image
             .segments
             .iter()
             .filter(|s| s.p_type == PT_GNU_PROPERTY);
-        let level = properties.next().filter(|_| arch.levels > 1);
-        let note = level.and_then(|segment| {
+        let stated = properties.next().filter(|_| arch.levels > 1);
+        let note = stated.and_then(|segment| {
             read_at(file, segment.p_offset, segment.p_filesz.min(LONGEST_PATH))
         });
         image.loader = loader;
-        image.level = note.map_or(1, |note| property::level(&note));
+        image.level = note.map_or(1, |note| level(&note));
         Ok(image)
     }
 
-    /// Reads `file` as the loader of a program of `arch`: nobody looks at what a loader itself asks for or states.
+    /// Reads `file` as the loader of a program of `arch`: what a loader itself asks for or states does not count.
     ///
     /// # Errors
-    /// The lie that makes `by` refuse the file.
+    /// What makes `by` refuse the file.
     pub fn read_loader(
         file: &mut (impl Read + Seek),
         arch: &Arch,
         by: LoadedBy,
-    ) -> Result<Self, Malformed> {
+    ) -> Result<Self, FatalFlaw> {
         let header = header(file, arch)?;
         Ok(Self {
             loader: None,
@@ -133,13 +173,14 @@ impl Image {
 
     /// Why it would end at once, in a file of `length` bytes where pages have `page` bytes.
     #[must_use]
-    pub fn doom(&self, length: u64, page: u64) -> Option<Doomed> {
+    pub fn fatal_flaw(&self, length: u64, page: u64) -> Option<FatalFlaw> {
         let loaded = || self.segments.iter().filter(|s| s.p_type == PT_LOAD);
         if loaded().next().is_none() {
-            return Some(Doomed::NoSegment);
+            return Some(FatalFlaw::killed("has no segment to load"));
         }
         if self.by == LoadedBy::Kernel && loaded().any(|s| s.p_filesz > s.p_memsz) {
-            return Some(Doomed::Overfull);
+            let what = "has a segment that is larger in the file than in memory";
+            return Some(FatalFlaw::killed(what));
         }
         // QEMU goes by the pages of the machine that it emulates, and copies where those of the host are larger
         let aligned = match self.by {
@@ -148,29 +189,37 @@ impl Image {
         };
         let differs = |s: &ProgramHeader| s.p_offset % aligned != s.p_vaddr % aligned;
         if loaded().any(|s| s.p_filesz > 0 && differs(s)) {
-            return Some(Doomed::Unaligned);
+            return Some(FatalFlaw::killed(
+                "has a segment whose offset in the file and address in memory differ within a page",
+            ));
         }
         // the rest of the page that the file ends in reads as zeros
         let mapped = length.checked_next_multiple_of(page).unwrap_or(length);
         let needs = self.needs();
-        if needs > mapped {
-            return Some(Doomed::Truncated { needs, has: length });
-        }
-        let is_library = self.entry == 0 && self.kind == ET_DYN && self.loader.is_none();
-        is_library.then_some(Doomed::NoEntry)
+        (needs > mapped).then(|| {
+            FatalFlaw::killed(format!("is truncated: {length} of {needs} bytes are there"))
+        })
+    }
+
+    /// Whether it is a library that does not state where to begin.
+    pub(super) fn is_library(&self) -> bool {
+        self.entry == 0 && self.kind == ET_DYN && self.loader.is_none()
+    }
+
+    /// What is loaded of a file that is no program by its type.
+    pub(super) fn without_segments(self) -> Self {
+        let segments = Vec::new();
+        Self { segments, ..self }
     }
 }
 
-fn header(file: &mut (impl Read + Seek), arch: &Arch) -> Result<Header, Malformed> {
-    let size = match arch.class {
-        Class::Elf32 => header32::SIZEOF_EHDR,
-        Class::Elf64 => header64::SIZEOF_EHDR,
-    };
-    let mut head = read_at(file, 0, size as u64).ok_or(Malformed::Header)?;
+fn header(file: &mut (impl Read + Seek), arch: &Arch) -> Result<Header, FatalFlaw> {
+    let size = arch.header().len() as u64;
+    let mut head = read_at(file, 0, size).ok_or_else(FatalFlaw::cut_header)?;
     head[4] = arch.class as u8;
     head[5] = arch.endian as u8;
     head.resize(WINDOW, 0);
-    Elf::parse_header(&head).map_err(|_| Malformed::Header)
+    Elf::parse_header(&head).map_err(|_| FatalFlaw::cut_header())
 }
 
 fn segments(
@@ -178,51 +227,86 @@ fn segments(
     header: &Header,
     arch: &Arch,
     by: LoadedBy,
-) -> Result<Vec<ProgramHeader>, Malformed> {
-    let (container, header_size) = match arch.class {
-        Class::Elf32 => (Container::Little, header32::SIZEOF_EHDR),
-        Class::Elf64 => (Container::Big, header64::SIZEOF_EHDR),
+) -> Result<Vec<ProgramHeader>, FatalFlaw> {
+    let wrong_size = |of: &str, size: u16| {
+        let what = format!("has an ELF header that states a wrong size for {of}: {size} bytes");
+        FatalFlaw::malformed(what)
     };
-    let order = match arch.endian {
-        Endian::Little => goblin::container::Endian::Little,
-        Endian::Big => goblin::container::Endian::Big,
-    };
-    let context = Ctx::new(container, order);
-    if by == LoadedBy::Emulator && usize::from(header.e_ehsize) != header_size {
-        return Err(Malformed::HeaderSize(header.e_ehsize));
+    if by == LoadedBy::Emulator && usize::from(header.e_ehsize) != arch.header().len() {
+        return Err(wrong_size("itself", header.e_ehsize));
     }
+    let beyond = || FatalFlaw::malformed("is truncated: its program headers lie beyond its end");
+    let context = context_of(header).ok_or_else(beyond)?;
     let size = ProgramHeader::size(context);
     if usize::from(header.e_phentsize) != size {
-        return Err(Malformed::EntrySize(header.e_phentsize));
+        return Err(wrong_size("program headers", header.e_phentsize));
     }
     let count = usize::from(header.e_phnum);
     let bytes = (count * size) as u64;
     if by == LoadedBy::Kernel && !(1..=HEADERS).contains(&bytes) {
-        return Err(Malformed::Count(header.e_phnum));
+        return Err(FatalFlaw::malformed(format!(
+            "has an ELF header that counts {count} program headers, which the kernel refuses"
+        )));
     }
-    let bytes = read_at(file, header.e_phoff, bytes).ok_or(Malformed::Headers)?;
-    ProgramHeader::parse(&bytes, 0, count, context).map_err(|_| Malformed::Headers)
+    let bytes = read_at(file, header.e_phoff, bytes).ok_or_else(beyond)?;
+    ProgramHeader::parse(&bytes, 0, count, context).map_err(|_| beyond())
 }
 
-fn loader(file: &mut (impl Read + Seek), segment: &ProgramHeader) -> Result<PathBuf, Malformed> {
+fn loader(file: &mut (impl Read + Seek), segment: &ProgramHeader) -> Result<PathBuf, FatalFlaw> {
     let length = segment.p_filesz;
     if !(2..=LONGEST_PATH).contains(&length) {
-        return Err(Malformed::PathLength(length));
+        return Err(FatalFlaw::malformed(format!(
+            "names its loader (PT_INTERP) by a path of {length} bytes, where 2 to 4096 are allowed"
+        )));
     }
-    if segment
-        .p_offset
-        .checked_add(length)
-        .is_none_or(|end| i64::try_from(end).is_err())
-    {
-        return Err(Malformed::PathOffset);
+    let end = segment.p_offset.checked_add(length);
+    if end.is_none_or(|end| i64::try_from(end).is_err()) {
+        let what = "has the path of its loader (PT_INTERP) at an impossible offset";
+        return Err(FatalFlaw::refused(what, Errno::EINVAL));
     }
-    let mut path = read_at(file, segment.p_offset, length).ok_or(Malformed::PathBeyond)?;
+    let mut path = read_at(file, segment.p_offset, length).ok_or_else(|| {
+        let what = "is truncated: the path of its loader (PT_INTERP) lies beyond its end";
+        FatalFlaw::refused(what, Errno::EIO)
+    })?;
     if path.last() != Some(&0) {
-        return Err(Malformed::PathEnd);
+        let what = "names its loader (PT_INTERP) by a path that does not end in a NUL";
+        return Err(FatalFlaw::malformed(what));
     }
     let end = path.iter().position(|byte| *byte == 0);
     path.truncate(end.unwrap_or(path.len()));
     Ok(OsString::from_vec(path).into())
+}
+
+/// The micro-architecture level that a little-endian, 64-bit property segment states: 1 where it states none.
+fn level(note: &[u8]) -> u8 {
+    isa_needed(note).map_or(1, |bits| match bits {
+        // GNU_PROPERTY_X86_ISA_1_BASELINE is bit 0, _V2 bit 1, and so on
+        0..=1 => 1,
+        2..=3 => 2,
+        4..=7 => 3,
+        _ => 4,
+    })
+}
+
+fn isa_needed(note: &[u8]) -> Option<u32> {
+    let word = |bytes: &[u8], at: usize| {
+        let four = bytes.get(at..)?.first_chunk()?;
+        Some(u32::from_le_bytes(*four))
+    };
+    let (name_length, length, kind) = (word(note, 0)?, word(note, 4)?, word(note, 8)?);
+    if (name_length, kind, note.get(12..16)?) != (4, PROPERTIES, b"GNU\0") {
+        return None;
+    }
+    let mut rest = note.get(16..)?;
+    rest = &rest[..rest.len().min(usize::try_from(length).ok()?)];
+    loop {
+        let (kind, size) = (word(rest, 0)?, usize::try_from(word(rest, 4)?).ok()?);
+        if kind == ISA_NEEDED {
+            return word(rest.get(8..)?, 0).filter(|_| size == 4);
+        }
+        let next = size.checked_next_multiple_of(ALIGNMENT)?.checked_add(8)?;
+        rest = rest.get(next..)?;
+    }
 }
 
 /// Exactly these bytes of the file, or none.
@@ -255,7 +339,12 @@ mod tests {
                 let image = Image::read(&mut Cursor::new(&file), arch, by).unwrap();
                 assert_eq!((&image.loader, image.level), (&None, 1), "{}", arch.qemu);
                 assert!(!image.is_position_independent(), "{}", arch.qemu);
-                assert_eq!(image.doom(file.len() as u64, 4096), None, "{}", arch.qemu);
+                assert_eq!(
+                    image.fatal_flaw(file.len() as u64, 4096),
+                    None,
+                    "{}",
+                    arch.qemu
+                );
             }
         }
     }
@@ -266,15 +355,16 @@ mod tests {
         let arch = Arch::by_qemu("i386").unwrap();
         let file = probe::elf(arch);
         for (by, moved, expected) in [
-            (LoadedBy::Kernel, 0x1000, Some(Doomed::Unaligned)),
-            (LoadedBy::Kernel, 0x1_0000, None),
-            (LoadedBy::Emulator, 0x1000, None),
-            (LoadedBy::Emulator, 0x800, Some(Doomed::Unaligned)),
+            (LoadedBy::Kernel, 0x1000, true),
+            (LoadedBy::Kernel, 0x1_0000, false),
+            (LoadedBy::Emulator, 0x1000, false),
+            (LoadedBy::Emulator, 0x800, true),
         ] {
             let mut image = Image::read(&mut Cursor::new(&file), arch, by).unwrap();
             image.segments[0].p_vaddr = 0x40_0000 + moved;
-            let doomed = image.doom(file.len() as u64, 0x1_0000);
-            assert_eq!(doomed, expected, "{by:?}: {moved:#x}");
+            let flaw = image.fatal_flaw(file.len() as u64, 0x1_0000);
+            let differs = flaw.is_some_and(|flaw| flaw.what.contains("within a page"));
+            assert_eq!(differs, expected, "{by:?}: {moved:#x}");
         }
     }
 
@@ -288,20 +378,60 @@ mod tests {
                     let image = Image::read(&mut Cursor::new(&file[..length]), arch, by);
                     let row = format!("{} at {length}", arch.qemu);
                     match image {
-                        Err(malformed) if length < header => {
-                            assert_eq!(malformed, Malformed::Header, "{row}");
+                        Err(flaw) if length < header => {
+                            assert_eq!(flaw, FatalFlaw::cut_header(), "{row}");
                         }
-                        Err(malformed) => assert_eq!(malformed, Malformed::Headers, "{row}"),
+                        Err(flaw) => assert!(flaw.what.contains("program headers"), "{row}"),
                         Ok(image) => {
                             let (needs, has) = (file.len() as u64, length as u64);
                             assert_eq!(image.missing(has), needs - has, "{row}");
-                            assert_eq!(image.doom(has, 4096), None, "{row}");
-                            let doomed = image.doom(has, 1);
-                            assert_eq!(doomed, Some(Doomed::Truncated { needs, has }), "{row}");
+                            assert_eq!(image.fatal_flaw(has, 4096), None, "{row}");
+                            let flaw = image.fatal_flaw(has, 1).expect("a flaw").what;
+                            assert!(flaw.contains(&format!("{has} of {needs} bytes")), "{row}");
                         }
                     }
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_level_is_the_highest_bit_of_a_whole_note() {
+        let note = |kind: u32, data: &[u8]| {
+            let size = u32::try_from(data.len()).unwrap().to_le_bytes();
+            let mut body = [&kind.to_le_bytes(), &size, data].concat();
+            body.resize(body.len().next_multiple_of(ALIGNMENT), 0);
+            let length = u32::try_from(body.len()).unwrap().to_le_bytes();
+            [
+                &4u32.to_le_bytes(),
+                &length,
+                &5u32.to_le_bytes(),
+                b"GNU\0",
+                &body[..],
+            ]
+            .concat()
+        };
+        let rows = [
+            (0, 1),
+            (1, 1),
+            (2, 2),
+            (3, 2),
+            (4, 3),
+            (7, 3),
+            (8, 4),
+            (15, 4),
+        ];
+        for (bits, expected) in rows {
+            assert_eq!(level(&note(ISA_NEEDED, &u32::to_le_bytes(bits))), expected);
+        }
+        let stated = note(ISA_NEEDED, &[4, 0, 0, 0]);
+        for cut in 0..stated.len() - 4 {
+            assert_eq!(level(&stated[..cut]), 1, "{cut}");
+        }
+        assert_eq!(level(&note(ISA_NEEDED, &[4])), 1);
+        let mut huge = note(1, &[]);
+        assert_eq!(level(&huge), 1);
+        huge[20..24].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(level(&huge), 1);
     }
 }

@@ -1,21 +1,23 @@
-//! Which entries would take a file, in the kernel's order, and a magic compared byte by byte. Pure.
+//! Which entries would take a file, in the kernel's order, a magic compared byte by byte, and what to do about bytes that differ.
+//! Pure.
 //!
 //! Rests on `search_binfmt_handler` in Linux's `fs/binfmt_misc.c`: of the entries that are on, the newest that matches.
 
-use std::ffi::OsStr;
+use std::fmt;
 use std::path::Path;
 
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Matcher;
+use serde::Serialize;
 
 /// The entries that match a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Handlers {
     /// The one that takes it.
     pub taker: Option<Entry>,
-    /// Those that would, were there not the taker, newer than they.
+    /// Those that would if the taker, which is newer, were not there.
     pub shadowed: Vec<Entry>,
-    /// Those that would, were they on.
+    /// Those that would if they were on.
     pub disabled: Vec<Entry>,
 }
 
@@ -24,7 +26,11 @@ impl Handlers {
     #[must_use]
     pub fn of(entries: &[Entry], enabled: bool, path: &Path, head: &[u8]) -> Self {
         let name = path.file_name().unwrap_or_default();
-        let matching = entries.iter().filter(|entry| matches(entry, name, head));
+        let matches = |entry: &&Entry| {
+            let matcher = entry.matcher.as_ref();
+            matcher.is_some_and(|matcher| matcher.matches(head, name))
+        };
+        let matching = entries.iter().filter(matches);
         let (on, off): (Vec<&Entry>, _) = matching.partition(|entry| entry.enabled && enabled);
         let mut on = on.into_iter().cloned();
         Self {
@@ -35,14 +41,9 @@ impl Handlers {
     }
 }
 
-fn matches(entry: &Entry, name: &OsStr, head: &[u8]) -> bool {
-    let matcher = entry.matcher.as_ref();
-    matcher.is_some_and(|matcher| matcher.matches(head, name))
-}
-
 /// One byte of a magic beside the file's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Compared {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Byte {
     /// Where in the file.
     pub offset: usize,
     /// The file's byte; zero beyond its end.
@@ -51,19 +52,13 @@ pub struct Compared {
     pub mask: u8,
     /// What they must be.
     pub magic: u8,
-}
-
-impl Compared {
     /// Whether the kernel finds them equal.
-    #[must_use]
-    pub fn is_equal(&self) -> bool {
-        (self.file ^ self.magic) & self.mask == 0
-    }
+    pub equal: bool,
 }
 
 /// The bytes of `matcher`'s magic beside those of a file that begins with `head`. None for an extension.
 #[must_use]
-pub fn compare(matcher: &Matcher, head: &[u8]) -> Vec<Compared> {
+pub fn compare(matcher: &Matcher, head: &[u8]) -> Vec<Byte> {
     let Matcher::Magic {
         offset,
         magic,
@@ -72,64 +67,103 @@ pub fn compare(matcher: &Matcher, head: &[u8]) -> Vec<Compared> {
     else {
         return Vec::new();
     };
-    let mask = |at: usize| {
-        mask.as_ref()
-            .map_or(Some(0xff), |mask| mask.get(at).copied())
-    };
-    let bytes = magic.iter().enumerate().map(|(at, magic)| Compared {
-        offset: offset + at,
-        file: head.get(offset + at).copied().unwrap_or(0),
-        mask: mask(at).unwrap_or(0xff),
-        magic: *magic,
+    let bytes = magic.iter().enumerate().map(|(at, &magic)| {
+        let mask = mask.as_ref().and_then(|mask| mask.get(at).copied());
+        let (offset, mask) = (offset + at, mask.unwrap_or(0xff));
+        let file = head.get(offset).copied().unwrap_or(0);
+        Byte {
+            offset,
+            file,
+            mask,
+            magic,
+            equal: (file ^ magic) & mask == 0,
+        }
     });
     bytes.collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The bytes by which a magic does not match a file of the right architecture. No loader reads such bytes: they are the rest of
+/// `e_ident`, and the version. `AppImage`s have their mark there (its specification, "type 1" and "type 2"), and magics
+/// expect zeros.
+#[derive(Debug)]
+pub struct Unmatched<'a>(&'a [Byte]);
 
-    fn entry(name: &str, text: &str) -> Entry {
-        Entry::parse(
-            OsStr::new(name),
-            format!("enabled\ninterpreter /i\nflags: \n{text}\n").as_bytes(),
+impl<'a> Unmatched<'a> {
+    /// `None`: the magic matches.
+    #[must_use]
+    pub fn of(compared: &'a [Byte]) -> Option<Self> {
+        let first = compared.iter().position(|byte| !byte.equal)?;
+        let last = compared.iter().rposition(|byte| !byte.equal)?;
+        Some(Self(&compared[first..=last]))
+    }
+
+    fn wanted(&self) -> impl Iterator<Item = u8> {
+        let bytes = self.0.iter();
+        bytes.map(|byte| byte.file & !byte.mask | byte.magic & byte.mask)
+    }
+
+    /// The start of the file as it would be matched.
+    #[must_use]
+    pub fn repaired(&self, head: &[u8]) -> Vec<u8> {
+        let mut head = head.to_vec();
+        let (start, length) = (self.0[0].offset, self.0.len());
+        head.resize(head.len().max(start + length), 0);
+        head.splice(start..start + length, self.wanted());
+        head
+    }
+
+    /// A line for a shell that makes a copy which is matched. `file`: as a shell takes it.
+    #[must_use]
+    pub fn command(&self, file: &str) -> String {
+        let bytes: Vec<String> = self.wanted().map(|byte| format!("\\{byte:03o}")).collect();
+        let bytes = bytes.concat();
+        let start = self.0[0].offset;
+        format!(
+            "cp {file} {file}.plain && printf '{bytes}' | dd of={file}.plain bs=1 seek={start} conv=notrunc"
         )
     }
+}
 
-    #[test]
-    fn the_newest_that_is_on_takes_the_file() {
-        let magic = "offset 1\nmagic 4141\nmask fff0";
-        let mut off = entry("off", magic);
-        off.enabled = false;
-        let entries = [
-            entry("other", "offset 0\nmagic 4242"),
-            off,
-            entry("jar", "extension .jar"),
-            entry("magic", magic),
-        ];
-        let of = |name: &str, enabled| Handlers::of(&entries, enabled, Path::new(name), b"xAOx");
-        let names = |entries: &[Entry]| -> Vec<_> {
-            entries
-                .iter()
-                .map(|entry| entry.name.to_string_lossy().into_owned())
-                .collect()
-        };
-        for (file, enabled, taker, shadowed, disabled) in [
-            ("/a/b.jar", true, Some("jar"), &["magic"][..], &["off"][..]),
-            ("/a/b", true, Some("magic"), &[], &["off"]),
-            ("/a/b", false, None, &[], &["off", "magic"]),
-        ] {
-            let found = of(file, enabled);
-            let name = found.taker.map(|entry| entry.name);
-            assert_eq!(name.as_deref(), taker.map(OsStr::new), "{file}");
-            assert_eq!(names(&found.shadowed), shadowed, "{file}");
-            assert_eq!(names(&found.disabled), disabled, "{file}");
+/// `bytes 8 to 10 of its header are 41 49 02 (the mark of an AppImage), not 00 00 00`
+impl fmt::Display for Unmatched<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hex = |byte: u8| format!("{byte:02x}");
+        let has: Vec<String> = self.0.iter().map(|byte| hex(byte.file)).collect();
+        let wanted: Vec<String> = self.wanted().map(hex).collect();
+        let first = self.0[0].offset;
+        let last = first + self.0.len() - 1;
+        if first == last {
+            write!(f, "byte {first} of its header is {}", has[0])?;
+        } else {
+            write!(
+                f,
+                "bytes {first} to {last} of its header are {}",
+                has.join(" ")
+            )?;
         }
+        let file = |at: usize| self.0.get(at).map(|byte| byte.file);
+        if first == 8
+            && matches!(
+                (file(0), file(1), file(2)),
+                (Some(b'A'), Some(b'I'), Some(1 | 2))
+            )
+        {
+            f.write_str(" (the mark of an AppImage)")?;
+        }
+        write!(f, ", not {}", wanted.join(" "))
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
 
     #[test]
     fn bytes_are_compared_as_the_kernel_does() {
-        let matcher = entry("a", "offset 1\nmagic 4142\nmask fff0")
+        let text = "enabled\ninterpreter /i\nflags: \noffset 1\nmagic 4142\nmask fff0\n";
+        let matcher = Entry::parse(OsStr::new("a"), text.as_bytes())
             .matcher
             .unwrap();
         let bytes = compare(&matcher, b"xA");
@@ -137,9 +171,9 @@ mod tests {
             (bytes[0].offset, bytes[0].file, bytes[1].file),
             (1, b'A', 0)
         );
-        assert_eq!((bytes[0].is_equal(), bytes[1].is_equal()), (true, false));
+        assert_eq!((bytes[0].equal, bytes[1].equal), (true, false));
         assert!(
-            compare(&matcher, b"xAO")[1].is_equal(),
+            compare(&matcher, b"xAO")[1].equal,
             "the low bits do not count"
         );
     }

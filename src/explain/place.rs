@@ -1,34 +1,37 @@
 //! The root directory that a program would run in, and opening a file there as `execve(2)` opens it.
 //!
 //! Owns every access to the files that are explained: each is looked at through a descriptor that can neither read nor
-//! block (`O_PATH`), and only a regular file is then opened for reading, once. What they hold is for others to say.
+//! block (`O_PATH`), and only a regular file is then opened for reading, once.
 //!
 //! Rests on `do_open_execat` and `may_open` in Linux's `fs/exec.c` and `fs/namei.c`, and on `openat2(2)`, by which no
-//! symbolic link leads out of a root directory that is not this process's own.
+//! symbolic link leads out of a root directory that is not this process's own. The kernel does not start a file that is open for
+//! writing (`ETXTBSY`). Since Linux 6.14 it tells so without starting it (`AT_EXECVE_CHECK` of `execveat(2)`); which process has
+//! the file open, only `proc_pid_fd(5)` tells, and of other users' processes to root only.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
+use std::fmt;
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
+use anyhow::{Result, anyhow};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, readlinkat};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
-use nix::unistd::{AccessFlags, faccessat};
+use nix::unistd::{AccessFlags, execveat, faccessat};
 
+use super::problem::{End, Fix, Remedy};
 use crate::kernel::lookup;
-use crate::kernel::wording::errno_of;
-
-mod error;
-mod writer;
-
-pub use error::{RootError, Unopened};
+use crate::kernel::wording::{cause, errno_of, printable, shown};
 
 /// How much of a file's beginning tells what it is; the kernel's own decision rests on less, see [`super::WINDOW`].
 const HEAD: u64 = 512;
+
+/// `AT_EXECVE_CHECK` in the kernel's `include/uapi/linux/fcntl.h`: all that is checked is checked, and nothing is started.
+const EXECVE_CHECK: i32 = 0x1_0000;
 
 /// A root directory.
 #[derive(Debug)]
@@ -78,9 +81,16 @@ impl Place {
     /// The root directory of an unpacked image, or of a chroot.
     ///
     /// # Errors
-    /// When it cannot be opened, or nothing can be looked up in it.
-    pub fn below(dir: &Path) -> Result<Self, RootError> {
-        let unopened = |cause| RootError::Unopened(dir.to_owned(), cause);
+    /// When it cannot be opened, or nothing can be looked up in it: `openat2(2)` is missing before Linux 5.6, and where a filter
+    /// of system calls forbids it.
+    pub fn below(dir: &Path) -> Result<Self> {
+        let name = shown(dir.as_os_str());
+        let unopened = |error: io::Error| {
+            anyhow!(
+                "cannot open the root directory {name}: {}; name another with --root",
+                cause(&error)
+            )
+        };
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = open(dir, flags, Mode::empty());
         let root = root.map_err(|errno| unopened(errno.into()))?;
@@ -88,12 +98,15 @@ impl Place {
         let place = Self {
             root: Some((root, path)),
         };
-        // Said here once, not as of each file that it is not there. Unlike a look at "/", that at "/." takes the right to search
-        // the directory.
+        // said here once, and not for each file; unlike a look at "/", one at "/." needs the right to search the directory
         match place.look_up(Path::new("/."), OFlag::empty()) {
             Ok(_) => Ok(place),
             Err(errno @ Errno::EACCES) => Err(unopened(errno.into())),
-            Err(errno) => Err(RootError::NoLookUp(dir.to_owned(), errno)),
+            Err(errno) => Err(anyhow!(
+                "cannot look for files in the root directory {name}: openat2 fails: {}; it needs Linux 5.6, and a seccomp \
+                 filter may forbid it: run binfmt elsewhere, or inside that directory by chroot, without --root",
+                cause(&errno.into())
+            )),
         }
     }
 
@@ -168,7 +181,7 @@ impl Place {
         })?;
         let refused = |error: io::Error| Unopened::Refused(errno_of(&error));
         if purpose == Purpose::Execute {
-            let writer = writer::of(&file).map_err(refused)?;
+            let writer = writer_of(&file).map_err(refused)?;
             writer.map_or(Ok(()), |writer| Err(Unopened::BeingWritten(writer)))?;
         }
         Opened::new(
@@ -208,14 +221,17 @@ fn check_kind(found: &File) -> Result<(), Unopened> {
         .metadata()
         .map_err(|error| Unopened::Refused(errno_of(&error)))?;
     let kind = metadata.file_type();
-    let name = match () {
-        () if kind.is_file() => return Ok(()),
-        () if kind.is_dir() => "a directory",
-        () if kind.is_fifo() => "a named pipe",
-        () if kind.is_socket() => "a socket",
-        () => "a device",
-    };
-    Err(Unopened::NoFile(name))
+    Err(Unopened::NoFile(if kind.is_file() {
+        return Ok(());
+    } else if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a named pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }))
 }
 
 /// The kernel's own answer, which knows of access lists and mount options; then which of the two it was.
@@ -256,5 +272,142 @@ impl Opened {
     /// The file itself.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
+    }
+}
+
+/// What has `file` open for writing, if something has: `process 123 (cp)`.
+fn writer_of(file: &File) -> io::Result<Option<String>> {
+    let metadata = file.metadata()?;
+    Ok(match check(file) {
+        None | Some(Errno::UnknownErrno) => None,
+        Some(Errno::ETXTBSY) => {
+            let unknown = "a process that this user may not look into";
+            Some(first_writer(&metadata).unwrap_or_else(|| unknown.to_owned()))
+        }
+        // before Linux 6.14, or something else is in the way: only the processes tell
+        Some(_) => first_writer(&metadata),
+    })
+}
+
+/// What the kernel says to starting it; `UnknownErrno`, whose number is zero: nothing. A kernel that does not know the
+/// flag refuses the call (`EINVAL`), as every kernel has done since `execveat` exists.
+fn check(file: &File) -> Option<Errno> {
+    let flags = AtFlags::AT_EMPTY_PATH | AtFlags::from_bits_retain(EXECVE_CHECK);
+    // the call returns where it is not meant to, and leaves the last errno alone
+    Errno::UnknownErrno.set();
+    execveat(file, c"", &[c""], &[c""; 0], flags).err()
+}
+
+fn first_writer(file: &Metadata) -> Option<String> {
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let mut numbers = processes.filter_map(|item| item.file_name().to_str()?.parse::<u32>().ok());
+    let pid = numbers.find(|pid| writes(*pid, file))?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(format!("process {pid} ({})", printable(name.trim_end())))
+}
+
+/// Whether process `pid` has a descriptor of `file` that is open for writing: the mode of its link in `/proc/PID/fd` has that.
+fn writes(pid: u32, file: &Metadata) -> bool {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
+    let mut open = descriptors.into_iter().flatten().flatten();
+    open.any(|item| {
+        // the number of the inode first, since Linux 5.14: to ask a file itself can take until a dead server answers
+        let info = Path::new(&format!("/proc/{pid}/fdinfo")).join(item.file_name());
+        let Ok(info) = fs::read_to_string(info) else {
+            return false;
+        };
+        let inode = info.lines().find_map(|line| line.strip_prefix("ino:"));
+        let is_for_writing = item.metadata().is_ok_and(|link| link.mode() & 0o200 != 0);
+        is_for_writing
+            && inode.is_none_or(|inode| inode.trim() == file.ino().to_string())
+            && fs::metadata(item.path())
+                .is_ok_and(|other| (other.dev(), other.ino()) == (file.dev(), file.ino()))
+    })
+}
+
+/// Why a file is not opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unopened {
+    /// No file is at the path.
+    Missing,
+    /// A symbolic link leads to a path without a file.
+    Dangling(PathBuf),
+    /// It is no regular file: its kind.
+    NoFile(&'static str),
+    /// Its mode gives nobody the permission to execute it.
+    NotExecutable,
+    /// Its file system is mounted noexec.
+    NoExec,
+    /// This user has no permission.
+    Denied,
+    /// It may be executed, but not read by this user, so that nothing can be said of it.
+    Unreadable,
+    /// It is open for writing, by this process if that is known: number and name.
+    BeingWritten(String),
+    /// The system says something else.
+    Refused(Errno),
+}
+
+impl Unopened {
+    /// Whether nothing is at the path.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Missing | Self::Dangling(_))
+    }
+
+    pub(super) fn end(&self) -> End {
+        End::Refused(match self {
+            Self::Unreadable => return End::Unknown,
+            Self::Missing | Self::Dangling(_) => Errno::ENOENT,
+            Self::NoFile(_) | Self::NotExecutable | Self::NoExec | Self::Denied => Errno::EACCES,
+            Self::BeingWritten(_) => Errno::ETXTBSY,
+            Self::Refused(errno) => *errno,
+        })
+    }
+
+    /// What to do about the file at `path`, which a shell calls `file`. It is there.
+    pub(super) fn remedy(&self, path: &Path, file: &str) -> Remedy {
+        match self {
+            Self::NotExecutable => {
+                Remedy::with(format!("chmod +x {file}"), Fix::Executable(path.to_owned()))
+            }
+            Self::NoExec => {
+                let mount = format!("$(findmnt -n -o TARGET -T {file})");
+                let text = format!("copy it elsewhere, or: mount -o remount,exec \"{mount}\"");
+                Remedy::with(text, Fix::Copied(path.to_owned()))
+            }
+            Self::Unreadable => Remedy::advice("ask again as root"),
+            Self::BeingWritten(_) => Remedy::advice("try again once that is done"),
+            Self::NoFile(_) => Remedy::advice("name a file"),
+            _ => Remedy::advice(format!("see what is in the way: namei -l {file}")),
+        }
+    }
+}
+
+impl fmt::Display for Unopened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("does not exist"),
+            Self::Dangling(target) => {
+                write!(
+                    f,
+                    "is a symbolic link to {}, which does not exist",
+                    shown(target.as_os_str())
+                )
+            }
+            Self::NoFile(kind) => write!(f, "is {kind}, not a file"),
+            Self::NotExecutable => f.write_str("is not executable: its mode has no x"),
+            Self::NoExec => f.write_str("is on a file system that is mounted noexec"),
+            Self::Denied => f.write_str("may not be executed by this user"),
+            Self::Unreadable => {
+                f.write_str("cannot be read by this user, so nothing can be said of it")
+            }
+            Self::BeingWritten(writer) => write!(f, "is open for writing, by {writer}"),
+            Self::Refused(Errno::ENOTDIR) => {
+                f.write_str("has a path that leads through something that is not a directory")
+            }
+            Self::Refused(Errno::ELOOP) => f.write_str("is a circle of symbolic links"),
+            Self::Refused(errno) => write!(f, "cannot be opened: {}", errno.desc()),
+        }
     }
 }

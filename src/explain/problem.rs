@@ -1,23 +1,20 @@
-//! What keeps a file from running: the sentence that says so, the errno that its caller meets, and the remedy.
+//! What keeps a file from running: the sentence that says so, how its start ends, and the remedy.
 //!
-//! Finding it is [`crate::explain`]'s. Rests on `execve(2)`; which errno belongs to what was tried on Linux 6.18.
+//! Rests on `execve(2)`; the errno of each fault was tried on Linux 6.18.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use binfmt_magic::arch::Arch;
 use nix::errno::Errno;
 
-use super::elf::{Doomed, LoadedBy, Malformed};
-use super::format::Format;
-use super::place::Unopened;
-use super::shebang::Unusable;
-use super::unmatched::Unmatched;
-use crate::kernel::wording::shown;
-use crate::policy::survey::Failure;
-
-mod remedy;
+use super::elf::LoadedBy;
+use super::libc::Libc;
+use super::place::{Place, Purpose, Unopened};
+use super::{Here, Visit};
+use crate::kernel::wording::{self, shown};
+use crate::policy::survey::{may_be_native, takes};
 
 /// Why a file is looked at.
 #[derive(Debug, Clone)]
@@ -30,230 +27,365 @@ pub enum Role {
     Handler(OsString, PathBuf),
 }
 
-/// Which file a problem is with.
-#[derive(Debug, Clone)]
-pub enum Culprit {
-    /// One that the kernel comes to.
-    Visited(Role),
-    /// The loader that a program of this architecture asks for, which the kernel or an emulator loads; and which program that is,
-    /// if not the one that was asked for.
-    Loader(&'static Arch, LoadedBy, Option<(PathBuf, Role)>),
+/// How the start of a file with a fault ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// `execve(2)` fails so.
+    Refused(Errno),
+    /// The same, and the sentence names the errno by itself.
+    RefusedAsSaid(Errno),
+    /// It is started, and a signal ends it at once.
+    Signal,
+    /// Its emulator starts, and ends at once.
+    Emulator,
+    /// What was started says what is wrong.
+    Told,
+    /// That cannot be told from here.
+    Unknown,
 }
 
-/// What is wrong with a file.
+/// What is wrong with a file, whichever it is.
 #[derive(Debug, Clone)]
-pub enum Fault {
-    /// It cannot be opened as the kernel would.
-    Unopened(Unopened),
-    /// The kernel has gone from interpreter to interpreter often enough, since this file; the next would be that of this
-    /// entry, if it is an entry's.
-    TooDeep(PathBuf, Option<OsString>),
-    /// Its `#!` line cannot be used.
-    Shebang(Unusable),
-    /// Its `#!` line has `env` look for a name that ends in a carriage return.
-    EnvReturn,
-    /// It is something else.
-    Format(&'static Format),
-    /// It is an ELF file, but no program: which kind, and of which architecture.
-    NotAProgram(&'static str, Option<&'static Arch>),
-    /// It is a program of a machine that QEMU's user emulation does not know: its name.
-    Machine(String),
-    /// It is a program of this architecture, and those do not run.
-    Foreign(&'static Arch, Failure),
-    /// It is a program of this architecture, but by its header not one that this entry takes, or, where there is none, that of
-    /// an install; and what differs.
-    NotTaken(&'static Arch, Option<OsString>, Unmatched),
-    /// It is a program of x32, and this kernel runs none.
-    X32,
-    /// This entry takes it, and no probe can show whether it works.
-    Unproven(OsString),
-    /// An entry that would take it is off: its name, the file that switches it on, and whether that is the whole table's.
-    Disabled(OsString, PathBuf, bool),
-    /// Its headers are refused.
-    Malformed(Malformed, LoadedBy),
-    /// It is started, and ends at once.
-    Doomed(Doomed, LoadedBy),
-    /// It is to be a loader, and is none: what it is instead, and the errno.
-    NoLoader(String, Errno),
-    /// It states to need a higher micro-architecture level than there is.
-    Level(&'static Arch, u8, u8),
+pub(super) struct Fault {
+    /// Completes "it …".
+    pub(super) what: String,
+    pub(super) end: End,
+    pub(super) remedy: Remedy,
 }
 
-/// A fault, where it was found.
+/// What to do about a problem.
+#[derive(Debug, Clone)]
+pub struct Remedy {
+    /// In words.
+    pub(super) text: String,
+    /// What that changes, where it can be foreseen.
+    pub(super) fix: Option<Fix>,
+}
+
+/// What a remedy changes.
+#[derive(Debug, Clone)]
+pub(super) enum Fix {
+    /// The file at this path may be executed.
+    Executable(PathBuf),
+    /// It is copied to where files may be executed.
+    Copied(PathBuf),
+    /// It begins with these bytes.
+    Start(PathBuf, Vec<u8>),
+    /// This architecture has a handler of an install.
+    Installed(&'static Arch),
+    /// The table, or this entry of it, is on.
+    On(Option<OsString>),
+}
+
+/// A fault, and the file that has it.
 #[derive(Debug, Clone)]
 pub struct Problem {
-    /// The file, as its root directory knows it.
-    pub path: PathBuf,
-    /// The file, as this process would reach it.
-    pub outside: PathBuf,
-    /// Which it is.
-    pub culprit: Culprit,
-    /// What is wrong with it.
-    pub fault: Fault,
+    /// The sentence.
+    pub(super) sentence: String,
+    /// How the start of the file ends.
+    pub end: End,
+    /// Whether it is the loader that an emulator would load for a program.
+    pub is_emulators_loader: bool,
+    pub(super) remedy: Remedy,
 }
 
 impl Problem {
-    /// Whether nobody can tell from here if the file runs.
-    #[must_use]
-    pub fn is_unknown(&self) -> bool {
-        matches!(
-            self.fault,
-            Fault::Unopened(Unopened::Unreadable) | Fault::Unproven(_)
-        )
-    }
-
-    /// What `execve(2)` fails with. `None`: it does not fail, and the program ends all the same; or nobody knows.
+    /// The error of `execve(2)`. `None`: it does not fail, and the program ends all the same; or that is not known.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
-        if matches!(self.culprit, Culprit::Loader(_, LoadedBy::Emulator, _)) {
-            return None;
-        }
-        match &self.fault {
-            Fault::Unopened(unopened) => unopened.errno(),
-            Fault::TooDeep(..) => Some(Errno::ELOOP),
-            Fault::Shebang(unusable) => Some(unusable.errno()),
-            Fault::Malformed(malformed, LoadedBy::Kernel) => Some(malformed.errno()),
-            Fault::NoLoader(_, errno) => Some(*errno),
-            Fault::Foreign(_, failure) => errno_of(failure),
-            Fault::Malformed(_, LoadedBy::Emulator)
-            | Fault::Doomed(..)
-            | Fault::Level(..)
-            | Fault::Unproven(_)
-            | Fault::EnvReturn => None,
-            _ => Some(Errno::ENOEXEC),
+        match self.end {
+            End::Refused(errno) | End::RefusedAsSaid(errno) => Some(errno),
+            _ => None,
         }
     }
 
-    /// Whether it is for the emulator to say, in whose hands the program is by then.
-    fn is_emulators(&self) -> bool {
-        matches!(self.culprit, Culprit::Loader(_, LoadedBy::Emulator, _))
-            || matches!(
-                self.fault,
-                Fault::Malformed(_, LoadedBy::Emulator) | Fault::Doomed(_, LoadedBy::Emulator)
-            )
+    /// Whether it cannot be told from here if the file runs.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.end == End::Unknown
+    }
+
+    /// A fault of a file that the kernel comes to.
+    pub(super) fn of(visit: &Visit, fault: Fault) -> Self {
+        let path = shown(visit.path.as_os_str());
+        let subject = match &visit.role {
+            Role::Program => "it".to_owned(),
+            Role::Interpreter(..) if ends_in_return(&visit.path) => {
+                format!(
+                    "its #! line ends in a carriage return, so its interpreter is {path}, which"
+                )
+            }
+            Role::Interpreter(..) => format!("its interpreter {path}"),
+            Role::Handler(entry, _) => format!("its handler {} starts {path}, which", shown(entry)),
+        };
+        Self::new(&subject, fault)
+    }
+
+    /// A fault of the loader at `path` that the program `asker` asks for. It is looked for where that program runs.
+    pub(super) fn of_loader(path: &Path, by: LoadedBy, asker: &Visit, mut fault: Fault) -> Self {
+        let (path, asks) = (shown(path.as_os_str()), shown(asker.path.as_os_str()));
+        let subject = match &asker.role {
+            Role::Program => format!("its loader {path}"),
+            Role::Interpreter(..) => format!("its interpreter is {asks}, whose loader {path}"),
+            Role::Handler(entry, _) => {
+                format!(
+                    "its handler {} starts {asks}, whose loader {path}",
+                    shown(entry)
+                )
+            }
+        };
+        if by == LoadedBy::Emulator && fault.end != End::Unknown {
+            fault.end = End::Emulator;
+        }
+        Self {
+            is_emulators_loader: by == LoadedBy::Emulator,
+            ..Self::new(&subject, fault)
+        }
+    }
+
+    fn new(subject: &str, fault: Fault) -> Self {
+        let what = format!("{subject} {}", fault.what);
+        let sentence = match fault.end {
+            End::Refused(errno) => {
+                format!("{what} ({errno:?}: {})", errno.desc().to_ascii_lowercase())
+            }
+            End::Signal => format!("{what}; it is started, and a signal ends it at once"),
+            End::Emulator => format!("{what}; its emulator starts, and ends at once"),
+            End::RefusedAsSaid(_) | End::Told | End::Unknown => what,
+        };
+        Self {
+            sentence,
+            end: fault.end,
+            is_emulators_loader: false,
+            remedy: fault.remedy,
+        }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = shown(self.path.as_os_str());
-        match &self.culprit {
-            Culprit::Loader(_, _, None) => write!(f, "its loader {path} ")?,
-            Culprit::Loader(_, _, Some((asker, role))) => {
-                let asker = shown(asker.as_os_str());
-                match role {
-                    Role::Handler(entry, _) => {
-                        write!(f, "its handler {} starts {asker}", shown(entry))?;
-                    }
-                    _ => write!(f, "its interpreter is {asker}")?,
-                }
-                write!(f, ", whose loader {path} ")?;
-            }
-            Culprit::Visited(Role::Program) => f.write_str("it ")?,
-            Culprit::Visited(Role::Interpreter(..)) if ends_in_return(&self.path) => {
-                write!(
-                    f,
-                    "its #! line ends in a carriage return, so its interpreter is {path}, which "
-                )?;
-            }
-            Culprit::Visited(Role::Interpreter(..)) => {
-                write!(f, "its interpreter {path} ")?;
-            }
-            Culprit::Visited(Role::Handler(entry, _)) => {
-                write!(f, "its handler {} starts {path}, which ", shown(entry))?;
-            }
-        }
-        self.fault.fmt(f)?;
-        match (self.errno(), &self.fault) {
-            (_, Fault::Foreign(_, Failure::Refused(_))) => Ok(()),
-            (Some(errno), _) => write!(f, " ({errno:?}: {})", errno.desc().to_ascii_lowercase()),
-            (None, Fault::Doomed(_, LoadedBy::Kernel)) => {
-                f.write_str("; it is started, and a signal ends it at once")
-            }
-            (None, _) if self.is_emulators() => {
-                f.write_str("; its emulator starts, and ends at once")
-            }
-            (None, _) => Ok(()),
-        }
+        f.write_str(&self.sentence)
     }
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unopened(unopened) => unopened.fmt(f),
-            Self::TooDeep(_, None) => {
-                f.write_str("is the sixth interpreter in a row, and the kernel follows five")
-            }
-            Self::TooDeep(_, Some(entry)) => write!(
-                f,
-                "needs one interpreter too many: the kernel follows five, and its handler {} would be the sixth",
-                shown(entry)
-            ),
-            Self::Shebang(unusable) => write!(f, "is a script, but {unusable}"),
-            Self::EnvReturn => f.write_str(
-                "is a script whose #! line ends in a carriage return, which env takes for a part of the program's name",
-            ),
-            Self::Format(format) => write!(f, "is {}", format.name),
-            Self::NotAProgram(kind, _) => write!(f, "is an ELF file, but not a program: {kind}"),
-            Self::Machine(name) => {
-                write!(f, "is a program for {name}, and QEMU has no user emulator for those")
-            }
-            Self::X32 => f.write_str(
-                "is an x32 program (amd64 with 32-bit pointers), and this kernel does not start x32 programs",
-            ),
-            Self::Foreign(arch, Failure::NoHandler) => {
-                write!(
-                    f,
-                    "is a program for linux/{}, and no handler for those is registered here",
-                    arch.oci
-                )
-            }
-            Self::Foreign(arch, failure) => {
-                write!(
-                    f,
-                    "is a program for linux/{}, and those do not run here: {failure}",
-                    arch.oci
-                )
-            }
-            Self::NotTaken(arch, entry, unmatched) => {
-                write!(f, "is a program for linux/{}, but ", arch.oci)?;
-                match entry {
-                    Some(entry) => write!(f, "its handler {} does not take it", shown(entry))?,
-                    None => f.write_str("no handler for those takes it")?,
-                }
-                write!(f, ": {unmatched}")
-            }
-            Self::Unproven(entry) => write!(
-                f,
-                "is taken by {}, and whether that handler works in this root directory was not tried",
-                shown(entry)
-            ),
-            Self::Disabled(entry, _, _) => {
-                write!(f, "matches {}, which is switched off", shown(entry))
-            }
-            Self::Malformed(malformed, _) => malformed.fmt(f),
-            Self::Doomed(doomed, _) => doomed.fmt(f),
-            Self::NoLoader(what, _) => f.write_str(what),
-            Self::Level(arch, needs, has) => write!(
-                f,
-                "says that it needs level v{needs} of linux/{}, and only level v{has} runs here",
-                arch.oci
-            ),
-        }
+impl Fault {
+    pub(super) fn new(what: impl Into<String>, end: End, remedy: Remedy) -> Self {
+        let what = what.into();
+        Self { what, end, remedy }
+    }
+
+    /// A file that `execve(2)` takes for no program.
+    pub(super) fn unknown_format(what: impl Into<String>, remedy: Remedy) -> Self {
+        Self::new(what, End::Refused(Errno::ENOEXEC), remedy)
     }
 }
 
-/// What the kernel says to the caller while programs of an architecture fail so.
-fn errno_of(failure: &Failure) -> Option<Errno> {
-    match failure {
-        Failure::NoHandler | Failure::SwitchedOff { .. } => Some(Errno::ENOEXEC),
-        Failure::NotPinned | Failure::NoLoader => Some(Errno::ENOENT),
-        Failure::Refused(errno) => Some(*errno),
-        _ => None,
+impl Remedy {
+    /// One that changes nothing that can be foreseen.
+    pub(super) fn advice(text: impl Into<String>) -> Self {
+        let (text, fix) = (text.into(), None);
+        Self { text, fix }
+    }
+
+    pub(super) fn with(text: impl Into<String>, fix: Fix) -> Self {
+        let (text, fix) = (text.into(), Some(fix));
+        Self { text, fix }
+    }
+
+    /// To install a handler for the programs of `arch`.
+    pub(super) fn install(arch: &'static Arch, here: &Here) -> Self {
+        Self::with(here.means.install(arch), Fix::Installed(arch))
+    }
+
+    /// To install a handler for the programs that this entry takes, if an install may.
+    pub(super) fn replace(entry: &OsStr, here: &Here) -> Option<Self> {
+        let survey = here.means.survey;
+        let entry = survey.entries.iter().find(|e| e.name == entry)?;
+        let arches = survey.statuses.iter().map(|status| status.arch);
+        let mut foreign = arches.filter(|arch| !may_be_native(arch));
+        let arch = foreign.find(|arch| takes(entry, arch))?;
+        Some(Self::install(arch, here))
+    }
+}
+
+/// Remedies that are taken for applied.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fixes<'a>(pub(super) &'a [Fix]);
+
+impl<'a> Fixes<'a> {
+    /// Whether this entry is switched on, or, without a name, the table.
+    pub(super) fn switch_on(self, wanted: Option<&OsStr>) -> bool {
+        let mut fixes = self.0.iter();
+        fixes.any(|fix| matches!(fix, Fix::On(name) if name.as_deref() == wanted))
+    }
+
+    /// What a file is opened for that is to be executed.
+    pub(super) fn purpose(self, file: &Path) -> Purpose {
+        let purpose = |fix: &Fix| match fix {
+            Fix::Executable(path) if path == file => Some(Purpose::Read),
+            Fix::Copied(path) if path == file => Some(Purpose::ExecuteElsewhere),
+            _ => None,
+        };
+        let found = self.0.iter().rev().find_map(purpose);
+        found.unwrap_or(Purpose::Execute)
+    }
+
+    /// How a file begins, if that is changed.
+    pub(super) fn start(self, file: &Path) -> Option<&'a [u8]> {
+        self.0.iter().rev().find_map(|fix| match fix {
+            Fix::Start(path, start) if path == file => Some(&start[..]),
+            _ => None,
+        })
+    }
+
+    /// The architecture whose handler of an install takes a file that begins with `head`.
+    pub(super) fn installed(self, head: &[u8]) -> Option<&'static Arch> {
+        self.0.iter().find_map(|fix| match fix {
+            Fix::Installed(arch) if arch.matches(head) => Some(*arch),
+            _ => None,
+        })
+    }
+}
+
+/// Where a file is followed, and what was worth a note there.
+pub(super) struct Scene<'a> {
+    pub(super) here: &'a Here<'a>,
+    pub(super) place: &'a Place,
+    pub(super) notes: Vec<String>,
+}
+
+impl Scene<'_> {
+    /// `visit`'s file for a shell of this process's user.
+    pub(super) fn file(&self, visit: &Visit) -> String {
+        quoted(&self.reach(&visit.path, visit.pinned))
+    }
+
+    /// `path` for a command of this process's user: the links of another root directory lead elsewhere from here.
+    pub(super) fn reach(&self, path: &Path, pinned: bool) -> PathBuf {
+        if self.here.root.is_none() || pinned {
+            return path.to_owned();
+        }
+        let real = self.place.real(path);
+        real.unwrap_or_else(|| self.place.outside(path))
+    }
+
+    /// A file that cannot be opened as the kernel would. `fixes` are taken for applied.
+    pub(super) fn unopened(&self, visit: &Visit, unopened: &Unopened, fixes: Fixes) -> Problem {
+        let file = self.file(visit);
+        let remedy = match &visit.role {
+            _ if !unopened.is_absent() => unopened.remedy(&visit.path, &file),
+            Role::Program => Remedy::advice(self.remedy_of_absence(&visit.path, &file)),
+            Role::Interpreter(script, outside)
+                if *unopened == Unopened::Missing && ends_in_return(&visit.path) =>
+            {
+                let opened = self.place.open(script, Purpose::Read).ok();
+                let start = fixes.start(script).map(<[u8]>::to_vec);
+                let start = start.or_else(|| opened.map(|opened| opened.head));
+                let fix = start.map(|start| Fix::Start(script.clone(), unix_lines(&start)));
+                let text = without_returns(&quoted(outside));
+                Remedy { text, fix }
+            }
+            Role::Interpreter(_, script) => Remedy::advice(format!(
+                "install it, or name another in the first line of {}",
+                quoted(script)
+            )),
+            Role::Handler(entry, switch) => {
+                Remedy::replace(entry, self.here).unwrap_or_else(|| {
+                    let switch = quoted(switch);
+                    Remedy::advice(format!(
+                        "put it there, or remove the entry: echo -1 > {switch}"
+                    ))
+                })
+            }
+        };
+        Problem::of(
+            visit,
+            Fault::new(unopened.to_string(), unopened.end(), remedy),
+        )
+    }
+
+    /// Of the file that was asked for: below another root directory, what was meant may be told.
+    fn remedy_of_absence(&self, path: &Path, file: &str) -> String {
+        let Some(root) = self.here.root else {
+            return format!("check the path: namei -l {file}");
+        };
+        let below = quoted(root);
+        let explain = |words: &str| self.here.means.invocation.explain(words);
+        let is_there = |inside: &PathBuf| self.place.real(inside).is_some();
+        let advice = match self.place.inside(path).filter(is_there) {
+            Some(inside) => {
+                let again = explain(&format!("{} --root {below}", quoted(&inside)));
+                format!("name it as it is called there: {again}")
+            }
+            None if path.exists() => {
+                format!("the one of this host: {}", explain(&quoted(path)))
+            }
+            None => format!("check the path: namei -l {file}"),
+        };
+        format!("FILE is looked up below {below}; {advice}")
+    }
+
+    /// How the loader at `path` comes to where the program `asker` of `arch` runs.
+    pub(super) fn remedy_of_loader(
+        &self,
+        path: &Path,
+        arch: &Arch,
+        by: LoadedBy,
+        asker: &Visit,
+    ) -> Remedy {
+        // what the kernel starts as a handler's interpreter is to need no loader
+        if let Role::Handler(entry, _) = &asker.role {
+            if let Some(remedy) = Remedy::replace(entry, self.here) {
+                return remedy;
+            }
+        }
+        let native = by == LoadedBy::Kernel;
+        let package = Libc::of(path).and_then(|libc| libc.remedy(path, arch, native));
+        let package = package.unwrap_or_else(|| "build it statically".to_owned());
+        Remedy::advice(match self.here.root {
+            Some(root) => format!("in {}, {package}", quoted(root)),
+            None if native => package,
+            // more often than not, such a program belongs to a root directory of its own
+            None => {
+                let explain = self.here.means.invocation.explain("FILE --root DIR");
+                format!("explain it in its own root directory: {explain}; or {package}")
+            }
+        })
     }
 }
 
 fn ends_in_return(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().ends_with(b"\r")
+}
+
+pub(super) fn without_returns(file: &str) -> String {
+    format!("remove the carriage returns: sed -i 's/\\r$//' {file}")
+}
+
+pub(super) fn unix_lines(head: &[u8]) -> Vec<u8> {
+    let lines = head.split(|byte| *byte == b'\n');
+    let lines: Vec<&[u8]> = lines
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .collect();
+    lines.join(&b'\n')
+}
+
+/// `path` as a shell takes it for one word, and no command takes it for an option.
+pub(super) fn quoted(path: &Path) -> String {
+    let here = Path::new(".").join(path);
+    let is_option = path.as_os_str().as_encoded_bytes().starts_with(b"-");
+    let path = if is_option { &here } else { path };
+    match path.to_str() {
+        Some(text) if !text.chars().any(wording::is_control) => wording::quoted(text),
+        _ => in_octal(path.as_os_str().as_encoded_bytes()),
+    }
+}
+
+/// `$'…'`, of POSIX since 2024: bytes that a terminal must not see, by their numbers.
+fn in_octal(bytes: &[u8]) -> String {
+    let text = bytes.iter().map(|byte| match byte {
+        b' '..=b'~' if !matches!(byte, b'\'' | b'\\') => char::from(*byte).to_string(),
+        byte => format!("\\{byte:03o}"),
+    });
+    format!("$'{}'", text.collect::<String>())
 }

@@ -1,27 +1,41 @@
-//! The ELF part of the walk: which architecture's program a file is, who loads it, and whether its loader is there.
+//! The ELF part of the walk: which architecture's program a file is, what loads it, and whether its loader is there.
 
-use std::ffi::OsStr;
 use std::path::Path;
 
 use binfmt_magic::arch::{Arch, Endian};
 use binfmt_magic::entry::Entry;
-use binfmt_magic::rule::{Flags, Matcher, Rule};
+use binfmt_magic::rule::{Flags, Rule};
+use nix::errno::Errno;
+use nix::unistd::{SysconfVar, sysconf};
 
-use super::elf::{Ident, Image, LoadedBy, Malformed};
-use super::handler::compare;
+use super::elf::{FatalFlaw, Ident, Image, LoadedBy};
+use super::handler::{Unmatched, compare};
 use super::libc::Libc;
-use super::loader::{check_loader, page_size};
-use super::place::Opened;
-use super::problem::{Fault, Problem};
-use super::unmatched::Unmatched;
-use super::walk::{Emulated, Next, Walk};
-use super::x32;
-use super::{Loading, Note, Step};
+use super::place::{Opened, Purpose, Unopened};
+use super::problem::{End, Fault, Fix, Problem, Remedy, Scene, quoted};
+use super::{Loading, Step, Visit, format, x32};
+use crate::kernel::wording::shown;
 use crate::policy::survey::{self, Failure, Verdict};
 
 /// How many bytes tell kind and machine.
 const DECISIVE: usize = 20;
-impl Walk<'_> {
+/// Where QEMU's emulators look first for what a program asks for (`interp_prefix`, `-L`): by QEMU's own build, and by
+/// Debian's since 2025.
+const SYSROOTS: [&str; 2] = ["/usr/gnemul/qemu-", "/etc/qemu-binfmt/"];
+/// The size of pages, in bytes, if the kernel does not tell.
+const USUAL_PAGE: u64 = 4096;
+
+/// What the probes say of the handler of a program's architecture.
+pub(super) enum Emulated {
+    /// Programs run; what the emulator will say of this one.
+    Works(Option<Problem>),
+    /// They run only where the root directory has certain files, and do so here if the first says nothing; the second is as above.
+    Depends(Option<Problem>, Option<Problem>),
+    /// They do not run.
+    Fails(Problem),
+}
+
+impl Scene<'_> {
     /// `None`: `entry` is not known as the handler of an architecture's programs, so that no probe went through it.
     pub(super) fn emulated(
         &mut self,
@@ -31,117 +45,199 @@ impl Walk<'_> {
     ) -> Option<Emulated> {
         let arch = Ident::read(&step.head).and_then(|ident| ident.arch())?;
         let status = self.here.means.survey.of(arch);
-        status
-            .handler
-            .as_ref()
-            .filter(|handler| handler.name == entry.name)?;
-        let by = LoadedBy::Emulator;
+        let handler = status.handler.as_ref();
+        handler.filter(|handler| handler.name == entry.name)?;
+        let level = match &status.verdict {
+            Verdict::Works { level, .. } => *level,
+            Verdict::Fails(_) => arch.levels,
+        };
+        if let Verdict::Fails(failure) = &status.verdict {
+            let can_work = matches!(
+                failure,
+                Failure::NotPinned | Failure::NoLoader | Failure::SwitchedOff { .. }
+            );
+            if !can_work {
+                let fault = self.foreign(arch, failure);
+                return Some(Emulated::Fails(Problem::of(&step.visit, fault)));
+            }
+        }
+        let complaint = self.load(arch, LoadedBy::Emulator, level, step, opened);
         Some(match &status.verdict {
-            Verdict::Works { level, .. } => {
-                Emulated::Works(self.load(arch, by, *level, step, opened))
-            }
             Verdict::Fails(Failure::NotPinned | Failure::NoLoader) => {
-                let complaint = self.load(arch, by, arch.levels, step, opened);
-                Emulated::Depends(self.doubt(arch, &entry.name), complaint)
+                let doubt = self.doubt(arch, entry);
+                let doubt = doubt.map(|fault| Problem::of(&step.visit, fault));
+                Emulated::Depends(doubt, complaint)
             }
-            Verdict::Fails(Failure::SwitchedOff { .. }) => {
-                Emulated::Works(self.load(arch, by, arch.levels, step, opened))
-            }
-            Verdict::Fails(failure) => Emulated::Fails(Fault::Foreign(arch, failure.clone())),
+            _ => Emulated::Works(complaint),
         })
     }
 
     /// What a probe shows of a handler that works in some root directories only. In another than this process's own, none is run:
     /// its files are somebody else's.
-    fn doubt(&self, arch: &'static Arch, entry: &OsStr) -> Option<Fault> {
-        let unproven = || Some(Fault::Unproven(entry.to_owned()));
-        if self.here.root.is_some() {
-            return unproven();
-        }
-        match survey::of_one_here(arch) {
-            Ok(Verdict::Works { .. }) => None,
-            Ok(Verdict::Fails(failure)) => Some(Fault::Foreign(arch, failure)),
-            Err(_) => unproven(),
+    fn doubt(&self, arch: &'static Arch, entry: &Entry) -> Option<Fault> {
+        let verdict = match self.here.root {
+            None => survey::of_one_here(arch).ok(),
+            Some(_) => None,
+        };
+        match verdict {
+            Some(Verdict::Works { .. }) => None,
+            Some(Verdict::Fails(failure)) => Some(self.foreign(arch, &failure)),
+            None => {
+                let what = format!(
+                    "is taken by {}, and whether that handler works in this root directory was not tried",
+                    shown(&entry.name)
+                );
+                let remedy = Remedy::replace(&entry.name, self.here);
+                let remedy = remedy.unwrap_or_else(|| Remedy::advice("start it, to see"));
+                Some(Fault::new(what, End::Unknown, remedy))
+            }
         }
     }
 
-    /// An ELF file that no entry takes.
+    /// A program of `arch`, and those fail so.
+    fn foreign(&self, arch: &'static Arch, failure: &Failure) -> Fault {
+        let end = match failure {
+            Failure::NoHandler | Failure::SwitchedOff { .. } => End::Refused(Errno::ENOEXEC),
+            Failure::NotPinned | Failure::NoLoader => End::Refused(Errno::ENOENT),
+            Failure::Refused(errno) => End::RefusedAsSaid(*errno),
+            _ => End::Told,
+        };
+        let what = match failure {
+            Failure::NoHandler => "no handler for those is registered here".to_owned(),
+            failure => format!("those do not run here: {failure}"),
+        };
+        let what = format!("is a program for linux/{}, and {what}", arch.oci);
+        let is_there = self.here.means.survey.of(arch).handler.is_some();
+        let fix = match failure {
+            Failure::SwitchedOff { table: Some(_) } if is_there => Fix::On(None),
+            _ => Fix::Installed(arch),
+        };
+        Fault::new(
+            what,
+            end,
+            Remedy::with(self.here.means.against(failure, arch), fix),
+        )
+    }
+
+    /// An ELF file that no entry takes. `None`: it runs.
     pub(super) fn by_machine(
         &mut self,
         ident: Ident,
         step: &mut Step,
         opened: &mut Opened,
-    ) -> Next {
-        if let Some((arch, level)) = self
-            .native(ident, step)
-            .filter(|_| is_native_program(&step.head))
-        {
-            let problem = self.load(arch, LoadedBy::Kernel, level, step, opened);
+    ) -> Option<Problem> {
+        let native = self.native(ident, step);
+        if let Some((mut arch, mut level)) = native.filter(|_| is_native_program(&step.head)) {
             // the kernel goes by the machine; what then makes no sense to it may be an ABI of its own
-            let is_refused = |p: &Problem| matches!(p.fault, Fault::Malformed(..));
-            if x32::is_it(&ident) && problem.as_ref().is_some_and(is_refused) {
-                return self.by_x32(step, opened);
+            if x32::matches(&ident) && Image::read(opened.file(), arch, LoadedBy::Kernel).is_err() {
+                (arch, level) = match x32::native() {
+                    Some(x32) => (x32, 1),
+                    None => return Some(Problem::of(&step.visit, x32::fault())),
+                };
             }
-            return ends(problem);
+            return self.load(arch, LoadedBy::Kernel, level, step, opened);
         }
-        if step.head.len() < DECISIVE {
-            let fault = Fault::Malformed(Malformed::Header, LoadedBy::Kernel);
-            return Next::Ends(Some(fault));
-        }
-        if !ident.is_program() {
-            return Next::Ends(Some(Fault::NotAProgram(ident.kind_name(), ident.arch())));
-        }
-        let Some(arch) = ident.arch() else {
-            return Next::Ends(Some(Fault::Machine(ident.machine_in_words())));
+        let fault = match ident.arch() {
+            _ if step.head.len() < DECISIVE => flawed(&FatalFlaw::cut_header(), LoadedBy::Kernel),
+            arch if !ident.is_program() => self.not_a_program(ident, arch, step),
+            None => Fault::unknown_format(
+                format!(
+                    "is a program for {}, and QEMU has no user emulator for those",
+                    ident.machine_in_words()
+                ),
+                Remedy::advice("run it on such a machine, or build it for this one"),
+            ),
+            Some(arch) => match self.by_architecture(arch, step, opened) {
+                Ok(complaint) => return complaint,
+                Err(fault) => fault,
+            },
         };
+        Some(Problem::of(&step.visit, fault))
+    }
+
+    fn not_a_program(&self, ident: Ident, arch: Option<&Arch>, step: &Step) -> Fault {
+        let file = self.file(&step.visit);
+        let remedy = match (ident.kind_name(), arch) {
+            ("an object file", Some(arch)) => format!(
+                "link it into a program, with a compiler for linux/{}",
+                arch.oci
+            ),
+            ("a core dump", _) => format!("look at it with a debugger: gdb --core={file}"),
+            _ => format!("see what it is: file {file}"),
+        };
+        let what = format!("is an ELF file, but not a program: {}", ident.kind_name());
+        Fault::unknown_format(what, Remedy::advice(remedy))
+    }
+
+    /// A program of this architecture that no entry takes. What its emulator will say of it, where a handler runs it that cannot be
+    /// seen from here; else what is wrong.
+    fn by_architecture(
+        &mut self,
+        arch: &'static Arch,
+        step: &mut Step,
+        opened: &mut Opened,
+    ) -> Result<Option<Problem>, Fault> {
         let status = self.here.means.survey.of(arch);
         let level = match &status.verdict {
             Verdict::Works { level, .. } => *level,
             Verdict::Fails(_) => arch.levels,
         };
-        // what it asks for is worth telling, whoever will load it
+        // what it asks for is worth telling, whatever will load it
         let complaint = self.load(arch, LoadedBy::Emulator, level, step, opened);
+        let handler = status.handler.as_ref();
         let is_ours = arch.matches(&step.head);
-        let unmatched = |matcher: &Matcher| Unmatched::of(&compare(matcher, &step.head));
-        let own = || {
-            let matcher = Rule::for_arch(arch, "", Path::new("/"), Flags::default()).matcher;
-            let name = status.handler.as_ref().map(|entry| entry.name.clone());
-            unmatched(&matcher).map(|unmatched| Fault::NotTaken(arch, name, unmatched))
-        };
-        let fault = match (&status.verdict, &status.handler) {
-            // a handler that is out of sight has the usual magic, as far as one knows
-            (Verdict::Works { .. }, None) if !status.is_native() && is_ours => {
+        match (&status.verdict, handler) {
+            // a handler that cannot be seen has the usual magic, as far as one knows
+            (Verdict::Works { .. }, None) if is_ours && !status.is_native() => {
                 (step.unseen, step.works) = (true, Some(true));
-                return ends(complaint);
+                return Ok(complaint);
             }
-            (Verdict::Fails(failure), None) if is_ours => {
-                Some(Fault::Foreign(arch, failure.clone()))
+            (Verdict::Fails(failure), None)
+            | (Verdict::Fails(failure @ Failure::SwitchedOff { .. }), _)
+                if is_ours =>
+            {
+                return Err(self.foreign(arch, failure));
             }
-            (Verdict::Fails(failure @ Failure::SwitchedOff { .. }), _) if is_ours => {
-                Some(Fault::Foreign(arch, failure.clone()))
-            }
+            _ => {}
+        }
+        let own = Rule::for_arch(arch, "", Path::new("/"), Flags::default()).matcher;
+        let matcher = match handler {
             // an install would take it
-            (_, Some(entry)) if is_ours => {
-                let matcher = entry.matcher.as_ref();
-                let name = Some(entry.name.clone());
-                matcher
-                    .and_then(unmatched)
-                    .map(|unmatched| Fault::NotTaken(arch, name, unmatched))
-            }
-            _ => own(),
+            Some(entry) if is_ours => entry.matcher.as_ref(),
+            _ => Some(&own),
         };
-        Next::Ends(Some(
-            fault.unwrap_or(Fault::Foreign(arch, Failure::NoHandler)),
-        ))
+        let compared = matcher.map(|matcher| compare(matcher, &step.head));
+        let unmatched = compared.as_deref().and_then(Unmatched::of);
+        Err(match unmatched {
+            Some(unmatched) => self.not_taken(arch, handler, &unmatched, step),
+            None => self.foreign(arch, &Failure::NoHandler),
+        })
     }
 
-    /// A program of x32: where the kernel runs those, as of any native one.
-    fn by_x32(&mut self, step: &mut Step, opened: &mut Opened) -> Next {
-        if let Some(arch) = x32::native() {
-            return ends(self.load(arch, LoadedBy::Kernel, 1, step, opened));
-        }
-        step.loading = None;
-        Next::Ends(Some(Fault::X32))
+    /// By its header it is not a program that `entry` takes, or, where there is none, that an install's would take.
+    fn not_taken(
+        &self,
+        arch: &'static Arch,
+        entry: Option<&Entry>,
+        unmatched: &Unmatched,
+        step: &Step,
+    ) -> Fault {
+        let by = match entry {
+            Some(entry) => format!("its handler {} does not take it", shown(&entry.name)),
+            None => "no handler for those takes it".to_owned(),
+        };
+        let what = format!("is a program for linux/{}, but {by}: {unmatched}", arch.oci);
+        let remedy = if arch.matches(&step.head) {
+            Remedy::install(arch, self.here)
+        } else {
+            let command = unmatched.command(&self.file(&step.visit));
+            let repaired = unmatched.repaired(&step.head);
+            Remedy::with(
+                format!("make a copy without that, and run it: {command}"),
+                Fix::Start(step.visit.path.clone(), repaired),
+            )
+        };
+        Fault::unknown_format(what, remedy)
     }
 
     /// The row whose programs the kernel takes this for, and its level. It goes by the machine in its own byte order
@@ -154,13 +250,8 @@ impl Walk<'_> {
             Endian::Little => u16::from_le_bytes([low, high]),
             Endian::Big => u16::from_be_bytes([low, high]),
         };
-        let mut rows = self
-            .here
-            .means
-            .survey
-            .statuses
-            .iter()
-            .filter(|s| s.is_native() && s.arch.machine == machine);
+        let rows = self.here.means.survey.statuses.iter();
+        let mut rows = rows.filter(|s| s.is_native() && s.arch.machine == machine);
         let found = rows.find(|s| {
             let is_same = (s.arch.flags ^ ident.flags) & s.arch.distinct_flags == 0;
             BY_MACHINE_ALONE.contains(&host.qemu) || ident.class == s.arch.class as u8 && is_same
@@ -172,7 +263,7 @@ impl Walk<'_> {
         Some((found.arch, level))
     }
 
-    /// What whoever loads it has to say of it, and of its loader.
+    /// What the kernel or an emulator, whichever loads it, has to say of the program and its loader.
     pub(super) fn load(
         &mut self,
         arch: &'static Arch,
@@ -181,15 +272,14 @@ impl Walk<'_> {
         step: &mut Step,
         opened: &mut Opened,
     ) -> Option<Problem> {
-        let problem = |fault| Some(self.problem(&step.visit, fault));
         let length = opened.length;
         let image = match Image::read(opened.file(), arch, by) {
             Ok(image) => image,
-            Err(malformed) => return problem(Fault::Malformed(malformed, by)),
+            Err(flaw) => return Some(Problem::of(&step.visit, flawed(&flaw, by))),
         };
         let wanted = image.loader.as_deref();
-        let loader = wanted.map(|path| self.open_loader(path, arch, by));
-        let found = loader.as_ref().and_then(|loader| loader.as_ref().ok());
+        let loader = wanted.map(|path| (path, self.open_loader(path, arch, by)));
+        let found = loader.as_ref().and_then(|(_, loader)| loader.as_ref().ok());
         step.loading = Some(Loading {
             arch,
             native: by == LoadedBy::Kernel,
@@ -197,38 +287,164 @@ impl Walk<'_> {
             loader: image.loader.clone(),
             found: found.map(|loader| loader.real.clone()),
         });
-        let checked = loader.map(|loader| check_loader(&mut loader?, arch, by));
-        let missing = match (wanted, checked) {
-            (Some(path), Some(Err(fault))) => {
-                return Some(self.problem_of_loader(path, arch, by, fault, step));
+        let mut missing = vec![(&*step.visit.path, image.missing(length))];
+        if let Some((path, loader)) = loader {
+            match self.check_loader(path, loader, arch, by, &step.visit) {
+                Ok(bytes) => missing.push((path, bytes)),
+                Err(fault) => {
+                    return Some(Problem::of_loader(path, by, &step.visit, fault));
+                }
             }
-            (Some(path), Some(Ok(missing))) => Some((path, missing)),
-            _ => None,
-        };
-        if let Some(doomed) = image.doom(length, page_size()) {
-            return problem(Fault::Doomed(doomed, by));
         }
-        // nobody else looks at what a program states: the rest is tried and may succeed
-        let is_glibcs = wanted.is_some_and(|loader| Libc::of(loader) == Libc::Glibc);
-        if image.level > level && is_glibcs {
-            return problem(Fault::Level(arch, image.level, level));
+        let flaw = image.fatal_flaw(length, page_size());
+        let library = || image.is_library().then(|| library(by));
+        if let Some(fault) = flaw.map(|flaw| flawed(&flaw, by)).or_else(library) {
+            return Some(Problem::of(&step.visit, fault));
         }
-        let missing = [Some((&*step.visit.path, image.missing(length))), missing];
-        let missing = missing
-            .into_iter()
-            .flatten()
-            .filter(|(_, bytes)| *bytes > 0);
-        let notes = missing.map(|(path, bytes)| Note::Missing(path.to_owned(), bytes));
-        self.notes.extend(notes);
-        if image.level > level {
-            self.notes.push(Note::Level(image.level, level));
+        let needs = image.level;
+        // nothing else looks at what a program states: the rest is tried and may succeed
+        let is_glibcs = wanted.is_some_and(|loader| Libc::of(loader) == Some(Libc::Glibc));
+        if needs > level && is_glibcs {
+            return Some(Problem::of(&step.visit, too_high(arch, needs, level)));
+        }
+        for (path, bytes) in missing.into_iter().filter(|(_, bytes)| *bytes > 0) {
+            let path = shown(path.as_os_str());
+            self.notes.push(format!(
+                "{path} is truncated: the last {bytes} bytes are missing, and read as zeros"
+            ));
+        }
+        if needs > level {
+            self.notes.push(format!(
+                "it says that it needs level v{needs}, and only level v{level} runs here: it may end with SIGILL"
+            ));
         }
         None
     }
+
+    /// How many bytes of the loader are missing without harm.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn check_loader(
+        &self,
+        path: &Path,
+        loader: Result<Opened, Unopened>,
+        arch: &'static Arch,
+        by: LoadedBy,
+        asker: &Visit,
+    ) -> Result<u64, Fault> {
+        let remedy = || self.remedy_of_loader(path, arch, by, asker);
+        let mut loader = loader.map_err(|unopened| {
+            let remedy = if unopened.is_absent() {
+                remedy()
+            } else {
+                unopened.remedy(path, &quoted(&self.reach(path, false)))
+            };
+            Fault::new(unopened.to_string(), unopened.end(), remedy)
+        })?;
+        let image = read_loader(&mut loader, arch, by).map_err(|flaw| Fault {
+            remedy: remedy(),
+            ..flawed(&flaw, by)
+        })?;
+        match image.fatal_flaw(loader.length, page_size()) {
+            Some(flaw) => Err(flawed(&flaw, by)),
+            None => Ok(image.missing(loader.length)),
+        }
+    }
+
+    /// The loader, open. QEMU looks in its sysroots before it takes the path as it is.
+    fn open_loader(&self, path: &Path, arch: &Arch, by: LoadedBy) -> Result<Opened, Unopened> {
+        let purpose = match by {
+            LoadedBy::Kernel => Purpose::Execute,
+            LoadedBy::Emulator => Purpose::Read,
+        };
+        let open = |path: &Path| self.place.open(path, purpose);
+        if by == LoadedBy::Kernel {
+            // an empty path is the current directory to the kernel
+            let is_directory = path.as_os_str().is_empty();
+            return open(path).map_err(|unopened| match unopened {
+                _ if is_directory => Unopened::NoFile("a directory"),
+                unopened => unopened,
+            });
+        }
+        let inside = path.strip_prefix("/").unwrap_or(path);
+        let sysroots = SYSROOTS.iter().rev();
+        let mut found = sysroots.filter_map(|root| {
+            open(&Path::new(&format!("{root}{}", arch.interpreter)).join(inside)).ok()
+        });
+        found.next().map_or_else(|| open(path), Ok)
+    }
 }
 
-fn ends(problem: Option<Problem>) -> Next {
-    problem.map_or(Next::Ends(None), |problem| Next::Loader(Box::new(problem)))
+/// A file that the kernel or an emulator, whichever loads it, does not load for this flaw.
+fn flawed(flaw: &FatalFlaw, by: LoadedBy) -> Fault {
+    let end = match (by, flaw.errno) {
+        (LoadedBy::Emulator, _) => End::Emulator,
+        (LoadedBy::Kernel, Some(errno)) => End::Refused(errno),
+        (LoadedBy::Kernel, None) => End::Signal,
+    };
+    Fault::new(&flaw.what, end, Remedy::advice("fetch or build it again"))
+}
+
+fn library(by: LoadedBy) -> Fault {
+    let end = match by {
+        LoadedBy::Kernel => End::Signal,
+        LoadedBy::Emulator => End::Emulator,
+    };
+    let remedy = Remedy::advice("run the program that uses it");
+    Fault::new("is a shared library without an entry point", end, remedy)
+}
+
+/// Its C library refuses a program of this level.
+fn too_high(arch: &Arch, needs: u8, level: u8) -> Fault {
+    let what = format!(
+        "says that it needs level v{needs} of linux/{}, and only level v{level} runs here",
+        arch.oci
+    );
+    let remedy = format!(
+        "build it for a lower level, or use a processor or an emulator with x86-64-v{needs}"
+    );
+    Fault::new(what, End::Told, Remedy::advice(remedy))
+}
+
+/// The kernel reads a whole header of its own class, then looks at the machine; an emulator looks at class and byte order too.
+///
+/// # Errors
+/// Why it is no loader for programs of `arch`.
+fn read_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Result<Image, FatalFlaw> {
+    let (header, length) = (arch.header().len() as u64, opened.length);
+    if length < header {
+        let what = format!("is too short for a loader: {length} bytes");
+        return Err(FatalFlaw::refused(what, Errno::EIO));
+    }
+    let none = |what: String| FatalFlaw::refused(what, Errno::ELIBBAD);
+    let ident = Ident::read(&opened.head).ok_or_else(|| {
+        let is = format::recognize(&opened.head).name;
+        none(format!("is not a loader, but {is}"))
+    })?;
+    let same = match by {
+        LoadedBy::Kernel => ident.machine == arch.machine,
+        LoadedBy::Emulator => ident.arch().is_some_and(|other| other == arch),
+    };
+    if !same {
+        let other = ident.arch().map_or_else(
+            || ident.machine_name(),
+            |arch| format!("linux/{}", arch.oci),
+        );
+        return Err(none(format!("is for {other}, not for linux/{}", arch.oci)));
+    }
+    let image = Image::read_loader(opened.file(), arch, by).map_err(|flaw| none(flaw.what))?;
+    Ok(if ident.is_program() {
+        image
+    } else {
+        image.without_segments()
+    })
+}
+
+fn page_size() -> u64 {
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    size.and_then(|size| u64::try_from(size).ok())
+        .unwrap_or(USUAL_PAGE)
 }
 
 /// `e_type` as this host's kernel reads it, whatever byte order the file states.

@@ -1,77 +1,63 @@
-//! Going from file to file as the kernel does, and seeing at each who takes it.
-//!
-//! What becomes of an ELF file is in [`super::program`].
+//! Going from file to file as the kernel does, and seeing at each what takes it.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use binfmt_magic::entry::Entry;
+use nix::errno::Errno;
 
 use super::elf::{Ident, LoadedBy};
-use super::fix::Fixes;
 use super::format;
 use super::handler::Handlers;
 use super::place::{Opened, Place};
-use super::problem::{Culprit, Fault, Problem, Role};
-use super::shebang::{self, Shebang};
-use super::{Content, Explanation, Here, Note, Step, Visit, WINDOW};
+use super::problem::{
+    End, Fault, Fix, Fixes, Problem, Remedy, Role, Scene, quoted, unix_lines, without_returns,
+};
+use super::program::Emulated;
+use super::shebang::{self, Shebang, Unusable};
+use super::{Content, Explanation, Here, Step, Visit, WINDOW};
+use crate::kernel::wording::shown;
 
 /// How often the kernel goes from a file to its interpreter (`exec_binprm`).
 pub(super) const REWRITES: usize = 5;
 
 /// Where the kernel goes from a file.
-pub(super) enum Next {
+enum Next {
     /// Nowhere: it runs, or does not.
-    Ends(Option<Fault>),
-    /// The loader is what keeps it from running.
-    Loader(Box<Problem>),
+    Ends(Option<Problem>),
     /// To this interpreter.
     Goes(Visit),
-    /// To this interpreter, of which the probes have shown what comes of it, if the kernel goes so far.
+    /// To this interpreter; the probes have shown what comes of it, if the kernel goes so far.
     Proven(Visit),
-}
-
-/// What the probes say of the handler of a program's architecture.
-pub(super) enum Emulated {
-    /// Programs run; what the emulator will say of this one.
-    Works(Option<Problem>),
-    /// They run only where files of the root directory are that they run in, and do so here if this says nothing else; likewise.
-    Depends(Option<Fault>, Option<Problem>),
-    /// They do not run.
-    Fails(Fault),
 }
 
 /// Going from file to file.
 pub(super) struct Walk<'a> {
-    pub(super) here: &'a Here<'a>,
-    pub(super) place: &'a Place,
+    scene: Scene<'a>,
     /// This process's own root directory, where pinned files were opened.
     host: Place,
-    /// What is taken for changed.
     fixes: Fixes<'a>,
-    /// The table, as changed.
+    /// The table, as changed by the fixes.
     entries: Vec<Entry>,
     enabled: bool,
     steps: Vec<Step>,
-    pub(super) notes: Vec<Note>,
 }
 
 impl<'a> Walk<'a> {
-    /// A walk through things as they are, except for `fixes`.
+    /// A walk through things as they would be once `fixes` were applied.
     pub(super) fn new(here: &'a Here<'a>, place: &'a Place, fixes: Fixes<'a>) -> Self {
         let mut entries = here.means.survey.entries.clone();
         for entry in &mut entries {
             entry.enabled |= fixes.switch_on(Some(&entry.name));
         }
+        let notes = Vec::new();
         Self {
-            here,
-            place,
+            scene: Scene { here, place, notes },
             host: Place::here(),
             fixes,
             entries,
             enabled: here.enabled || fixes.switch_on(None),
             steps: Vec::new(),
-            notes: Vec::new(),
         }
     }
 
@@ -82,7 +68,7 @@ impl<'a> Walk<'a> {
             steps: self.steps,
             problem,
             remedy: None,
-            notes: self.notes,
+            notes: self.scene.notes,
         }
     }
 
@@ -99,7 +85,7 @@ impl<'a> Walk<'a> {
             let purpose = self.fixes.purpose(&visit.path);
             let opened = self.place_of(visit.pinned).open(&visit.path, purpose);
             if let (Err(unopened), false) = (&opened, visit.pinned) {
-                return Some(self.problem(&visit, Fault::Unopened(unopened.clone())));
+                return Some(self.scene.unopened(&visit, unopened, self.fixes));
             }
             if rewrites > REWRITES {
                 return Some(self.too_deep(file, &visit));
@@ -111,8 +97,7 @@ impl<'a> Walk<'a> {
             self.steps.push(step);
             visit = match next {
                 Next::Ends(None) => return later,
-                Next::Ends(Some(fault)) => return Some(self.problem(&visit, fault)),
-                Next::Loader(problem) => return Some(*problem),
+                Next::Ends(problem) => return problem,
                 Next::Proven(_) if rewrites < REWRITES => return later,
                 Next::Proven(interpreter) | Next::Goes(interpreter) => interpreter,
             };
@@ -122,13 +107,26 @@ impl<'a> Walk<'a> {
 
     /// An interpreter too many: that of a script, or that of the handler which the file before it has.
     fn too_deep(&self, first: &Path, visit: &Visit) -> Problem {
-        let first = self.reach(first, false);
-        match (&visit.role, self.steps.last()) {
-            (Role::Handler(entry, _), Some(step)) => {
-                self.problem(&step.visit, Fault::TooDeep(first, Some(entry.clone())))
-            }
-            _ => self.problem(visit, Fault::TooDeep(first, None)),
-        }
+        let (blamed, what) = match (&visit.role, self.steps.last()) {
+            (Role::Handler(entry, _), Some(step)) => (
+                &step.visit,
+                format!(
+                    "needs one interpreter too many: the kernel follows five, and its handler {} would be the sixth",
+                    shown(entry)
+                ),
+            ),
+            _ => (
+                visit,
+                "is the sixth interpreter in a row, and the kernel follows five".to_owned(),
+            ),
+        };
+        let remedy = Remedy::advice(format!(
+            "name {} itself in the first line of {}",
+            self.scene.file(blamed),
+            quoted(&self.scene.reach(first, false))
+        ));
+        let fault = Fault::new(what, End::Refused(Errno::ELOOP), remedy);
+        Problem::of(blamed, fault)
     }
 
     fn step(&mut self, visit: &Visit, mut opened: Opened) -> (Step, Next, Option<Problem>) {
@@ -136,37 +134,34 @@ impl<'a> Walk<'a> {
             start.clone_into(&mut opened.head);
         }
         let head = opened.head[..opened.head.len().min(WINDOW)].to_vec();
-        let content = content(&opened.head);
-        let handlers = Handlers::of(&self.entries, self.enabled, &visit.path, &head);
         let place = self.place_of(visit.pinned);
         let mut step = Step {
             visit: visit.clone(),
             real: (opened.real != place.outside(&visit.path)).then(|| opened.real.clone()),
-            content,
+            content: content(&opened.head),
+            handlers: Handlers::of(&self.entries, self.enabled, &visit.path, &head),
             head,
-            handlers,
             unseen: false,
             works: None,
             loading: None,
         };
-        let of_env = self.of_env(&step);
-        let (next, complaint) = match (
-            self.fixes.installed(&step.head),
-            step.handlers.taker.clone(),
-        ) {
+        let installed = self.fixes.installed(&step.head);
+        let (next, complaint) = match (installed, step.handlers.taker.clone()) {
             (Some(arch), _) => {
-                let by = LoadedBy::Emulator;
-                let complaint = self.load(arch, by, arch.levels, &mut step, &mut opened);
+                let (by, scene) = (LoadedBy::Emulator, &mut self.scene);
+                let complaint = scene.load(arch, by, arch.levels, &mut step, &mut opened);
                 (Next::Ends(None), complaint)
             }
             (None, Some(entry)) => self.by_entry(&entry, &mut step, &mut opened),
-            (None, None) => (self.by_kernel(&mut step, &mut opened), of_env),
+            (None, None) => self.by_kernel(&mut step, &mut opened),
         };
-        self.note_privilege(&step, &opened);
+        if matches!(visit.role, Role::Program) {
+            self.scene.notes.extend(privilege(&step, &opened));
+        }
         (step, next, complaint)
     }
 
-    /// The interpreter's own chain is followed, but where the probes have shown what comes of it.
+    /// The interpreter's own chain is followed, unless the probes have shown what comes of it.
     fn by_entry(
         &mut self,
         entry: &Entry,
@@ -178,124 +173,120 @@ impl<'a> Walk<'a> {
         };
         let onward = Visit {
             path: interpreter,
-            role: Role::Handler(entry.name.clone(), self.here.table.join(&entry.name)),
+            role: Role::Handler(entry.name.clone(), self.scene.here.table.join(&entry.name)),
             pinned: entry.flags.fix_binary,
         };
-        match self.emulated(entry, step, opened) {
+        match self.scene.emulated(entry, step, opened) {
             None => (Next::Goes(onward), None),
-            Some(Emulated::Fails(fault)) => {
+            Some(Emulated::Fails(problem)) => {
                 step.works = Some(false);
-                (Next::Ends(Some(fault)), None)
+                (Next::Ends(Some(problem)), None)
             }
             Some(Emulated::Works(complaint)) => {
                 step.works = Some(true);
                 (Next::Proven(onward), complaint)
             }
             Some(Emulated::Depends(doubt, complaint)) => {
-                self.notes.push(if entry.flags.fix_binary {
-                    Note::Dynamic(entry.name.clone())
+                let entry_name = shown(&entry.name);
+                self.scene.notes.push(if entry.flags.fix_binary {
+                    format!("the interpreter of {entry_name} is dynamically linked: containers do not find its loader")
                 } else {
-                    Note::NotPinned(entry.name.clone())
+                    format!("{entry_name} is not pinned (no flag F): containers do not find its interpreter")
                 });
-                let doubt = doubt.map(|fault| self.problem(&step.visit, fault));
-                // what is seen to fail comes before what the emulator would say, and that before what nobody knows
+                // what is seen to fail comes before what the emulator would say, and that before what cannot be told
                 let is_known = doubt.as_ref().is_some_and(|doubt| !doubt.is_unknown());
-                step.works = doubt
-                    .as_ref()
-                    .map_or(Some(true), |_| is_known.then_some(false));
+                let works = doubt.is_none();
+                step.works = (works || is_known).then_some(works);
                 let told = if is_known { doubt } else { complaint.or(doubt) };
                 (Next::Goes(onward), told)
             }
         }
     }
 
-    fn by_kernel(&mut self, step: &mut Step, opened: &mut Opened) -> Next {
-        match &step.content {
+    fn by_kernel(&mut self, step: &mut Step, opened: &mut Opened) -> (Next, Option<Problem>) {
+        let path = &step.visit.path;
+        let start = |bytes: Vec<u8>| Fix::Start(path.clone(), bytes);
+        let file = || self.scene.file(&step.visit);
+        let fault = match &step.content {
             Content::Script(Ok(line)) => {
-                let line = line.clone();
-                let Visit { path, pinned, .. } = &step.visit;
-                self.note(&line, path);
-                Next::Goes(Visit {
-                    role: Role::Interpreter(path.clone(), self.reach(path, *pinned)),
-                    path: line.interpreter,
+                let complaint = self.of_env(line, &step.visit, &opened.head);
+                note_line(line, path, &mut self.scene.notes);
+                let reached = self.scene.reach(path, step.visit.pinned);
+                let interpreter = Visit {
+                    role: Role::Interpreter(path.clone(), reached),
+                    path: line.interpreter.clone(),
                     pinned: false,
-                })
+                };
+                return (Next::Goes(interpreter), complaint);
             }
             Content::Elf(ident) => {
                 let ident = *ident;
-                self.by_machine(ident, step, opened)
+                let problem = self.scene.by_machine(ident, step, opened);
+                return (Next::Ends(problem), None);
             }
-            Content::Script(Err(unusable)) => self.untaken(step, Fault::Shebang(*unusable)),
-            Content::Other(format) => self.untaken(step, Fault::Format(format)),
-        }
+            Content::Script(Err(unusable)) => {
+                let remedy = match unusable {
+                    Unusable::Cut => Remedy::advice(format!(
+                        "name it by a shorter path in the first line of {}, or write #!/usr/bin/env NAME there",
+                        file()
+                    )),
+                    Unusable::Blank | Unusable::Nameless => Remedy::with(
+                        format!(
+                            "put an interpreter there: sed -i '1s|.*|#!/bin/sh|' {}",
+                            file()
+                        ),
+                        start(b"#!/bin/sh\n".to_vec()),
+                    ),
+                };
+                let what = format!("is a script, but {unusable}");
+                Fault::new(what, End::Refused(unusable.errno()), remedy)
+            }
+            Content::Other(format) => {
+                let table = quoted(self.scene.here.table);
+                let remedy = Remedy {
+                    text: format
+                        .remedy
+                        .replace("FILE", &file())
+                        .replace("TABLE", &table),
+                    fix: format.repaired(&opened.head).map(start),
+                };
+                Fault::unknown_format(format!("is {}", format.name), remedy)
+            }
+        };
+        // an entry that is off comes before what the file is
+        let fault = self.disabled(step).unwrap_or(fault);
+        (Next::Ends(Some(Problem::of(&step.visit, fault))), None)
+    }
+
+    /// An entry that would take the file is off.
+    fn disabled(&self, step: &Step) -> Option<Fault> {
+        let entry = step.handlers.disabled.first()?;
+        // one that is on by itself is off with the whole table
+        let (switch, fix) = if entry.enabled {
+            (OsStr::new("status"), Fix::On(None))
+        } else {
+            (&*entry.name, Fix::On(Some(entry.name.clone())))
+        };
+        let switch = quoted(&self.scene.here.table.join(switch));
+        let remedy = Remedy::with(format!("switch it on: echo 1 > {switch}"), fix);
+        let what = format!("matches {}, which is switched off", shown(&entry.name));
+        Some(Fault::unknown_format(what, remedy))
     }
 
     /// What `env` will say, once it has been started.
-    fn of_env(&self, step: &Step) -> Option<Problem> {
-        let Content::Script(Ok(line)) = &step.content else {
+    fn of_env(&self, line: &Shebang, visit: &Visit, head: &[u8]) -> Option<Problem> {
+        if !line.is_env() || !line.argument().ends_with(b"\r") {
             return None;
-        };
-        let argument = line.argument.as_deref()?.as_encoded_bytes();
-        let fails = line.interpreter.ends_with("env") && argument.ends_with(b"\r");
-        fails.then(|| self.problem(&step.visit, Fault::EnvReturn))
-    }
-
-    fn note(&mut self, line: &Shebang, script: &Path) {
-        let argument = line
-            .argument
-            .as_deref()
-            .unwrap_or_default()
-            .as_encoded_bytes();
-        let is_env = line.interpreter.ends_with("env");
-        if is_env && !argument.starts_with(b"-") && argument.contains(&b' ') {
-            self.notes.push(Note::EnvWords(script.to_owned()));
         }
-        if !is_env && argument.ends_with(b"\r") {
-            self.notes.push(Note::ArgumentReturn(script.to_owned()));
-        }
-        if line.interpreter.is_relative() {
-            self.notes.push(Note::Relative(line.interpreter.clone()));
-        }
-    }
-
-    /// An entry that is off comes before what the file is.
-    fn untaken(&self, step: &Step, fault: Fault) -> Next {
-        let disabled = step.handlers.disabled.first().map(|entry| {
-            // one that is on by itself is off with the whole table
-            let switch = if entry.enabled {
-                OsStr::new("status")
-            } else {
-                &entry.name
-            };
-            Fault::Disabled(
-                entry.name.clone(),
-                self.here.table.join(switch),
-                entry.enabled,
-            )
-        });
-        Next::Ends(Some(disabled.unwrap_or(fault)))
-    }
-
-    pub(super) fn problem(&self, visit: &Visit, fault: Fault) -> Problem {
-        Problem {
-            path: visit.path.clone(),
-            outside: self.reach(&visit.path, visit.pinned),
-            culprit: Culprit::Visited(visit.role.clone()),
-            fault,
-        }
-    }
-
-    /// `path` for a command of this process's user: the links of another root directory lead elsewhere from here.
-    pub(super) fn reach(&self, path: &Path, pinned: bool) -> PathBuf {
-        if self.here.root.is_none() || pinned {
-            return path.to_owned();
-        }
-        let real = self.place.real(path);
-        real.unwrap_or_else(|| self.place.outside(path))
+        let fix = Fix::Start(visit.path.clone(), unix_lines(head));
+        let remedy = Remedy::with(without_returns(&self.scene.file(visit)), fix);
+        let what = "is a script whose #! line ends in a carriage return, which env takes for a part of the program's name";
+        let fault = Fault::new(what, End::Told, remedy);
+        Some(Problem::of(visit, fault))
     }
 
     fn place_of(&self, pinned: bool) -> &Place {
-        if pinned { &self.host } else { self.place }
+        if pinned { &self.host } else { self.scene.place }
     }
 }
 
@@ -307,4 +298,51 @@ pub(super) fn content(head: &[u8]) -> Content {
         Some(line) => Content::Script(line),
         None => Content::Other(format::recognize(head)),
     }
+}
+
+fn note_line(line: &Shebang, script: &Path, notes: &mut Vec<String>) {
+    let (argument, script) = (line.argument(), shown(script.as_os_str()));
+    if line.is_env() && !argument.starts_with(b"-") && argument.contains(&b' ') {
+        notes.push(format!(
+            "env takes the rest of the #! line of {script} for one name; env -S splits it into words"
+        ));
+    }
+    if !line.is_env() && argument.ends_with(b"\r") {
+        notes.push(format!(
+            "the argument in the #! line of {script} ends in a carriage return, which its interpreter may refuse"
+        ));
+    }
+    if line.interpreter.is_relative() {
+        notes.push(format!(
+            "{} is looked up in the current directory of the process that starts the script",
+            shown(line.interpreter.as_os_str())
+        ));
+    }
+}
+
+/// What the setuid and setgid bits of the program come to. Rests on `bprm_fill_uid` in Linux's `fs/exec.c`, which scripts
+/// and handlers without flag C never come to.
+fn privilege(step: &Step, file: &Opened) -> Option<String> {
+    let is_native = step.loading.as_ref().is_some_and(|loading| loading.native);
+    let effect = match (&step.handlers.taker, &step.content) {
+        (None, Content::Elf(_) | Content::Other(_)) if !is_native => return None,
+        _ if file.nosuid => "the kernel ignores that: the file system is mounted nosuid",
+        (Some(entry), _) if entry.flags.credentials => "its handler honours that (flag C)",
+        (Some(_), _) => "its handler ignores that (no flag C)",
+        (None, Content::Script(_)) => "the kernel ignores that of scripts",
+        (None, _) => "the kernel honours that",
+    };
+    let owner = match file.owner {
+        0 => "root".to_owned(),
+        id => id.to_string(),
+    };
+    // without x for the group, the bit means something else
+    let is_setgid = file.mode & 0o2010 == 0o2010;
+    let what = match (file.mode & 0o4000 != 0, is_setgid) {
+        (true, true) => format!("setuid and setgid (owner {owner}, group {})", file.group),
+        (true, false) => format!("setuid (owner {owner})"),
+        (false, true) => format!("setgid (group {})", file.group),
+        (false, false) => return None,
+    };
+    Some(format!("it is {what}, and {effect}"))
 }

@@ -1,6 +1,6 @@
 //! x32: programs of amd64 with 32-bit pointers, which have the machine of amd64 and the class of 386.
 //!
-//! Kernels run them with `CONFIG_X86_X32_ABI`, and some only when booted with `syscall.x32=y`; so one is started to see.
+//! Kernels run them with `CONFIG_X86_X32_ABI`, and some only when booted with `syscall.x32=y`; so one is started to find out.
 //! Rests on the x86-64 psABI, section 2.3, and `compat_elf_check_arch` in Linux's `arch/x86/include/asm/elf.h`.
 
 use std::fs::File;
@@ -13,6 +13,7 @@ use nix::libc::MFD_EXEC;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::elf::Ident;
+use super::problem::{Fault, Remedy};
 use crate::helper::probes::{self, ProbeOutcome, Run};
 
 /// The row of amd64 in this form.
@@ -30,45 +31,30 @@ const CODE: &[u8] = &[
 ];
 
 /// Whether a file is one of x32.
-pub(super) fn is_it(ident: &Ident) -> bool {
+pub(super) fn matches(ident: &Ident) -> bool {
     let x32 = X32.as_ref();
     x32.is_some_and(|arch| (arch.class as u8, arch.machine) == (ident.class, ident.machine))
 }
 
-/// The row, if this kernel is seen to run such programs.
+/// The row, if this kernel is seen to start such a program, and it ends well.
 pub(super) fn native() -> Option<&'static Arch> {
     let arch = X32.as_ref()?;
-    starts(&probe::elf(arch)).then_some(arch)
-}
-
-/// Whether this program is started by the kernel and ends well.
-fn starts(program: &[u8]) -> bool {
-    let run = || {
-        let flags = MFdFlags::from_bits_retain(MFD_EXEC);
-        let memory = memfd_create("x32", flags).or_else(|_| memfd_create("x32", MFdFlags::empty()));
-        let mut file = File::from(memory.ok()?);
-        file.write_all(program).ok()?;
-        probes::ask(&[&file], probes::LIMIT).ok()
-    };
+    let flags = MFdFlags::from_bits_retain(MFD_EXEC);
+    let memory = memfd_create("x32", flags).or_else(|_| memfd_create("x32", MFdFlags::empty()));
+    let mut file = File::from(memory.ok()?);
+    file.write_all(&probe::elf(arch)).ok()?;
+    let runs = probes::ask(&[&file], probes::LIMIT).ok()?;
     let ends_well = |run: &Run| run.outcome == ProbeOutcome::Exited(0);
-    run().is_some_and(|runs| runs.iter().all(ends_well))
+    runs.iter().all(ends_well).then_some(arch)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_class_tells_it_from_amd64() {
-        let amd64 = Arch::by_qemu("x86_64").unwrap();
-        let x32 = X32.as_ref().unwrap();
-        for (arch, expected) in [
-            (x32, true),
-            (amd64, false),
-            (Arch::by_qemu("i386").unwrap(), false),
-        ] {
-            let ident = Ident::read(&probe::elf(arch)).unwrap();
-            assert_eq!(is_it(&ident), expected, "{:?}", arch.class);
-        }
-    }
+/// A program of x32, where the kernel starts none.
+pub(super) fn fault() -> Fault {
+    Fault::unknown_format(
+        "is an x32 program (amd64 with 32-bit pointers), and this kernel does not start x32 programs",
+        Remedy::advice(
+            "build it for amd64 or 386 (gcc -m64, gcc -m32), or boot a kernel with CONFIG_X86_X32_ABI (some need \
+             syscall.x32=y on its command line)",
+        ),
+    )
 }

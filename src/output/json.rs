@@ -17,7 +17,7 @@ use crate::policy::survey::{Failure, PlatformStatus, Survey, Verdict};
 mod explained;
 mod verify;
 
-pub use explained::{Byte, Explained, ExplainedStep, Matching};
+pub use explained::{Explained, ExplainedStep, Matching};
 pub use verify::{Checked, FindingReport, Verification};
 
 /// What `binfmt` prints without arguments.
@@ -107,23 +107,7 @@ pub struct EmulatorFile {
     /// Its path, as its own mount namespace knew it.
     pub path: String,
     /// What has become of that path.
-    pub place: PlaceName,
-}
-
-/// [`Place`], in words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PlaceName {
-    /// The file is there.
-    Present,
-    /// It has been deleted.
-    Deleted,
-    /// Another file is there.
-    Replaced,
-    /// It is at `path` now, and no longer where it was registered.
-    Moved,
-    /// It is, or was, in a container or another mount namespace.
-    Elsewhere,
+    pub place: Place,
 }
 
 /// An entry that is no platform's handler.
@@ -280,13 +264,7 @@ impl From<&Emulator> for EmulatorFile {
             sha256: emulator.sha256.clone(),
             size: identity.size,
             path: identity.path.to_string_lossy().into_owned(),
-            place: match identity.place {
-                Place::Present => PlaceName::Present,
-                Place::Deleted => PlaceName::Deleted,
-                Place::Replaced => PlaceName::Replaced,
-                Place::Moved => PlaceName::Moved,
-                Place::Elsewhere => PlaceName::Elsewhere,
-            },
+            place: identity.place,
         }
     }
 }

@@ -49,8 +49,8 @@ pub fn rehearse(
     }
     let mut command = Verb::Rehearse.command();
     command.stdin(Stdio::null());
-    match emulators.carried_as() {
-        Some(prefix) => command.args([CARRIED, prefix]),
+    match emulators.embedded_prefix() {
+        Some(prefix) => command.args([EMBEDDED, prefix]),
         None => command.args([FILES, ""]),
     };
     for (arch, rule) in candidates {
@@ -67,8 +67,8 @@ pub fn rehearse(
     Ok(answers)
 }
 
-/// Emulators that the process takes from where it carries them itself, being the same program.
-const CARRIED: &str = "carried";
+/// Emulators that are embedded in the process's program, which is the same.
+const EMBEDDED: &str = "embedded";
 /// Emulators that it finds at their paths.
 const FILES: &str = "files";
 const KEPT: &str = "kept";
@@ -98,7 +98,7 @@ pub fn perform(words: &[OsString], mut answers: impl Write) -> Result<()> {
     if !table.entries()?.is_empty() {
         bail!("the table of a new user namespace is not empty");
     }
-    let emulators = if from == CARRIED {
+    let emulators = if from == EMBEDDED {
         Source::own(&prefix.to_string_lossy(), false)?
     } else {
         Source::directory(Path::new(DIR))

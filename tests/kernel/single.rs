@@ -1,6 +1,6 @@
 //! One file with the emulators inside, on hosts that have nothing else of them.
 //!
-//! What a carried emulator is compared and registered by is the same as for any other, so that is not tried again here.
+//! What an embedded emulator is compared and registered by is the same as for any other, so that is not tried again here.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -140,10 +140,11 @@ fn a_bare_read_only_host_is_enough() {
 }
 
 #[test]
-fn what_it_does_not_carry_is_named() {
+fn what_is_not_embedded_is_named() {
     let host = Host::new();
     run(&host, &["--install", "riscv64"]).ends_saying(&[
-        "/usr/bin/qemu-riscv64 is not carried by this binfmt",
+        "/usr/bin/qemu-riscv64 is not embedded in this binfmt",
+        "make single TARGETS=riscv64,",
         "QEMU_BINARY_PATH",
     ]);
     let list = run(&host, &["--list", "--format", "json"]).ok().json();

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{interpreter, name};
 use crate::explain::elf::Ident;
-use crate::explain::handler::{Compared, compare};
+use crate::explain::handler::{Byte, compare};
 use crate::explain::problem::Role;
 use crate::explain::{Content, Explanation, Loading, Step};
 
@@ -95,21 +95,6 @@ pub struct Matching {
     pub extension: Option<String>,
 }
 
-/// One byte of a magic.
-#[derive(Debug, Serialize)]
-pub struct Byte {
-    /// Where in the file.
-    pub offset: usize,
-    /// The file's byte.
-    pub file: u8,
-    /// Which bits of it count.
-    pub mask: u8,
-    /// What they must be.
-    pub magic: u8,
-    /// Whether they are.
-    pub equal: bool,
-}
-
 impl Explained {
     /// `root`: what was named as such. `verbose`: whether bytes are compared.
     #[must_use]
@@ -128,7 +113,7 @@ impl Explained {
             reason: problem.map(ToString::to_string),
             remedy: explanation.remedy.clone(),
             steps: explanation.steps.iter().map(step).collect(),
-            notes: explanation.notes.iter().map(ToString::to_string).collect(),
+            notes: explanation.notes.clone(),
         }
     }
 }
@@ -198,18 +183,6 @@ impl From<&Entry> for Matching {
     }
 }
 
-impl From<&Compared> for Byte {
-    fn from(compared: &Compared) -> Self {
-        Self {
-            offset: compared.offset,
-            file: compared.file,
-            mask: compared.mask,
-            magic: compared.magic,
-            equal: compared.is_equal(),
-        }
-    }
-}
-
 fn text(text: &OsStr) -> String {
     text.to_string_lossy().into_owned()
 }
@@ -260,9 +233,5 @@ fn bytes(step: &Step, arch: Option<&Arch>) -> Vec<Byte> {
         .or(step.handlers.disabled.first());
     let matcher = handler.and_then(|entry| entry.matcher.clone()).or_else(own);
     let compared = matcher.map(|matcher| compare(&matcher, &step.head));
-    compared
-        .unwrap_or_default()
-        .iter()
-        .map(Byte::from)
-        .collect()
+    compared.unwrap_or_default()
 }

@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 
 use super::{Layout, milliseconds, row, write_columns};
-use crate::output::json::{EmulatorFile, Health, Other, PlaceName, PlatformHealth, State};
+use crate::emulator::identity::Place;
+use crate::output::json::{EmulatorFile, Health, Other, PlatformHealth, State};
 
 /// Digits of a build id that tell builds apart.
 const BUILD: usize = 8;
@@ -112,11 +113,11 @@ fn last(platform: &PlatformHealth) -> String {
 
 fn fate(emulator: &EmulatorFile) -> Option<String> {
     let fate = match emulator.place {
-        PlaceName::Present => return None,
-        PlaceName::Moved => return Some(format!("moved to {}", emulator.path)),
-        PlaceName::Deleted => "deleted",
-        PlaceName::Replaced => "another file is there now",
-        PlaceName::Elsewhere => "of a container or mount namespace",
+        Place::Present => return None,
+        Place::Moved => return Some(format!("moved to {}", emulator.path)),
+        Place::Deleted => "deleted",
+        Place::Replaced => "another file is there now",
+        Place::Elsewhere => "of a container or mount namespace",
     };
     Some(fate.to_owned())
 }

@@ -1,16 +1,16 @@
-//! Emulators that this program itself carries: sections of its ELF file that `objcopy --add-section` has put there, such as
+//! Emulators that are embedded in this program: sections of its ELF file that `objcopy --add-section` has put there, such as
 //! `qemu-aarch64.zst`, each one frame of Zstandard (RFC 8878). The loader maps none of them.
 //!
-//! What is needed is unpacked into memory, a file system for each (`tmpfs`) that is mounted nowhere, as
-//! `/usr/bin/qemu-aarch64`: the path that it has in the image. So a read-only or `noexec` file system does not matter,
-//! nobody can put another file in its place, and the memory is free again as soon as the entry that has it pinned and this
-//! process are gone. Who may not mount gets a file of memory alone (`memfd_create(2)`), which serves for all but to be
-//! registered.
+//! What is needed is unpacked into memory, each emulator into a file system for itself (`tmpfs`) that is mounted nowhere, as
+//! `/usr/bin/qemu-aarch64`: the path that it has in the image. So it works on a read-only or `noexec` file system, nobody can
+//! put another file in its place, and the memory is free again as soon as this process and the entry that has the emulator
+//! pinned are gone. A caller who may not mount gets a file of memory alone (`memfd_create(2)`), which serves for everything
+//! except registering.
 //!
 //! Rests on `fsmount(2)`, Linux 5.2.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -24,51 +24,43 @@ use goblin::elf::{header::header32 as header, section_header::section_header32 a
 use goblin::elf::{header::header64 as header, section_header::section_header64 as section_header};
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
-    fsopen,
-};
-use ruzstd::decoding::StreamingDecoder;
+use rustix::mount::MountAttrFlags;
 
 use super::{DIR, cannot_mount};
+use crate::kernel::mount::detached;
 
 /// This program's own file.
 const PROGRAM: &str = "/proc/self/exe";
-/// What the names of its sections end with that hold emulators.
+/// What the name of a section that holds an emulator ends with.
 const SUFFIX: &str = ".zst";
 
-/// The emulators that this program carries.
+/// The emulators that are embedded in this program.
 #[derive(Debug)]
-pub(super) struct Carried {
-    prefix: String,
+pub(super) struct Embedded {
+    /// What the names of the emulators begin with.
+    pub(super) prefix: String,
     sections: HashMap<String, Section>,
-    unpacked: Mutex<HashMap<String, Arc<OwnedFd>>>,
+    unpacked: Mutex<HashMap<OsString, Arc<OwnedFd>>>,
 }
 
-/// Where in the program's file it is, in bytes.
-#[derive(Debug, Clone, Copy)]
-struct Section {
-    offset: u64,
-    size: u64,
-}
+/// Where in the program's file it is: offset and size, in bytes.
+type Section = (u64, u64);
 
-impl Carried {
-    /// Each is called `prefix` and its name. `None` where it carries none, as most builds do.
+impl Embedded {
+    /// Each is called `prefix` and its name. `None` where the program has none, as in most builds.
     ///
     /// # Errors
-    /// When the program's own file cannot be read; `InvalidData` when it ends before what it should have.
-    pub(super) fn of_this_program(prefix: &str) -> io::Result<Option<Self>> {
-        let sections = sections(&mut File::open(PROGRAM)?)?;
-        let carried = Self {
+    /// When the program's own file cannot be read; `InvalidData` when it was cut short.
+    pub(super) fn in_this_program(prefix: &str) -> io::Result<Option<Self>> {
+        if cfg!(not(feature = "embedded")) {
+            return Ok(None);
+        }
+        let sections = places(&mut File::open(PROGRAM)?)?;
+        Ok((!sections.is_empty()).then(|| Self {
             prefix: prefix.to_owned(),
             sections,
             unpacked: Mutex::default(),
-        };
-        Ok((!carried.sections.is_empty()).then_some(carried))
-    }
-
-    pub(super) fn prefix(&self) -> &str {
-        &self.prefix
+        }))
     }
 
     pub(super) fn has(&self, name: &OsStr) -> bool {
@@ -78,11 +70,16 @@ impl Carried {
     /// The emulator `name`, to be read or started.
     ///
     /// # Errors
-    /// Those of [`Self::root`] except a lack of privilege, and those of a file in memory.
+    /// Those of [`Self::root`], except for a lack of privilege, and those of a file in memory.
     pub(super) fn open(&self, name: &OsStr) -> io::Result<File> {
         match self.root(name) {
             Ok(root) => File::open(below(&root, name)),
-            Err(error) if cannot_mount(&error) => self.in_memory(name),
+            Err(error) if cannot_mount(&error) => {
+                let mut file = File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC)?);
+                unpack(self.section(name)?, &mut file)?;
+                // what is open for writing cannot be started
+                File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+            }
             Err(error) => Err(error),
         }
     }
@@ -90,31 +87,23 @@ impl Carried {
     /// A root directory in which the emulator `name` is, at its path in the image.
     ///
     /// # Errors
-    /// `NotFound` where it is not carried; when nothing can be mounted here, or there is no memory; or when what is carried is
+    /// `NotFound` where it is not embedded; when nothing can be mounted here, or there is no memory; or when the section is
     /// damaged.
     pub(super) fn root(&self, name: &OsStr) -> io::Result<Arc<OwnedFd>> {
         let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = name.to_string_lossy();
-        if let Some(root) = unpacked.get(&*key) {
+        if let Some(root) = unpacked.get(name) {
             return Ok(root.clone());
         }
         let section = self.section(name)?;
-        let root = Arc::new(memory()?);
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let root = Arc::new(detached("tmpfs", &[("mode", "755")], attributes)?);
         fs::create_dir_all(below(&root, OsStr::new("")))?;
         let file = below(&root, name);
         let mut new = OpenOptions::new();
-        section.unpack(&mut new.write(true).create_new(true).open(&file)?)?;
+        unpack(section, &mut new.write(true).create_new(true).open(&file)?)?;
         fs::set_permissions(&file, Permissions::from_mode(0o755))?;
-        unpacked.insert(key.into_owned(), root.clone());
+        unpacked.insert(name.to_owned(), root.clone());
         Ok(root)
-    }
-
-    fn in_memory(&self, name: &OsStr) -> io::Result<File> {
-        let section = self.section(name)?;
-        let mut file = File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC)?);
-        section.unpack(&mut file)?;
-        // what is open for writing cannot be started
-        File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
     }
 
     fn section(&self, name: &OsStr) -> io::Result<Section> {
@@ -126,20 +115,26 @@ impl Carried {
     }
 }
 
-impl Section {
-    fn unpack(self, into: &mut File) -> io::Result<()> {
-        let mut program = File::open(PROGRAM)?;
-        program.seek(SeekFrom::Start(self.offset))?;
-        let compressed = io::BufReader::new(program.take(self.size));
-        let mut bytes = StreamingDecoder::new(compressed).map_err(|_| damaged())?;
-        io::copy(&mut bytes, into).map_err(|error| match error.raw_os_error() {
-            Some(_) => error,
-            None => damaged(),
-        })?;
-        let decoder = bytes.into_frame_decoder();
-        let intact = decoder.get_checksum_from_data() == decoder.get_calculated_checksum();
-        intact.then_some(()).ok_or_else(damaged)
-    }
+#[cfg(feature = "embedded")]
+fn unpack((offset, size): Section, into: &mut File) -> io::Result<()> {
+    let mut program = File::open(PROGRAM)?;
+    program.seek(SeekFrom::Start(offset))?;
+    let compressed = io::BufReader::new(program.take(size));
+    let decoder = ruzstd::decoding::StreamingDecoder::new(compressed);
+    let mut bytes = decoder.map_err(|_| damaged())?;
+    io::copy(&mut bytes, into).map_err(|error| match error.raw_os_error() {
+        Some(_) => error,
+        None => damaged(),
+    })?;
+    let decoder = bytes.into_frame_decoder();
+    let intact = decoder.get_checksum_from_data() == decoder.get_calculated_checksum();
+    intact.then_some(()).ok_or_else(damaged)
+}
+
+/// The image has its emulators beside the program.
+#[cfg(not(feature = "embedded"))]
+fn unpack(_: Section, _: &mut File) -> io::Result<()> {
+    Err(Errno::ENOENT.into())
 }
 
 fn damaged() -> io::Error {
@@ -147,36 +142,20 @@ fn damaged() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
-/// A file system in memory, empty, whose root directory this is.
-fn memory() -> io::Result<OwnedFd> {
-    let tmpfs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&tmpfs, "mode", "755")?;
-    fsconfig_create(&tmpfs)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    Ok(fsmount(&tmpfs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
-}
-
-/// Where this process finds what has the image's path for `name` below `root`.
+/// Where this process finds the emulator `name` below `root`.
 fn below(root: &OwnedFd, name: &OsStr) -> PathBuf {
     Path::new(&format!("/proc/self/fd/{}{DIR}", root.as_raw_fd())).join(name)
 }
 
-/// The sections of an ELF file of this host that hold emulators, by the emulators' names.
-fn sections(program: &mut File) -> io::Result<HashMap<String, Section>> {
-    let places = places(program)?.into_iter();
-    let sections = places.map(|(name, offset, size)| (name, Section { offset, size }));
-    Ok(sections.collect())
-}
-
-/// An emulator's name, and the offset and the size of its section, for each that an ELF file of this host holds.
+/// Offset and size of the section of each emulator, by its name, in an ELF file of this host.
 ///
 /// # Errors
-/// When the file cannot be read; `InvalidData` when it ends before what it should have.
+/// When the file cannot be read; `InvalidData` when it was cut short.
 #[allow(
     clippy::useless_conversion,
     reason = "the fields of 32-bit files are smaller"
 )]
-pub fn places(program: &mut File) -> io::Result<Vec<(String, u64, u64)>> {
+pub fn places(program: &mut File) -> io::Result<HashMap<String, (u64, u64)>> {
     let header = header::Header::from_fd(program).map_err(io::Error::other)?;
     let count = usize::from(header.e_shnum);
     // objcopy puts them last, so that a broken download lacks them; of the size that is read, whatever the header has
@@ -188,7 +167,7 @@ pub fn places(program: &mut File) -> io::Result<Vec<(String, u64, u64)>> {
     let headers = headers.map_err(io::Error::other)?;
     // a program that was stripped of its sections has none
     let Some(table) = headers.get(usize::from(header.e_shstrndx)) else {
-        return Ok(Vec::new());
+        return Ok(HashMap::new());
     };
     program.seek(SeekFrom::Start(table.sh_offset.into()))?;
     let mut names = Vec::new();
@@ -197,7 +176,7 @@ pub fn places(program: &mut File) -> io::Result<Vec<(String, u64, u64)>> {
         let name = names.get(usize::try_from(header.sh_name).ok()?..)?;
         let name = std::str::from_utf8(name.split(|byte| *byte == 0).next()?).ok()?;
         let name = name.strip_suffix(SUFFIX)?.to_owned();
-        Some((name, header.sh_offset.into(), header.sh_size.into()))
+        Some((name, (header.sh_offset.into(), header.sh_size.into())))
     };
     Ok(headers.iter().filter_map(section).collect())
 }
