@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -47,7 +48,23 @@ pub fn end_by_signals() -> io::Result<()> {
     ends.thread_block()?;
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
     let _ = ENDS.set(SignalFd::with_flags(&ends, flags)?);
+    thread::Builder::new().spawn(end_by_force)?;
     Ok(())
+}
+
+/// Ends this process if it is still there twice [`GRACE`] after it is told to end: a system call that waits for a file system, a
+/// FUSE or NFS server among them, knows nothing of the signals above, and only the end of the process ends it.
+#[expect(
+    clippy::exit,
+    reason = "the thread that would return is in a system call"
+)]
+fn end_by_force() {
+    let Some(ends) = ENDS.get() else { return };
+    let mut told = [PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
+    while ppoll(&mut told, None, None) == Err(Errno::EINTR) {}
+    thread::sleep(2 * GRACE);
+    say("binfmt: a file system does not answer, so this call ends without having undone anything");
+    std::process::exit(1);
 }
 
 /// Whether this process was seen to be told to end.

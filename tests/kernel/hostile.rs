@@ -377,6 +377,27 @@ fn a_fuse_file_system_is_no_table() {
     host.sh(&format!("umount '{}'", place.display())).ok();
 }
 
+/// A process that waits in a system call for a FUSE server gets no signal but one that kills it.
+#[test]
+fn told_to_end_a_call_that_holds_waits_for_no_file_system() {
+    let host = Host::new();
+    let scratch = host.scratch().display();
+    let emulators = emulators();
+    let emulators = emulators.display();
+    let held = host.sh(&format!(
+        "cd '{scratch}'; mkdir place
+         bindfs -f --no-allow-other '{emulators}' place & server=$!
+         until mountpoint -q place; do sleep 0.1; done
+         kill -STOP $server
+         QEMU_BINARY_PATH=$PWD/place '{BINFMT}' --hold --install arm64 & call=$!
+         sleep 1; kill -TERM $call
+         status=0; wait $call || status=$?
+         kill -KILL $server; umount --lazy place
+         echo $status"
+    ));
+    assert_eq!(held.ok().says("does not answer").stdout, "1\n");
+}
+
 #[track_caller]
 fn refuses(host: &Host, place: &str) {
     for args in [
