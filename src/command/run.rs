@@ -114,11 +114,10 @@ fn try_to_become(call: &mut Call, run: &Run) -> Result<Infallible> {
         bail!(lacking);
     }
     if let Some(dir) = &run.root {
-        for link in root_directory::enter(dir)? {
-            call.streams.say(&format!(
-                "binfmt: {}/{link} is a symbolic link, so nothing is mounted there",
-                shown(dir.as_os_str())
-            ));
+        for missing in root_directory::enter(dir)? {
+            let (dir, path) = (shown(dir.as_os_str()), missing.path);
+            let line = format!("binfmt: {dir}/{path} {}", missing.reason());
+            call.streams.say(&line);
         }
     }
     if survey.is_none() && !found.arch.is_some_and(may_be_native) {

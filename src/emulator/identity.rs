@@ -143,7 +143,7 @@ fn build_id(file: &File) -> io::Result<Option<String>> {
 /// The whole file's SHA-256, in hexadecimal digits.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When it cannot be read, or has more than [`LIMIT`] bytes.
 pub fn sha256(file: &File) -> io::Result<String> {
     let mut digest = Sha256::new();
     each_chunk(file, |chunk, _| {
@@ -180,6 +180,8 @@ pub fn is_same(one: &File, other: &File) -> io::Result<bool> {
 }
 
 const CHUNK: usize = 128 * 1024;
+/// No file is read beyond this many bytes. The largest emulators have some 50 MB; a sparse file may claim terabytes.
+const LIMIT: u64 = 1 << 30;
 
 /// Hands on the bytes of `file` and where they are, until there are no more, or `work` says false: then false.
 fn each_chunk(
@@ -191,6 +193,9 @@ fn each_chunk(
         let length = file.read_at(&mut chunk, offset)?;
         if length == 0 {
             return Ok(true);
+        }
+        if offset >= LIMIT {
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
         if !work(&chunk[..length], offset)? {
             return Ok(false);

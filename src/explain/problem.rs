@@ -320,6 +320,10 @@ impl Scene<'_> {
             None if path.exists() => {
                 format!("the one of this host: {}", explain(&quoted(path)))
             }
+            // namei would follow the link to the host's own file
+            None if self.place.outside(path).is_symlink() => {
+                format!("check the path: ls -l {file}")
+            }
             None => format!("check the path: namei -l {file}"),
         };
         format!("FILE is looked up below {below}; {advice}")

@@ -88,7 +88,8 @@ impl<'a> Walk<'a> {
                 return Some(self.scene.unopened(&visit, unopened, self.fixes));
             }
             if rewrites > REWRITES {
-                return Some(self.too_deep(file, &visit));
+                let is_script = opened.is_ok_and(|it| it.head.starts_with(b"#!"));
+                return Some(self.too_deep(file, &visit, is_script));
             }
             // the kernel holds a pinned file, whatever has become of its name
             let Ok(opened) = opened else { return later };
@@ -106,7 +107,7 @@ impl<'a> Walk<'a> {
     }
 
     /// An interpreter too many: that of a script, or that of the handler which the file before it has.
-    fn too_deep(&self, first: &Path, visit: &Visit) -> Problem {
+    fn too_deep(&self, first: &Path, visit: &Visit, is_script: bool) -> Problem {
         let (blamed, what) = match (&visit.role, self.steps.last()) {
             (Role::Handler(entry, _), Some(step)) => (
                 &step.visit,
@@ -120,11 +121,14 @@ impl<'a> Walk<'a> {
                 "is the sixth interpreter in a row, and the kernel follows five".to_owned(),
             ),
         };
-        let remedy = Remedy::advice(format!(
-            "name {} itself in the first line of {}",
-            self.scene.file(blamed),
-            quoted(&self.scene.reach(first, false))
-        ));
+        // in a circle of scripts, none of them is the program that was meant
+        let named = if is_script {
+            "a program that is not a script".to_owned()
+        } else {
+            format!("{} itself", self.scene.file(blamed))
+        };
+        let first = quoted(&self.scene.reach(first, false));
+        let remedy = Remedy::advice(format!("name {named} in the first line of {first}"));
         let fault = Fault::new(what, End::Refused(Errno::ELOOP), remedy);
         Problem::of(blamed, fault)
     }

@@ -67,6 +67,11 @@ impl fmt::Display for RootDirectoryError {
                 "{}/proc is a symbolic link, which is not followed; put a directory in its place",
                 shown(dir.as_os_str())
             ),
+            Self::NoProc(dir, error) if errno_of(error) == Errno::ENOTDIR => write!(
+                f,
+                "{0}/proc is not a directory; replace it: rm {0}/proc && mkdir {0}/proc",
+                shown(dir.as_os_str())
+            ),
             Self::NoProc(dir, error) => write!(
                 f,
                 "{} has no directory proc, and none can be made: {}; make one: mkdir {0}/proc",
@@ -79,15 +84,39 @@ impl fmt::Display for RootDirectoryError {
 
 impl std::error::Error for RootDirectoryError {}
 
+/// What programs may expect in a root directory, and what is not mounted there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotMounted {
+    /// Its path below the root directory, without a slash at its beginning.
+    pub path: &'static str,
+    /// Why.
+    pub errno: Errno,
+}
+
+impl NotMounted {
+    /// The reason, in words that follow the path.
+    #[must_use]
+    pub fn reason(self) -> String {
+        match self.errno {
+            Errno::ELOOP => "is a symbolic link, so nothing is mounted there".to_owned(),
+            // move_mount(2) has both for a file and a directory
+            Errno::ENOTDIR | Errno::EINVAL => {
+                "is of the wrong kind, so nothing is mounted there".to_owned()
+            }
+            errno => format!("is not mounted: {}", cause(&errno.into())),
+        }
+    }
+}
+
 /// Makes `dir` the root directory and the current one. This process must be root of a user namespace, and in a mount
 /// namespace of its own. What is mounted below `/proc`, the table included, is there again; the rest is a matter of what
 /// `dir` has directories for, and of what is allowed: without one of these, what needs it fails and says so. Where they
 /// are missing, `/proc`, `/dev`, `/sys` and `/etc/resolv.conf` are made, as places to mount on. By way of a symbolic link
-/// nothing is made or mounted: returns those of these directories that are links.
+/// nothing is made or mounted. Returns what is not mounted although the caller has it, with the reason.
 ///
 /// # Errors
 /// When `dir` cannot become the root directory, or `/proc` not be had there.
-pub fn enter(dir: &Path) -> Result<Vec<&'static str>, RootDirectoryError> {
+pub fn enter(dir: &Path) -> Result<Vec<NotMounted>, RootDirectoryError> {
     let refused =
         |call| move |errno: Errno| RootDirectoryError::Refused(call, dir.to_owned(), errno);
     let proc = tree("/proc").map_err(refused("open_tree"))?;
@@ -106,24 +135,33 @@ pub fn enter(dir: &Path) -> Result<Vec<&'static str>, RootDirectoryError> {
     let no_proc = |errno: Errno| RootDirectoryError::NoProc(dir.to_owned(), errno.into());
     let place = directory(&root, "proc").map_err(no_proc)?;
     attach(&proc, &place).map_err(refused("move_mount"))?;
-    let mut links = Vec::new();
-    let mut place = |name: &'static str| {
-        let place = directory(&root, name);
-        links.extend(matches!(place, Err(Errno::ELOOP)).then_some(name));
-        place.ok()
+    let mut missing = Vec::new();
+    let mut note = |path, mounted: nix::Result<()>| {
+        missing.extend(mounted.err().map(|errno| NotMounted { path, errno }));
     };
-    if let (Ok(sys), Some(place)) = (sys, place("sys")) {
-        if attach(&sys, &place).is_ok() {
+    if let Ok(sys) = sys {
+        let mounted = directory(&root, "sys").and_then(|place| attach(&sys, &place));
+        if mounted.is_ok() {
             make_all_read_only(&sys);
         }
+        note("sys", mounted);
     }
-    if let Some(place) = place("dev") {
-        let _ = devices.appear(&place);
+    let dev = directory(&root, "dev");
+    // without one of the devices, what needs it fails and says so
+    note(
+        "dev",
+        dev.map(|place| {
+            let _ = devices.appear(&place);
+        }),
+    );
+    if let Ok(Ok(resolver)) = resolver {
+        let mounted = resolver_of(&root).and_then(|place| attach(&resolver, &place));
+        if mounted.is_ok() {
+            let _ = make_read_only(&resolver);
+        }
+        note("etc/resolv.conf", mounted);
     }
-    if let (Ok(Ok(resolver)), Ok(place)) = (resolver, resolver_of(&root)) {
-        let _ = attach(&resolver, &place).and_then(|()| make_read_only(&resolver));
-    }
-    Ok(links)
+    Ok(missing)
 }
 
 /// A copy of the mount at a path of this process, with all that is mounted below: in a user namespace, what others have

@@ -312,6 +312,16 @@ fn scripts_end_as_explained() {
     }
 }
 
+#[test]
+fn a_script_that_names_itself_is_told_to_name_a_program() {
+    let lab = Lab::new();
+    let script = lab.path("itself");
+    let line = format!("#!{}\n", script.display());
+    lab.make("itself", line.as_bytes());
+    let output = lab.ends("a circle", &script, Fails(Errno::ELOOP));
+    output.ends_saying(&["name a program that is not a script"]);
+}
+
 /// The kernel counts the interpreter of a handler too.
 #[test]
 fn a_chain_of_scripts_to_a_foreign_program_is_one_shorter() {

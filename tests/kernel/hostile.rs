@@ -4,7 +4,10 @@
 //! Input of the user's own that is wrong is in `bad_input.rs`, closed and full pipes in `cli.rs`, mount points in `mount.rs`,
 //! single failures of system calls in `faults.rs`.
 
+use std::fs::File;
 use std::path::Path;
+
+use serde_json::Value;
 
 use crate::harness::{BINFMT, Host, Output, emulators, old_emulators, tally};
 
@@ -375,6 +378,29 @@ fn a_fuse_file_system_is_no_table() {
     let content = host.sh(&format!("cat '{}/register'", place.display()));
     assert_eq!(content.ok().stdout, "", "nothing was written");
     host.sh(&format!("umount '{}'", place.display())).ok();
+}
+
+/// A sparse file may claim terabytes: its digest is not worth the hours.
+#[test]
+fn an_emulator_of_terabytes_holds_nobody_up() {
+    let host = Host::new();
+    let folder = host.folder("sparse", &[("qemu-aarch64", emulators())]);
+    let file = File::options()
+        .write(true)
+        .open(folder.join("qemu-aarch64"));
+    file.expect("a copy")
+        .set_len(8 << 40)
+        .expect("a sparse file");
+    host.call(&["--install", "arm64"])
+        .emulators(&folder)
+        .run()
+        .ok();
+    let status = host.binfmt(&["--status", "arm64", "--json"]).ok().json();
+    let platforms = status["platforms"].as_array().expect("a list");
+    let emulator = platforms.iter().find(|it| it["platform"] == "linux/arm64");
+    let emulator = &emulator.expect("it was asked for")["emulator"];
+    assert_eq!(emulator["size"], 8_u64 << 40, "{status:#}");
+    assert_eq!(emulator["sha256"], Value::Null);
 }
 
 /// A process that waits in a system call for a FUSE server gets no signal but one that kills it.

@@ -336,6 +336,21 @@ fn by_way_of_links_nothing_is_made_in_a_root_file_system_nor_outside() {
     user.run(&format!("{ARM64} --root {root}"), "uname -m")
         .ends(125)
         .ends_saying(&[&format!("{root}/proc is a symbolic link")]);
+    user.sh(&format!("cd {root}; rm proc; touch proc")).ok();
+    let output = user.run(&format!("{ARM64} --root {root}"), "uname -m");
+    output
+        .ends(125)
+        .ends_saying(&[&format!("rm {root}/proc && mkdir {root}/proc")]);
+    user.sh(&format!(
+        "cd {root}; rm -rf proc dev sys etc; mkdir -p proc etc/resolv.conf; touch dev; mkfifo sys"
+    ))
+    .ok();
+    let output = user.run(&format!("{ARM64} --root {root}"), "uname -m").ok();
+    for path in ["dev", "sys", "etc/resolv.conf"] {
+        output
+            .clone()
+            .says(&format!("{root}/{path} is of the wrong kind"));
+    }
 }
 
 #[test]

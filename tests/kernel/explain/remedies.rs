@@ -336,6 +336,12 @@ fn names_are_looked_up_as_a_shell_does() {
     // and nothing leads out
     let output = lab.explain(Path::new("/../../nowhere/x"), &below).ends(1);
     output.ends_saying(&[&format!("namei -l {}/nowhere/x", root.display())]);
+    // namei would follow this link to the host's own file
+    lab.host
+        .sh(&format!("ln -s /etc/passwd '{}/link'", root.display()))
+        .ok();
+    let output = lab.explain(Path::new("/link"), &below).ends(1);
+    output.ends_saying(&[&format!("ls -l {}/link", root.display())]);
 }
 
 #[test]
