@@ -42,35 +42,21 @@ pub struct Cli {
     /// Install all again, and remove QEMU's entries that are not part of this install
     #[arg(long, help_heading = INSTALL, group = "changes")]
     pub reset: bool,
-    /// With what installs, removes or writes files: show what would be done, and do nothing
+    /// With options that install, remove or write files: show what would be done, and do nothing
     #[arg(long, help_heading = INSTALL, requires = "changes", conflicts_with_all = NO_DRY_RUN)]
     pub dry_run: bool,
     /// Leave working handlers as they are, even if they use another emulator
     #[arg(long, conflicts_with = "reset", help_heading = INSTALL)]
     pub keep: bool,
-    /// Also take over from, or remove, handlers that are not QEMU's, and replace a newer QEMU
+    /// Also replace or remove handlers that do not belong to QEMU, and replace a newer QEMU
     #[arg(long, help_heading = INSTALL)]
     pub force: bool,
     /// Honour setuid bits of foreign programs (flag C) [default: yes, except in place of a handler without it]
-    #[arg(
-        long,
-        short = 'c',
-        alias = "credential",
-        value_name = "yes|no",
-        hide_possible_values = true,
-        help_heading = INSTALL
-    )]
+    #[arg(long, short = 'c', alias = "credential", value_name = "yes|no", hide_possible_values = true, help_heading = INSTALL)]
     pub credentials: Option<YesNo>,
-    /// Keep the handlers alive after this container ends, where nothing else does [default: auto]
-    #[arg(
-        long,
-        value_name = "auto|never",
-        default_value = "auto",
-        hide_default_value = true,
-        hide_possible_values = true,
-        help_heading = INSTALL
-    )]
-    pub anchor: Anchor,
+    /// Keep the handlers alive after this container ends, if nothing else does [default: auto]
+    #[arg(long, value_name = "auto|never", hide_possible_values = true, help_heading = INSTALL)]
+    pub anchor: Option<Anchor>,
     /// Accepted, as in multiarch/qemu-user-static: handlers are always pinned. Alone: installs all, as there
     #[arg(long, short, value_name = "yes", value_parser = yes, help_heading = INSTALL, group = "changes")]
     pub persistent: Option<Yes>,
@@ -102,22 +88,13 @@ pub struct Cli {
     /// With --install: stay until SIGTERM, and put back handlers that others remove
     #[arg(long, requires = "install", conflicts_with_all = NO_HOLD, help_heading = STAY)]
     pub hold: bool,
-    /// With --hold: how often to look, besides at each change: 100ms to 24h [default: 30s]
-    #[arg(long, value_name = "TIME", requires = "hold", default_value = "30s", hide_default_value = true,
-        value_parser = interval, conflicts_with_all = NO_HOLD, help_heading = STAY)]
-    pub interval: Duration,
-    /// With --hold: what becomes of the handlers at its end [default: keep]
-    #[arg(
-        long,
-        value_name = "keep|uninstall",
-        requires = "hold",
-        conflicts_with_all = NO_HOLD,
-        default_value = "keep",
-        hide_default_value = true,
-        hide_possible_values = true,
-        help_heading = STAY
-    )]
-    pub on_exit: OnExit,
+    /// With --hold: how often to look, in addition to each change: 100ms to 24h [default: 30s]
+    #[arg(long, value_name = "TIME", requires = "hold", value_parser = interval, conflicts_with_all = NO_HOLD, help_heading = STAY)]
+    pub interval: Option<Duration>,
+    /// With --hold: what to do with the handlers at its end [default: keep]
+    #[arg(long, value_name = "keep|uninstall", requires = "hold", conflicts_with_all = NO_HOLD, hide_possible_values = true,
+        help_heading = STAY)]
+    pub on_exit: Option<OnExit>,
     /// Write rules for what works into DIR (/etc/binfmt.d), for systemd-binfmt to register at every boot
     #[arg(long, value_name = "DIR", help_heading = STAY, group = "changes")]
     pub export: Option<PathBuf>,
@@ -163,7 +140,7 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Reads a command line, the program's name first: also as Go programs, QEMU's script and qus have theirs.
+    /// Reads a command line, the program's name first. It may be one for a Go program, for QEMU's script or for qus.
     ///
     /// # Errors
     /// clap's, which for `--help` is `DisplayHelp`.
@@ -177,10 +154,10 @@ impl Cli {
     }
 }
 
-/// What shows, and so ends, is nothing to stay for.
+/// What a call that stays cannot do: these show something and end.
 const NO_HOLD: [&str; 5] = ["list", "status", "verify", "export", "explain"];
 
-/// Where nothing is changed there is nothing to leave undone; JSON and metrics have no room for what would be.
+/// What a dry run cannot be combined with: options that change nothing, and forms of output that have no room for its lines.
 const NO_DRY_RUN: [&str; 9] = [
     "hold", "list", "status", "verify", "explain", "run", "format", "json", "version",
 ];
@@ -191,8 +168,8 @@ const RUN: &str = "Run";
 const STAY: &str = "Stay, or come back at boot";
 const OPTIONS: &str = "Options";
 
-/// Reads `-install x` and `-install=x` as `--install x`, which is how Go programs, the incumbent among them, take
-/// their flags. What follows `--` is somebody else's.
+/// Reads `-install x` and `-install=x` as `--install x`: Go programs, the incumbent among them, accept flags like this. Words after `--`
+/// are left as they are.
 fn accept_single_dash(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let long = |arg: &OsStr| {
         let name = arg.to_str()?.strip_prefix('-')?.split('=').next()?;
@@ -310,11 +287,5 @@ mod tests {
         ] {
             assert!(parse(args).is_err(), "{args:?}");
         }
-    }
-
-    #[test]
-    fn holding_has_defaults() {
-        let held = parse(&["--hold", "--install", "arm64"]).unwrap();
-        assert_eq!((held.interval.as_secs(), held.on_exit), (30, OnExit::Keep));
     }
 }

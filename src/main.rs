@@ -1,4 +1,4 @@
-//! The program: reads its arguments and environment, and leaves the rest to the library.
+//! The program: passes its arguments and environment to the library, and exits with the status that it returns.
 
 use std::env;
 use std::io::{self, IsTerminal};
@@ -11,7 +11,7 @@ use binfmt::output::streams::Streams;
 use rustix::termios::tcgetwinsize;
 
 fn main() -> ExitCode {
-    // not locked: what is waited for is said there too
+    // stderr is not locked: lines about waiting are written there without these streams
     let (mut out, mut err) = (io::stdout().lock(), io::stderr());
     let colour = out.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let environment = Environment::from(|name| env::var_os(name));
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     ExitCode::from(run(&args, environment, &mut streams))
 }
 
-/// The columns of the terminal `out`: what COLUMNS says, or the terminal, or as many as terminals mostly have.
+/// The columns of the terminal `out`: those of COLUMNS, else those that the terminal reports, else 80.
 fn width(out: &impl AsFd) -> usize {
     let said = env::var("COLUMNS")
         .ok()

@@ -6,7 +6,7 @@ use clap::{Arg, CommandFactory};
 use super::help::{is_shown, value};
 use super::{Cli, Shell};
 
-/// The script for `shell`, which it reads at its start, or from where it looks for completions of `binfmt`.
+/// The script for `shell`: to be read when the shell starts, or to be put where it looks for completions of `binfmt`.
 #[must_use]
 pub fn completions(shell: Shell) -> String {
     let command = Cli::command();
@@ -21,7 +21,7 @@ pub fn completions(shell: Shell) -> String {
     }
 }
 
-/// What stands after an option.
+/// The value of an option.
 enum Value {
     None,
     /// Platforms, with commas between them.
@@ -58,12 +58,12 @@ fn platforms() -> Vec<String> {
     ARCHES.iter().map(|arch| arch.oci.to_owned()).collect()
 }
 
-/// All that a list may have, between blanks.
+/// All items that a list may have, separated by blanks.
 fn items() -> String {
     format!("all {}", platforms().join(" "))
 }
 
-/// `--install`, and `-c` where it has one.
+/// The names of an option: `--install`, and `-c` if it has a short one.
 fn names(arg: &Arg) -> Vec<String> {
     let long = arg.get_long().map(|long| format!("--{long}"));
     let short = arg.get_short().map(|short| format!("-{short}"));
@@ -150,7 +150,7 @@ fn fish(args: &[&Arg]) -> String {
         let long = arg.get_long().unwrap_or_default();
         let after = match Value::of(arg) {
             Value::None => String::new(),
-            // what is optional may be followed by another option
+            // if the value is left out, another option may follow
             Value::List if is_optional(arg) => format!(" -f -a '{}'", items()),
             Value::List => format!(
                 " -x -a '(__fish_complete_list , \"string split \\\" \\\" \\\"{}\\\"\")'",

@@ -1,11 +1,11 @@
-//! The environment, as far as it counts.
+//! The environment variables that binfmt reads.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::{Cli, YesNo};
 
-/// The environment variables that count, read once.
+/// The environment variables that binfmt reads.
 #[derive(Debug)]
 pub struct Environment {
     /// `QEMU_BINARY_PATH`
@@ -16,12 +16,12 @@ pub struct Environment {
     pub replace: bool,
     /// `QEMU_PRESERVE_ARGV0`
     pub preserve_argv0: bool,
-    /// `BINFMT_IMAGE`, which the image sets: to get another emulator there takes another image.
+    /// `BINFMT_IMAGE`: whether this is the container image. Other emulators there need another image.
     pub in_image: bool,
 }
 
 impl Environment {
-    /// The same, with what `cli` says in place of a variable.
+    /// The same, overridden by the options of `cli` that stand for variables.
     #[must_use]
     pub fn with(mut self, cli: &Cli) -> Self {
         self.emulators = cli.qemu_path.clone().or(self.emulators);
@@ -31,7 +31,7 @@ impl Environment {
         self
     }
 
-    /// Takes the variables from `get`; an empty one counts as not set.
+    /// Reads the variables by `get`. An empty one counts as not set.
     #[must_use]
     pub fn from(get: impl Fn(&str) -> Option<OsString>) -> Self {
         let get = |name| get(name).filter(|value| !value.is_empty());

@@ -4,7 +4,7 @@ use clap::{Arg, CommandFactory};
 
 use super::Cli;
 
-/// What `--help` and the man page say besides the options: titles, and below each a term and its meaning, line by line.
+/// What `--help` and the man page have besides the options: sections, each a title and lines of a term and its meaning.
 pub const SECTIONS: [(&str, &[(&str, &str)]); 3] = [
     (
         "Examples",
@@ -55,11 +55,11 @@ pub const SECTIONS: [(&str, &[(&str, &str)]); 3] = [
     ),
 ];
 
-/// Columns that the text takes.
+/// The width of the text, in columns.
 const WIDTH: usize = 80;
-/// Where meanings begin.
+/// The column where the meanings of options begin.
 const MEANING: usize = 24;
-/// Where it begins what an example does.
+/// The column where the effects of examples begin.
 const EFFECT: usize = 36;
 
 /// The whole text.
@@ -67,7 +67,7 @@ const EFFECT: usize = 36;
 pub fn help() -> String {
     let command = Cli::command();
     let about = command.get_about().map(ToString::to_string);
-    // without the full stop that ends it, as clap has it
+    // clap drops the full stop at the end of a doc comment
     let mut lines = wrapped(&(about.unwrap_or_default() + "."), WIDTH);
     let [options, command_line] = USAGE;
     lines.extend([
@@ -105,7 +105,7 @@ pub const USAGE: [&str; 2] = [
     "binfmt --run PLATFORM [--root DIR] -- COMMAND [ARGUMENT]...",
 ];
 
-/// Whether the help has it: words of other tools are for those who know them.
+/// Whether the help shows `arg`. It leaves out the options of other tools.
 pub(super) fn is_shown(arg: &Arg) -> bool {
     !arg.is_hide_set() && !arg.is_positional()
 }
@@ -129,7 +129,7 @@ fn term(arg: &Arg) -> String {
     format!("{short}--{long}{value}")
 }
 
-/// The name of an option's value; `None` where it has none.
+/// The name of an option's value, if it has one.
 pub(super) fn value(arg: &Arg) -> Option<&str> {
     if !arg.get_action().takes_values() {
         return None;
@@ -151,7 +151,7 @@ fn row(lines: &mut Vec<String>, term: &str, meaning: &str, at: usize) {
     }
 }
 
-/// Lines of at most `width` columns, or of one longer word.
+/// Breaks `text` into lines of at most `width` columns. A longer word has a line of its own.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {

@@ -1,7 +1,7 @@
 //! What a wrong command line was meant to be: another one, which parses.
 //!
-//! Each rule repairs one mistake; they are tried in turn, and again on what they made, until the line parses. What no rule
-//! repairs has no proposal.
+//! Each rule repairs one mistake. They are tried in turn, and again on their result, until the line parses. If no rule fits, nothing
+//! is proposed.
 
 use std::ffi::OsString;
 
@@ -11,10 +11,10 @@ use clap::error::{ContextKind, ContextValue};
 use super::Cli;
 use crate::kernel::wording::quoted;
 
-/// The command line that `args`, the program's name first, which fail with `error`, were meant to be.
+/// The command line that was meant by `args`, which have the program's name first and fail with `error`.
 #[must_use]
 pub fn meant(args: &[OsString], error: clap::Error) -> Option<String> {
-    // as many mistakes as one line may have
+    // one for each mistake in a line
     const STEPS: usize = 4;
     let words = args
         .iter()
@@ -36,58 +36,47 @@ pub fn meant(args: &[OsString], error: clap::Error) -> Option<String> {
     None
 }
 
-/// Repairs one mistake, the one of the error; `None`: it is another mistake.
+/// Repairs the mistake of the error; `None` if it is another mistake.
 type Rule = fn(&[String], &clap::Error) -> Option<Vec<String>>;
 
 const RULES: [Rule; 6] = [command, verb, spelled, similar, joined, listed];
 
-/// Words that other tools, and people, have for our options.
-const VERBS: [(&str, &str); 27] = [
-    ("install", "--install"),
-    ("add", "--install"),
-    ("register", "--install"),
-    ("enable", "--install"),
-    ("i", "--install"),
-    ("platform", "--install"),
-    ("uninstall", "--uninstall"),
-    ("remove", "--uninstall"),
-    ("rm", "--uninstall"),
-    ("delete", "--uninstall"),
-    ("unregister", "--uninstall"),
-    ("disable", "--uninstall"),
-    ("u", "--uninstall"),
-    ("reset", "--reset"),
-    ("status", "--status"),
-    ("check", "--status"),
-    ("s", "--status"),
-    ("list", "--list"),
-    ("ls", "--list"),
-    ("l", "--list"),
-    ("verify", "--verify"),
-    ("explain", "--explain"),
-    ("why", "--explain"),
-    ("run", "--run"),
-    ("exec", "--run"),
-    ("version", "--version"),
-    ("v", "--version"),
+/// Our options, each with the words that people and other tools have for it.
+const VERBS: [(&str, &str); 9] = [
+    ("--install", "install add register enable i platform"),
+    (
+        "--uninstall",
+        "uninstall remove rm delete unregister disable u",
+    ),
+    ("--reset", "reset"),
+    ("--status", "status check s"),
+    ("--list", "list ls l"),
+    ("--verify", "verify"),
+    ("--explain", "explain why"),
+    ("--run", "run exec"),
+    ("--version", "version v"),
 ];
 
 /// Options that take a list of platforms.
 const LISTS: [&str; 4] = ["--install", "--uninstall", "--status", "--verify"];
 
-/// The word that the parser does not take, and where it is.
+/// The word that the parser refuses, and its position.
 fn wrong<'a>(words: &'a [String], error: &clap::Error) -> Option<(usize, &'a str)> {
     let Some(ContextValue::String(wrong)) = error.get(ContextKind::InvalidArg) else {
         return None;
     };
-    let is_it = |word: &&String| option(word) == wrong || *word == wrong;
-    let at = words.iter().position(|word| is_it(&word))?;
+    let is_wrong = |word: &&String| option(word) == wrong || *word == wrong;
+    let at = words.iter().position(|word| is_wrong(&word))?;
     Some((at, &words[at]))
 }
 
 /// An option without its value.
 fn option(word: &str) -> &str {
     word.split_once('=').map_or(word, |(option, _)| option)
+}
+
+fn inserted(words: &[String], at: usize, word: &str) -> Vec<String> {
+    [&words[..at], &[word.to_owned()], &words[at..]].concat()
 }
 
 fn replaced(words: &[String], at: usize, with: &str) -> Vec<String> {
@@ -103,7 +92,8 @@ fn replaced(words: &[String], at: usize, with: &str) -> Vec<String> {
 fn verb(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
     let (at, word) = wrong(words, error)?;
     let plain = option(word).trim_start_matches('-');
-    let (_, option) = VERBS.iter().find(|(verb, _)| *verb == plain)?;
+    let mut verbs = VERBS.iter();
+    let (option, _) = verbs.find(|(_, verbs)| verbs.split(' ').any(|verb| verb == plain))?;
     (*option != word).then(|| replaced(words, at, option))
 }
 
@@ -112,11 +102,7 @@ fn command(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
     let (at, word) = wrong(words, error)?;
     let runs = words[..at].iter().any(|word| option(word) == "--run");
     let is_command = runs && !word.starts_with('-') && !words.iter().any(|word| word == "--");
-    is_command.then(|| {
-        let mut words = words.to_vec();
-        words.insert(at, "--".to_owned());
-        words
-    })
+    is_command.then(|| inserted(words, at, "--"))
 }
 
 /// An option, or a value, that differs by a letter or two.
@@ -145,19 +131,23 @@ fn similar(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
 /// `--install arm64 riscv64` for `--install arm64,riscv64`.
 fn joined(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
     let (at, _) = wrong(words, error)?;
-    let is_item = |word: &String| !word.starts_with('-');
+    let is_wrongem = |word: &String| !word.starts_with('-');
     let first = at
         - words[..at]
             .iter()
             .rev()
-            .take_while(|word| is_item(word))
+            .take_while(|word| is_wrongem(word))
             .count();
     let option_at = first.checked_sub(1)?;
     let (name, value) = match words[option_at].split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (words[option_at].as_str(), None),
     };
-    let end = at + words[at..].iter().take_while(|word| is_item(word)).count();
+    let end = at
+        + words[at..]
+            .iter()
+            .take_while(|word| is_wrongem(word))
+            .count();
     let items = value
         .into_iter()
         .chain(words[first..end].iter().map(String::as_str));
@@ -177,11 +167,7 @@ fn joined(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
 fn listed(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
     let (at, word) = wrong(words, error)?;
     let installs = words.iter().any(|word| LISTS.contains(&option(word)));
-    (is_platform(word) && !installs).then(|| {
-        let mut words = words.to_vec();
-        words.insert(at, "--install".to_owned());
-        words
-    })
+    (is_platform(word) && !installs).then(|| inserted(words, at, "--install"))
 }
 
 /// `json` and `text` for `--format json` and `--format text`.
@@ -284,7 +270,7 @@ mod tests {
         }
     }
 
-    /// Whatever is put together from words that people write: a proposal is a command line that parses.
+    /// Tries every combination of words that people write.
     #[test]
     fn every_proposal_parses() {
         let options = [
@@ -297,7 +283,8 @@ mod tests {
             "-p",
             "--force",
         ];
-        let verbs = VERBS.map(|(verb, _)| verb);
+        let verbs = VERBS.iter().flat_map(|(_, verbs)| verbs.split(' '));
+        let verbs: Vec<&str> = verbs.collect();
         let words = [
             &verbs[..],
             &options,

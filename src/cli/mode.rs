@@ -194,8 +194,8 @@ fn modes(cli: Cli, install: Option<Selection>) -> Result<Vec<Mode>> {
         };
         if cli.hold {
             let stay = Stay {
-                interval: cli.interval,
-                uninstalls: cli.on_exit == OnExit::Uninstall,
+                interval: cli.interval.unwrap_or(Duration::from_secs(30)),
+                uninstalls: cli.on_exit == Some(OnExit::Uninstall),
             };
             modes.push(Mode::Hold(install, stay));
             return Ok(modes);
@@ -332,9 +332,9 @@ fn settings(cli: &Cli, environment: Environment) -> Settings {
             (false, false) => Working::Upgrade,
         },
         lifetime: match cli.anchor {
-            _ if cli.hold && cli.on_exit == OnExit::Uninstall => Lifetime::OfThisCall,
-            Anchor::Auto => Lifetime::Anchored,
-            Anchor::Never => Lifetime::Unanchored,
+            _ if cli.on_exit == Some(OnExit::Uninstall) => Lifetime::OfThisCall,
+            Some(Anchor::Never) => Lifetime::Unanchored,
+            Some(Anchor::Auto) | None => Lifetime::Anchored,
         },
         format: cli.format.unwrap_or(default),
         verbose: cli.verbose,
@@ -421,6 +421,15 @@ mod tests {
         ] {
             assert_eq!(modes(line).join(" "), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn holding_has_defaults() {
+        let request = read("--hold --install arm64").expect("no mistake");
+        let [Mode::Hold(_, stay)] = &request.modes[..] else {
+            panic!("{request:?}");
+        };
+        assert_eq!((stay.interval.as_secs(), stay.uninstalls), (30, false));
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! The words of `aptman/qus` that have one meaning here, as options of ours. Those of QEMU's `qemu-binfmt-conf.sh`, which
-//! `multiarch/qemu-user-static` takes, are options themselves.
+//! Translates command lines for `aptman/qus`. The options of QEMU's `qemu-binfmt-conf.sh`, which `multiarch/qemu-user-static` accepts,
+//! are options of [`Cli`](super::Cli).
 //!
-//! qus takes `-s -- -p aarch64 arm`, and before that `-s -t aarch64 -- -p yes`. What stands before `--` is for its
-//! `register.sh`, the rest for its `qemu-binfmt-conf.sh`. Its handlers are pinned by `-p`; ours always are.
+//! qus accepts `-s -- -p aarch64 arm`, and older versions `-s -t aarch64 -- -p yes`. The words before `--` are for its `register.sh`, the
+//! others for its `qemu-binfmt-conf.sh`. `-p` pins its handlers; ours are always pinned.
 
 use std::ffi::OsString;
 
-/// `args`, the program's name first, with the words of qus replaced; others are returned as they are.
+/// Translates `args`, which have the program's name first, if they are for qus.
 pub(super) fn understood(args: Vec<OsString>) -> Vec<OsString> {
     let words: Option<Vec<&str>> = args.iter().skip(1).map(|arg| arg.to_str()).collect();
     match words.and_then(|words| translated(&words)) {
@@ -15,7 +15,7 @@ pub(super) fn understood(args: Vec<OsString>) -> Vec<OsString> {
     }
 }
 
-/// `None`: qus does not take this, or it means nothing that we do.
+/// `None`: qus does not accept this, or binfmt has no equivalent.
 fn translated(words: &[&str]) -> Option<Vec<OsString>> {
     let at = words.iter().position(|word| *word == "--")?;
     let (before, after) = (&words[..at], &words[at + 1..]);
@@ -46,7 +46,7 @@ fn translated(words: &[&str]) -> Option<Vec<OsString>> {
             target => targets.push(target),
         }
     }
-    // it removes first and then registers the same again, as documented for the former alone
+    // with both, qus removes and then registers again; with neither it does nothing
     if pins == removes {
         return None;
     }

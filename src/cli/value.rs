@@ -1,4 +1,4 @@
-//! What options may be set to: each value as it is written, and what it means.
+//! The values of options: how each is written, and what it means.
 
 use std::time::Duration;
 
@@ -38,9 +38,9 @@ pub enum YesNo {
 /// `--on-exit`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OnExit {
-    /// They stay, as after an install.
+    /// The handlers stay, as after an install.
     Keep,
-    /// QEMU's handlers of what was installed go.
+    /// The handlers of the platforms that were installed are removed.
     Uninstall,
 }
 
@@ -51,7 +51,7 @@ pub enum Yes {
     Yes,
 }
 
-/// A directory is meant for the option that is called almost the same.
+/// Reads the value of `--persistent`. A directory there is meant for `--persist`.
 pub(super) fn yes(value: &str) -> Result<Yes, String> {
     match value {
         "yes" => Ok(Yes::Yes),
@@ -63,16 +63,16 @@ pub(super) fn yes(value: &str) -> Result<Yes, String> {
 /// `--anchor`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Anchor {
-    /// Where nothing else keeps the handlers.
+    /// Keep the handlers if nothing else does.
     Auto,
     /// Do not touch tracefs.
     Never,
 }
 
-/// A list may begin with what it excludes (`-riscv64,all`), so that an option in its place must be told from it.
+/// Refuses an option in place of a list. clap cannot: a list may begin with an exclusion (`-riscv64,all`).
 pub(super) fn list(value: &str) -> Result<String, &'static str> {
     if value.starts_with("--") {
-        return Err("an option stands where the list belongs");
+        return Err("this is an option, and a list is missing before it");
     }
     Ok(value.to_owned())
 }
@@ -91,12 +91,12 @@ pub(super) fn interval(value: &str) -> Result<Duration, &'static str> {
     let interval = number.and_then(|number| number.checked_mul(millis));
     let interval = interval.map(Duration::from_millis);
     let fits = |interval: &Duration| (SHORTEST..=LONGEST).contains(interval);
-    interval.filter(fits).ok_or("it is to be from 100ms to 24h")
+    interval.filter(fits).ok_or("it must be from 100ms to 24h")
 }
 
-/// Less would be a busy loop.
+/// A shorter interval would be a busy loop.
 const SHORTEST: Duration = Duration::from_millis(100);
-/// More would be no holding.
+/// A longer interval would leave handlers unrepaired for days.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]

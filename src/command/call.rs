@@ -1,17 +1,21 @@
 //! The state of one call: what every mode works with, and what has failed so far.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::platform::{Platform, Selection};
+use serde::Serialize;
 
 use crate::cli::{Environment, Format, Mode, Request, Settings};
 use crate::emulator::Source;
 use crate::kernel::mount::{self, MountPoint};
 use crate::kernel::wording::cause;
+use crate::output::json::write_json;
 use crate::output::streams::Streams;
+use crate::output::text;
 use crate::policy::install::Order;
 use crate::policy::remedy::Means;
 use crate::policy::survey::{Survey, Verdict, may_be_native};
@@ -26,6 +30,8 @@ pub(super) struct Call<'a, 's> {
     pub(super) order: Order,
     /// What runs here, if nothing has changed since that was seen.
     survey: Option<Rc<Survey>>,
+    /// With `--dry-run`: the lines for stdout, in place of those for stderr.
+    would: Option<Vec<String>>,
     /// Whether a survey starts each handler once more, to see what it does with credentials.
     closely: bool,
     /// The sentences of the failures that the user has been told about.
@@ -70,21 +76,36 @@ impl<'a, 's> Call<'a, 's> {
             },
             order,
             survey: None,
+            would: matches!(request.modes[..], [Mode::DryRun(_)]).then(Vec::new),
             closely: request.modes.iter().any(shows_health),
             told: Vec::new(),
             pending: None,
         })
     }
 
-    /// Records a failure. It is told once: by `line` if another failure follows, else by `sentence`, as the last line.
+    /// Tells what was done, or in a dry run what would be.
+    pub(super) fn tell(&mut self, line: &str) {
+        match &mut self.would {
+            Some(lines) => lines.push(text::would(line)),
+            None => self.streams.say(line),
+        }
+    }
+
+    /// Records a failure. It is told once: by `line` if another failure follows, else by `sentence`, as the last line. In a dry run
+    /// stdout has the line.
     pub(super) fn fails(&mut self, line: String, sentence: String) {
+        if self.would.is_some() {
+            self.tell(&line);
+            return self.shown(sentence);
+        }
         self.tell_pending();
         self.pending = Some((line, sentence));
     }
 
     /// Records a failure whose line is its sentence.
     pub(super) fn lacks(&mut self, sentence: String) {
-        self.fails(format!("binfmt: {sentence}"), sentence);
+        self.tell_pending();
+        self.pending = Some((format!("binfmt: {sentence}"), sentence));
     }
 
     /// Records failures whose lines are their sentences.
@@ -162,9 +183,30 @@ impl<'a, 's> Call<'a, 's> {
         self.survey = Some(Rc::clone(survey)).filter(|_| !self.closely);
     }
 
-    /// The columns that a table has to fit into, if any.
-    pub(super) fn width(&self) -> Option<usize> {
-        self.streams.width.filter(|_| !self.settings.verbose)
+    /// Ends a dry run: its lines.
+    pub(super) fn take_would(&mut self) -> Vec<String> {
+        self.would.take().unwrap_or_default()
+    }
+
+    pub(super) fn is_dry(&self) -> bool {
+        self.would.is_some()
+    }
+
+    /// Shows `value` as JSON, or by `text`, which gets whether there are colours, and the columns that a table has to fit into.
+    pub(super) fn show(
+        &mut self,
+        value: &impl Serialize,
+        text: impl FnOnce(&mut dyn Write, bool, Option<usize>) -> io::Result<()>,
+    ) -> Result<()> {
+        let Streams {
+            out, colour, width, ..
+        } = &mut *self.streams;
+        let width = width.filter(|_| !self.settings.verbose);
+        let written = match self.settings.format {
+            Format::Json => write_json(out, value),
+            _ => text(out, *colour, width),
+        };
+        self.streams.finish(written)
     }
 
     pub(super) fn has_emulators(&self) -> bool {

@@ -6,14 +6,13 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::Call;
-use crate::cli::{self, Format};
+use crate::cli;
 use crate::explain::{Explanation, Here, explain as explained};
 use crate::kernel::mount;
 use crate::kernel::root_directory::PATH;
 use crate::kernel::table::Table;
 use crate::kernel::wording::shown;
-use crate::output::json::{Explained, write_json};
-use crate::output::streams::Streams;
+use crate::output::json::Explained;
 use crate::output::text;
 
 /// Shows the explanation. A file that does not run, or may not, is a failure.
@@ -31,12 +30,9 @@ pub(super) fn explain(call: &mut Call, asked: &cli::Explain) -> Result<()> {
         call.lacks(format!("{verdict}: {problem}; {remedy}"));
     }
     let explained = Explained::new(&explanation, root, call.settings.verbose);
-    let Streams { out, colour, .. } = &mut *call.streams;
-    let written = match call.settings.format {
-        Format::Json => write_json(out, &explained),
-        _ => text::write_explained(out, &explained, *colour),
-    };
-    call.streams.finish(written)
+    call.show(&explained, |out, colour, _| {
+        text::write_explained(out, &explained, colour)
+    })
 }
 
 fn explanation(call: &mut Call, file: &Path, root: Option<&Path>) -> Result<Explanation> {

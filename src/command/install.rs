@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use anyhow::{Result, bail};
-use binfmt_magic::arch::{ARCHES, Arch};
+use binfmt_magic::arch::ARCHES;
 use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::Selection;
 
@@ -67,11 +67,7 @@ pub(super) fn perform(call: &mut Call, asked: &cli::Install, holds: bool) -> Res
     });
     let tidied = mount::tidy(&table, &lock, &call.at);
     let (items, survey) = installed?;
-    check_order(call, &order, &items);
-    for unknown in &order.selection.unknown {
-        let line = format!("installing: {} {unknown}", unknown.item);
-        call.fails(line, describe_unknown(unknown));
-    }
+    report_missing(call, &order, &items);
     call.check_levels(&order.selection, &survey);
     // an empty table cannot lose handlers
     let caveat = caveat.filter(|_| matches!(tidied, Ok(false)));
@@ -100,8 +96,12 @@ pub(super) fn order(call: &Call, asked: &cli::Install) -> Result<Order> {
     })
 }
 
-/// An install that found nothing to do for want of emulators is a failure.
-pub(super) fn check_order(call: &mut Call, order: &Order, items: &[install::Item]) {
+/// Records the unknown platforms of `order`, and that there was nothing to install for want of emulators.
+pub(super) fn report_missing(call: &mut Call, order: &Order, items: &[install::Item]) {
+    for unknown in &order.selection.unknown {
+        let line = format!("installing: {} {unknown}", unknown.item);
+        call.fails(line, describe_unknown(unknown));
+    }
     if items.is_empty() && order.selection.unknown.is_empty() && !call.has_emulators() {
         let sentence = no_emulators(call);
         call.lacks(sentence);
@@ -123,12 +123,9 @@ fn without_table(
     let Some(MountError::UserNamespace(_) | MountError::Denied(_)) = error else {
         return Ok(None);
     };
-    let Some((survey, lines)) = runs_already(call, &order.selection)? else {
+    let Some(survey) = runs_already(call, &order.selection)? else {
         return Ok(None);
     };
-    for line in &lines {
-        call.streams.say(line);
-    }
     let survey = Rc::new(survey);
     call.surveyed(&survey);
     Ok(Some(Installed {
@@ -139,27 +136,23 @@ fn without_table(
 }
 
 /// In a user namespace without a table of its own, or without the privilege to look at the host's, a platform may run through the
-/// host's handlers. If all of `selection` do: what runs here, and a line for each.
-pub(super) fn runs_already(
-    call: &Call,
-    selection: &Selection,
-) -> Result<Option<(Survey, Vec<String>)>> {
+/// host's handlers. If all of `selection` do, tells so, and returns what runs here.
+pub(super) fn runs_already(call: &mut Call, selection: &Selection) -> Result<Option<Survey>> {
     let survey = Survey::take(None)?;
     let known = ARCHES.iter().filter(|arch| call.has_emulator(arch));
     let arches = selection.arches(known);
     if arches.is_empty() || !arches.iter().all(|arch| survey.of(arch).works()) {
         return Ok(None);
     }
-    let line = |arch: &Arch| {
+    for arch in arches {
         let how = if survey.of(arch).is_native() {
             "native"
         } else {
             "already installed (on the host)"
         };
-        format!("installing: {} {how}", arch.oci)
-    };
-    let lines = arches.into_iter().map(line).collect();
-    Ok(Some((survey, lines)))
+        call.tell(&format!("installing: {} {how}", arch.oci));
+    }
+    Ok(Some(survey))
 }
 
 /// Tells what became of one platform.
@@ -167,7 +160,7 @@ pub(super) fn report(call: &mut Call, item: &install::Item) {
     let line = text::installation(item.0, &item.1);
     match not_installed(item) {
         Some(sentence) => call.fails(line, sentence),
-        None => call.streams.say(&line),
+        None => call.tell(&line),
     }
 }
 

@@ -171,7 +171,7 @@ fn is_left_alone(call: &mut Call, arch: &Arch, error: &Error) {
     call.streams.say(&line);
 }
 
-fn is_not_persisted(call: &mut Call, arch: &Arch, error: &Error) {
+pub(super) fn is_not_persisted(call: &mut Call, arch: &Arch, error: &Error) {
     call.fails(
         format!("persisting: {} {error:#}", arch.oci),
         format!("{} is not persisted: {error:#}", arch.oci),
@@ -245,63 +245,63 @@ pub(super) fn rules_of(entry: &OsStr) -> String {
 /// `--export`: writes rules for the handlers that work into `dir`.
 pub(super) fn export(call: &mut Call, dir: &Path) -> Result<()> {
     let survey = call.survey()?;
-    let exported = match export::export(&survey, dir, call.settings.force, false) {
-        Ok(exported) => exported,
-        Err(error) => {
-            call.lacks(format!("{error:#}"));
-            return Ok(());
+    match export::export(&survey, dir, call.settings.force, call.is_dry()) {
+        Ok(exported) => {
+            report(call, "exporting", exported.items.into_iter().map(in_words));
+            call.lacks_each(exported.caveats);
         }
-    };
-    for (path, written) in exported.items {
-        let path = shown(path.as_os_str());
-        match written {
-            Ok(fate) => call.streams.say(&text::filed("exporting", &path, fate)),
-            Err(error) => call.fails(
-                format!("exporting: {path} {error:#}"),
-                format!("{path} is not written: {error:#}"),
-            ),
-        }
+        Err(error) => call.lacks(format!("{error:#}")),
     }
-    call.lacks_each(exported.caveats);
     Ok(())
 }
 
 /// `--unpersist`: removes what `--persist` or `--export` wrote to `dir`.
 pub(super) fn unpersist(call: &mut Call, dir: &Path) -> Result<()> {
-    let mut fates = Vec::new();
-    if is_host(dir) {
-        let host = Host::at(dir, false)?;
-        let taken = host.take_back()?.into_iter();
-        fates.extend(taken.map(|(path, fate)| (host.shown(&path), fate)));
+    let mut files = Vec::new();
+    // a directory that rules were exported to is not a host's root directory
+    if fs::symlink_metadata(dir.join("etc")).is_ok() {
+        let taken = if call.is_dry() {
+            persist::would_take_back(dir)?
+        } else {
+            Host::at(dir, false)?.take_back()?
+        };
+        let taken = taken.into_iter();
+        files.extend(taken.map(|(path, outcome)| (persist::shown(dir, &path), outcome)));
     }
-    let exported = export::take_back(dir, false)?.into_iter();
-    fates.extend(exported.map(|(path, fate)| (shown(path.as_os_str()), fate)));
-    if fates.is_empty() {
-        let line = format!("unpersisting: {} nothing found", dir.display());
-        call.streams.say(&line);
+    let exported = export::take_back(dir, call.is_dry())?;
+    files.extend(exported.into_iter().map(in_words));
+    if files.is_empty() && !call.is_dry() {
+        call.tell(&format!("unpersisting: {} nothing found", dir.display()));
     }
-    for (path, fate) in fates {
-        match fate {
-            Ok(FileOutcome::Changed) => {
-                let line = text::persisting(&path, FileOutcome::Changed);
-                call.fails(line, changed(&path));
-            }
-            Ok(fate) => call.streams.say(&text::persisting(&path, fate)),
-            Err(error) => call.fails(
-                format!("unpersisting: {path} {error:#}"),
-                format!("{path} stays: {error:#}"),
-            ),
-        }
-    }
+    report(call, "unpersisting", files);
     Ok(())
 }
 
-/// Whether `dir` may be a host's root directory, and not one that rules were exported to.
-pub(super) fn is_host(dir: &Path) -> bool {
-    fs::symlink_metadata(dir.join("etc")).is_ok()
+fn in_words((path, outcome): export::Item) -> (String, Result<FileOutcome>) {
+    (shown(path.as_os_str()), outcome)
 }
 
-/// The failure to remove a file that is not as this program wrote it.
-pub(super) fn changed(path: &str) -> String {
-    format!("{path} was changed since it was written; remove it by hand")
+/// Tells what became of files. Somebody else's changes are a failure: such a file stays.
+pub(super) fn report(
+    call: &mut Call,
+    verb: &str,
+    files: impl IntoIterator<Item = (String, Result<FileOutcome>)>,
+) {
+    for (path, outcome) in files {
+        match outcome {
+            Ok(outcome) => {
+                let line = text::filed(verb, &path, outcome);
+                if outcome == FileOutcome::Changed {
+                    let why = "was changed since it was written; remove it by hand";
+                    call.fails(line, format!("{path} {why}"));
+                } else {
+                    call.tell(&line);
+                }
+            }
+            Err(error) => call.fails(
+                format!("{verb}: {path} {error:#}"),
+                format!("{verb} {path} failed: {error:#}"),
+            ),
+        }
+    }
 }

@@ -4,10 +4,9 @@ use anyhow::{Result, anyhow};
 use binfmt_magic::arch::ARCHES;
 
 use super::Call;
-use crate::cli::Format;
 use crate::emulator::{self, Unfit};
 use crate::kernel::wording::cause;
-use crate::output::json::{Architecture, write_json};
+use crate::output::json::Architecture;
 use crate::output::streams::Streams;
 use crate::output::text;
 use crate::policy::list;
@@ -47,11 +46,7 @@ pub(super) fn list(call: &mut Call) -> Result<()> {
     let survey = call.survey()?;
     let listed = list::list(&survey, &call.order.emulators, &call.order.prefix);
     let listed: Vec<Architecture> = listed.iter().map(Architecture::from).collect();
-    let width = call.width();
-    let Streams { out, colour, .. } = &mut *call.streams;
-    let written = match call.settings.format {
-        Format::Json => write_json(out, &listed),
-        _ => text::write_list(out, &listed, *colour, width),
-    };
-    call.streams.finish(written)
+    call.show(&listed, |out, colour, width| {
+        text::write_list(out, &listed, colour, width)
+    })
 }

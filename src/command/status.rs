@@ -8,7 +8,6 @@ use crate::cli::{Format, describe_unknown};
 use crate::kernel::mount;
 use crate::output::json::{Health, Status, write_json};
 use crate::output::prometheus::{Measured, write_metrics};
-use crate::output::streams::Streams;
 use crate::output::text;
 use crate::policy::install::is_stale;
 use crate::policy::status::{Examined, examine};
@@ -65,13 +64,9 @@ fn judge(call: &mut Call, health: &Health) {
 }
 
 fn show_health(call: &mut Call, health: &Health) -> Result<()> {
-    let width = call.width();
-    let Streams { out, colour, .. } = &mut *call.streams;
-    let written = match call.settings.format {
-        Format::Json => write_json(out, health),
-        _ => text::write_health(out, health, *colour, width),
-    };
-    call.streams.finish(written)
+    call.show(health, |out, colour, width| {
+        text::write_health(out, health, colour, width)
+    })
 }
 
 /// `health` is of what was `examined`.

@@ -49,7 +49,7 @@ pub(super) fn report(call: &mut Call, removals: &[Removal]) {
         let line = text::removal(removal);
         match not_removed(removal) {
             Some(sentence) => call.fails(line, sentence),
-            None => call.streams.say(&line),
+            None => call.tell(&line),
         }
     }
 }

@@ -7,12 +7,11 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::platform::Selection;
 
 use super::Call;
-use crate::cli::{Format, describe_unknown};
+use crate::cli::describe_unknown;
 use crate::kernel::anchor;
 use crate::kernel::mount::{self, HeldBy, Lifetime};
 use crate::kernel::wording::quoted;
-use crate::output::json::{Verification, write_json};
-use crate::output::streams::Streams;
+use crate::output::json::Verification;
 use crate::output::text;
 use crate::policy::survey::Survey;
 use crate::policy::verify::{self, Audit, Drift, Finding, Repair};
@@ -44,13 +43,9 @@ pub(super) fn verify(call: &mut Call, list: Option<&Selection>) -> Result<()> {
     let unknown = unknown.map(describe_unknown).collect();
     let verification = Verification::new(&audit, repair, unknown);
     judge(call, &verification);
-    let width = call.width();
-    let Streams { out, colour, .. } = &mut *call.streams;
-    let written = match call.settings.format {
-        Format::Json => write_json(out, &verification),
-        _ => text::write_verification(out, &verification, *colour, width),
-    };
-    call.streams.finish(written)
+    call.show(&verification, |out, colour, width| {
+        text::write_verification(out, &verification, colour, width)
+    })
 }
 
 fn audit(call: &Call, list: Option<&Selection>, table: &Path, survey: &Survey) -> Result<Audit> {
