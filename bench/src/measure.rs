@@ -16,6 +16,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::{Write, stdout};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -119,7 +120,7 @@ pub(crate) fn answer(arguments: &[OsString]) -> Result<()> {
         vec![own, together]
     };
     let words: Vec<String> = numbers.iter().map(u64::to_string).collect();
-    crate::report::say(&words.join(" "))
+    Ok(writeln!(stdout(), "{}", words.join(" "))?)
 }
 
 /// The command in `arguments`, silent.

@@ -7,9 +7,11 @@
 
 mod pattern;
 mod table;
+mod writer;
 
 pub use pattern::Pattern;
 pub use table::ARCHES;
+pub(crate) use writer::Writer;
 
 /// Width of an architecture's ELF files (`e_ident[EI_CLASS]`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,12 +136,9 @@ impl Arch {
     /// A full ELF file header (52 or 64 bytes) of an executable of this architecture.
     #[must_use]
     pub fn header(&self) -> Vec<u8> {
-        let mut file = crate::probe::elf(self);
-        file.truncate(match self.class {
-            Class::Elf32 => 52,
-            Class::Elf64 => 64,
-        });
-        file
+        let mut file = Writer::of(self);
+        file.header();
+        file.bytes
     }
 
     /// Would this row's magic and mask take a file that starts with `head`? Zeros stand for what is missing, as in

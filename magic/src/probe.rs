@@ -7,16 +7,10 @@
 //! Rests on the initial process stack of the psABIs (`argc`, `argv[0]`, …, one pointer wide each), and on the gABI
 //! for the file: one header, one segment, the code.
 
-use crate::arch::{Arch, Class, Endian};
+use crate::arch::{Arch, Writer};
 
 /// The first byte of the `argv[0]` to run a probe with. It and the levels above it are no start of a path.
 pub const ARGV0: u8 = b'Q';
-
-/// Where the file is mapped: above every `vm.mmap_min_addr`, and where every architecture has programs.
-const LOAD_ADDRESS: u32 = 0x0040_0000;
-
-/// The largest page of any Linux: the segment must start on one.
-const ALIGNMENT: u32 = 0x1_0000;
 
 /// What a probe's exit status says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,81 +46,11 @@ pub fn read(arch: &Arch, exit_status: i32) -> Reading {
 /// The whole executable file: ELF header, program header, code.
 #[must_use]
 pub fn elf(arch: &Arch) -> Vec<u8> {
-    let (header_size, segment_size) = match arch.class {
-        Class::Elf32 => (52, 32),
-        Class::Elf64 => (64, 56),
-    };
-    let before_code = header_size + segment_size;
-    let mut file = Writer {
-        arch,
-        bytes: Vec::new(),
-    };
-    file.header(header_size, segment_size);
-    file.segment(usize::from(before_code) + arch.code.len());
+    let mut file = Writer::of(arch);
+    file.header();
+    file.segment(arch.code.len());
     file.bytes.extend(arch.code);
     file.bytes
-}
-
-/// Writes ELF's integers in an architecture's width and byte order.
-struct Writer<'a> {
-    arch: &'a Arch,
-    bytes: Vec<u8>,
-}
-
-impl Writer<'_> {
-    fn header(&mut self, header_size: u16, segment_size: u16) {
-        const EV_CURRENT: u32 = 1;
-        // e_ident, e_type and e_machine are those of the magic
-        self.bytes.extend(&self.arch.magic().as_slice()[..20]);
-        self.word(EV_CURRENT);
-        self.address(LOAD_ADDRESS + u32::from(header_size + segment_size)); // e_entry
-        self.address(u32::from(header_size)); // e_phoff
-        self.address(0); // e_shoff
-        self.word(self.arch.flags);
-        for half in [header_size, segment_size, 1, 0, 0, 0] {
-            self.half(half); // e_ehsize, e_phentsize, e_phnum; no sections
-        }
-    }
-
-    fn segment(&mut self, file_size: usize) {
-        const PT_LOAD: u32 = 1;
-        const READ_EXECUTE: u32 = 5;
-        let size = u32::try_from(file_size).unwrap_or(u32::MAX);
-        self.word(PT_LOAD);
-        // The only difference between the classes but width: where p_flags is
-        if self.arch.class == Class::Elf64 {
-            self.word(READ_EXECUTE);
-        }
-        for address in [0, LOAD_ADDRESS, LOAD_ADDRESS, size, size] {
-            self.address(address); // p_offset, p_vaddr, p_paddr, p_filesz, p_memsz
-        }
-        if self.arch.class == Class::Elf32 {
-            self.word(READ_EXECUTE);
-        }
-        self.address(ALIGNMENT);
-    }
-
-    fn half(&mut self, value: u16) {
-        self.bytes.extend(match self.arch.endian {
-            Endian::Little => value.to_le_bytes(),
-            Endian::Big => value.to_be_bytes(),
-        });
-    }
-
-    fn word(&mut self, value: u32) {
-        self.bytes.extend(match self.arch.endian {
-            Endian::Little => value.to_le_bytes(),
-            Endian::Big => value.to_be_bytes(),
-        });
-    }
-
-    fn address(&mut self, value: u32) {
-        match (self.arch.class, self.arch.endian) {
-            (Class::Elf32, _) => self.word(value),
-            (Class::Elf64, Endian::Little) => self.bytes.extend(u64::from(value).to_le_bytes()),
-            (Class::Elf64, Endian::Big) => self.bytes.extend(u64::from(value).to_be_bytes()),
-        }
-    }
 }
 
 #[cfg(test)]
