@@ -2,6 +2,7 @@
 //!
 //! The keys of [`Status`] are the incumbent's, in its order; those of [`Health`] begin with them and go on.
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
 
 use binfmt_magic::arch::Arch;
@@ -39,7 +40,7 @@ pub struct Health {
     /// The platforms that were asked for; else all that are native or have a handler.
     pub platforms: Vec<PlatformHealth>,
     /// Entries that no platform uses; not told where platforms were asked for.
-    pub others: Vec<Other>,
+    pub others: Vec<OtherEntry>,
 }
 
 /// How a platform does.
@@ -112,7 +113,7 @@ pub struct EmulatorFile {
 
 /// An entry that is no platform's handler.
 #[derive(Debug, Serialize)]
-pub struct Other {
+pub struct OtherEntry {
     /// Its name.
     pub entry: String,
     /// Whether the kernel considers it.
@@ -127,12 +128,8 @@ pub struct Other {
 
 impl From<&Survey> for Status {
     fn from(survey: &Survey) -> Self {
-        let mut names: Vec<String> = survey
-            .entries
-            .iter()
-            .filter(|e| e.enabled)
-            .map(|e| e.name.to_string_lossy().into_owned())
-            .collect();
+        let enabled = survey.entries.iter().filter(|entry| entry.enabled);
+        let mut names: Vec<String> = enabled.map(|entry| text(&entry.name)).collect();
         names.sort();
         let is_foreign = |s: &&PlatformStatus| Arch::of_host().is_none_or(|host| host != s.arch);
         let mut statuses: Vec<&PlatformStatus> = survey.statuses.iter().collect();
@@ -152,11 +149,8 @@ fn platforms(status: &PlatformStatus) -> Vec<String> {
     let names = status.arch.platforms();
     let levels =
         (2..=level).filter_map(|level| names.first().map(|name| format!("{name}/v{level}")));
-    names
-        .iter()
-        .map(ToString::to_string)
-        .chain(levels)
-        .collect()
+    let names = names.iter().map(ToString::to_string);
+    names.chain(levels).collect()
 }
 
 impl Health {
@@ -164,25 +158,19 @@ impl Health {
     #[must_use]
     pub fn new(means: &Means, examined: &[Examined<'_>], others: bool) -> Self {
         let survey = means.survey;
-        let Status {
-            supported,
-            emulators,
-        } = Status::from(survey);
+        let status = Status::from(survey);
         let used = |entry: &Entry| {
             let mut handlers = survey.statuses.iter().filter_map(|s| s.handler.as_ref());
             handlers.any(|handler| handler.name == entry.name)
         };
         let entries = survey.entries.iter().filter(|e| others && !used(e));
+        let platform = |examined| PlatformHealth::new(examined, means);
+        let other = |entry| OtherEntry::new(entry, survey.is_qemu(entry));
         Self {
-            supported,
-            emulators,
-            platforms: examined
-                .iter()
-                .map(|examined| PlatformHealth::new(examined, means))
-                .collect(),
-            others: entries
-                .map(|entry| Other::new(entry, survey.is_qemu(entry)))
-                .collect(),
+            supported: status.supported,
+            emulators: status.emulators,
+            platforms: examined.iter().map(platform).collect(),
+            others: entries.map(other).collect(),
         }
     }
 
@@ -216,31 +204,22 @@ impl PlatformHealth {
                 (state, Some(failure), None, None)
             }
         };
+        let emulator = examined.emulator.as_ref();
         Self {
             platform: name(status.arch),
             qemu: status.arch.qemu,
             state,
             reason: failure.map(ToString::to_string),
             remedy: failure.map(|failure| means.against(failure, status.arch)),
-            entry: handler.map(|h| h.name.to_string_lossy().into_owned()),
+            entry: handler.map(|h| text(&h.name)),
             flags: handler.map(|h| format!("{}{}", h.flags, h.unknown_flags)),
             interpreter: handler.and_then(interpreter),
             argv0,
             setuid: status.setuid,
             start_us,
-            emulator: examined
-                .emulator
-                .as_ref()
-                .and_then(|emulator| Some(emulator.as_ref().ok()?.into())),
-            unseen: examined
-                .emulator
-                .as_ref()
-                .and_then(|emulator| emulator.as_ref().err().cloned()),
-            shadowed: examined
-                .shadowed
-                .iter()
-                .map(|entry| entry.name.to_string_lossy().into_owned())
-                .collect(),
+            emulator: emulator.and_then(|emulator| Some(emulator.as_ref().ok()?.into())),
+            unseen: emulator.and_then(|emulator| emulator.as_ref().err().cloned()),
+            shadowed: examined.shadowed.iter().map(|e| text(&e.name)).collect(),
         }
     }
 }
@@ -248,31 +227,28 @@ impl PlatformHealth {
 impl From<&Emulator> for EmulatorFile {
     fn from(emulator: &Emulator) -> Self {
         let identity = &emulator.identity;
-        let version = emulator
-            .version
-            .as_ref()
-            .and_then(|version| version.as_ref().ok());
-        let mute = emulator
-            .version
-            .as_ref()
-            .map(|version| version.as_ref().err().map(ToString::to_string));
+        let (version, mute) = match &emulator.version {
+            Some(Ok(version)) => (Some(version), None),
+            Some(Err(error)) => (None, Some(error.to_string())),
+            None => (None, Some("it is not QEMU's".to_owned())),
+        };
         Self {
             version: version.map(ToString::to_string),
             package: version.and_then(|version| version.package.clone()),
-            mute: mute.unwrap_or_else(|| Some("it is not QEMU's".to_owned())),
+            mute,
             build_id: identity.build_id.clone(),
             sha256: emulator.sha256.clone(),
             size: identity.size,
-            path: identity.path.to_string_lossy().into_owned(),
+            path: text(identity.path.as_os_str()),
             place: identity.place,
         }
     }
 }
 
-impl Other {
+impl OtherEntry {
     fn new(entry: &Entry, qemu: bool) -> Self {
         Self {
-            entry: entry.name.to_string_lossy().into_owned(),
+            entry: text(&entry.name),
             enabled: entry.enabled,
             qemu,
             interpreter: interpreter(entry),
@@ -286,10 +262,12 @@ fn name(arch: &Arch) -> String {
 }
 
 fn interpreter(entry: &Entry) -> Option<String> {
-    entry
-        .interpreter
-        .as_ref()
-        .map(|path| path.to_string_lossy().into_owned())
+    Some(text(entry.interpreter.as_ref()?.as_os_str()))
+}
+
+/// Bytes that are no Unicode are replaced; JSON escapes what a terminal must not see.
+fn text(text: &OsStr) -> String {
+    text.to_string_lossy().into_owned()
 }
 
 /// One architecture of `binfmt --list --format json`.
@@ -299,7 +277,7 @@ pub struct Architecture {
     pub platform: String,
     /// QEMU's name.
     pub qemu: &'static str,
-    /// Other names that are understood.
+    /// OtherEntry names that are understood.
     pub aliases: &'static [&'static str],
     /// `native`, `registered`, `available` or `unavailable`.
     pub state: &'static str,
@@ -315,9 +293,7 @@ impl From<&Listed> for Architecture {
             Available::Native => ("native", None, None),
             Available::Registered { entry, failure } => (
                 "registered",
-                entry
-                    .as_ref()
-                    .map(|entry| entry.to_string_lossy().into_owned()),
+                entry.as_deref().map(text),
                 failure.as_ref().map(Failure::to_string),
             ),
             Available::Emulator => ("available", None, None),

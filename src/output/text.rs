@@ -21,7 +21,7 @@ mod health;
 mod held;
 mod verify;
 
-use columns::{Layout, row, write_columns};
+use columns::{row, write_columns};
 pub use explained::write_explained;
 pub use health::write_health;
 pub use held::{holding, repairing};
@@ -211,13 +211,7 @@ pub fn write_list(
             .unwrap_or("");
         rows.push(row([&arch.platform, arch.state, arch.qemu, note]));
     }
-    let spare = &[2];
-    let layout = Layout {
-        colour,
-        width,
-        spare,
-    };
-    write_columns(out, &rows, layout)
+    write_columns(out, &rows, colour, width, &[2])
 }
 
 /// `4.1 ms`

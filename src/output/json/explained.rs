@@ -1,6 +1,5 @@
 //! What `binfmt --explain FILE --format json` prints.
 
-use std::ffi::OsStr;
 use std::path::Path;
 
 use binfmt_magic::arch::{Arch, Class, Endian};
@@ -8,7 +7,7 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::{Flags, Matcher, Rule};
 use serde::Serialize;
 
-use super::{interpreter, name};
+use super::{interpreter, name, text};
 use crate::explain::elf::Ident;
 use crate::explain::handler::{Byte, compare};
 use crate::explain::problem::Role;
@@ -181,10 +180,6 @@ impl From<&Entry> for Matching {
             extension,
         }
     }
-}
-
-fn text(text: &OsStr) -> String {
-    text.to_string_lossy().into_owned()
 }
 
 fn what(step: &Step) -> String {

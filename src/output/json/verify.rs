@@ -1,10 +1,8 @@
 //! The public JSON of `--verify`.
 
-use std::ffi::OsStr;
-
 use serde::Serialize;
 
-use super::name;
+use super::{name, text};
 use crate::policy::verify::{Audit, Finding, InOrder, Repair};
 
 /// What `binfmt --verify --format json` prints.
@@ -68,7 +66,7 @@ impl From<&Finding> for FindingReport {
     fn from(finding: &Finding) -> Self {
         Self {
             platform: finding.arch.map(name),
-            entry: finding.entry.as_deref().map(raw),
+            entry: finding.entry.as_deref().map(text),
             kind: finding.drift.kind(),
             text: finding.drift.to_string(),
             advice: match &finding.repair {
@@ -83,14 +81,9 @@ impl From<&InOrder> for Checked {
     fn from(in_order: &InOrder) -> Self {
         Self {
             platform: name(in_order.arch),
-            entry: in_order.entry.as_deref().map(raw),
+            entry: in_order.entry.as_deref().map(text),
             left_to_other: in_order.left_to,
             kept: in_order.kept.clone(),
         }
     }
-}
-
-/// An entry's name; what of it is no text for a terminal, JSON escapes by itself.
-fn raw(name: &OsStr) -> String {
-    name.to_string_lossy().into_owned()
 }

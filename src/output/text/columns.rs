@@ -9,30 +9,22 @@ pub(super) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(printable).to_vec()
 }
 
-/// Columns that the last one keeps at least: others go for it.
+/// Columns of the terminal that the last column keeps at least: others are left out for it.
 const LEAST: usize = 16;
 const GAP: usize = 2;
 
-/// How rows become lines.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Layout<'a> {
-    /// Whether states have a colour; they are the second column.
-    pub(super) colour: bool,
-    /// Columns of the terminal, if the lines are to fit one.
-    pub(super) width: Option<usize>,
-    /// Which go first where there is too little room.
-    pub(super) spare: &'a [usize],
-}
-
-/// Writes the rows, the columns two spaces apart. What does not fit the last column is cut off, except where the row says what is
-/// wrong: that goes on in the next line.
+/// Writes the rows, the columns two spaces apart. `colour`: whether states have one; they are the second column. `width`: the columns
+/// of the terminal, if the lines must fit one; `spare` columns are left out first, in this order. What does not fit the last column
+/// is cut off, except where the row says what is wrong: that continues in the next line.
 ///
 /// # Errors
 /// Those of `out`.
 pub(super) fn write_columns(
     out: &mut dyn Write,
     rows: &[Vec<String>],
-    layout: Layout<'_>,
+    colour: bool,
+    width: Option<usize>,
+    spare: &[usize],
 ) -> io::Result<()> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widest = |column: usize| {
@@ -41,37 +33,24 @@ pub(super) fn write_columns(
     };
     let widths: Vec<usize> = (0..columns).map(widest).collect();
     let last = columns.saturating_sub(1);
-    let (shown, room) = fitting(&widths, layout);
+    let (shown, room) = fitting(&widths, width, spare);
     for row in rows {
-        let state = row.get(1).map_or("", String::as_str);
-        let (text, colour) = (
-            row.get(last).map_or("", String::as_str),
-            state_colour(state),
-        );
-        let is_wrong = colour.is_some_and(|colour| colour != GREEN);
-        let mut lines = pieces(text, room, is_wrong).into_iter();
+        let cell = |column: usize| row.get(column).map_or("", String::as_str);
+        let state = state_colour(cell(1));
+        let is_wrong = state.is_some_and(|state| state != GREEN);
+        let mut lines = pieces(cell(last), room, is_wrong).into_iter();
         let mut start = String::new();
         for &column in shown.iter().filter(|column| **column != last) {
-            let cell = format!(
-                "{:1$}",
-                row.get(column).map_or("", String::as_str),
-                widths[column]
-            );
-            let coloured = colour.filter(|_| layout.colour && column == 1);
+            let cell = format!("{:1$}", cell(column), widths[column]);
+            let coloured = state.filter(|_| colour && column == 1);
             let coloured = coloured.map(|code| format!("\x1b[{code}m{cell}\x1b[0m"));
             start += &coloured.unwrap_or(cell);
             start += &" ".repeat(GAP);
         }
-        writeln!(
-            out,
-            "{}",
-            (start + &lines.next().unwrap_or_default()).trim_end()
-        )?;
-        let before: usize = shown
-            .iter()
-            .filter(|column| **column != last)
-            .map(|column| widths[*column] + GAP)
-            .sum();
+        let first = start + &lines.next().unwrap_or_default();
+        writeln!(out, "{}", first.trim_end())?;
+        let before = shown.iter().filter(|column| **column != last);
+        let before: usize = before.map(|column| widths[*column] + GAP).sum();
         for line in lines {
             writeln!(out, "{:before$}{line}", "")?;
         }
@@ -80,12 +59,12 @@ pub(super) fn write_columns(
 }
 
 /// The columns that are shown, and how much room the last one has.
-fn fitting(widths: &[usize], layout: Layout<'_>) -> (Vec<usize>, usize) {
+fn fitting(widths: &[usize], width: Option<usize>, spare: &[usize]) -> (Vec<usize>, usize) {
     let mut shown: Vec<usize> = (0..widths.len()).collect();
-    let (Some(width), Some((last, others))) = (layout.width, widths.split_last()) else {
+    let (Some(width), Some((last, others))) = (width, widths.split_last()) else {
         return (shown, usize::MAX);
     };
-    let mut spare = layout.spare.iter();
+    let mut spare = spare.iter();
     loop {
         let others = shown.iter().filter_map(|column| others.get(*column));
         let left = width.saturating_sub(others.map(|width| width + GAP).sum());
@@ -166,17 +145,7 @@ mod tests {
             ]),
         ];
         let mut out = Vec::new();
-        let colour = false;
-        write_columns(
-            &mut out,
-            &rows,
-            Layout {
-                colour,
-                width,
-                spare,
-            },
-        )
-        .expect("a vector");
+        write_columns(&mut out, &rows, false, width, spare).expect("a vector");
         let text = String::from_utf8(out).expect("text");
         text.lines().map(str::to_owned).collect()
     }

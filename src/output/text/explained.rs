@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use super::{Layout, row, write_columns};
+use super::{row, write_columns};
+use crate::explain::handler::Byte;
 use crate::kernel::wording::printable;
 use crate::output::json::{Explained, ExplainedStep, Matching};
 
@@ -80,30 +81,26 @@ fn write_step(out: &mut dyn Write, step: &ExplainedStep) -> io::Result<()> {
             fact(out, "not by", &format!("{}: {why}", matching(entry)))?;
         }
     }
-    step.bytes.as_ref().map_or(Ok(()), |bytes| {
-        let mut rows = vec![row(["  BYTE", "FILE", "MASK", "MAGIC", ""])];
-        rows.extend(bytes.iter().map(|byte| {
-            let hex = |byte: u8| format!("{byte:02x}");
-            let verdict = match (byte.equal, byte.mask) {
-                (true, 0) => "any",
-                (true, _) => "equal",
-                (false, _) => "differs",
-            };
-            let offset = format!("  {}", byte.offset);
-            row([
-                &offset,
-                &hex(byte.file),
-                &hex(byte.mask),
-                &hex(byte.magic),
-                verdict,
-            ])
-        }));
-        if bytes.is_empty() {
-            Ok(())
-        } else {
-            write_columns(out, &rows, Layout::default())
-        }
-    })
+    match &step.bytes {
+        Some(bytes) if !bytes.is_empty() => write_bytes(out, bytes),
+        _ => Ok(()),
+    }
+}
+
+fn write_bytes(out: &mut dyn Write, bytes: &[Byte]) -> io::Result<()> {
+    let mut rows = vec![row(["  BYTE", "FILE", "MASK", "MAGIC", ""])];
+    rows.extend(bytes.iter().map(|byte| {
+        let verdict = match (byte.equal, byte.mask) {
+            (true, 0) => "any",
+            (true, _) => "equal",
+            (false, _) => "differs",
+        };
+        let offset = format!("  {}", byte.offset);
+        let [file, mask, magic] =
+            [byte.file, byte.mask, byte.magic].map(|byte| format!("{byte:02x}"));
+        row([&offset, &file, &mask, &magic, verdict])
+    }));
+    write_columns(out, &rows, false, None, &[])
 }
 
 /// `a program for linux/arm64: 64-bit, little-endian, executable, dynamic, System V ABI`

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::{Layout, milliseconds, row, write_columns};
+use super::{milliseconds, row, write_columns};
 use crate::emulator::identity::Place;
-use crate::output::json::{EmulatorFile, Health, Other, PlatformHealth, State};
+use crate::output::json::{EmulatorFile, Health, OtherEntry, PlatformHealth, State};
 
 /// Digits of a build id that tell builds apart.
 const BUILD: usize = 8;
@@ -22,11 +22,6 @@ pub fn write_health(
     colour: bool,
     width: Option<usize>,
 ) -> io::Result<()> {
-    let layout = Layout {
-        colour,
-        width,
-        spare: &SPARE,
-    };
     let mut rows = vec![row([
         "PLATFORM",
         "STATE",
@@ -40,15 +35,11 @@ pub fn write_health(
         "INTERPRETER",
     ])];
     rows.extend(health.platforms.iter().map(platform));
-    write_columns(out, &rows, layout)?;
+    write_columns(out, &rows, colour, width, &SPARE)?;
     if !health.others.is_empty() {
         writeln!(out, "\nother entries:")?;
         let others = health.others.iter().map(other);
-        let layout = Layout {
-            width,
-            ..Layout::default()
-        };
-        write_columns(out, &others.collect::<Vec<_>>(), layout)?;
+        write_columns(out, &others.collect::<Vec<_>>(), false, width, &[])?;
     }
     Ok(())
 }
@@ -122,7 +113,7 @@ fn fate(emulator: &EmulatorFile) -> Option<String> {
     Some(fate.to_owned())
 }
 
-fn other(other: &Other) -> Vec<String> {
+fn other(other: &OtherEntry) -> Vec<String> {
     let state = match (other.enabled, other.unknown.is_empty()) {
         (_, false) => "not understood",
         (true, true) => "enabled",

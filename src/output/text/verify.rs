@@ -2,8 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{Layout, row, write_columns};
-use crate::kernel::wording::printable;
+use super::{row, write_columns};
 use crate::output::json::{Checked, FindingReport, Verification};
 
 /// Writes a line per platform that is in order, and one per finding, for a terminal of `width` columns if it is for one.
@@ -16,15 +15,10 @@ pub fn write_verification(
     colour: bool,
     width: Option<usize>,
 ) -> io::Result<()> {
-    let layout = Layout {
-        colour,
-        width,
-        spare: &[2],
-    };
     let mut rows = vec![row(["PLATFORM", "STATE", "ENTRY", "FINDING"])];
     rows.extend(verification.checked.iter().map(checked));
     rows.extend(verification.findings.iter().map(finding));
-    write_columns(out, &rows, layout)
+    write_columns(out, &rows, colour, width, &[2])
 }
 
 fn checked(checked: &Checked) -> Vec<String> {
@@ -34,16 +28,12 @@ fn checked(checked: &Checked) -> Vec<String> {
         (Some(_), Some(why)) => format!("kept: {why}"),
         (Some(_), None) => "-".to_owned(),
     };
-    let entry = printable(checked.entry.as_deref().unwrap_or("-"));
-    row([&checked.platform, "in order", &entry, &note])
+    let entry = checked.entry.as_deref().unwrap_or("-");
+    row([&checked.platform, "in order", entry, &note])
 }
 
 fn finding(finding: &FindingReport) -> Vec<String> {
-    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-    row([
-        &or_dash(&finding.platform),
-        "drift",
-        &printable(&or_dash(&finding.entry)),
-        &finding.text,
-    ])
+    let or_dash = |text| Option::as_deref(text).unwrap_or("-");
+    let (platform, entry) = (or_dash(&finding.platform), or_dash(&finding.entry));
+    row([platform, "drift", entry, &finding.text])
 }
