@@ -3,14 +3,10 @@
 //! Kernels run them with `CONFIG_X86_X32_ABI`, and some only when booted with `syscall.x32=y`; so one is started to find out.
 //! Rests on the x86-64 psABI, section 2.3, and `compat_elf_check_arch` in Linux's `arch/x86/include/asm/elf.h`.
 
-use std::fs::File;
-use std::io::Write;
 use std::sync::LazyLock;
 
 use binfmt_magic::arch::{Arch, Class};
 use binfmt_magic::probe;
-use nix::libc::MFD_EXEC;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::elf::Ident;
 use super::problem::{Fault, Remedy};
@@ -39,10 +35,7 @@ pub(super) fn matches(ident: &Ident) -> bool {
 /// The row, if this kernel is seen to start such a program, and it ends well.
 pub(super) fn native() -> Option<&'static Arch> {
     let arch = X32.as_ref()?;
-    let flags = MFdFlags::from_bits_retain(MFD_EXEC);
-    let memory = memfd_create("x32", flags).or_else(|_| memfd_create("x32", MFdFlags::empty()));
-    let mut file = File::from(memory.ok()?);
-    file.write_all(&probe::elf(arch)).ok()?;
+    let file = probes::in_memory_file("x32", &probe::elf(arch)).ok()?;
     let runs = probes::ask(&[&file], probes::LIMIT).ok()?;
     let ends_well = |run: &Run| run.outcome == ProbeOutcome::Exited(0);
     runs.iter().all(ends_well).then_some(arch)

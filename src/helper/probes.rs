@@ -1,5 +1,5 @@
 //! Running probes through the kernel, all at once, and saying what came of each and which file the kernel ran. Emulators
-//! that have to be asked for their version are started the same way: there is no other.
+//! that have to be asked for their version are started the same way.
 //!
 //! The work is done by a process of this same program, that of [`Verb::RunProbes`](super::Verb): it takes a mount namespace
 //! for itself, writes the probes into an empty directory there, and makes that its root directory. What it
@@ -11,8 +11,7 @@
 //! that the kernel runs for it: of a handler, the pinned interpreter, whoever registered it and whatever has become of
 //! its path.
 //!
-//! Which answer a probe must give is [`binfmt_magic::probe`]'s; what the answer means for a platform is
-//! [`crate::policy::survey`]'s.
+//! Which answer a probe must give is in [`binfmt_magic::probe`].
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -30,6 +29,7 @@ mod serve;
 mod watch;
 
 use answer::Task;
+pub(crate) use root::in_memory_file;
 pub use serve::{LIMIT, serve};
 
 /// What the names of entries begin with that take [`mark`]ed probes only.
@@ -105,7 +105,7 @@ pub enum Ran {
 }
 
 /// Marks a probe, or the magic that is to match nothing but marked probes, in the padding of `e_ident` (gABI, figure
-/// 4-4): bytes that no loader reads and that every ordinary program leaves zero.
+/// 4-4): no loader reads these bytes, and every ordinary program leaves them zero.
 ///
 /// # Panics
 /// When `start` is shorter than `e_ident`, 16 bytes.

@@ -1,5 +1,5 @@
-//! What the process that starts programs and the one that wants to know say to each other: tasks as arguments, answers as
-//! fields on stdout, each ended by a NUL.
+//! The protocol between the process that starts programs and the one that watches it: tasks as arguments, answers as fields on
+//! stdout, each ended by a NUL.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

@@ -21,7 +21,7 @@ use super::watch::id;
 use super::{Form, Job, mark};
 use crate::kernel::user_namespace;
 
-/// Whom the programs of [`Form::Setuid`] belong to: `nobody`, so that their privilege is none.
+/// The owner of the programs of [`Form::Setuid`]: `nobody`, who has no privilege to give.
 pub(super) const OWNER: u32 = 65534;
 
 /// The programs of some tasks, ready to be started.
@@ -76,9 +76,8 @@ impl Programs {
     }
 }
 
-/// A tmpfs that nobody else sees. It is laid over a directory that is there for certain, since `binfmt_misc` is mounted
-/// below it, and that nothing here needs: not over `/proc` itself, which leads to this program, and to the probes in
-/// memory, should one of these steps be refused.
+/// A private tmpfs. It is mounted over `/proc/sys`: that exists wherever `binfmt_misc` does, and nothing here needs it. `/proc`
+/// itself leads to this program and, if one of these steps is refused, to the probes in memory.
 fn in_empty_root(tasks: &[Task]) -> Result<Programs> {
     let (proc, root) = (Path::new("/proc"), Path::new("/proc/sys"));
     let nothing = None::<&str>;
@@ -113,10 +112,10 @@ fn in_empty_root(tasks: &[Task]) -> Result<Programs> {
         let mode = if given_away { 0o4755 } else { 0o755 };
         fs::set_permissions(&path, Permissions::from_mode(mode))?;
         // the kernel takes no setuid bit where there is nobody to give the file to
-        let in_vain = setuid && !given_away;
+        let is_pointless = setuid && !given_away;
         Ok(Program {
             task: task.clone(),
-            file: if in_vain {
+            file: if is_pointless {
                 NOT_STARTED.to_owned()
             } else {
                 id(&fs::metadata(&path)?)
@@ -129,6 +128,16 @@ fn in_empty_root(tasks: &[Task]) -> Result<Programs> {
         all: programs.collect::<Result<_>>()?,
         root: Some(root.to_owned()),
     })
+}
+
+/// A file of memory that may be executed.
+pub(crate) fn in_memory_file(name: &str, bytes: &[u8]) -> io::Result<File> {
+    // asked for where vm.memfd_noexec is set, unknown before Linux 6.3
+    let executable = MFdFlags::from_bits_retain(MFD_EXEC);
+    let memory = memfd_create(name, executable).or_else(|_| memfd_create(name, MFdFlags::empty()));
+    let mut file = File::from(memory?);
+    file.write_all(bytes)?;
+    Ok(file)
 }
 
 /// Their processes inherit the memory, since an emulator that is handed a path looks it up for itself; and other
@@ -146,12 +155,8 @@ fn in_memory(tasks: &[Task]) -> Result<Programs> {
                 });
             }
         };
-        // asked for where vm.memfd_noexec is set, unknown before Linux 6.3
-        let executable = MFdFlags::from_bits_retain(MFD_EXEC);
-        let memory = memfd_create(job.arch.qemu, executable)
-            .or_else(|_| memfd_create(job.arch.qemu, MFdFlags::empty()));
-        let mut file = File::from(memory.context("no memory for the probes")?);
-        file.write_all(&program(job))?;
+        let file =
+            in_memory_file(job.arch.qemu, &program(job)).context("no memory for the probes")?;
         let started = job.form != Form::Setuid;
         Ok(Program {
             task: task.clone(),

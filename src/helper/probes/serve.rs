@@ -1,9 +1,9 @@
-//! The process that starts programs, each in an empty root directory and with nothing of its caller's, and waits for them.
+//! The process that starts programs, each in an empty root directory and without anything of its caller, and waits for them.
 //!
-//! It is the first process of a PID namespace where one may be had, and is held while it starts them ([`super::watch`]).
+//! It is the first process of a PID namespace where that is allowed, and is held while it starts them ([`super::watch`]).
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write, stdin};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -21,18 +21,19 @@ use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, close, getpid, gettid, pipe2};
+use nix::unistd::{Pid, getpid, gettid, pipe2};
 
 use super::ProbeOutcome;
 use super::answer::{Answer, Task};
 use super::root::{Program, Programs};
+use crate::kernel::process::close_inherited;
 use crate::kernel::wording::{cause, errno_of, not_started};
 
 /// How long a program may take. Starting an emulator takes milliseconds, seconds on a machine under heavy load.
 pub const LIMIT: Duration = Duration::from_secs(20);
-/// What the other side says when it holds this process, and when it may not.
+/// What the watching process says when it holds this process.
 pub(super) const HELD: u8 = b'h';
-/// See [`HELD`].
+/// What it says when it may not.
 pub(super) const UNHELD: u8 = b'u';
 /// What is said in place of a file's device and inode where nothing is started.
 pub(super) const NOT_STARTED: &str = "-";
@@ -83,7 +84,7 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
     let mut go = [0];
     stdin()
         .read_exact(&mut go)
-        .context("the call that wanted to know has ended")?;
+        .context("the call that started it has ended")?;
     programs.enter()?;
     // the last resort should nobody be left to end one; a refusal means a tighter limit already
     let seconds = LIMIT.as_secs();
@@ -98,22 +99,7 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
     Ok(answer.flush()?)
 }
 
-/// What the caller of the tool had open is no program's of ours.
-fn close_inherited() {
-    let open = fs::read_dir("/proc/self/fd")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let numbers: Vec<i32> = open
-        .filter_map(|fd| fd.file_name().to_str()?.parse().ok())
-        .collect();
-    for number in numbers.into_iter().filter(|number| *number > 2) {
-        // the folder's own is closed by now
-        let _ = close(number);
-    }
-}
-
-/// The ends of children, and of the caller, which are read from a descriptor, so that one poll waits for all of them.
+/// The signals that tell of the ends of children and of the caller, read from a descriptor so that one poll waits for everything.
 struct Signals(SignalFd);
 
 impl Signals {
@@ -126,27 +112,28 @@ impl Signals {
         Ok(Self(SignalFd::with_flags(&ends, flags)?))
     }
 
-    /// Takes them down.
+    /// Reads those that have come.
     ///
     /// # Errors
     /// When the caller has ended.
     fn take(&self) -> Result<()> {
         while let Some(signal) = self.0.read_signal()? {
             if signal.ssi_signo == Signal::SIGTERM as u32 {
-                bail!("the call that wanted to know has ended");
+                bail!("the call that started it has ended");
             }
         }
         Ok(())
     }
 }
 
-/// What programs have started and left behind, where no PID namespace ends it: it becomes this process's, and ends with it.
+/// The processes that programs leave behind, where no PID namespace ends them: they become children of this process, and are ended
+/// when this is dropped.
 struct Orphans {
     children: Option<File>,
 }
 
 impl Orphans {
-    /// How long it is tried to end what keeps starting others.
+    /// How long to try to end processes that keep starting others.
     const PATIENCE: Duration = Duration::from_secs(2);
 
     fn adopt() -> Result<Self> {
@@ -224,7 +211,7 @@ fn start_all(
     }
     let answers = all.into_iter().map(|one| match one {
         Ok(mut running) => {
-            // what is still in the pipe; nobody else who holds its other end is waited for
+            // what is still in the pipe; other processes may hold its other end for ever
             for _ in 0..PIPE / KEPT {
                 listen(&mut running);
             }
@@ -291,7 +278,7 @@ fn refusal(error: &std::io::Error) -> Result<i32> {
     }
 }
 
-/// Waits until a child has ended or has something to say, and takes down what it says.
+/// Waits until a child has ended or prints something, and records what it prints.
 fn wait_for_news(
     signals: &Signals,
     all: &mut [Result<Running, ProbeOutcome>],
@@ -314,7 +301,7 @@ fn wait_for_news(
     signals.take()
 }
 
-/// Takes down some of what the program says, of which the end counts. False if there was nothing to be heard.
+/// Records some of what the program prints, of which the end counts. False if there was nothing to read.
 fn listen(running: &mut Running) -> bool {
     let mut chunk = [0; KEPT];
     let Some(said) = &mut running.said else {
@@ -334,7 +321,7 @@ fn listen(running: &mut Running) -> bool {
     length > 0
 }
 
-/// Takes down the ends of children; also of those that were left to this process.
+/// Records the ends of children, also of those that were left to this process.
 fn reap(all: &mut [Result<Running, ProbeOutcome>], deadline: Instant) -> Result<()> {
     while Instant::now() < deadline {
         let before = child_time()?;

@@ -1,5 +1,5 @@
-//! The side that wants to know: starts the process that starts programs, holds each of these at its first instruction to
-//! see which file the kernel runs for it, and keeps the time.
+//! The watching side: starts the process that starts programs, holds each of these at its first instruction to see which file
+//! the kernel runs for it, and keeps the time.
 //!
 //! All that is a thread's work, for two reasons. A thread can ask for a PID namespace for what it starts, and only for
 //! that: so the process is the first of its namespace, and with it the kernel ends everything that an emulator has
@@ -110,7 +110,7 @@ struct Server<'a> {
     child: Child,
     pid: Pid,
     answers: BufReader<ChildStdout>,
-    /// Its number while it lives, for who keeps the time.
+    /// Its number while it lives, for the thread that keeps the time.
     process: &'a AtomicI32,
 }
 
@@ -122,6 +122,32 @@ struct Started {
     seen: Option<(Ran, u64, Option<bool>)>,
     /// Whether nothing further can be seen.
     done: bool,
+}
+
+impl Started {
+    /// It has stopped, or ended: it is looked at once it has become the program, and let go.
+    fn go_on(&mut self, status: WaitStatus, task: &Task, file: &str) -> nix::Result<()> {
+        let pid = self.pid;
+        match status {
+            WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_EXEC) => {
+                let setuid = task.is_setuid();
+                let privileged = setuid.then(|| effective_user(pid) == Some(OWNER));
+                self.seen = Some((executable_of(pid, file), time_of(pid), privileged));
+                self.done = !setuid;
+                if setuid {
+                    still_there(kill(pid, Signal::SIGKILL))
+                } else {
+                    still_there(ptrace::detach(pid, None))
+                }
+            }
+            WaitStatus::PtraceEvent(..) => still_there(ptrace::cont(pid, None)),
+            WaitStatus::Stopped(_, signal) => still_there(ptrace::cont(pid, signal)),
+            _ => {
+                self.done = true;
+                Ok(())
+            }
+        }
+    }
 }
 
 impl<'a> Server<'a> {
@@ -217,7 +243,7 @@ impl<'a> Server<'a> {
                 Err(Errno::EINTR) => continue,
                 status => status?,
             };
-            let pid = status.pid().context("somebody that was waited for")?;
+            let pid = status.pid().context("no process was waited for")?;
             if pid == self.pid {
                 match status {
                     WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_FORK | PTRACE_EVENT_VFORK) => {
@@ -248,24 +274,8 @@ impl<'a> Server<'a> {
                 early.push(pid);
                 continue;
             };
-            let one = &mut started[at];
-            match status {
-                WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_EXEC) => {
-                    let (task, file) = to_start.get(at).context("one more than was asked for")?;
-                    let setuid = task.is_setuid();
-                    let privileged = setuid.then(|| effective_user(pid) == Some(OWNER));
-                    one.seen = Some((executable_of(pid, file), time_of(pid), privileged));
-                    one.done = !setuid;
-                    if setuid {
-                        still_there(kill(pid, Signal::SIGKILL))?;
-                    } else {
-                        still_there(ptrace::detach(pid, None))?;
-                    }
-                }
-                WaitStatus::PtraceEvent(..) => still_there(ptrace::cont(pid, None))?,
-                WaitStatus::Stopped(_, signal) => still_there(ptrace::cont(pid, signal))?,
-                _ => one.done = true,
-            }
+            let (task, file) = to_start.get(at).context("one more than was asked for")?;
+            started[at].go_on(status, task, file)?;
         }
         Ok(())
     }
