@@ -1,4 +1,4 @@
-//! An emulator's file, before it is registered: is it a static ELF program for this host that nobody else can replace, and
+//! An emulator's file, before it is registered: is it a static ELF program for this host that no other user can replace, and
 //! which QEMU is it?
 //!
 //! A wrong file is refused here, by name, because the kernel would take it and every program of that architecture
@@ -44,7 +44,7 @@ pub enum Unfit {
     Missing(String),
     /// It has no execute permission bit.
     NotExecutable,
-    /// Somebody else can put another file in its place.
+    /// Another user can put another file in its place.
     Replaceable(Stranger),
     /// It may not be started, and its bytes do not tell which QEMU it is.
     NotAsked,

@@ -17,7 +17,7 @@ pub mod probes;
 pub enum Verb {
     /// Start probes or emulators, see [`probes`].
     RunProbes,
-    /// Register rules in a table that nobody else sees.
+    /// Register rules in a private table.
     Rehearse,
     /// Give a user namespace its ids, see [`ids`].
     MapIds,

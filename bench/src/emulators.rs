@@ -59,7 +59,7 @@ pub(crate) struct Emulators {
 /// Measures, and prints what was found.
 ///
 /// # Errors
-/// An emulator or the root directory is missing, there is no table to be had, or a program ends otherwise than it
+/// An emulator or the root directory is missing, no table can be mounted, or a program ends otherwise than it
 /// ought to.
 pub(crate) fn compare(cli: &Emulators) -> Result<()> {
     let arch = cli.arch.arch;

@@ -115,12 +115,12 @@ pub(crate) fn say(line: &str) -> Result<()> {
     Ok(writeln!(stdout(), "{line}")?)
 }
 
-/// Prints a line that tells whoever waits how far things are, apart from what is found.
+/// Prints a line about the progress, apart from the results.
 pub(crate) fn progress(line: &str) {
     complain(line);
 }
 
-/// Prints a line of error; where that fails there is nobody left to tell.
+/// Prints a line of error; a failure of that is ignored.
 pub(crate) fn complain(line: &str) {
     let _ = writeln!(stderr(), "{line}");
 }

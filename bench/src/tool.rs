@@ -42,7 +42,7 @@ pub(crate) struct Tools {
 /// Measures, and prints what was found.
 ///
 /// # Errors
-/// A tool or the emulators are missing, a tool fails, or there is no table to be had.
+/// A tool or the emulators are missing, a tool fails, or no table can be mounted.
 pub(crate) fn compare(cli: &Tools) -> Result<()> {
     let emulators = cli
         .emulators

@@ -1,4 +1,4 @@
-//! The head of a file that is to be an emulator, and the sections of the program's own: what is taken lies within the file, and
+//! The head of an emulator's file, and the sections of the program's own: what is taken lies within the file, and
 //! a file that was cut short is not taken.
 
 #![no_main]

@@ -1,4 +1,4 @@
-//! The text of `/etc/subuid`: of whatever lines, a map that a kernel takes, with nobody in it twice.
+//! The text of `/etc/subuid`: any lines give a map that a kernel accepts, with no id twice.
 
 #![no_main]
 

@@ -191,50 +191,19 @@ mod tests {
     use super::*;
 
     /// Each was said by QEMU 10.0.13 or 7.2.22, under `ulimit -v`, except the last four.
+    #[rustfmt::skip]
     const SAID: &[(&str, Cause, &str)] = &[
-        (
-            "qemu-arm: allocate 134217728 bytes for jit buffer: Cannot allocate memory",
-            Cause::AddressSpace,
-            "jit buffer",
-        ),
-        (
-            "qemu-arm: /busybox: Unable to find a guest_base to satisfy all guest address mapping requirements\n  \
-             00000000-ffffffff",
-            Cause::AddressSpace,
-            "guest_base",
-        ),
-        (
-            "qemu-arm: Unable to reserve 0xfffff000 bytes of virtual address space at 0x1000 (Cannot allocate memory) \
-             for use as guest address space (check your virtual memory ulimit setting, min_mmap_addr or reserve less \
-             using -R option)",
-            Cause::AddressSpace,
-            "Unable to reserve",
-        ),
-        (
-            "qemu-aarch64: /busybox: Error mapping file: Cannot allocate memory",
-            Cause::AddressSpace,
-            "Error mapping",
-        ),
-        (
-            "qemu-arm: /a.out: Error mapping file: Operation not permitted",
-            Cause::LowAddress,
-            "Error mapping",
-        ),
-        (
-            "qemu-s390x: /a.out: Invalid ELF image for this architecture",
-            Cause::OtherArchitecture,
-            "Invalid ELF",
-        ),
-        (
-            "qemu: uncaught target signal 11 (Segmentation fault) - core dumped",
-            Cause::Emulation,
-            "signal 11",
-        ),
-        (
-            "Unsupported syscall: 435\nand another line",
-            Cause::Emulation,
-            "435",
-        ),
+        ("qemu-arm: allocate 134217728 bytes for jit buffer: Cannot allocate memory", Cause::AddressSpace, "jit buffer"),
+        ("qemu-arm: /busybox: Unable to find a guest_base to satisfy all guest address mapping requirements\n  00000000-ffffffff",
+         Cause::AddressSpace, "guest_base"),
+        ("qemu-arm: Unable to reserve 0xfffff000 bytes of virtual address space at 0x1000 (Cannot allocate memory) for use as guest \
+          address space (check your virtual memory ulimit setting, min_mmap_addr or reserve less using -R option)",
+         Cause::AddressSpace, "Unable to reserve"),
+        ("qemu-aarch64: /busybox: Error mapping file: Cannot allocate memory", Cause::AddressSpace, "Error mapping"),
+        ("qemu-arm: /a.out: Error mapping file: Operation not permitted", Cause::LowAddress, "Error mapping"),
+        ("qemu-s390x: /a.out: Invalid ELF image for this architecture", Cause::OtherArchitecture, "Invalid ELF"),
+        ("qemu: uncaught target signal 11 (Segmentation fault) - core dumped", Cause::Emulation, "signal 11"),
+        ("Unsupported syscall: 435\nand another line", Cause::Emulation, "435"),
     ];
 
     #[test]
@@ -252,8 +221,9 @@ mod tests {
     #[test]
     fn the_limit_that_is_there_is_named() {
         let none = Limits::default();
+        let limit = Some(1 << 20);
         let limited = Limits {
-            address_space: Some(1 << 20),
+            address_space: limit,
             ..none
         };
         let strict = Limits {
@@ -261,29 +231,19 @@ mod tests {
             ..none
         };
         let high = Limits {
-            lowest_address: Some(1 << 20),
+            lowest_address: limit,
             ..none
         };
-        for (cause, limits, words) in [
-            (
-                Cause::AddressSpace,
-                limited,
-                "1024 kB; lift the limit: ulimit -v unlimited",
-            ),
-            (
-                Cause::AddressSpace,
-                strict,
-                "sysctl -w vm.overcommit_memory=0",
-            ),
-            (
-                Cause::AddressSpace,
-                high,
-                "sysctl -w vm.mmap_min_addr=65536",
-            ),
+        #[rustfmt::skip]
+        let rows = [
+            (Cause::AddressSpace, limited, "1024 kB; lift the limit: ulimit -v unlimited"),
+            (Cause::AddressSpace, strict, "sysctl -w vm.overcommit_memory=0"),
+            (Cause::AddressSpace, high, "sysctl -w vm.mmap_min_addr=65536"),
             (Cause::AddressSpace, none, "check ulimit -v"),
             (Cause::LowAddress, none, "sysctl -w vm.mmap_min_addr=4096"),
             (Cause::Emulation, limited, "newer QEMU"),
-        ] {
+        ];
+        for (cause, limits, words) in rows {
             let remedy = cause.remedy(&limits).unwrap();
             assert!(remedy.contains(words), "{cause:?} {limits:?}: {remedy}");
         }

@@ -2,7 +2,7 @@
 //! `qemu-aarch64.zst`, each one frame of Zstandard (RFC 8878). The loader maps none of them.
 //!
 //! What is needed is unpacked into memory, each emulator into a file system for itself (`tmpfs`) that is mounted nowhere, as
-//! `/usr/bin/qemu-aarch64`: the path that it has in the image. So it works on a read-only or `noexec` file system, nobody can
+//! `/usr/bin/qemu-aarch64`: the path that it has in the image. So it works on a read-only or `noexec` file system, no user can
 //! put another file in its place, and the memory is free again as soon as this process and the entry that has the emulator
 //! pinned are gone. A caller who may not mount gets a file of memory alone (`memfd_create(2)`), which serves for everything
 //! except registering.

@@ -96,7 +96,7 @@ impl Identity {
         })
     }
 
-    /// The same, of a file that was registered by the path `registered`.
+    /// This identity, with [`Place::Moved`] if the file is no longer at the path `registered`.
     #[must_use]
     pub fn registered_as(mut self, registered: &Path) -> Self {
         let id = |path: &Path| path.metadata().map(|m| (m.dev(), m.ino())).ok();
@@ -153,7 +153,7 @@ pub fn sha256(file: &File) -> io::Result<String> {
     Ok(hexadecimal(&digest.finalize()))
 }
 
-/// The SHA-256 of these bytes, likewise.
+/// The SHA-256 of these bytes, in hexadecimal digits.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))

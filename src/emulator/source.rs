@@ -21,7 +21,7 @@ use crate::kernel::namespace::with_root_directory;
 use crate::kernel::table::Table;
 use crate::kernel::wording::cause;
 
-/// Where emulators are if nobody says otherwise, and where the image has them.
+/// The directory of emulators unless another is named; also the image's.
 pub const DIR: &str = "/usr/bin/";
 
 /// Where an install takes emulators from.

@@ -1,8 +1,8 @@
-//! Whether somebody else can put another file where an emulator is.
+//! Whether another user can put another file where an emulator is.
 //!
-//! One rule, for whoever calls: each component of the path, links and their folders included, belongs to root or the
-//! caller, and nobody else may write to it. A sticky folder like `/tmp` may be on the way, where what is next in it is a
-//! folder: nobody else can move that, nor make a second name for it, as `link(2)` can for files and links.
+//! One rule for every caller: each component of the path, links and their folders included, belongs to root or the caller, and
+//! no other user may write to it. The path may lead through a sticky folder like `/tmp` if the next component is a folder: other
+//! users cannot move that, or make a second name for it, as `link(2)` can for files and links.
 //!
 //! The path is walked as the kernel does (`path_resolution(7)`), and each component judged by the descriptor that leads to
 //! the next, so that a folder that is moved meanwhile changes nothing. An access control list that lets others write shows
@@ -27,7 +27,7 @@ use crate::kernel::wording::{errno_of, quoted};
 /// Symbolic links on the way to a file, as the kernel has it (`MAXSYMLINKS`).
 const MOST_LINKS: u32 = 40;
 
-/// Somebody else who decides which file is at a path.
+/// Another user, or a group, that decides which file is at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stranger {
     who: Who,
@@ -218,14 +218,14 @@ impl Walk {
     }
 }
 
-/// Root, the caller, and, in a user namespace, whoever it does not know: the host's root, to whom the system's files belong
-/// there, looks like anybody else from outside.
+/// Root, the caller, and, in a user namespace, each user that it does not know: the host's root, the owner of the system's files,
+/// looks like every other user from outside.
 fn is_trusted(user: u32) -> bool {
     user == 0 || user == geteuid().as_raw() || is_unknown(user)
 }
 
 /// Whether this is what the kernel shows in place of an owner from outside of this user namespace. The number may also be a
-/// user of the namespace; nobody but one from outside owns its root directory.
+/// user of the namespace; only a user from outside owns its root directory.
 fn is_unknown(user: u32) -> bool {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let is_overflow = || read("/proc/sys/kernel/overflowuid").trim() == user.to_string();
@@ -266,7 +266,7 @@ fn names(path: &Path) -> Vec<OsString> {
     names.filter(|name| name != "/" && name != ".").collect()
 }
 
-/// Opens the file at `path` as it is, whomever it belongs to.
+/// Opens the file at `path`, whoever owns it.
 ///
 /// # Errors
 /// When it cannot be opened; `EINVAL` for what is no file.

@@ -157,13 +157,13 @@ impl Image {
         self.kind == ET_DYN
     }
 
-    /// How many bytes of what is to be mapped a file of `length` bytes does not have.
+    /// How many bytes of its segments a file of `length` bytes lacks.
     #[must_use]
     pub fn missing(&self, length: u64) -> u64 {
         self.needs().saturating_sub(length)
     }
 
-    /// How long the file must be for all that is to be mapped.
+    /// How long the file must be to hold all segments.
     fn needs(&self) -> u64 {
         let loaded = self.segments.iter().filter(|s| s.p_type == PT_LOAD);
         let taken = loaded.filter(|s| s.p_filesz > 0);

@@ -45,7 +45,7 @@ pub struct Place {
 pub enum Purpose {
     /// The kernel is to start it, or map it as a loader.
     Execute,
-    /// The same, had it been copied from where nothing is executed.
+    /// As `Execute`, for a copy outside the noexec file system that it is on.
     ExecuteElsewhere,
     /// An emulator reads it.
     Read,
@@ -56,7 +56,7 @@ pub enum Purpose {
 pub struct Opened {
     /// Its first bytes.
     pub head: Vec<u8>,
-    /// How many bytes it had when it was opened.
+    /// Its size in bytes when it was opened.
     pub length: u64,
     /// Where it really is, if symbolic links lead to it: as this process sees it, not as the root directory does.
     pub real: PathBuf,

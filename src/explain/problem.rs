@@ -32,7 +32,7 @@ pub enum Role {
 pub enum End {
     /// `execve(2)` fails so.
     Refused(Errno),
-    /// The same, and the sentence names the errno by itself.
+    /// `execve(2)` fails so, and the sentence names the errno already.
     RefusedAsSaid(Errno),
     /// It is started, and a signal ends it at once.
     Signal,
@@ -219,7 +219,7 @@ impl<'a> Fixes<'a> {
         fixes.any(|fix| matches!(fix, Fix::On(name) if name.as_deref() == wanted))
     }
 
-    /// What a file is opened for that is to be executed.
+    /// The purpose for which a program's file is opened.
     pub(super) fn purpose(self, file: &Path) -> Purpose {
         let purpose = |fix: &Fix| match fix {
             Fix::Executable(path) if path == file => Some(Purpose::Read),

@@ -72,8 +72,8 @@ impl Scene<'_> {
         })
     }
 
-    /// What a probe shows of a handler that works in some root directories only. In another than this process's own, none is run:
-    /// its files are somebody else's.
+    /// What a probe shows of a handler that works in some root directories only. In another root directory than this process's own, no
+    /// probe is run: others own its files.
     fn doubt(&self, arch: &'static Arch, entry: &Entry) -> Option<Fault> {
         let verdict = match self.here.root {
             None => survey::of_one_here(arch).ok(),

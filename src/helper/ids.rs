@@ -24,21 +24,21 @@ use crate::kernel::process::effective_capabilities;
 use crate::kernel::user_namespace::{map_group, map_user, unshare_alone};
 use crate::kernel::wording::not_started;
 
-/// Which ids there are besides one's own.
+/// Which ids a namespace has besides the caller's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ids {
     /// Every one of the namespace before, as itself: root's.
     All,
-    /// Root, whom one's own id stands for, and further ones.
+    /// Root, as which the caller's own id appears, and further ones.
     Many,
-    /// None: root alone, whom one's own id stands for; why.
+    /// Root alone, as which the caller's own id appears; why.
     One(Lack),
 }
 
 /// Why there are no further ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lack {
-    /// Nobody has given this user any: who it is, and the file that has none.
+    /// A file has no range for this user: the user's name, and the file.
     NoRange(String, &'static str),
     /// They were not mapped; why.
     NotMapped(String),
@@ -57,7 +57,7 @@ impl fmt::Display for Lack {
     }
 }
 
-/// Enters a user namespace in which this user is root, and a mount namespace of it, with as many ids as can be had.
+/// Enters a user namespace in which this user is root, and a mount namespace of it, with as many ids as the caller can get.
 ///
 /// # Errors
 /// The kernel's refusal, which [`crate::kernel::user_namespace::Refused`] words.
@@ -141,7 +141,7 @@ fn identity(map: &str) -> String {
 
 /// Root for `own`, and from 1 on all ranges that `text` (`owner:first:count`) has for one of `owners`. `None`: it has none.
 ///
-/// A range is left out that a kernel refuses, with the whole map: it goes beyond the last number, or has somebody who is in the
+/// A range is left out that a kernel refuses, with the whole map: it goes beyond the last number, or has an id that is in the
 /// map already, as where a user's range is there by name and by number.
 #[must_use]
 pub fn subordinate(text: &str, owners: &[Option<String>], own: u32) -> Option<String> {

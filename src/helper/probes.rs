@@ -122,12 +122,12 @@ pub fn run(jobs: &[Job]) -> Result<Vec<Run>> {
     run_within(LIMIT, jobs)
 }
 
-/// The same, where each may take as long as `limit`.
+/// [`run`], where each may take as long as `limit`.
 ///
 /// # Errors
 /// Those of [`run`].
 pub fn run_within(limit: Duration, jobs: &[Job]) -> Result<Vec<Run>> {
-    /// A crash at start is retried: emulators have had races there, and one lost start in many is not "does not work".
+    /// A crash at start is retried: emulators have had races there, and one lost start in many does not mean that it does not work.
     const TRIES: u32 = 2;
     if jobs.is_empty() {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! The public JSON: this file is the contract with whoever reads our output.
+//! The public JSON: this file is the contract with every reader of our output.
 //!
 //! The keys of [`Status`] are the incumbent's, in its order; those of [`Health`] begin with them and go on.
 

@@ -1,7 +1,7 @@
 //! For fleets: the facts of [`crate::output::json`] in Prometheus' text format, as `node_exporter`'s textfile collector reads it.
 //!
-//! Owns the metrics' names, what each says of itself, and their form. What is not known has no sample; a time is told as
-//! such, and its age left to whoever asks (`time() - …`). The order is that of the report. The last line is `# EOF`, so that a
+//! Owns the metrics' names, what each says of itself, and their form. What is not known has no sample; a time is given as
+//! such; queries compute its age (`time() - …`). The order is that of the report. The last line is `# EOF`, so that a
 //! file that was cut off can be told from a whole one.
 //!
 //! Rests on <https://prometheus.io/docs/instrumenting/exposition_formats/> and <https://prometheus.io/docs/practices/naming/>.

@@ -27,12 +27,12 @@ impl std::fmt::Debug for Streams<'_> {
 }
 
 impl Streams<'_> {
-    /// A line on stderr, one line whatever is in it. If nobody listens there, the exit status still tells.
+    /// Writes one line to stderr, with control characters escaped. Without a reader there, the exit status still tells.
     pub fn say(&mut self, line: &str) {
         let _ = writeln!(self.err, "{}", printable(line));
     }
 
-    /// Ends the output that was `written`. A reader that has gone away is no failure of ours.
+    /// Ends the output that was `written`. A reader that has gone away is not an error.
     ///
     /// # Errors
     /// When it could not be written for another reason.

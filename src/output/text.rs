@@ -59,7 +59,7 @@ pub fn persisting(path: &str, fate: FileOutcome) -> String {
     filed("persisting", path, fate)
 }
 
-/// The same, for a file that was written by another option; `verb` is for what writes.
+/// [`persisting`] for a file of another option, which `verb` names.
 #[must_use]
 pub fn filed(verb: &str, path: &str, fate: FileOutcome) -> String {
     let (verb, fate) = match fate {

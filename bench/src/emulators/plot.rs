@@ -24,7 +24,7 @@ const SWATCH: f64 = 12.0;
 const BEHIND: f64 = 8.0;
 /// How many emulators have a colour of their own.
 const COLOURS: usize = 4;
-/// GitHub's colours of text and background; those of bars are told apart on either, also by who sees no red or green.
+/// GitHub's colours of text and background; those of bars are told apart on either, also by readers who see no red or green.
 const STYLE: &str = "\
 text{font:13px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#1f2328;\
 font-variant-numeric:tabular-nums}\

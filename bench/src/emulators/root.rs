@@ -1,7 +1,7 @@
 //! The root directory of the emulated programs, as they see it: read-only, with the machine's `/proc` and `/dev` and
 //! an empty `/tmp` in memory. Belongs to the mount namespace of the bench, so nothing of it is left behind.
 //!
-//! What is unpacked there is somebody else's business, and so is entering it: [`super::sample`].
+//! The caller unpacks it; [`super::sample`] enters it.
 
 use std::path::{Path, PathBuf};
 
@@ -55,7 +55,7 @@ impl Root {
     }
 }
 
-/// Nothing is to be left behind, and no run is to find what another one wrote.
+/// No run leaves anything behind, or finds what another one wrote.
 fn read_only(path: &Path) -> nix::Result<()> {
     bind(path, path)?;
     let nothing = None::<&str>;

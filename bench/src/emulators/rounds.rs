@@ -58,7 +58,7 @@ impl Bench {
         expected.context("no emulator was named")
     }
 
-    /// A sample of each emulator, in their order. Who begins is another one in the next round.
+    /// A sample of each emulator, in their order. Another one begins the next round.
     fn round(&self, workload: &Workload, round: usize, expected: &Outcome) -> Result<Vec<Sample>> {
         let begins = round % self.emulators.len();
         let (late, early) = self.emulators.split_at(begins);

@@ -1,6 +1,6 @@
 //! How long starts of an emulated program take, in a root directory, through whatever emulator is registered.
 //!
-//! A fresh copy of this program (the hidden verb [`VERB`]) enters the root directory, since nobody gets out of one
+//! A fresh copy of this program (the hidden verb [`VERB`]) enters the root directory, since no process gets out of one
 //! again, and since the kernel counts what children used for the whole life of their parent. Elapsed time is from before
 //! the first start until the last has been waited for and its output read; processor time is that of all processes that
 //! were waited for, in them and in the kernel (getrusage(2)).

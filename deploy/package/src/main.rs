@@ -1,5 +1,5 @@
 //! Writes the man page and the completions for bash, zsh and fish into a folder, from the definition of the command line that
-//! `--help` shows. What becomes of them is `build.sh`'s.
+//! `--help` shows. `build.sh` packs them.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -32,7 +32,7 @@ fn write_all(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The man page. What `--help` says besides the options makes sections of its own.
+/// The man page. Each part of `--help` besides the options is a section.
 fn write_man(path: &Path) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let command = Cli::command().version(version);
@@ -48,7 +48,7 @@ fn write_man(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What `clap_mangen` makes of so many options is no line that anybody reads.
+/// `clap_mangen` would write one line with all options, which is too long to read.
 fn synopsis() -> Roff {
     let mut page = Roff::default();
     page.control("SH", ["SYNOPSIS"]);

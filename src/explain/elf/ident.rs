@@ -1,4 +1,4 @@
-//! The start of an ELF file, by which everybody decides what it is.
+//! The start of an ELF file, which tells what it is.
 
 use binfmt_magic::arch::{ARCHES, Arch, Class, Endian};
 use goblin::elf::header::{
@@ -17,9 +17,9 @@ pub struct Ident {
     pub os_abi: u8,
     /// `e_type`, in the byte order that it states; little-endian if that is none.
     pub kind: u16,
-    /// `e_machine`, likewise.
+    /// `e_machine`, in the same byte order.
     pub machine: u16,
-    /// `e_flags`, likewise.
+    /// `e_flags`, in the same byte order.
     pub flags: u32,
 }
 
@@ -68,6 +68,22 @@ impl Ident {
         matches!(self.kind, ET_EXEC | ET_DYN)
     }
 
+    /// 32 or 64, if its class is a known one.
+    #[must_use]
+    pub fn bits(&self) -> Option<u8> {
+        let classes = [(Class::Elf32, 32), (Class::Elf64, 64)];
+        let class = classes.iter().find(|(class, _)| *class as u8 == self.class);
+        class.map(|(_, bits)| *bits)
+    }
+
+    /// `little` or `big`, if it states one of these.
+    #[must_use]
+    pub fn byte_order(&self) -> Option<&'static str> {
+        let orders = [(Endian::Little, "little"), (Endian::Big, "big")];
+        let order = orders.iter().find(|(order, _)| *order as u8 == self.data);
+        order.map(|(_, name)| *name)
+    }
+
     /// What kind of file it states to be.
     #[must_use]
     pub fn kind_name(&self) -> &'static str {
@@ -108,14 +124,12 @@ impl Ident {
         }
     }
 
-    /// The same, with what else tells its programs from those of the usual kind.
+    /// The machine's name, and the ABI where its programs differ from the usual kind.
     #[must_use]
     pub fn machine_in_words(&self) -> String {
         let name = self.machine_name();
-        let bits = match self.class {
-            class if class == Class::Elf32 as u8 => "32",
-            class if class == Class::Elf64 as u8 => "64",
-            other => return format!("{name} of class {other}"),
+        let Some(bits) = self.bits() else {
+            return format!("{name} of class {}", self.class);
         };
         let own = (self.machine, self.class);
         let abi = ABIS
@@ -125,11 +139,7 @@ impl Ident {
         match abi {
             Some((_, _, abi)) => format!("{name} with {abi}"),
             None if is_emulated => {
-                let order = if self.data == Endian::Big as u8 {
-                    "big"
-                } else {
-                    "little"
-                };
+                let order = self.byte_order().unwrap_or("little");
                 format!("{name} as {bits}-bit and {order}-endian")
             }
             None => name,
@@ -156,22 +166,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn machines_are_named_as_well_as_may_be() {
-        for (class, data, machine, arch, name) in [
-            (2, 1, [0x3e, 0], Some("x86_64"), "X86_64"),
-            (2, 2, [0, 0xb7], Some("aarch64_be"), "AARCH64"),
-            (2, 1, [0xf7, 0], None, "BPF"),
-            (
-                2,
-                1,
-                [0, 0x3e],
-                None,
-                "number 15872, which is X86_64 in the other byte order",
-            ),
-            (2, 1, [0xfe, 0xfe], None, "number 65278"),
-            (2, 1, [0, 0], None, "number 0"),
-            (1, 1, [0x3e, 0], None, "X86_64"),
-        ] {
+    fn machines_are_named_with_what_is_unusual() {
+        let x86_64 = Some("x86_64");
+        #[rustfmt::skip]
+        let rows = [
+            (2, 1, [0x3e, 0], x86_64, "X86_64", "X86_64 as 64-bit and little-endian"),
+            (2, 2, [0, 0xb7], Some("aarch64_be"), "AARCH64", "AARCH64 as 64-bit and big-endian"),
+            (2, 1, [0xf7, 0], None, "BPF", "BPF"),
+            (2, 1, [0, 0x3e], None, "number 15872, which is X86_64 in the other byte order", ""),
+            (2, 1, [0xfe, 0xfe], None, "number 65278", "number 65278"),
+            (2, 1, [0, 0], None, "number 0", "number 0"),
+            (1, 1, [0x3e, 0], None, "X86_64", "X86_64 with 32-bit pointers (x32)"),
+            (1, 1, [0xb7, 0], None, "AARCH64", "AARCH64 with 32-bit pointers (ILP32)"),
+            (1, 2, [0, 22], None, "S390", "S390 with 31-bit addresses (s390)"),
+            (2, 1, [22, 0], None, "S390", "S390 as 64-bit and little-endian"),
+            (2, 1, [3, 0], None, "386", "386 as 64-bit and little-endian"),
+            (0, 1, [3, 0], None, "386", "386 of class 0"),
+        ];
+        for (class, data, machine, arch, name, words) in rows {
             let mut head = b"\x7fELF".to_vec();
             head.extend([class, data]);
             head.resize(18, 0);
@@ -179,26 +191,8 @@ mod tests {
             let ident = Ident::read(&head).unwrap();
             let found = ident.arch().map(|arch| arch.qemu);
             assert_eq!((found, ident.machine_name().as_str()), (arch, name));
-        }
-    }
-
-    #[test]
-    fn another_class_than_usual_is_an_abi_of_its_own() {
-        for (class, data, machine, words) in [
-            (1, 1, [0x3e, 0], "X86_64 with 32-bit pointers (x32)"),
-            (1, 1, [0xb7, 0], "AARCH64 with 32-bit pointers (ILP32)"),
-            (1, 2, [0, 22], "S390 with 31-bit addresses (s390)"),
-            (2, 1, [0xf7, 0], "BPF"),
-            (2, 1, [22, 0], "S390 as 64-bit and little-endian"),
-            (2, 1, [3, 0], "386 as 64-bit and little-endian"),
-            (0, 1, [3, 0], "386 of class 0"),
-        ] {
-            let mut head = b"\x7fELF".to_vec();
-            head.extend([class, data]);
-            head.resize(18, 0);
-            head.extend(machine);
-            let ident = Ident::read(&head).unwrap();
-            assert_eq!(ident.machine_in_words(), words);
+            let in_words = ident.machine_in_words();
+            assert!(words.is_empty() || in_words == words, "{in_words}");
         }
     }
 }

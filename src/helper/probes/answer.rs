@@ -2,6 +2,7 @@
 //! stdout, each ended by a NUL.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -9,6 +10,12 @@ use binfmt_magic::arch::Arch;
 
 use super::{Form, Job, ProbeOutcome};
 
+/// What the watching process says when it holds this process.
+pub(super) const HELD: u8 = b'h';
+/// What it says when it may not.
+pub(super) const UNHELD: u8 = b'u';
+/// What is said in place of a file's device and inode where nothing is started.
+pub(super) const NOT_STARTED: &str = "-";
 /// An answer's fields: kind, its number, time, what was said.
 pub(super) const FIELDS: usize = 4;
 /// What the word of an emulator to be asked begins with; its path follows.
@@ -104,6 +111,11 @@ impl Answer {
             said: said.clone(),
         })
     }
+}
+
+/// Which file it is: device and inode.
+pub(super) fn id(file: &impl MetadataExt) -> String {
+    format!("{}:{}", file.dev(), file.ino())
 }
 
 #[cfg(test)]

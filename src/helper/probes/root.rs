@@ -15,9 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::chroot;
 
-use super::answer::Task;
-use super::serve::NOT_STARTED;
-use super::watch::id;
+use super::answer::{NOT_STARTED, Task, id};
 use super::{Form, Job, mark};
 use crate::kernel::user_namespace;
 
@@ -111,7 +109,7 @@ fn in_empty_root(tasks: &[Task]) -> Result<Programs> {
         let given_away = setuid && chown(&path, Some(OWNER), None).is_ok();
         let mode = if given_away { 0o4755 } else { 0o755 };
         fs::set_permissions(&path, Permissions::from_mode(mode))?;
-        // the kernel takes no setuid bit where there is nobody to give the file to
+        // without another owner for the file, the bit has no effect
         let is_pointless = setuid && !given_away;
         Ok(Program {
             task: task.clone(),

@@ -24,19 +24,13 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, gettid, pipe2};
 
 use super::ProbeOutcome;
-use super::answer::{Answer, Task};
+use super::answer::{Answer, HELD, Task};
 use super::root::{Program, Programs};
 use crate::kernel::process::close_inherited;
 use crate::kernel::wording::{cause, errno_of, not_started};
 
 /// How long a program may take. Starting an emulator takes milliseconds, seconds on a machine under heavy load.
 pub const LIMIT: Duration = Duration::from_secs(20);
-/// What the watching process says when it holds this process.
-pub(super) const HELD: u8 = b'h';
-/// What it says when it may not.
-pub(super) const UNHELD: u8 = b'u';
-/// What is said in place of a file's device and inode where nothing is started.
-pub(super) const NOT_STARTED: &str = "-";
 /// How much of what a program says is kept, in bytes: the end.
 const KEPT: usize = 4096;
 /// How much a pipe holds, in bytes (`pipe(7)`).
@@ -86,7 +80,7 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
         .read_exact(&mut go)
         .context("the call that started it has ended")?;
     programs.enter()?;
-    // the last resort should nobody be left to end one; a refusal means a tighter limit already
+    // in case no process is left to end one; a refusal means that a tighter limit exists already
     let seconds = LIMIT.as_secs();
     let _ = setrlimit(Resource::RLIMIT_CPU, seconds, seconds);
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;

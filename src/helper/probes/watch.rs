@@ -12,7 +12,6 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
 use std::process::{Child, ChildStdout, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -30,9 +29,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::{Pid, pipe2};
 
-use super::answer::{Answer, FIELDS, Task};
+use super::answer::{Answer, FIELDS, HELD, NOT_STARTED, Task, UNHELD, id};
 use super::root::OWNER;
-use super::serve::{HELD, NOT_STARTED, UNHELD};
 use super::{ProbeOutcome, Ran, Run};
 use crate::helper::Verb;
 use crate::kernel::process::effective_user;
@@ -360,11 +358,6 @@ fn executable_of(pid: Pid, probe: &str) -> Ran {
         Ok((file, _)) => Ran::Interpreter(Arc::new(file)),
         Err(error) => Ran::Unseen(format!("/proc/PID/exe: {}", cause(&error))),
     }
-}
-
-/// Which file it is: device and inode.
-pub(super) fn id(file: &impl MetadataExt) -> String {
-    format!("{}:{}", file.dev(), file.ino())
 }
 
 /// Processor time that a process has used, in microseconds.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use binfmt_magic::arch::{Arch, Class, Endian};
+use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::{Flags, Matcher, Rule};
 use serde::Serialize;
@@ -142,8 +142,8 @@ impl ExplainedStep {
             is: what(step),
             platform: arch.map(name),
             machine: ident.map(Ident::machine_name),
-            bits: ident.and_then(bits),
-            byte_order: ident.and_then(byte_order),
+            bits: ident.and_then(Ident::bits),
+            byte_order: ident.and_then(Ident::byte_order),
             kind: ident.map(Ident::kind_name),
             os_abi: ident.map(Ident::os_abi_name),
             linkage: loading.map(linkage),
@@ -191,22 +191,6 @@ fn what(step: &Step) -> String {
         Content::Elf(ident) => format!("an ELF file, {}", ident.kind_name()),
         Content::Script(_) => "a script".to_owned(),
         Content::Other(format) => format.name.to_owned(),
-    }
-}
-
-fn bits(ident: &Ident) -> Option<u8> {
-    match ident.class {
-        class if class == Class::Elf32 as u8 => Some(32),
-        class if class == Class::Elf64 as u8 => Some(64),
-        _ => None,
-    }
-}
-
-fn byte_order(ident: &Ident) -> Option<&'static str> {
-    match ident.data {
-        data if data == Endian::Little as u8 => Some("little"),
-        data if data == Endian::Big as u8 => Some("big"),
-        _ => None,
     }
 }
 

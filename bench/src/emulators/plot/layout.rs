@@ -1,6 +1,6 @@
 //! Where everything stands in a plot: a title and a note, a legend below, then the groups of bars. In CSS pixels.
 //!
-//! Positions follow from the numbers alone; what is drawn there is the business of [`super`].
+//! Positions follow from the numbers alone; [`super`] draws.
 
 /// Of the whole plot.
 pub(super) const WIDTH: f64 = 820.0;
