@@ -277,7 +277,7 @@ pub struct Architecture {
     pub platform: String,
     /// QEMU's name.
     pub qemu: &'static str,
-    /// OtherEntry names that are understood.
+    /// Other names that are understood.
     pub aliases: &'static [&'static str],
     /// `native`, `registered`, `available` or `unavailable`.
     pub state: &'static str,
