@@ -79,7 +79,8 @@ pub struct Cli {
     /// Run COMMAND as any user, with a handler for PLATFORM in a private user namespace
     #[arg(long, value_name = "PLATFORM", requires = "command", group = "below_root", help_heading = RUN,
         conflicts_with_all = [
-        "install", "hold", "interval", "on_exit", "uninstall", "reset", "list", "status", "verify", "export", "mount", "format", "json", "force", "keep", "persistent",
+        "install", "hold", "interval", "on_exit", "uninstall", "reset", "list", "status", "verify", "export", "mount", "format", "json",
+        "force", "keep", "persistent",
     ])]
     pub run: Option<String>,
     /// With --run and --explain: COMMAND, or FILE, is a path below DIR, the root directory of an unpacked image
@@ -122,7 +123,7 @@ pub struct Cli {
     /// Print a completion script for this shell
     #[arg(long, value_name = "bash|zsh|fish", hide_possible_values = true, exclusive = true, help_heading = OPTIONS)]
     pub completions: Option<Shell>,
-    /// Show this
+    /// Show this help
     #[arg(long, short, action = ArgAction::HelpShort, help_heading = OPTIONS)]
     pub help: Option<bool>,
     /// `qemu-binfmt-conf.sh`'s: sets `QEMU_PRESERVE_ARGV0`
