@@ -2,7 +2,6 @@
 //!
 //! Everything here returns values, and prints nothing.
 
-pub mod export;
 pub mod hold;
 pub mod install;
 pub mod invocation;

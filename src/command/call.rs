@@ -18,7 +18,7 @@ use crate::output::streams::Streams;
 use crate::output::text;
 use crate::policy::install::Order;
 use crate::policy::remedy::Means;
-use crate::policy::survey::{Survey, Verdict, may_be_native};
+use crate::policy::survey::{Look, Survey, Verdict, may_be_native};
 
 /// The state of one call.
 pub(super) struct Call<'a, 's> {
@@ -57,6 +57,7 @@ impl<'a, 's> Call<'a, 's> {
             force: settings.force,
             working: settings.working,
             credentials: settings.credentials,
+            invocation: settings.invocation.clone(),
         };
         let resolved = |dir: &PathBuf| dir.canonicalize().unwrap_or_else(|_| dir.clone());
         let shows_health = |mode: &Mode| match mode {
@@ -169,11 +170,11 @@ impl<'a, 's> Call<'a, 's> {
             return Ok(Rc::clone(survey));
         }
         let table = mount::for_looking(&self.at)?;
-        let survey = Rc::new(if self.closely {
-            Survey::take_closely(table.as_ref())?
-        } else {
-            Survey::take(table.as_ref())?
-        });
+        let look = Look {
+            setuid: self.closely,
+            ..Look::default()
+        };
+        let survey = Rc::new(Survey::look(table.as_ref(), look)?);
         self.survey = Some(Rc::clone(&survey));
         Ok(survey)
     }

@@ -19,9 +19,8 @@ use crate::helper::probes::Ran;
 use crate::kernel::mount::{self, MountError};
 use crate::kernel::table::Table;
 use crate::kernel::wording::printable;
-use crate::policy::export;
 use crate::policy::install::{InstallOutcome, Item, dry_run as dry_install};
-use crate::policy::persist::{EMULATORS, RULES, boot_of, shown, would_write};
+use crate::policy::persist::{EMULATORS, RULES, boot_of, export, shown, would_write};
 use crate::policy::survey::{Failure, Survey, Verdict};
 use crate::policy::uninstall::{dry_run as dry_uninstall, dry_run_others};
 
@@ -85,10 +84,10 @@ fn would_install(
 ) -> Result<()> {
     let order = install::order(call, asked)?;
     let mounts = mount::would_mount(&call.at);
-    if let Err(MountError::UserNamespace(_) | MountError::Denied(_)) = &mounts {
-        if install::runs_already(call, &order.selection)?.is_some() {
-            return Ok(());
-        }
+    if mounts.as_ref().is_err_and(MountError::is_not_allowed)
+        && install::runs_already(call, &order.selection)?.is_some()
+    {
+        return Ok(());
     }
     let mounts = mounts?;
     let items = dry_install(table, &order, survey)?;

@@ -12,7 +12,7 @@ use crate::cli::{self, describe_unknown};
 use crate::kernel::mount::{self, MountError, Mounted};
 use crate::output::text;
 use crate::policy::install::{self, InstallOutcome, Order};
-use crate::policy::survey::{Survey, takes};
+use crate::policy::survey::{Look, Survey, takes};
 use crate::policy::uninstall::uninstall_others;
 
 /// What an install came to.
@@ -61,7 +61,11 @@ pub(super) fn perform(call: &mut Call, asked: &cli::Install, holds: bool) -> Res
         if order.reset {
             let wanted = |entry: &Entry| is_wanted(entry, &items, &order.prefix);
             uninstall::report(call, &uninstall_others(&table, wanted)?);
-            survey = Survey::take_after(&table, &survey.timed_out())?;
+            let look = Look {
+                timed_out: &survey.timed_out(),
+                ..Look::default()
+            };
+            survey = Survey::look(Some(&table), look)?;
         }
         Ok((items, Rc::new(survey)))
     });
@@ -119,10 +123,10 @@ fn without_table(
     error: &anyhow::Error,
     order: &Order,
 ) -> Result<Option<Installed>> {
-    let error = error.downcast_ref();
-    let Some(MountError::UserNamespace(_) | MountError::Denied(_)) = error else {
+    let error = error.downcast_ref::<MountError>();
+    if !error.is_some_and(MountError::is_not_allowed) {
         return Ok(None);
-    };
+    }
     let Some(survey) = runs_already(call, &order.selection)? else {
         return Ok(None);
     };

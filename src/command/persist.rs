@@ -13,9 +13,8 @@ use super::{Call, install};
 use crate::kernel::table::Table;
 use crate::kernel::wording::shown;
 use crate::output::text;
-use crate::policy::export;
 use crate::policy::install::{InstallOutcome, Item, Order, install as install_all, try_out};
-use crate::policy::persist::{self, FileOutcome, Host, OnTrial};
+use crate::policy::persist::{self, FileOutcome, Host, OnTrial, export};
 use crate::policy::survey::{Survey, runs_natively, without_handlers};
 
 /// What a file of rules begins with.

@@ -32,7 +32,7 @@ use crate::explain::{Explanation, Here, explain, machine_of};
 use crate::helper::can_have_own_table;
 use crate::helper::ids::{self, Ids};
 use crate::helper::probes::Ran;
-use crate::kernel::mount::{self, MountError, MountPoint};
+use crate::kernel::mount::{self, MountError, MountErrorKind, MountPoint};
 use crate::kernel::process;
 use crate::kernel::root_directory;
 use crate::kernel::table::Table;
@@ -85,7 +85,7 @@ pub(super) fn become_command(call: &mut Call, run: &Run) -> Error {
 
 fn try_to_become(call: &mut Call, run: &Run) -> Result<Infallible> {
     if !Path::new("/proc/self").exists() {
-        return Err(MountError::NoProc.into());
+        return Err(MountError::no_proc().into());
     }
     let (platform, arch) = (run.platform, run.platform.arch);
     let found = find(run)?;
@@ -329,9 +329,10 @@ fn handler_of(arch: &Arch, ran: &Ran) -> Option<Rule> {
 
 fn own_table() -> Result<Table, Error> {
     mount::own().map_err(|error| match error {
-        MountError::DeniedInUserNamespace(dir) => {
-            Error::from(Refused(Errno::EPERM)).context(format!("cannot mount {}", dir.display()))
-        }
+        MountError {
+            kind: MountErrorKind::DeniedInUserNamespace,
+            ..
+        } => Error::from(Refused(Errno::EPERM)).context(format!("cannot mount {}", mount::DEFAULT)),
         error => error.into(),
     })
 }

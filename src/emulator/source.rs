@@ -225,7 +225,7 @@ impl Source {
     /// Those of [`Table::register`]; when an embedded emulator cannot be unpacked, or its root directory cannot be entered.
     pub fn register(&self, table: &Table, rule: &Rule) -> Result<()> {
         let root = match &self.from {
-            From::Here => return Ok(table.register(rule)?),
+            From::Here => return table.register(rule),
             From::Below(root) => root.clone(),
             From::Program(embedded) => {
                 let path = &rule.interpreter;
@@ -242,10 +242,10 @@ impl Source {
             }
         };
         let registered = with_root_directory(root, || table.register(rule));
-        Ok(registered.map_err(|errno| {
+        registered.map_err(|errno| {
             let cause = cause(&errno.into());
             anyhow!("the emulator's root directory cannot be entered: {cause}")
-        })??)
+        })?
     }
 }
 

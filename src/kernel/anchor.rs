@@ -5,20 +5,20 @@
 //! file of that mount holds the file's path, hence the mount, hence the superblock, until it is deleted or the host
 //! reboots. It is never enabled, so nothing is ever traced and no program pays for it.
 //!
-//! A definition of this event's name need not be ours, and the path that the kernel lists for it was looked up when it was
-//! made, maybe in another mount namespace. So the kernel is asked to add a file of the mount: it does that beside others
-//! that the event has, and refuses a file that the event has already (`EEXIST`).
+//! An event of this name may not be ours, and the kernel lists the path that was looked up when it was made, maybe in another mount
+//! namespace. So [`set`] asks the kernel to add a file of the mount to the event. The kernel adds it beside the files that the event
+//! has, and refuses one that the event has already (`EEXIST`).
 //!
 //! Rests on `Documentation/trace/uprobetracer.rst`; `create_trace_uprobe` in `kernel/trace/trace_uprobe.c` takes the
 //! path with `kern_path` and keeps it in the event; `append_trace_uprobe` compares inodes (since 5.4; older kernels
 //! replace the event).
 
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use anyhow::{Result, anyhow};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
@@ -27,39 +27,22 @@ use crate::kernel::wording::{cause, errno_of};
 
 /// The event's name in tracefs.
 const EVENT: &str = "binfmt/anchor";
-/// Where tracefs is on hosts that mount it: since 4.1, and by way of debugfs.
+/// Where hosts mount tracefs: since Linux 4.1, and through debugfs.
 const EVENTS: [&str; 2] = [
     "/sys/kernel/tracing/uprobe_events",
     "/sys/kernel/debug/tracing/uprobe_events",
 ];
 
-/// Why the anchor could not be set, read or cleared.
-#[derive(Debug)]
-pub struct AnchorError {
-    doing: &'static str,
-    cause: io::Error,
-}
-
-impl fmt::Display for AnchorError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}: {}", self.doing, cause(&self.cause))
-    }
-}
-
-impl std::error::Error for AnchorError {}
-
-/// Anchors the mount that `file` is on; `file` is a regular file of it. Anchoring again is fine.
+/// Anchors the mount that the regular file `file` is on. To anchor it again does nothing.
 ///
 /// # Errors
 /// When tracefs is out of reach, the kernel has no uprobe events, lockdown forbids them, or privilege is missing.
-pub fn set(file: &Path) -> Result<(), AnchorError> {
-    let failed = |cause| AnchorError {
-        doing: "set the anchor (a uprobe definition in tracefs)",
-        cause,
-    };
+pub fn set(file: &Path) -> Result<()> {
+    let failed = |error| failed("set", &error);
     let path = file.as_os_str().as_bytes();
     if path.iter().any(u8::is_ascii_whitespace) {
-        let blank = "the mount point's path has a blank or a line break, which tracefs takes for the end of a word";
+        let blank =
+            "the mount point's path has a blank or a line break, which ends a word in tracefs";
         return Err(failed(io::Error::other(blank)));
     }
     let mut events = open().map_err(failed)?;
@@ -73,20 +56,20 @@ pub fn set(file: &Path) -> Result<(), AnchorError> {
     let why_not = if is_there && defined.iter().any(|words| !is_plain(words)) {
         "another kind of event has this name; delete it: echo -:binfmt/anchor >>/sys/kernel/tracing/uprobe_events"
     } else if defined.is_empty() {
-        "the kernel took it and does not list it"
+        "the kernel accepted it and does not list it"
     } else {
         return Ok(());
     };
     Err(failed(io::Error::other(why_not)))
 }
 
-/// Whether there is an anchor on this host. `false` too where tracefs is out of reach.
+/// Whether there is an anchor on this host. False if tracefs cannot be read.
 #[must_use]
 pub fn is_set() -> bool {
     seen().unwrap_or(false)
 }
 
-/// Whether there is an anchor on this host, as far as its path tells; `None` where tracefs is out of reach.
+/// Whether there is an anchor on this host, judged by its path; `None` if tracefs cannot be read.
 #[must_use]
 pub fn seen() -> Option<bool> {
     let defined = open()
@@ -95,11 +78,11 @@ pub fn seen() -> Option<bool> {
     Some(defined.iter().any(|words| is_of_table(words)))
 }
 
-/// Deletes the anchor, if there is one, and nothing else that has its name.
+/// Deletes the anchor, and no other event of its name.
 ///
 /// # Errors
 /// When the kernel refuses to delete it.
-pub fn clear() -> Result<(), AnchorError> {
+pub fn clear() -> Result<()> {
     let Ok(mut events) = open() else {
         return Ok(());
     };
@@ -111,13 +94,15 @@ pub fn clear() -> Result<(), AnchorError> {
         }
         Ok(())
     };
-    clear().map_err(|cause| AnchorError {
-        doing: "delete the anchor (a uprobe definition in tracefs)",
-        cause,
-    })
+    clear().map_err(|error| failed("delete", &error))
 }
 
-/// The definitions of this event's name, one line each: `p:binfmt/anchor /proc/sys/fs/binfmt_misc/register:0x0000000000000000`.
+fn failed(verb: &str, error: &io::Error) -> anyhow::Error {
+    let cause = cause(error);
+    anyhow!("cannot {verb} the anchor (a uprobe definition in tracefs): {cause}")
+}
+
+/// The definitions of events of this name, one line each: `p:binfmt/anchor /proc/sys/fs/binfmt_misc/register:0x0000000000000000`.
 fn definitions(events: &mut File) -> io::Result<Vec<String>> {
     let mut text = String::new();
     events.rewind()?;
@@ -141,7 +126,7 @@ fn is_of_table(definition: &str) -> bool {
     is_plain(definition) && ["/register", "/status"].iter().any(is_file)
 }
 
-/// Opens the list of uprobe definitions. Without `O_APPEND` the kernel would delete everybody's on open.
+/// Opens the list of uprobe definitions. Without `O_APPEND`, opening it would delete all of them.
 fn open() -> io::Result<File> {
     let open = |path| OpenOptions::new().read(true).append(true).open(path);
     for path in EVENTS {
@@ -162,15 +147,15 @@ fn open() -> io::Result<File> {
     mounted?
 }
 
-/// Whether lockdown is in its stricter mode. A tracefs without tracing must not even be mounted: kernels since 6.9 were
-/// seen to crash when its last mount goes (`tracefs_destroy_inode`).
+/// Whether lockdown is in its stricter mode. Then tracefs must not even be mounted: kernels since 6.9 crashed in
+/// `tracefs_destroy_inode` when its last mount ended.
 fn tracing_is_forbidden() -> bool {
     let look = || fs::read_to_string("/sys/kernel/security/lockdown");
     let mode = look().or_else(|_| {
         mount_at("securityfs", "/sys/kernel/security")?;
         look()
     });
-    // where there is none, nothing is locked down
+    // a kernel without lockdown forbids nothing
     mode.is_ok_and(|mode| mode.contains("[confidentiality]"))
 }
 

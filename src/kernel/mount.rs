@@ -1,10 +1,11 @@
-//! Finding, joining or mounting `binfmt_misc`, and knowing what keeps it alive.
+//! Finding, joining or mounting `binfmt_misc`.
 //!
-//! Owns the policy of `--mount` and of the mount namespaces: where a table is mounted, where it never is, and who
-//! else holds its superblock. What keeps it alive where nobody else does is [`crate::kernel::anchor`]'s.
+//! Owns the policy of `--mount` and of mount namespaces: where a table is mounted and where it never is. What keeps it alive is in
+//! `mount/lifetime.rs`.
 //!
 //! Rests on `fs/binfmt_misc.c`: one superblock per user namespace (`bm_get_tree`), freed with its last mount.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -23,43 +24,82 @@ use crate::kernel::namespace;
 use crate::kernel::table::{Lock, Table};
 use crate::kernel::wording::errno_of;
 
-mod detached;
-mod error;
-mod keep;
-mod keeper;
+mod lifetime;
 mod own;
 
-pub use detached::{for_holding, is_at};
-pub use error::MountError;
-pub use keep::{Lifetime, ensure_lifetime};
-pub use keeper::HeldBy;
-use keeper::{holder_of, mounted_by_us, predates};
+pub use lifetime::{HeldBy, Lifetime, ensure_lifetime, for_holding, holder, is_at};
+use lifetime::{holder_of, mounted_by_us, predates};
 pub(crate) use own::detached;
 pub use own::own;
 
-/// Where the kernel expects it, and everybody looks.
+/// The usual mount point.
 pub const DEFAULT: &str = "/proc/sys/fs/binfmt_misc";
 
-/// The mount's source, by which a later call knows that `binfmt` mounted it and may unmount it.
+/// The source of our mounts, by which a later call knows that it may unmount them.
 const SOURCE: &str = "by-binfmt";
-/// Seconds that a call of ours may last, waiting for probes, and so hold a superblock in passing: a younger one need
-/// not be held by anybody who stays.
+/// Seconds that a call of ours may last, and hold a superblock for that time. A younger superblock may have no other holder.
 const PASSING: i64 = 120;
 /// `BINFMTFS_MAGIC` in the kernel's `include/uapi/linux/magic.h`.
 const BINFMTFS_MAGIC: FsType = FsType(0x4249_4e4d);
 /// `AUTOFS_SUPER_MAGIC`, same file.
 const AUTOFS_MAGIC: FsType = FsType(0x0187);
 
-/// Where the table is to be found, as the command line says it.
+/// Where the command line says that the table is.
 #[derive(Debug, Clone)]
 pub struct MountPoint {
     /// The directory.
     pub dir: PathBuf,
-    /// Whether the user named it. Naming one is what asks for a mount inside a user namespace.
+    /// Whether the user named it. In a user namespace, only that asks for a mount.
     pub explicit: bool,
 }
 
-/// An open table, locked for this call, and its prospects.
+/// The table cannot be opened at a mount point: one line with what failed, on which path, and what to do.
+#[derive(Debug)]
+pub struct MountError {
+    /// What a caller may do about it instead.
+    pub kind: MountErrorKind,
+    text: String,
+}
+
+/// The kinds of [`MountError`] that callers tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MountErrorKind {
+    /// This user, or this user namespace, may not mount a table. Handlers of the host may still run programs here.
+    NotAllowed,
+    /// The kernel refuses the mount to the root of a user namespace.
+    DeniedInUserNamespace,
+    /// Anything else.
+    Other,
+}
+
+impl MountError {
+    fn new(kind: MountErrorKind, text: String) -> Self {
+        Self { kind, text }
+    }
+
+    /// Whether only the privilege to mount a table is missing.
+    #[must_use]
+    pub fn is_not_allowed(&self) -> bool {
+        self.kind == MountErrorKind::NotAllowed
+    }
+
+    /// `/proc` is not mounted.
+    #[must_use]
+    pub fn no_proc() -> Self {
+        let text = "/proc is not mounted; mount it: mount -t proc proc /proc";
+        Self::new(MountErrorKind::Other, text.to_owned())
+    }
+}
+
+impl fmt::Display for MountError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for MountError {}
+
+/// An open table, locked for this call.
 #[derive(Debug)]
 pub struct Mounted {
     /// The table.
@@ -72,12 +112,12 @@ pub struct Mounted {
 
 /// Opens the table for installing, mounting it where that is allowed:
 ///
-/// - mounted at the mount point already: that one;
-/// - on the host itself: mounted there, to stay;
-/// - in a container with `--pid=host`: here, and on the host too;
-/// - in any other mount namespace: here, and [`HeldBy`] tells whether it will last;
-/// - in a user namespace: only when the user named the mount point, since it would hide the host's handlers from that
-///   namespace for as long as it lives.
+/// - A table that is mounted at the mount point is used.
+/// - On the host itself, one is mounted there, to stay.
+/// - In a container with `--pid=host`, it is mounted here and on the host.
+/// - In any other mount namespace, it is mounted here, and [`HeldBy`] tells whether it lasts.
+/// - In a user namespace, it is mounted only if the user named the mount point, because it hides the host's handlers from that
+///   namespace.
 ///
 /// # Errors
 /// When the mount point is unfit, mounting is refused, or another call does not give up its lock.
@@ -106,17 +146,16 @@ pub fn for_installing(at: &MountPoint) -> Result<Mounted> {
 }
 
 fn mount_here(at: &MountPoint, on_host: bool) -> Result<(Table, HeldBy), MountError> {
-    let in_user_namespace = namespace::in_user_namespace();
-    if in_user_namespace && !at.explicit {
-        return Err(MountError::UserNamespace(at.dir.clone()));
+    let in_namespace = namespace::in_user_namespace();
+    if in_namespace && !at.explicit {
+        return Err(in_user_namespace(&at.dir));
     }
     let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).map_or(0, |now| now.tv_sec());
     mount_at(&at.dir)?;
-    let refused = || MountError::Refused(at.dir.clone(), Errno::ENODEV);
-    let table = existing(&at.dir)?.ok_or_else(refused)?;
+    let table = existing(&at.dir)?.ok_or_else(|| refused(&at.dir, Errno::ENODEV))?;
     let held_by = if on_host {
         HeldBy::Host
-    } else if in_user_namespace && namespace::shares_mounts_with_others() {
+    } else if in_namespace && namespace::shares_mounts_with_others() {
         HeldBy::UserNamespace
     } else if predates(&table, now - PASSING) {
         HeldBy::Other
@@ -129,27 +168,23 @@ fn mount_here(at: &MountPoint, on_host: bool) -> Result<(Table, HeldBy), MountEr
 /// Whether [`for_installing`] would mount the table, which this does not.
 ///
 /// # Errors
-/// When the mount point is unfit, or mounting would be refused for want of privilege.
+/// When the mount point is unfit, or this user may not mount.
 pub fn would_mount(at: &MountPoint) -> Result<bool, MountError> {
-    let dir = || at.dir.clone();
     match existing(&at.dir)? {
         Some(_) => Ok(false),
-        None if namespace::in_user_namespace() && !at.explicit => {
-            Err(MountError::UserNamespace(dir()))
-        }
-        None if !geteuid().is_root() => Err(MountError::Denied(dir())),
+        None if namespace::in_user_namespace() && !at.explicit => Err(in_user_namespace(&at.dir)),
+        None if !geteuid().is_root() => Err(denied(&at.dir)),
         None => Ok(true),
     }
 }
 
-/// Opens the table for looking, without leaving a mount behind. `None` where there is none to be had: what runs can be
-/// found out all the same.
+/// Opens the table for reading, without leaving a mount behind. `None` if there is none; probes still show what runs.
 ///
 /// # Errors
 /// When the mount point was named and is unfit.
 pub fn for_looking(at: &MountPoint) -> Result<Option<Table>, MountError> {
     match existing(&at.dir) {
-        // to mount one here would hide that of the host; what is mounted where all look is what counts
+        // a mount here would hide the host's table; what is mounted at the usual place counts
         Ok(None) if namespace::in_user_namespace() => {
             Ok(existing(Path::new(DEFAULT)).ok().flatten())
         }
@@ -159,8 +194,8 @@ pub fn for_looking(at: &MountPoint) -> Result<Option<Table>, MountError> {
     }
 }
 
-/// Opens the table for removing entries, without leaving a mount behind. `None`: a user namespace without a table of
-/// its own, so without entries.
+/// Opens the table for removing entries, without leaving a mount behind. `None`: a user namespace that has no table, so no
+/// entries.
 ///
 /// # Errors
 /// When the mount point is unfit, or the table cannot be opened.
@@ -172,29 +207,22 @@ pub fn for_uninstalling(at: &MountPoint) -> Result<Option<Table>, MountError> {
     }
 }
 
-/// What holds the table that is mounted at `at`; `None` where none is, so that nothing can be told.
-#[must_use]
-pub fn holder(at: &MountPoint) -> Option<HeldBy> {
-    existing(&at.dir).ok()?.as_ref().map(holder_of)
-}
-
-/// The table through a mount that nobody else sees and that goes when it is closed.
+/// Opens the table through a mount that no other process sees and that ends when it is closed.
 pub(crate) fn in_passing() -> Result<Table, MountError> {
     let dir = Path::new(DEFAULT);
     let opened = namespace::with_private_mounts(Path::new("/proc"), || {
         mount_at(dir)?;
         existing(dir)
     });
-    let refused = |errno| MountError::Refused(dir.to_owned(), errno);
     match opened {
-        Ok(table) => table?.ok_or_else(|| refused(Errno::ENODEV)),
-        Err(Errno::EPERM) => Err(MountError::Denied(dir.to_owned())),
-        Err(errno) => Err(refused(errno)),
+        Ok(table) => table?.ok_or_else(|| refused(dir, Errno::ENODEV)),
+        Err(Errno::EPERM) => Err(denied(dir)),
+        Err(errno) => Err(refused(dir, errno)),
     }
 }
 
-/// Where no entry is left, removes what keeps the table: the anchor, and what `binfmt` itself mounted at `at`, here
-/// and, with `--pid=host`, on the host. Mounts of others stay. True if no entry is left.
+/// If no entry is left, removes what keeps the table: the anchor, and our own mounts at `at`, here and, with `--pid=host`, on the
+/// host. Mounts of others stay. Returns whether no entry is left.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -210,15 +238,19 @@ pub fn tidy(table: &Table, _lock: &Lock, at: &MountPoint) -> Result<bool> {
     Ok(true)
 }
 
-/// Unmounts ours. The lock's file is still open on it, so the mount is detached and goes with that.
+/// Unmounts ours. The lock's file is still open on it, so the mount is detached and ends with that file.
 fn release(dir: &Path) -> Result<(), MountError> {
     if !mounted_by_us(dir) {
         return Ok(());
     }
     match umount2(dir, MntFlags::MNT_DETACH) {
-        // locked in a user namespace: a copy of somebody else's
+        // locked in a user namespace: a copy of another namespace's mount
         Ok(()) | Err(Errno::EINVAL) => Ok(()),
-        Err(errno) => Err(MountError::Unmount(dir.to_owned(), errno)),
+        Err(errno) => Err(other(format!(
+            "cannot unmount {}: {} ({errno:?})",
+            dir.display(),
+            errno.desc()
+        ))),
     }
 }
 
@@ -227,9 +259,9 @@ fn is_mounted(table: &Table, dir: &Path) -> io::Result<bool> {
     Ok(table.metadata(".")?.dev() == fs::metadata(dir)?.dev())
 }
 
-/// The table that is mounted at `dir`, if one is. Touching the path lets an automount happen.
+/// The table that is mounted at `dir`, if one is. Opening the path triggers an automount.
 ///
-/// All is asked of one open directory: what is mounted at the path may change between two looks at it.
+/// Everything is read from one open directory, because what is mounted at the path may change.
 fn existing(dir: &Path) -> Result<Option<Table>, MountError> {
     let unfit = |errno| unfit(dir, errno);
     let opened = File::open(dir.join(".")).map_err(|e| unfit(errno_of(&e)))?;
@@ -238,61 +270,117 @@ fn existing(dir: &Path) -> Result<Option<Table>, MountError> {
         return Ok(Some(Table::new(dir, opened)));
     }
     if kind == AUTOFS_MAGIC {
-        return Err(MountError::Automount(dir.to_owned()));
+        return Err(automount(dir));
     }
     let mut directory = Dir::from_fd(opened.into()).map_err(unfit)?;
     let mut names = directory.iter().flatten();
-    match names.all(|item| matches!(item.file_name().to_bytes(), b"." | b"..")) {
-        true if dir == Path::new(DEFAULT) && kind != PROC_SUPER_MAGIC => {
-            Err(MountError::Covered(dir.to_owned()))
-        }
-        true => Ok(None),
-        false => Err(MountError::Occupied(dir.to_owned())),
+    let is_empty = names.all(|item| matches!(item.file_name().to_bytes(), b"." | b".."));
+    let shown = dir.display();
+    if !is_empty {
+        return Err(other(format!(
+            "{shown} holds something else than binfmt_misc; name the mount point of binfmt_misc, or leave out --mount"
+        )));
     }
+    if dir == Path::new(DEFAULT) && kind != PROC_SUPER_MAGIC {
+        return Err(other(format!(
+            "{shown} is not binfmt_misc: another file system is mounted over it; unmount that: umount {shown}"
+        )));
+    }
+    Ok(None)
 }
 
+/// What it means that `dir` cannot be opened.
 fn unfit(dir: &Path, errno: Errno) -> MountError {
-    match errno {
-        Errno::ENOENT if !Path::new("/proc/self").exists() => MountError::NoProc,
-        // looking at the directory itself makes no automount happen
-        Errno::ENOENT if dir.symlink_metadata().is_ok_and(|m| m.is_dir()) => {
-            MountError::Automount(dir.to_owned())
+    let shown = dir.display();
+    let is_default = dir == Path::new(DEFAULT);
+    other(match errno {
+        Errno::ENOENT if !Path::new("/proc/self").exists() => return MountError::no_proc(),
+        // looking at the directory itself triggers no automount
+        Errno::ENOENT if dir.symlink_metadata().is_ok_and(|m| m.is_dir()) => return automount(dir),
+        Errno::ELOOP if is_default => return automount(dir),
+        Errno::ENOENT if is_default => return no_support(dir),
+        Errno::ENODEV => return no_support(dir),
+        Errno::ENOENT => {
+            format!("mount point {shown} does not exist; create it, or leave out --mount")
         }
-        Errno::ENOENT if dir == Path::new(DEFAULT) => MountError::NoSupport(dir.to_owned()),
-        Errno::ENOENT => MountError::Missing(dir.to_owned()),
-        Errno::ENOTDIR => MountError::NotADirectory(dir.to_owned()),
-        Errno::ELOOP if dir == Path::new(DEFAULT) => MountError::Automount(dir.to_owned()),
-        Errno::ELOOP => MountError::Circle(dir.to_owned()),
-        errno => MountError::Refused(dir.to_owned(), errno),
-    }
-}
-
-fn mount_at(dir: &Path) -> Result<(), MountError> {
-    let nothing = None::<&str>;
-    let mounted = mount(
-        Some(SOURCE),
-        dir,
-        Some("binfmt_misc"),
-        MsFlags::empty(),
-        nothing,
-    );
-    if mounted == Err(Errno::EBUSY) {
-        // another call was faster
-        return Ok(());
-    }
-    mounted.map_err(|errno| match errno {
-        Errno::ENODEV => MountError::NoSupport(dir.to_owned()),
-        Errno::EPERM if namespace::in_user_namespace() => {
-            MountError::DeniedInUserNamespace(dir.to_owned())
-        }
-        Errno::EPERM | Errno::EACCES => MountError::Denied(dir.to_owned()),
-        Errno::EROFS => MountError::ReadOnly(dir.to_owned()),
-        errno => unfit(dir, errno),
+        Errno::ENOTDIR => format!("mount point {shown} is not a directory; name one"),
+        Errno::ELOOP => format!(
+            "mount point {shown} is a circle of symbolic links; name a directory, or leave out --mount"
+        ),
+        errno => return refused(dir, errno),
     })
 }
 
-/// From a container that can reach the host: sees to it that the host itself has the table mounted, by its automount
-/// or by ours.
+fn other(text: String) -> MountError {
+    MountError::new(MountErrorKind::Other, text)
+}
+
+fn refused(dir: &Path, errno: Errno) -> MountError {
+    other(format!(
+        "cannot use mount point {}: {} ({errno:?})",
+        dir.display(),
+        errno.desc()
+    ))
+}
+
+fn no_support(dir: &Path) -> MountError {
+    other(format!(
+        "cannot mount {}: this kernel has no binfmt_misc; load it on the host: modprobe binfmt_misc (kernel option \
+         CONFIG_BINFMT_MISC)",
+        dir.display()
+    ))
+}
+
+fn automount(dir: &Path) -> MountError {
+    other(format!(
+        "the automount at {} does not come up; on the host: systemctl restart proc-sys-fs-binfmt_misc.automount",
+        dir.display()
+    ))
+}
+
+fn denied(dir: &Path) -> MountError {
+    let text = format!(
+        "permission denied mounting binfmt_misc at {}; run as root, or the container with --privileged",
+        dir.display()
+    );
+    MountError::new(MountErrorKind::NotAllowed, text)
+}
+
+fn denied_in_user_namespace(dir: &Path) -> MountError {
+    let text = format!(
+        "permission denied mounting binfmt_misc at {} in this user namespace (needs Linux 6.7 and its root); run it on \
+         the host instead",
+        dir.display()
+    );
+    MountError::new(MountErrorKind::DeniedInUserNamespace, text)
+}
+
+/// Nothing is mounted in a user namespace unless the user names the mount point.
+fn in_user_namespace(dir: &Path) -> MountError {
+    let text = format!(
+        "this is a user namespace without a binfmt_misc of its own; run it on the host (rootful), or for this namespace \
+         alone, hiding the host's handlers from it: --mount {}",
+        dir.display()
+    );
+    MountError::new(MountErrorKind::NotAllowed, text)
+}
+
+fn mount_at(dir: &Path) -> Result<(), MountError> {
+    let kind = Some("binfmt_misc");
+    match mount(Some(SOURCE), dir, kind, MsFlags::empty(), None::<&str>) {
+        // another call was faster
+        Ok(()) | Err(Errno::EBUSY) => Ok(()),
+        Err(Errno::EPERM) if namespace::in_user_namespace() => Err(denied_in_user_namespace(dir)),
+        Err(Errno::EPERM | Errno::EACCES) => Err(denied(dir)),
+        Err(Errno::EROFS) => Err(other(format!(
+            "mount point {} is read-only; name another, or remount it: mount -o remount,rw",
+            dir.display()
+        ))),
+        Err(errno) => Err(unfit(dir, errno)),
+    }
+}
+
+/// In a container that can reach the host, mounts the table on the host unless it is mounted there. Returns whether it is.
 fn mounted_on_host(dir: &Path) -> bool {
     if !namespace::reaches_host_from_container() {
         return false;

@@ -118,6 +118,23 @@ pub fn start(process: Pid) -> Option<u64> {
     after_name.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// This kernel's release, `6.1.0-40-amd64`, if it is before `version`.
+#[must_use]
+pub fn release_before(version: (u32, u32)) -> Option<String> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    let release = release.trim();
+    is_before(release, version).then(|| release.to_owned())
+}
+
+fn is_before(release: &str, version: (u32, u32)) -> bool {
+    let numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut numbers = numbers.map_while(|number| number.parse().ok());
+    let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {
+        return false;
+    };
+    (major, minor) < version
+}
+
 fn value(process: Pid, key: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let value = status.lines().find_map(|line| line.strip_prefix(key));
@@ -145,6 +162,21 @@ mod tests {
         child.wait().unwrap();
         assert!(start(Pid::this()).is_some());
         assert!(start(Pid::this()) <= started, "{started:?}");
+    }
+
+    #[test]
+    fn releases_are_compared_by_their_numbers() {
+        for (release, older) in [
+            ("6.6.30", true),
+            ("6.7.0", false),
+            ("6.7-rc1", false),
+            ("6.12.1+deb13-amd64", false),
+            ("5.10.0-30-amd64", true),
+            ("10.0", false),
+            ("unheard of", false),
+        ] {
+            assert_eq!(is_before(release, (6, 7)), older, "{release}");
+        }
     }
 
     #[test]

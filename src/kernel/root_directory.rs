@@ -1,19 +1,17 @@
-//! A root file system made this process's root directory, with what programs expect mounted in it: as much as needs no
-//! privilege over anything but one's own mount namespace.
+//! Makes a directory this process's root directory, with the mounts that programs expect, and with no privilege beyond this
+//! process's own mount namespace.
 //!
-//! Owns which mounts those are. In a user namespace none can be made of `proc` and `sysfs` without also owning the
-//! processes and the network, so the caller's own appear; devices are the caller's, one by one, as the OCI runtime
-//! specification lists them. Copies of these mounts are made first (`open_tree(2)`) and attached to directories that are
-//! open, looked up once the root directory is that of the root file system and without following its symbolic links.
+//! A user namespace cannot mount a `proc` or `sysfs` unless it owns the processes and the network, so copies of the caller's mounts
+//! are used (`open_tree(2)`). Devices are the caller's, those that the OCI runtime specification lists. Each copy is made first, and
+//! then attached to an open directory of the new root, which is looked up without following symbolic links.
 //!
-//! Rests on `pivot_root(2)`; a process under `chroot(2)` could make no user namespace of its own.
+//! Rests on `pivot_root(2)`; a process under `chroot(2)` could not make user namespaces.
 
-use std::fmt;
 use std::fs;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use anyhow::{Result, anyhow};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -26,11 +24,11 @@ use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, o
 
 use crate::kernel::lookup::{self, IN_ROOT, NO_LINKS};
 use crate::kernel::mount::detached;
-use crate::kernel::wording::{cause, errno_of, shown};
+use crate::kernel::wording::{cause, shown};
 
-/// Those that every program may expect, besides the terminal's.
+/// The devices that every program may expect, besides the terminal.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-/// Names for what a process has open.
+/// Symbolic links in `/dev`: target and name.
 const LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd", "fd"),
     ("/proc/self/fd/0", "stdin"),
@@ -38,53 +36,12 @@ const LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd/2", "stderr"),
     ("pts/ptmx", "ptmx"),
 ];
-/// Where a root file system has its programs, those of root's included.
+/// The default search path in a root file system, root's programs included.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Where names of the network are looked up.
+/// The file that names the resolvers.
 const RESOLVER: &str = "/etc/resolv.conf";
 
-/// What keeps a directory from becoming the root directory.
-#[derive(Debug)]
-pub enum RootDirectoryError {
-    /// The system call of this name is refused, on this directory.
-    Refused(&'static str, PathBuf, Errno),
-    /// There is no `/proc` in it, and none can be made.
-    NoProc(PathBuf, io::Error),
-}
-
-impl fmt::Display for RootDirectoryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(call, dir, errno) => write!(
-                f,
-                "cannot make {} the root directory: {call} fails: {}; that takes mounts in mounts, which a container's \
-                 filter of system calls or a security module may forbid",
-                shown(dir.as_os_str()),
-                cause(&(*errno).into())
-            ),
-            Self::NoProc(dir, error) if errno_of(error) == Errno::ELOOP => write!(
-                f,
-                "{}/proc is a symbolic link, which is not followed; put a directory in its place",
-                shown(dir.as_os_str())
-            ),
-            Self::NoProc(dir, error) if errno_of(error) == Errno::ENOTDIR => write!(
-                f,
-                "{0}/proc is not a directory; replace it: rm {0}/proc && mkdir {0}/proc",
-                shown(dir.as_os_str())
-            ),
-            Self::NoProc(dir, error) => write!(
-                f,
-                "{} has no directory proc, and none can be made: {}; make one: mkdir {0}/proc",
-                shown(dir.as_os_str()),
-                cause(error)
-            ),
-        }
-    }
-}
-
-impl std::error::Error for RootDirectoryError {}
-
-/// What programs may expect in a root directory, and what is not mounted there.
+/// Something that programs expect in a root directory, and that is not mounted there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotMounted {
     /// Its path below the root directory, without a slash at its beginning.
@@ -108,17 +65,27 @@ impl NotMounted {
     }
 }
 
-/// Makes `dir` the root directory and the current one. This process must be root of a user namespace, and in a mount
-/// namespace of its own. What is mounted below `/proc`, the table included, is there again; the rest is a matter of what
-/// `dir` has directories for, and of what is allowed: without one of these, what needs it fails and says so. Where they
-/// are missing, `/proc`, `/dev`, `/sys` and `/etc/resolv.conf` are made, as places to mount on. By way of a symbolic link
-/// nothing is made or mounted. Returns what is not mounted although the caller has it, with the reason.
+/// Makes `dir` the root directory and the current directory. This process must be root of a user namespace, in a mount namespace of
+/// its own.
+///
+/// `/proc`, with all that is mounted below it, the table included, is mounted again. So are `/sys`, `/dev` and `/etc/resolv.conf`,
+/// where that is allowed. Missing mount points are made, and symbolic links are not followed. Returns what is not mounted although the
+/// caller has it, with the reason.
 ///
 /// # Errors
-/// When `dir` cannot become the root directory, or `/proc` not be had there.
-pub fn enter(dir: &Path) -> Result<Vec<NotMounted>, RootDirectoryError> {
-    let refused =
-        |call| move |errno: Errno| RootDirectoryError::Refused(call, dir.to_owned(), errno);
+/// When `dir` cannot become the root directory, or gets no `/proc`.
+pub fn enter(dir: &Path) -> Result<Vec<NotMounted>> {
+    let name = shown(dir.as_os_str());
+    let refused = |call: &'static str| {
+        let name = name.clone();
+        move |errno: Errno| {
+            anyhow!(
+                "cannot make {name} the root directory: {call} fails: {}; this needs mounts inside mounts, which a \
+                 container's seccomp filter or a security module may forbid",
+                cause(&errno.into())
+            )
+        }
+    };
     let proc = tree("/proc").map_err(refused("open_tree"))?;
     let sys = tree("/sys");
     let resolver = fs::canonicalize(RESOLVER).map(|file| copy(CWD, &file, OpenTreeFlags::empty()));
@@ -132,8 +99,18 @@ pub fn enter(dir: &Path) -> Result<Vec<NotMounted>, RootDirectoryError> {
     fchdir(&root).map_err(refused("fchdir"))?;
     change_root().map_err(refused("chroot"))?;
 
-    let no_proc = |errno: Errno| RootDirectoryError::NoProc(dir.to_owned(), errno.into());
-    let place = directory(&root, "proc").map_err(no_proc)?;
+    let place = directory(&root, "proc").map_err(|errno| match errno {
+        Errno::ELOOP => anyhow!(
+            "{name}/proc is a symbolic link, which is not followed; put a directory in its place"
+        ),
+        Errno::ENOTDIR => anyhow!(
+            "{name}/proc is not a directory; replace it: rm {name}/proc && mkdir {name}/proc"
+        ),
+        errno => anyhow!(
+            "{name} has no directory proc, and it cannot be made: {}; make it: mkdir {name}/proc",
+            cause(&errno.into())
+        ),
+    })?;
     attach(&proc, &place).map_err(refused("move_mount"))?;
     let mut missing = Vec::new();
     let mut note = |path, mounted: nix::Result<()>| {
@@ -151,7 +128,7 @@ pub fn enter(dir: &Path) -> Result<Vec<NotMounted>, RootDirectoryError> {
     note(
         "dev",
         dev.map(|place| {
-            let _ = devices.appear(&place);
+            let _ = devices.mount_in(&place);
         }),
     );
     if let Ok(Ok(resolver)) = resolver {
@@ -164,36 +141,34 @@ pub fn enter(dir: &Path) -> Result<Vec<NotMounted>, RootDirectoryError> {
     Ok(missing)
 }
 
-/// A copy of the mount at a path of this process, with all that is mounted below: in a user namespace, what others have
-/// mounted cannot be taken off.
+/// A copy of the mount at `path`, with all mounts below it: a user namespace cannot take off the mounts of others.
 fn tree(path: &str) -> nix::Result<OwnedFd> {
     copy(CWD, Path::new(path), OpenTreeFlags::AT_RECURSIVE)
 }
 
-/// A copy of a mount, not yet anywhere.
+/// A copy of a mount that is not attached anywhere.
 fn copy(at: impl AsFd, path: &Path, more: OpenTreeFlags) -> nix::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | more;
     open_tree(at, path, flags).map_err(|error| Errno::from_raw(error.raw_os_error()))
 }
 
-/// Mounts it on the very file that is open, be that a symbolic link.
+/// Attaches `mounted` to the open file `place`, even if that is a symbolic link.
 fn attach(mounted: &OwnedFd, place: &OwnedFd) -> nix::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mounted, "", place, "", flags).map_err(|e| Errno::from_raw(e.raw_os_error()))
 }
 
-/// The current directory, where something is mounted, becomes the root directory, and what was it goes.
+/// Makes the current directory, which is a mount point, the root directory, and detaches the old root.
 fn change_root() -> nix::Result<()> {
     match pivot_root(".", ".") {
         Ok(()) => umount2(".", MntFlags::MNT_DETACH)?,
-        // where the root directory is the one that the kernel was booted with, nothing can be put in its place; then programs
-        // can make no user namespaces of their own
+        // the kernel's initial root cannot be replaced; under chroot(2), programs cannot make user namespaces
         Err(_) => chroot(".")?,
     }
     chdir("/")
 }
 
-/// The directory of this name in `root` itself, made if there is nothing. `ELOOP`: it is a symbolic link.
+/// Opens the directory `name` of `root`, and makes it if it does not exist. `ELOOP`: it is a symbolic link.
 fn directory(root: &OwnedFd, name: &str) -> nix::Result<OwnedFd> {
     let made = mkdirat(root, name, Mode::from_bits_truncate(0o755));
     match lookup::find(root, Path::new(name), OFlag::O_DIRECTORY, NO_LINKS) {
@@ -202,8 +177,8 @@ fn directory(root: &OwnedFd, name: &str) -> nix::Result<OwnedFd> {
     }
 }
 
-/// What [`RESOLVER`] is in `root`, be it a link to what a program would make at boot. Where there is nothing, an empty file is made,
-/// unless `/etc` is a link.
+/// Opens [`RESOLVER`] in `root`, which may be a dangling symbolic link. If it does not exist, makes an empty file, unless `/etc` is
+/// a link.
 fn resolver_of(root: &OwnedFd) -> nix::Result<OwnedFd> {
     const NAME: &str = "resolv.conf";
     let etc = |links| lookup::find(root, Path::new("etc"), OFlag::O_DIRECTORY, links);
@@ -214,13 +189,13 @@ fn resolver_of(root: &OwnedFd) -> nix::Result<OwnedFd> {
     }
 }
 
-/// A file that is not there yet.
+/// Makes a file that does not exist yet.
 fn create(dir: &OwnedFd, name: &str) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
     openat(dir, name, flags, Mode::from_bits_truncate(0o644))
 }
 
-/// A mount and those below it, each of which is read-only or not by itself.
+/// Makes a mount and each mount below it read-only.
 fn make_all_read_only(tree: &OwnedFd) {
     let _ = make_read_only(tree);
     let mounts = Process::myself().and_then(|process| process.mountinfo());
@@ -234,7 +209,7 @@ fn make_all_read_only(tree: &OwnedFd) {
     }
 }
 
-/// Root, outside as here, could do harm by it. The mount's other settings are locked, and must be repeated.
+/// Makes a mount read-only, because root of this namespace may be root outside. The mount's other flags are locked and repeated.
 fn make_read_only(mounted: &OwnedFd) -> nix::Result<()> {
     let set = fstatvfs(mounted)?.flags();
     let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
@@ -249,7 +224,7 @@ fn make_read_only(mounted: &OwnedFd) -> nix::Result<()> {
     mount(None::<&str>, &*name, None::<&str>, flags, None::<&str>)
 }
 
-/// What is to be in `/dev`: copies of the caller's devices, and how they are called there.
+/// Copies of the caller's devices, and their names in `/dev`.
 struct Devices(Vec<(&'static str, OwnedFd)>);
 
 impl Devices {
@@ -261,12 +236,12 @@ impl Devices {
         let named = DEVICES
             .iter()
             .filter_map(|name| device(*name, &Path::new("/dev").join(name)));
-        // by its own name it is in another place than the terminals that are made here, so that it needs one more
+        // its own name is in a /dev/pts that this root does not have, so it gets a second name
         let console = terminal().and_then(|path| device("console", &path));
         Self(named.chain(console).collect())
     }
 
-    fn appear(self, place: &OwnedFd) -> nix::Result<()> {
+    fn mount_in(self, place: &OwnedFd) -> nix::Result<()> {
         let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let dev = detached("tmpfs", &[("size", "64k"), ("mode", "755")], quiet)?;
         attach(&dev, place)?;
@@ -284,7 +259,7 @@ impl Devices {
     }
 }
 
-/// The terminal that this process has on one of its standard descriptors.
+/// The terminal on one of this process's standard descriptors.
 fn terminal() -> Option<PathBuf> {
     let names = (0..=2).filter_map(|fd| fs::read_link(format!("/proc/self/fd/{fd}")).ok());
     let is_terminal = |name: &PathBuf| {

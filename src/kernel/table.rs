@@ -1,7 +1,6 @@
-//! The kernel's table: list, register, remove, lock; and what each errno of those means.
+//! The kernel's table: list, register, remove and lock entries.
 //!
-//! Owns every read and write below the `binfmt_misc` mount point. How that mount came about is [`crate::kernel::mount`]'s
-//! business; which entries ought to be there is decided by [`crate::policy::install`] and [`crate::policy::uninstall`].
+//! Owns every read and write below the `binfmt_misc` mount point, and what each errno means. [`crate::kernel::mount`] mounts it.
 //!
 //! Rests on `Documentation/admin-guide/binfmt-misc.rst` and `fs/binfmt_misc.c`.
 
@@ -14,8 +13,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::{Result, anyhow};
 use binfmt_magic::entry::Entry;
-use binfmt_magic::rule::Rule;
+use binfmt_magic::rule::{Rule, RuleError};
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -27,27 +27,25 @@ use crate::kernel::wording::errno_of;
 
 mod error;
 
-use error::Op;
-pub use error::{RegisterError, TableError};
+pub use error::TableError;
+use error::not_registered;
 
-/// How long a second call waits for the one that holds the lock. That takes well under a second, or a few times the
-/// limit of an emulator that hangs.
+/// How long a call waits for another one's lock. A call lasts well under a second, or a few times the limit of an emulator that
+/// times out.
 const LOCK_PATIENCE: Duration = Duration::from_secs(120);
 
 /// The file whose lock is the table's.
 const LOCKED: &str = "register";
 
-/// An open `binfmt_misc` mount. All access goes through the directory that was opened, so a mount that another
-/// process lays over the path afterwards does not divert it.
+/// An open `binfmt_misc` mount. All access goes through the opened directory, so a later mount over its path changes nothing.
 #[derive(Debug)]
 pub struct Table {
     path: PathBuf,
     dir: File,
 }
 
-/// Held while the table is changed; dropped, or the process killed, it is free again. It is an advisory lock on
-/// `register` itself, so that it works across containers, leaves no file behind, and needs write access to the table. A caller
-/// without that cannot modify the table, and holds none.
+/// The lock on a table; the kernel releases it when this is dropped or the process ends. It is an advisory lock on `register`, so it
+/// works across containers and leaves no file behind. A caller without write access cannot modify the table, so it takes no lock.
 #[derive(Debug)]
 pub struct Lock {
     _held: Option<File>,
@@ -60,7 +58,7 @@ impl AsFd for Table {
 }
 
 impl Table {
-    /// Takes `dir`, an open directory at the root of a `binfmt_misc` file system; `path` is how messages call it.
+    /// The table whose root directory is open as `dir`; `path` is its name in messages.
     #[must_use]
     pub fn new(path: &Path, dir: File) -> Self {
         Self {
@@ -69,13 +67,13 @@ impl Table {
         }
     }
 
-    /// The mount point, as messages call it.
+    /// The mount point, as messages name it.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the kernel says of a file of this table: times, and the device that is the superblock.
+    /// The metadata of a file of this table: its times, and the device number of the superblock.
     ///
     /// # Errors
     /// When there is no such file.
@@ -84,15 +82,15 @@ impl Table {
         File::from(openat(&self.dir, name.as_ref(), flags, Mode::empty())?).metadata()
     }
 
-    /// When the entry `name` was registered or, since then, last written to from a shell, in seconds since 1970: its inode is made
-    /// when it is registered (`bm_get_inode` in `fs/binfmt_misc.c`), and no write changes its times, but `>` truncates, and that
-    /// does (`simple_setattr`). `None`: it is gone.
+    /// When the entry `name` was registered, or later truncated by a shell's `>`, in seconds since 1970. Its inode is made when it
+    /// is registered (`bm_get_inode` in `fs/binfmt_misc.c`); a write leaves its times, truncation does not (`simple_setattr`).
+    /// `None`: it does not exist any more.
     #[must_use]
     pub fn changed(&self, name: &OsStr) -> Option<i64> {
         self.metadata(name).ok().map(|metadata| metadata.mtime())
     }
 
-    /// Whether the table as a whole is switched on (`status`). Off, no entry has any effect.
+    /// Whether the table is switched on (`status`). If not, no entry has any effect.
     ///
     /// # Errors
     /// When `status` cannot be read.
@@ -101,11 +99,10 @@ impl Table {
         Ok(text.starts_with(b"enabled"))
     }
 
-    /// All entries, the one that the kernel tries first in front.
+    /// All entries, in the order in which the kernel tries them: the newest first.
     ///
-    /// The kernel tries the newest registration first, and lists a directory of this file system newest first too
-    /// (`d_alloc` puts a new dentry at the head of its parent's children). Listing and reading are no one step: while
-    /// somebody else replaces entries, it is done again until nothing has changed under it.
+    /// The kernel lists this directory newest first too (`d_alloc` puts a new dentry at the head of its parent's children). Other
+    /// processes may change entries between listing and reading; then both are repeated.
     ///
     /// # Errors
     /// When the directory or an entry cannot be read.
@@ -122,7 +119,7 @@ impl Table {
         Ok(entries)
     }
 
-    /// The entries of these names and inodes that are still there.
+    /// The entries of these names and inodes that still exist.
     fn read_all(&self, names: &[(OsString, u64)]) -> Result<Vec<Entry>, TableError> {
         let read = |(name, inode): &(OsString, u64)| match self.read(name) {
             Ok(text) => Some(Ok(Entry {
@@ -138,15 +135,14 @@ impl Table {
     /// Hands `rule` to the kernel in one `write(2)`, as `register` demands.
     ///
     /// # Errors
-    /// The kernel's refusal, with its meaning; or a rule that the kernel would refuse.
-    pub fn register(&self, rule: &Rule) -> Result<(), RegisterError> {
-        let line = rule.encode().map_err(RegisterError::Rule)?;
-        self.write(OsStr::new("register"), &line)
-            .map_err(|refused| RegisterError::Refused {
-                refused,
-                name: rule.name.clone(),
-                interpreter: rule.interpreter.clone(),
-            })
+    /// When the kernel refuses the rule, or would: why, and what to do.
+    pub fn register(&self, rule: &Rule) -> Result<()> {
+        let line = rule.encode().map_err(|error| match error {
+            RuleError::Length(_) => anyhow!("{error}; set QEMU_BINARY_PATH to a shorter path"),
+            error => error.into(),
+        })?;
+        let written = self.write(OsStr::new(LOCKED), &line);
+        written.map_err(|refused| anyhow!(not_registered(rule, &refused)))
     }
 
     /// Whether this process may change the table.
@@ -156,11 +152,10 @@ impl Table {
     pub fn may_change(&self) -> Result<(), TableError> {
         let (name, flags) = (OsStr::new("register"), AtFlags::AT_EACCESS);
         faccessat(&self.dir, name, AccessFlags::W_OK, flags)
-            .map_err(|errno| self.error(Op::Open, name, errno))
+            .map_err(|errno| self.error("open", name, errno))
     }
 
-    /// Removes the entry `name`. One that is not there is fine. Tried twice: what could not be removed stays in everybody's
-    /// way, and a shortage may have passed.
+    /// Removes the entry `name`, if it exists. Tried twice, because a shortage of memory may pass.
     ///
     /// # Errors
     /// The kernel's refusal.
@@ -168,18 +163,18 @@ impl Table {
         self.remove_if(name, None).map(drop)
     }
 
-    /// The same, but only if it is the registration `only` ([`Entry::registration`]), where that is known. False: another one has
-    /// the name by now, and stays.
+    /// Removes the entry `name` only if it is the registration `only` ([`Entry::registration`]). False: another registration has the
+    /// name by now, and stays.
     ///
-    /// The entry's file is opened first and then compared, so what is removed is what was compared.
+    /// The entry's file is opened and then compared, so exactly what was compared is removed.
     ///
     /// # Errors
     /// The kernel's refusal.
     pub fn remove_if(&self, name: &OsStr, only: Option<u64>) -> Result<bool, TableError> {
         let remove = || {
-            let file = self.open(name, OFlag::O_WRONLY, Op::Open)?;
+            let file = self.open(name, OFlag::O_WRONLY, "open")?;
             let metadata = file.metadata();
-            let metadata = metadata.map_err(|e| self.error(Op::Open, name, errno_of(&e)))?;
+            let metadata = metadata.map_err(|e| self.error("open", name, errno_of(&e)))?;
             if only.is_some_and(|registration| registration != metadata.ino()) {
                 return Ok(false);
             }
@@ -191,25 +186,25 @@ impl Table {
         }
     }
 
-    /// Waits until no other call changes this table, then keeps others out.
+    /// Waits until no other call has the lock, and takes it.
     ///
     /// # Errors
-    /// When the lock is still taken after two minutes, this process is told to end, or this file system cannot be locked.
+    /// When another call has the lock for two minutes, this process is told to end, or the file system has no locks.
     pub fn lock(&self) -> Result<Lock, TableError> {
-        let file = match self.open(OsStr::new(LOCKED), OFlag::O_WRONLY, Op::Open) {
+        let file = match self.open(OsStr::new(LOCKED), OFlag::O_WRONLY, "open") {
             Err(error) if [Errno::EROFS, Errno::EACCES, Errno::EPERM].contains(&error.errno) => {
                 return Ok(Lock { _held: None });
             }
             file => file?,
         };
         lock(&file, &self.path.join(LOCKED), LOCK_PATIENCE)
-            .map_err(|error| self.error(Op::Lock, OsStr::new(LOCKED), errno_of(&error)))?;
+            .map_err(|error| self.error("lock", OsStr::new(LOCKED), errno_of(&error)))?;
         Ok(Lock { _held: Some(file) })
     }
 
-    /// The names of all entries, and the numbers of their inodes.
+    /// The names and inode numbers of all entries.
     fn names(&self) -> Result<Vec<(OsString, u64)>, TableError> {
-        let refused = |errno| self.error(Op::Read, OsStr::new("."), errno);
+        let refused = |errno| self.error("read", OsStr::new("."), errno);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut dir = Dir::openat(&self.dir, ".", flags, Mode::empty()).map_err(refused)?;
         let mut names = Vec::new();
@@ -225,35 +220,35 @@ impl Table {
     }
 
     fn read(&self, name: &OsStr) -> Result<Vec<u8>, TableError> {
-        let mut file = self.open(name, OFlag::O_RDONLY, Op::Read)?;
+        let mut file = self.open(name, OFlag::O_RDONLY, "read")?;
         let mut text = Vec::new();
         match file.read_to_end(&mut text) {
             Ok(_) => Ok(text),
-            Err(error) => Err(self.error(Op::Read, name, errno_of(&error))),
+            Err(error) => Err(self.error("read", name, errno_of(&error))),
         }
     }
 
     fn write(&self, name: &OsStr, line: &[u8]) -> Result<(), TableError> {
-        self.write_to(self.open(name, OFlag::O_WRONLY, Op::Open)?, name, line)
+        self.write_to(self.open(name, OFlag::O_WRONLY, "open")?, name, line)
     }
 
     fn write_to(&self, mut file: File, name: &OsStr, line: &[u8]) -> Result<(), TableError> {
         match file.write(line) {
             Ok(written) if written == line.len() => Ok(()),
-            Ok(_) => Err(self.error(Op::Write, name, Errno::EIO)),
-            Err(error) => Err(self.error(Op::Write, name, errno_of(&error))),
+            Ok(_) => Err(self.error("write", name, Errno::EIO)),
+            Err(error) => Err(self.error("write", name, errno_of(&error))),
         }
     }
 
-    fn open(&self, name: &OsStr, flags: OFlag, op: Op) -> Result<File, TableError> {
+    fn open(&self, name: &OsStr, flags: OFlag, verb: &'static str) -> Result<File, TableError> {
         openat(&self.dir, name, flags | OFlag::O_CLOEXEC, Mode::empty())
             .map(File::from)
-            .map_err(|errno| self.error(op, name, errno))
+            .map_err(|errno| self.error(verb, name, errno))
     }
 
-    fn error(&self, op: Op, name: &OsStr, errno: Errno) -> TableError {
+    fn error(&self, verb: &'static str, name: &OsStr, errno: Errno) -> TableError {
         TableError {
-            op,
+            verb,
             path: self.path.join(name),
             errno,
         }

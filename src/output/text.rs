@@ -97,13 +97,12 @@ fn describe(arch: &Arch, outcome: &InstallOutcome) -> String {
     match outcome {
         InstallOutcome::Native { shadowed_by: None } => "native".to_owned(),
         InstallOutcome::Native {
-            shadowed_by: Some(entry),
-        } => {
-            let entry = shown(entry);
-            format!(
-                "native, but {entry} takes its programs; give them back: binfmt --uninstall {entry}"
-            )
-        }
+            shadowed_by: Some(by),
+        } => format!(
+            "native, but {} takes its programs; remove it: {}",
+            shown(&by.entry),
+            by.removal
+        ),
         InstallOutcome::AlreadyInstalled {
             entry,
             kept,

@@ -1,10 +1,11 @@
-//! Holding: what was installed is looked at, and put back where it is gone.
+//! Holding: looks at what was installed, and installs again what is gone.
 //!
-//! Looking is cheap, since it only reads the entries and starts nothing. What differs is repaired by installing again, with
-//! what works left as it is, whoever registered it. So two that hold do not fight over what they would make otherwise: each
-//! is content once every platform runs.
+//! A look only reads the entries and starts nothing. A repair is an install that keeps every QEMU handler that works, whoever has
+//! registered it. So two processes that hold the same platforms do not undo each other's work.
 //!
-//! When to look is [`Watch`]'s, and the table's own state [`HeldTable`]'s. What comes of a look is returned as [`Event`]s.
+//! [`Watch`] decides when to look, and [`HeldTable`] keeps the table itself. A look returns [`Event`]s.
+
+use std::ffi::OsString;
 
 use anyhow::Result;
 use binfmt_magic::arch::{ARCHES, Arch};
@@ -17,41 +18,79 @@ use crate::policy::install::{Item, Order, Working, install, is_timeout, later};
 use crate::policy::survey::{PlatformStatus, Survey, takes};
 use crate::policy::uninstall::{Removal, uninstall_others};
 
-mod event;
 mod held_table;
 mod settle;
 mod snapshot;
 mod watch;
 
-pub use event::{Event, Reason};
 pub use held_table::HeldTable;
 pub use settle::Failing;
 use snapshot::Snapshot;
 pub use watch::{Watch, Woken};
 
-/// How often a repair is begun anew within itself.
+/// How often a repair installs again what failed in it.
 const REPEATS: u32 = 3;
 
-/// What is held, and what is wrong with it.
+/// A change since the last look. [`crate::output::text`] words it.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The table was not mounted, and now is.
+    Mounted,
+    /// The anchor was removed, and now is set.
+    Anchored,
+    /// The handlers may end before the host does; why, and what to do.
+    MayEnd(String),
+    /// These run again.
+    Repaired(Vec<&'static Arch>, Reason),
+    /// An entry of this name, which is not of this install, now runs its programs; `None`: the kernel does.
+    Left(&'static Arch, Option<OsString>),
+    /// Its programs do not run; why. The next try is when the interval is over.
+    Fails(&'static Arch, String),
+    /// Nothing can be done at present; why.
+    Refused(String),
+    /// Nothing could be done before, and now everything runs.
+    Over,
+}
+
+/// Why something had to be repaired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// No handler was in effect.
+    Gone,
+    /// Another handler took its programs, and did not run them.
+    Hijacked,
+    /// It failed before.
+    Over,
+}
+
+/// What is held, and its state after the last repair.
 #[derive(Debug)]
 pub struct Hold {
     order: Order,
-    /// All that is asked for; of `all`, every architecture.
+    /// The architectures of the order; of `all`, every one.
     arches: Vec<&'static Arch>,
     watch: Watch,
     table: HeldTable,
-    /// How the table was after the last time that something was done about it.
+    /// The handlers after the last repair.
     settled: Snapshot,
-    /// What is asked for and does not run, and why.
+    /// The architectures that did not run after it, and why.
     failing: Vec<Failing>,
-    /// What has timed out, whoever registered it.
+    /// The handlers that timed out, whoever registered them.
     timed_out: Vec<PlatformStatus>,
-    /// Why nothing can be done at all, and how the table is meanwhile.
-    refused: Option<(String, Option<Snapshot>)>,
+    /// Set while no repair is possible at all.
+    refused: Option<Refused>,
+}
+
+/// A repair that could not even begin.
+#[derive(Debug)]
+struct Refused {
+    why: String,
+    /// The handlers at that time, if they could be read.
+    snapshot: Option<Snapshot>,
 }
 
 impl Hold {
-    /// Begins to hold what an install by `order` has come to, with one difference: from now on, nothing that works is replaced.
+    /// Begins to hold the result of an install by `order`. From now on, no handler that works is replaced.
     #[must_use]
     pub fn begin(
         order: Order,
@@ -63,13 +102,12 @@ impl Hold {
         if let Some(table) = table.table() {
             watch.follow(table);
         }
-        let order = Order {
-            working: Working::Keep,
-            ..order
-        };
         let arches = order.selection.arches(&ARCHES);
         let mut hold = Self {
-            order,
+            order: Order {
+                working: Working::Keep,
+                ..order
+            },
             watch,
             table,
             settled: Snapshot::of(survey, &arches),
@@ -82,16 +120,16 @@ impl Hold {
         hold
     }
 
-    /// What is asked for and does not run, and why.
+    /// The architectures that do not run, and why.
     #[must_use]
     pub fn failing(&self) -> &[Failing] {
         &self.failing
     }
 
-    /// Why nothing can be done at all, if that is so.
+    /// Why no repair is possible at present, if that is so.
     #[must_use]
     pub fn refused(&self) -> Option<&str> {
-        self.refused.as_ref().map(|(why, _)| why.as_str())
+        self.refused.as_ref().map(|refused| refused.why.as_str())
     }
 
     /// Why the handlers may end before the host does, if so, and what to do.
@@ -100,7 +138,7 @@ impl Hold {
         self.table.caveat()
     }
 
-    /// Whether changes are heard of, or only seen when the interval is over.
+    /// Whether the kernel reports changes. If not, they are found when the interval is over.
     #[must_use]
     pub fn follows(&self) -> bool {
         self.watch.follows()
@@ -114,22 +152,21 @@ impl Hold {
         self.watch.wait()
     }
 
-    /// Looks, and repairs what differs; what fails is tried again only when `due`.
+    /// Looks, and repairs what has changed. `due`: whether the interval is over, so that failed repairs are tried again.
     pub fn look(&mut self, due: bool) -> Vec<Event> {
         process::reap();
         let mut events = Vec::new();
         let snapshot = self.snapshot();
-        let whole = self.table.is_as_left(due) && snapshot.as_ref() == Some(&self.settled);
-        let waits = if whole {
-            self.failing.is_empty() || !due
+        let is_settled = self.table.is_as_left(due) && snapshot.as_ref() == Some(&self.settled);
+        let acts = if is_settled {
+            due && !self.failing.is_empty()
         } else {
-            let tried = self.refused.as_ref().map(|(_, before)| before);
-            tried == Some(&snapshot) && !due && !wait::is_told_to_end()
+            let tried = self.refused.as_ref().map(|refused| &refused.snapshot);
+            due || tried != Some(&snapshot) || wait::is_told_to_end()
         };
-        if !waits {
+        if acts {
             self.repair(due, &mut events);
-        } else if whole && self.failing.is_empty() && self.refused.take().is_some() {
-            // where something fails, the next try tells
+        } else if is_settled && self.failing.is_empty() && self.refused.take().is_some() {
             events.push(Event::Over);
         }
         events
@@ -142,12 +179,13 @@ impl Hold {
 
     fn repair(&mut self, due: bool, events: &mut Vec<Event>) {
         if let Err(error) = self.try_to_repair(due, events) {
-            let error = format!("{error:#}");
-            // whoever is told to end tells it at the end
+            let why = format!("{error:#}");
+            // a process that is told to end reports the error at its end
             if self.refused.is_none() && !wait::is_told_to_end() {
-                events.push(Event::Refused(error.clone()));
+                events.push(Event::Refused(why.clone()));
             }
-            self.refused = Some((error, self.snapshot()));
+            let snapshot = self.snapshot();
+            self.refused = Some(Refused { why, snapshot });
         } else if self.refused.take().is_some() && events.is_empty() {
             if self.failing.is_empty() {
                 events.push(Event::Over);
@@ -157,7 +195,7 @@ impl Hold {
         }
     }
 
-    /// Adds to `events` what was done. Where the table cannot be mounted, the one that is held is repaired all the same.
+    /// Repairs, and adds to `events` what was done. If the table cannot be mounted, the one that is held open is repaired.
     fn try_to_repair(&mut self, due: bool, events: &mut Vec<Event>) -> Result<()> {
         let locked = self.table.repair(&mut self.watch, events);
         let Some(table) = self.table.table().cloned() else {
@@ -169,7 +207,7 @@ impl Hold {
         };
         let before = Snapshot::take(Some(&table), &self.arches)?;
         let retries = due && !self.failing.is_empty();
-        // else another call has repaired it meanwhile
+        // otherwise another call has repaired it meanwhile
         if retries || before != self.settled {
             let mut order = self.order.clone();
             if retries {
@@ -185,14 +223,15 @@ impl Hold {
         mounted
     }
 
-    /// Installs, and does so again, some times, with what fails and did not before: what was wiped out meanwhile did not run.
-    /// Not with what hangs, which is not waited for again and again.
+    /// Installs. What fails and did not fail before is installed again, a few times, since another process may have removed it
+    /// meanwhile; not what times out.
     fn install(&self, table: &Table, order: &Order) -> Result<(Vec<Item>, Survey)> {
         let (mut items, mut survey) = install(table, order, &self.timed_out, &mut |_| ())?;
         for _ in 0..REPEATS {
             let failing = items.iter().filter(|(_, result)| result.is_err());
+            let times_out = |(_, result): &Item| result.as_ref().is_err_and(is_timeout);
             let (hopeless, fresh): (Vec<&Item>, Vec<&Item>) =
-                failing.partition(|item| self.is_known_to_fail(item.0) || hangs(item));
+                failing.partition(|item| self.is_failing(item.0) || times_out(item));
             if fresh.is_empty() {
                 break;
             }
@@ -201,7 +240,7 @@ impl Hold {
                 selection: order.selection.clone().without(hopeless),
                 ..order.clone()
             };
-            // what was done before is not to be forgotten over an error now
+            // an error now must not hide what was done before
             let Ok(again) = install(table, &order, &survey.timed_out(), &mut |_| ()) else {
                 break;
             };
@@ -211,19 +250,19 @@ impl Hold {
         Ok((items, survey))
     }
 
-    /// Looks a last time, and sees to it that what keeps the handlers from now on is not this process: what did at the
-    /// beginning may be gone.
+    /// Looks a last time, and makes the handlers last without this process: what kept them at the beginning may be gone.
     pub fn leave(&mut self) -> Vec<Event> {
         let mut events = self.look(false);
         let kept = self.table.repair(&mut self.watch, &mut events);
         if let (Err(error), None) = (kept, &self.refused) {
-            self.refused = Some((format!("{error:#}"), None));
+            let (why, snapshot) = (format!("{error:#}"), None);
+            self.refused = Some(Refused { why, snapshot });
         }
         events
     }
 
-    /// Lets go of the table: of what keeps it, where no entry is left, and with `uninstall`, of QEMU's entries that take programs
-    /// of what is held.
+    /// Ends. With `uninstall`, removes QEMU's entries for the architectures that are held. If no entry is left, also removes what
+    /// keeps the table.
     ///
     /// # Errors
     /// When the table cannot be read or locked, or the kernel refuses.
@@ -241,8 +280,4 @@ impl Hold {
         self.table.tidy(&table, &lock)?;
         Ok(removals)
     }
-}
-
-fn hangs((_, result): &Item) -> bool {
-    result.as_ref().is_err_and(is_timeout)
 }

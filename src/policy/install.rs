@@ -1,36 +1,33 @@
-//! Installing: bringing the table to where every wanted platform runs, without a moment in which one that ran does not.
+//! Installing: every wanted platform runs afterwards, and a platform that ran before runs at every moment in between.
 //!
-//! Decides per architecture between native, already installed, left to another translator, and to be registered; then
-//! registers. A handler that works is replaced only by one that has been tried out ([`crate::policy::trial`]), and goes only
-//! once the newer one, which the kernel prefers, has run a program. So a kill at any instant leaves every platform
-//! working, and what it leaves behind the next call clears away.
-//!
-//! Where the table is mounted and what keeps it there is [`crate::kernel::mount`]'s and [`crate::kernel::anchor`]'s.
+//! Decides for each architecture between native, already installed, left to another translator, and to be registered; then
+//! registers. A handler that works is replaced only by one that has passed a trial ([`crate::policy::trial`]), and is removed only
+//! once the newer one, which the kernel prefers, has run a program. So a kill at any moment leaves every platform working, and the
+//! next call removes what the killed one left.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Error, Result, anyhow, bail, ensure};
 use binfmt_magic::arch::Arch;
 use binfmt_magic::platform::Selection;
 use binfmt_magic::rule::{Flags, Rule};
 
-use crate::emulator::{EmulatorError, Question, Source, Version, versions};
+use crate::emulator::{EmulatorError, Question, Source, Unfit, Version, versions};
 use crate::helper::probes::LIMIT;
 use crate::kernel::table::Table;
 use crate::kernel::wait;
-use crate::policy::survey::{PlatformStatus, Survey, Verdict};
+use crate::policy::invocation::Invocation;
+use crate::policy::rehearsal::{Rehearsed, rehearse};
+use crate::policy::survey::{Failure, Look, PlatformStatus, Survey, Verdict};
 use crate::policy::trial;
 
 mod decide;
-mod dry_run;
-mod failed;
 mod round;
 
 pub(crate) use decide::{Decision, InstallRefusal, Pending, Planned, is_stale, is_stand_in, plan};
-pub use dry_run::dry_run;
-pub use failed::{DoesNotRun, is_timeout};
 use round::Round;
 pub(crate) use round::ask;
 
@@ -41,46 +38,48 @@ pub struct Order {
     pub selection: Selection,
     /// Where emulators are taken from.
     pub emulators: Source,
-    /// What is put before file and entry names.
+    /// The prefix of the names of emulators and entries.
     pub prefix: String,
-    /// The flags to register with; P only where the emulator turns out to know it.
+    /// The flags to register with. P is left out where the emulator does not support it.
     pub flags: Flags,
-    /// Keep nothing that is not of this install.
+    /// Whether to remove QEMU's entries that are not of this install.
     pub reset: bool,
-    /// Take over from a translator that is not QEMU's and works.
+    /// Whether to take over from a translator that is not QEMU and works.
     pub force: bool,
-    /// What becomes of QEMU's handlers that work, and are made otherwise.
+    /// What to do with QEMU's handlers that work and differ from what would be registered.
     pub working: Working,
-    /// Whether flag C is to be set, where somebody has said so; [`flags`](Self::flags) have it by default.
+    /// Whether flag C is to be set, if the user said so; [`flags`](Self::flags) have it by default.
     pub credentials: Option<bool>,
+    /// How this call was made, for the commands that errors suggest.
+    pub invocation: Invocation,
 }
 
-/// What an install does with QEMU's handlers that work, and are made otherwise.
+/// What an install does with QEMU's handlers that work and differ from what it would register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Working {
-    /// Leaves them as they are.
+    /// Leaves them.
     Keep,
-    /// Replaces them by what weakens nothing: no older QEMU, and no flag C where there was none.
+    /// Replaces them, except by an older QEMU, and without setting flag C where it was not set.
     Upgrade,
     /// Replaces them.
     Replace,
 }
 
-/// What an install makes of flag C.
+/// What an install did about flag C.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Credentials {
     /// What was asked for, or what was there.
     AsAsked,
-    /// Nobody has asked for it, and the handler that was there is without it: so is this one.
+    /// Left it out, like the handler before, because the user did not ask for it.
     LeftOut,
-    /// Nobody has asked for it, and the handler that was there was without it: this one has it.
+    /// Set it, unlike the handler before, although the user did not ask for it.
     Gained,
 }
 
 impl Order {
     /// What is registered for `arch`.
     #[must_use]
-    pub fn rule_for(&self, arch: &Arch) -> Rule {
+    pub fn rule(&self, arch: &Arch) -> Rule {
         self.emulators.rule_for(arch, &self.prefix, self.flags)
     }
 }
@@ -88,23 +87,23 @@ impl Order {
 /// How one platform came to be in place.
 #[derive(Debug, PartialEq, Eq)]
 pub enum InstallOutcome {
-    /// The kernel runs it by itself. `shadowed_by`: an entry that keeps it from doing so.
+    /// The kernel runs its programs without a handler.
     Native {
-        /// That entry.
-        shadowed_by: Option<OsString>,
+        /// An entry that takes its programs all the same, and runs them.
+        shadowed_by: Option<Shadow>,
     },
-    /// A handler was there, as wanted, and works.
+    /// There was a handler that works.
     AlreadyInstalled {
         /// Its entry.
         entry: OsString,
         /// Why a handler that differs from the wanted one was kept.
         kept: Option<String>,
-        /// Why the emulator that the kernel has pinned for it cannot be seen.
+        /// Why this process cannot see which emulator the kernel has pinned for it.
         unseen: Option<String>,
-        /// What became of flag C.
+        /// What was done about flag C.
         credentials: Credentials,
     },
-    /// A translator that is not QEMU's runs it.
+    /// A translator that is not QEMU runs its programs.
     LeftTo {
         /// Its entry.
         entry: OsString,
@@ -113,13 +112,13 @@ pub enum InstallOutcome {
     Installed {
         /// QEMU's version.
         version: Version,
-        /// The emulator that was pinned before, if that was another one.
+        /// The emulator that was pinned before, if it was a different one.
         former: Option<Former>,
-        /// Processor time of one start, in microseconds; `None` where it was not registered, but would be.
+        /// Processor time of one start, in microseconds; `None` in a dry run.
         micros: Option<u64>,
-        /// Entries that it took the place of.
+        /// Entries that were replaced.
         replaced: Vec<OsString>,
-        /// What became of flag C.
+        /// What was done about flag C.
         credentials: Credentials,
     },
 }
@@ -132,25 +131,75 @@ impl InstallOutcome {
     }
 }
 
+/// An entry that takes programs that the kernel runs natively.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shadow {
+    /// Its name.
+    pub entry: OsString,
+    /// The command that removes it.
+    pub removal: String,
+}
+
 /// The emulator that a handler had before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Former {
-    /// Its version, if it said one.
+    /// Its version, if that is known.
     pub version: Option<Version>,
 }
 
-/// What became of one architecture.
+/// The outcome for one architecture.
 pub type Item = (&'static Arch, Result<InstallOutcome>);
 
-/// How long an emulator may take before the others are done, and it is waited for apart.
+/// An emulator that was tried and runs no programs.
+#[derive(Debug)]
+pub struct DoesNotRun {
+    path: PathBuf,
+    failure: Failure,
+    /// What to do, if another emulator or another install does not help.
+    remedy: Option<String>,
+    /// The state of the table now.
+    now: Option<&'static str>,
+}
+
+impl DoesNotRun {
+    fn new(arch: &Arch, rule: &Rule, failure: Failure, now: Option<&'static str>) -> Self {
+        Self {
+            path: rule.interpreter.clone(),
+            remedy: failure.outer_remedy(arch),
+            failure,
+            now,
+        }
+    }
+}
+
+impl fmt::Display for DoesNotRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        write!(f, "{path} does not run programs: {}", self.failure)?;
+        let mut more = self.remedy.as_deref().into_iter().chain(self.now);
+        more.try_for_each(|more| write!(f, "; {more}"))
+    }
+}
+
+impl std::error::Error for DoesNotRun {}
+
+/// Whether this error of an [`Item`] means that an emulator timed out.
+#[must_use]
+pub fn is_timeout(error: &Error) -> bool {
+    let tried = error.downcast_ref::<DoesNotRun>();
+    let asked = error.downcast_ref::<EmulatorError>();
+    tried.is_some_and(|tried| tried.failure.is_timeout())
+        || asked.is_some_and(|asked| matches!(asked.unfit, Unfit::Hangs))
+}
+
+/// How long each emulator may take in the first attempt. Those that take longer get a second attempt, once the others are done.
 const QUICK: Duration = Duration::from_secs(2);
 
-/// Installs into a table that the caller has locked, and returns what became of each architecture and how the host
-/// stands afterwards. `timed_out`: what is known not to come to an end ([`Survey::timed_out`]). `done` is called with each item as soon as it
-/// is one: what takes long is waited for after all others are done.
+/// Installs into a table that the caller has locked. Returns the outcome for each architecture, and a survey of the host afterwards.
+/// `timed_out`: what is known to time out ([`Survey::timed_out`]). `done` is called with each item as soon as it is known.
 ///
 /// # Errors
-/// When nothing could be done at all: the table is switched off, cannot be read, or probes cannot be run.
+/// When nothing can be done at all: the table is switched off, cannot be read, or probes cannot be run.
 pub fn install(
     table: &Table,
     order: &Order,
@@ -161,14 +210,14 @@ pub fn install(
     let is_late = |(_, result): &Item| result.as_ref().is_err_and(is_timeout);
     let (late, mut items): (Vec<Item>, Vec<Item>) = first.items.into_iter().partition(is_late);
     items.iter().for_each(&mut *done);
-    // one that was there already may only have been slow
-    let is_known =
-        |slow: &PlatformStatus| first.timed_out.iter().any(|known| known.arch == slow.arch);
+    // a handler that was there already may only have been slow
+    let known = &first.timed_out;
+    let is_known = |slow: &PlatformStatus| known.iter().any(|known| known.arch == slow.arch);
     if late.is_empty() && first.survey.timed_out().iter().all(is_known) {
         return Ok((items, first.survey));
     }
-    let names: Vec<&str> = late.iter().map(|(arch, _)| arch.oci).collect();
-    if !names.is_empty() {
+    if !late.is_empty() {
+        let names: Vec<&str> = late.iter().map(|(arch, _)| arch.oci).collect();
         let (names, limit) = (names.join(", "), LIMIT.as_secs());
         wait::say(&format!(
             "waiting for the emulators of {names}, for {limit} s at most"
@@ -185,7 +234,7 @@ pub fn install(
     Ok((later(items, second.items), second.survey))
 }
 
-/// What became of each in two installs, one right after the other, the second maybe of fewer.
+/// The outcomes of two installs, one right after the other; the second may be of fewer architectures.
 pub(crate) fn later(first: Vec<Item>, mut second: Vec<Item>) -> Vec<Item> {
     let later = |(arch, result): Item| {
         let again = second.iter().position(|(of, _)| *of == arch);
@@ -201,11 +250,11 @@ pub(crate) fn later(first: Vec<Item>, mut second: Vec<Item>) -> Vec<Item> {
     items
 }
 
-/// What an attempt has come to.
+/// The result of one attempt.
 struct Attempt {
     items: Vec<Item>,
     survey: Survey,
-    /// What is known not to come to an end, new emulators aside.
+    /// The handlers that timed out before this attempt registered any.
     timed_out: Vec<PlatformStatus>,
 }
 
@@ -217,7 +266,11 @@ fn attempt(
     limit: Duration,
 ) -> Result<Attempt> {
     prepare(table)?;
-    let survey = Survey::take_after(table, timed_out)?;
+    let look = Look {
+        timed_out,
+        ..Look::default()
+    };
+    let survey = Survey::look(Some(table), look)?;
     let timed_out = survey.timed_out();
     let mut round = Round::decide(order, &survey, &timed_out, limit)?;
     round.check_emulators();
@@ -228,7 +281,7 @@ fn attempt(
         round.take_back(table);
     }
     let survey = finished?;
-    // what failed then would say so of each platform
+    // if it was switched off meanwhile, every platform would fail for that reason
     check_enabled(table, survey.enabled)?;
     Ok(Attempt {
         items: round.items(order),
@@ -237,8 +290,29 @@ fn attempt(
     })
 }
 
-/// Tries out the emulators of `order` for `arches`, and registers none of them for anybody's programs. The errors are why one does
-/// not do.
+/// What [`install`] would do on a host with this `survey` and `table`, without a write to the table. Where nothing can be rehearsed,
+/// an emulator that states its version counts as one that works.
+///
+/// # Errors
+/// When nothing could be installed at all, or probes cannot be run.
+pub fn dry_run(table: Option<&Table>, order: &Order, survey: &Survey) -> Result<Vec<Item>> {
+    if let Some(table) = table {
+        check_enabled(table, table.enabled()?)?;
+    }
+    let mut round = Round::decide(order, survey, &[], LIMIT)?;
+    round.check_emulators();
+    round.rehearse(|candidates| {
+        let verdict = |rehearsed| match rehearsed {
+            Rehearsed::Runs { argv0 } => Ok(argv0),
+            Rehearsed::Fails(why) => Err(anyhow!("{why}; put another build there")),
+        };
+        let rehearsed = rehearse(candidates, &order.emulators).ok()?;
+        Some(rehearsed.into_iter().map(verdict).collect())
+    });
+    Ok(round.items(order))
+}
+
+/// Tries the emulators of `order` for `arches`, and registers no handlers. The errors say why an emulator does not work.
 ///
 /// # Errors
 /// Those of [`install`].
@@ -248,14 +322,11 @@ pub fn try_out(
     arches: &[&'static Arch],
 ) -> Result<Vec<(&'static Arch, Result<()>)>> {
     prepare(table)?;
-    let rules = arches.iter().map(|arch| (*arch, order.rule_for(arch)));
-    let rules: Vec<(&'static Arch, Rule)> = rules.collect();
+    let rules: Vec<Rule> = arches.iter().map(|arch| order.rule(arch)).collect();
     let emulators = &order.emulators;
-    let opened: Vec<_> = rules
-        .iter()
-        .map(|(_, rule)| emulators.open(&rule.interpreter))
-        .collect();
-    let questions = rules.iter().zip(&opened).filter_map(|((_, rule), file)| {
+    let opened = rules.iter().map(|rule| emulators.open(&rule.interpreter));
+    let opened: Vec<_> = opened.collect();
+    let questions = rules.iter().zip(&opened).map(|(rule, file)| {
         let (path, file) = (rule.interpreter.as_path(), file.as_ref().ok()?);
         Some(Question {
             path,
@@ -263,32 +334,52 @@ pub fn try_out(
             may_start: true,
         })
     });
-    let mut versions = versions(&questions.collect::<Vec<_>>(), LIMIT).into_iter();
-    let answers: Vec<Result<Version, EmulatorError>> = opened
+    let answers = answers(questions, LIMIT);
+    let fit: Vec<Result<(), EmulatorError>> = opened
         .into_iter()
-        .map(|opened: Result<File, _>| {
-            opened.and_then(|_| versions.next().unwrap_or_else(|| Ok(Version::default())))
-        })
+        .zip(answers)
+        .map(|(opened, answer)| opened.and(answer.unwrap_or_else(|| Ok(Version::default()))))
+        .map(|fit| fit.map(drop))
         .collect();
-    let answering = rules.iter().zip(&answers);
-    let answering = answering.filter(|(_, answer)| answer.is_ok());
-    let candidates: Vec<_> = answering.map(|((arch, rule), _)| (*arch, rule)).collect();
-    let mut verdicts = trial::run(table, emulators, &candidates, LIMIT)?.into_iter();
-    let mut judge = |arch, rule: &Rule, answer: Result<Version, EmulatorError>| {
-        answer?;
-        match verdicts.next() {
-            Some(Ok(Verdict::Works { .. })) => Ok(()),
-            Some(Ok(Verdict::Fails(failure))) => bail!(DoesNotRun::new(arch, rule, failure, None)),
-            Some(Err(error)) => Err(error),
-            None => bail!("it was not tried"),
-        }
+    let candidates = arches.iter().zip(&rules).zip(&fit);
+    let candidates = candidates.filter(|(_, fit)| fit.is_ok());
+    let candidates: Vec<_> = candidates.map(|((arch, rule), _)| (*arch, rule)).collect();
+    let verdicts = trial::run(table, emulators, &candidates, LIMIT)?;
+    let verdicts = spread(fit.iter().map(Result::is_ok), verdicts);
+    let judge = |arch: &Arch, rule, verdict| match verdict {
+        Some(Ok(Verdict::Works { .. })) => Ok(()),
+        Some(Ok(Verdict::Fails(failure))) => bail!(DoesNotRun::new(arch, rule, failure, None)),
+        Some(Err(error)) => Err(error),
+        None => bail!("it was not tried"),
     };
-    let tried = rules.iter().zip(answers);
-    let tried = tried.map(|((arch, rule), answer)| (*arch, judge(arch, rule, answer)));
+    let tried = arches.iter().zip(&rules).zip(fit.into_iter().zip(verdicts));
+    let tried = tried.map(|((arch, rule), (fit, verdict))| match fit {
+        Ok(()) => (*arch, judge(arch, rule, verdict)),
+        Err(error) => (*arch, Err(error.into())),
+    });
     Ok(tried.collect())
 }
 
-/// Nothing can be tried in a table that is switched off, nor where what another call has left takes the probes.
+/// [`versions`] for the questions that there are, each answer at its question's place.
+fn answers<'a>(
+    questions: impl Iterator<Item = Option<Question<'a>>>,
+    limit: Duration,
+) -> Vec<Option<Result<Version, EmulatorError>>> {
+    let questions: Vec<Option<Question>> = questions.collect();
+    let asked: Vec<bool> = questions.iter().map(Option::is_some).collect();
+    let questions: Vec<Question> = questions.into_iter().flatten().collect();
+    spread(asked, versions(&questions, limit))
+}
+
+/// One of `answers` for each true one of `asked`, in order; nothing for the others.
+pub(crate) fn spread<T>(asked: impl IntoIterator<Item = bool>, answers: Vec<T>) -> Vec<Option<T>> {
+    let mut answers = answers.into_iter();
+    let answer = |asked: bool| asked.then(|| answers.next()).flatten();
+    asked.into_iter().map(answer).collect()
+}
+
+/// Removes the trials that a killed call has left, which would take the probes of this one. Nothing can be tried in a table that is
+/// switched off.
 fn prepare(table: &Table) -> Result<()> {
     check_enabled(table, table.enabled()?)?;
     trial::clear(table, &table.entries()?)

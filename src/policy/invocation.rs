@@ -1,17 +1,17 @@
-//! How this call was made, as far as a command that it suggests must repeat it.
+//! How this call was made: the words that a command which it suggests must repeat.
 
 use std::path::PathBuf;
 
 use crate::kernel::wording::quoted;
 
-/// The words of the caller that every suggested command repeats.
+/// The words of the caller that suggested commands repeat.
 #[derive(Debug, Clone, Default)]
 pub struct Invocation {
     /// Assignments of the environment: `QEMU_BINARY_PATH=/opt/qemu`.
     pub environment: Vec<(&'static str, String)>,
     /// Options: `--credentials no`.
     pub options: Vec<String>,
-    /// The mount point, where it was named.
+    /// The mount point, if the caller named it.
     pub mount: Option<PathBuf>,
 }
 
@@ -32,14 +32,20 @@ impl Invocation {
         line.join(" ")
     }
 
-    /// `binfmt --explain WORDS`: what explains has no use for emulators.
+    /// `binfmt` with `words` for a mode that has no use for emulators: of the caller's words, it repeats the mount point.
     #[must_use]
-    pub fn explain(&self, words: &str) -> String {
-        let looking = Self {
+    pub fn without_emulators(&self, words: &str) -> String {
+        let invocation = Self {
             mount: self.mount.clone(),
             ..Self::default()
         };
-        looking.command(&format!("--explain {words}"))
+        invocation.command(words)
+    }
+
+    /// `binfmt --explain WORDS`
+    #[must_use]
+    pub fn explain(&self, words: &str) -> String {
+        self.without_emulators(&format!("--explain {words}"))
     }
 }
 

@@ -1,13 +1,12 @@
-//! Persisting: emulators copied into a host's file system, and rules by which its init system registers them at every boot;
-//! and taking back exactly that.
+//! Persisting: copies emulators into a host's file system, writes rules by which its init system registers them at every boot, and
+//! removes exactly these files again.
 //!
-//! The host is named by its root directory, which in a container is where it has been mounted. Everything written there is
-//! entered first in a record beside the emulators, in the form of `sha256sum`, so that a kill at any instant leaves no file
-//! that cannot be taken back. What somebody else has written, or changed since, is not touched, unless it is byte for byte what was
-//! to be written: that counts as written. An emulator is on trial until [`Host::settle`]: the former, if there was one, is beside
-//! it, and comes back with [`Host::give_back`].
+//! The host is named by its root directory; a container has that mounted somewhere. Before a file is written, its digest is added to
+//! a record beside the emulators, in the form of `sha256sum`, so that a kill at any moment leaves no file that cannot be removed.
+//! Files of others, and files that were changed since, are not touched. A file that has the right bytes already counts as written.
+//! An emulator is on trial until [`Host::settle`]: until then the former one is kept beside it, and [`Host::give_back`] restores it.
 //!
-//! What the rules say is the caller's to know; whether a handler works is known before it gets here. See `binfmt.d(5)`.
+//! The caller knows the rules, and whether a handler works. See `binfmt.d(5)`.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -22,7 +21,8 @@ use crate::kernel::namespace::with_root_directory;
 use crate::kernel::wording::{cause, errno_of};
 
 pub(crate) mod boot;
-pub(crate) mod file;
+pub mod export;
+mod file;
 mod lock;
 mod record;
 
@@ -32,28 +32,28 @@ use lock::Locked;
 // public for fuzz/
 pub use record::Record;
 
-/// Where the emulators are copied to: a place for a program's own files that is writable where `/usr` is not.
+/// Where the emulators are copied to. It is writable on hosts with a read-only `/usr`.
 pub const EMULATORS: &str = "/var/lib/binfmt";
-/// Where rules for the boot are read from, with those of other packages.
+/// Where the rules are written.
 pub const RULES: &str = "/etc/binfmt.d";
 const EXECUTABLE: u32 = 0o755;
-pub(crate) const READABLE: u32 = 0o644;
+const READABLE: u32 = 0o644;
 
-/// A host, by its root directory. As long as this is held, no other call writes to it.
+/// A host, by its root directory. While this exists, no other call writes to the host.
 #[derive(Debug)]
 pub struct Host {
     locked: Locked,
     dir: PathBuf,
-    /// Also write over what is not of an earlier call.
+    /// Whether to replace files that are not of an earlier call.
     force: bool,
 }
 
-/// An emulator that is on the host, and has to pass a trial there.
+/// An emulator that was copied to the host, and has to pass a trial there.
 #[derive(Debug)]
 pub struct OnTrial {
     /// The name of its file.
     pub name: String,
-    /// Whether it was written for this trial, or was there.
+    /// Whether it was written, or was there already.
     pub fate: FileOutcome,
     digest: String,
 }
@@ -64,20 +64,20 @@ impl OnTrial {
     }
 }
 
-/// What became of a file.
+/// What was done about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileOutcome {
     /// Written.
     Written,
-    /// It was there, the same.
+    /// It was there already, with the same bytes.
     Unchanged,
     /// Removed.
     Removed,
-    /// Written, and removed again, or what was there before is there again: it has failed its trial.
+    /// It failed its trial, and was removed again or replaced by the former file.
     TakenBack,
-    /// It was gone already.
+    /// It did not exist any more.
     Gone,
-    /// Somebody has changed it since, so it stays.
+    /// It was changed since, and stays.
     Changed,
 }
 
@@ -92,37 +92,37 @@ impl Host {
         Ok(Self { locked, dir, force })
     }
 
-    /// The same, where something reads rules at boot. Where nothing does, not even a lock is left.
+    /// The same for a host that reads rules at boot. On any other, nothing is touched.
     ///
     /// # Errors
-    /// Those of [`Self::at`], or when nothing does.
+    /// Those of [`Self::at`], or when nothing reads rules.
     pub fn with_rules_at_boot(dir: &Path, force: bool) -> Result<Self> {
         boot_of(dir)?;
         Self::at(dir, force)
     }
 
-    /// What it does at boot.
+    /// What the host does at boot.
     ///
     /// # Errors
-    /// When there may be no more open files.
+    /// When this process has too many open files.
     pub(crate) fn boot(&self) -> io::Result<Boot> {
         let root = self.locked.root().try_clone()?;
         Ok(Boot::new(root.into(), &self.dir))
     }
 
-    /// The emulators that were copied to it.
+    /// The emulators on the host.
     ///
     /// # Errors
-    /// When there may be no more open files.
+    /// When this process has too many open files.
     pub fn emulators(&self) -> io::Result<Source> {
         let root = self.locked.root().try_clone()?.into();
         Ok(Source::below(root, Path::new(EMULATORS)))
     }
 
-    /// Copies an emulator to it, under this name, on trial.
+    /// Copies an emulator to the host, under this name, on trial.
     ///
     /// # Errors
-    /// When it cannot be read or written, or another file is there.
+    /// When it cannot be read or written, or a file of others has its name.
     pub fn copy(&self, name: &str, emulator: &mut File) -> Result<OnTrial> {
         let mut bytes = Vec::new();
         emulator.rewind()?;
@@ -137,7 +137,7 @@ impl Host {
     /// Writes the file of rules `name`.
     ///
     /// # Errors
-    /// When it cannot be written, or another file is there.
+    /// When it cannot be written, or a file of others has its name.
     pub fn register_at_boot(&self, name: &str, rules: &[u8]) -> Result<FileOutcome> {
         let path = Path::new(RULES).join(name);
         let fate = self.put(&path, rules, READABLE)?;
@@ -145,7 +145,7 @@ impl Host {
         Ok(fate)
     }
 
-    /// An emulator has passed its trial.
+    /// Keeps an emulator that has passed its trial.
     ///
     /// # Errors
     /// When the record cannot be written.
@@ -153,18 +153,18 @@ impl Host {
         self.inside(|| settle(&passed.path(), &passed.digest))
     }
 
-    /// An emulator has failed: the former one is there again, or none. One that was there before, and has a file of rules `rules`,
-    /// stays. `None` where all is as it was.
+    /// Takes back an emulator that has failed its trial: restores the former one, or removes it. An emulator that was not written for
+    /// the trial, and has the file `rules`, stays. `None`: nothing had to be done.
     ///
     /// # Errors
-    /// When it cannot be put back, or removed.
+    /// When it cannot be restored or removed.
     pub fn give_back(&self, failed: &OnTrial, rules: &str) -> Result<Option<FileOutcome>> {
         let (emulator, rules) = (failed.path(), Path::new(RULES).join(rules));
         let is_new = failed.fate == FileOutcome::Written;
         self.inside(|| {
             let mut record = Record::read()?;
-            let put_back = Spot::of(&emulator).and_then(|spot| spot.put_back());
-            let fate = if put_back.map_err(|errno| anyhow!("{}", cause(&errno.into())))? {
+            let restored = Spot::of(&emulator).and_then(|spot| spot.restore_former());
+            let fate = if restored.map_err(|errno| anyhow!("{}", cause(&errno.into())))? {
                 if let Some(digest) = digest_of(&emulator)? {
                     record.settle(&emulator, &digest);
                 }
@@ -198,11 +198,11 @@ impl Host {
                 record.write()?;
                 record.made_dirs()?;
                 let spot = Spot::of(path).map_err(|errno| anyhow!("{}", cause(&errno.into())))?;
-                spot.keep()?;
+                spot.keep_former()?;
                 spot.replace(bytes, mode, file::NEW)
             };
             if let Err(error) = write() {
-                // the error that led here is the one to be told
+                // the first error is reported, not this one
                 let _ = undo(&mut record, path, &digest);
                 return Err(error);
             }
@@ -212,8 +212,8 @@ impl Host {
         self.inside(put).with_context(failed)
     }
 
-    /// Removes what was written, as far as it is still that, rules before emulators, and what directories were made for it and are
-    /// empty. What cannot be removed stays in the record.
+    /// Removes the unchanged files that were written, rules before emulators, and the empty directories that were made for them. Files
+    /// that cannot be removed stay in the record.
     ///
     /// # Errors
     /// When the record cannot be read or written.
@@ -224,7 +224,7 @@ impl Host {
             for path in record.paths().into_iter().rev() {
                 let fate = remove_if_ours(&record, &path);
                 if fate.is_ok() {
-                    // what stays is not ours any more
+                    // a file that was changed is not ours any more
                     record.forget(&path);
                 }
                 fates.push((path, fate));
@@ -234,22 +234,22 @@ impl Host {
         })
     }
 
-    /// A path of the host, as this process would call it.
+    /// The path by which this process finds `path` of the host.
     #[must_use]
     pub fn shown(&self, path: &Path) -> String {
         shown(&self.dir, path)
     }
 
-    /// The host's symbolic links lead to where they do on the host.
+    /// Does `work` in the host's root directory, so that symbolic links lead to where they do on the host.
     fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         with_root_directory(self.locked.root(), work)?
     }
 }
 
-/// What [`Host`] would make of these files and their bytes on the host whose root directory is `dir`, which is only looked at.
+/// The outcomes if these files were written to the host whose root directory is `dir`. Changes nothing.
 ///
 /// # Errors
-/// When `dir` cannot be made the root directory, or the record not be read.
+/// When `dir` cannot be made the root directory, or the record cannot be read.
 pub fn would_write(
     dir: &Path,
     files: &[(PathBuf, Vec<u8>)],
@@ -267,7 +267,7 @@ pub fn would_write(
     })?
 }
 
-/// What [`Host::take_back`] would do on that host, which is only looked at.
+/// What [`Host::take_back`] would do on that host. Changes nothing.
 ///
 /// # Errors
 /// Those of [`would_write`].
@@ -295,14 +295,14 @@ pub(crate) fn boot_of(dir: &Path) -> Result<Boot> {
     )
 }
 
-/// A path of the host whose root directory is `dir`, as this process would call it.
+/// The path by which this process finds `path` of the host whose root directory is `dir`.
 #[must_use]
 pub fn shown(dir: &Path, path: &Path) -> String {
     let below = path.strip_prefix("/").unwrap_or(path);
     dir.join(below).display().to_string()
 }
 
-/// Opens `dir`, which can be made a root directory.
+/// Opens `dir`, and checks that it can be made the root directory.
 fn enter(dir: &Path) -> Result<File> {
     let open = || -> io::Result<File> {
         let root = File::open(dir)?;
@@ -322,15 +322,15 @@ fn enter(dir: &Path) -> Result<File> {
     })
 }
 
-/// What was at `path` is there again, or nothing, and the record says so. A write may fail when the file `written` is in its
-/// place already, and that one has passed no trial.
+/// After a failed write, restores the former file at `path`, or removes the new one, and updates the record. A write may fail when
+/// the new file, whose digest is `written`, is in place already.
 ///
 /// # Errors
-/// When that fails too. Then the record still has whatever may be there.
+/// When that fails too. Then the record still has every file that may be there.
 fn undo(record: &mut Record, path: &Path, written: &str) -> Result<()> {
     let there = match Spot::of(path) {
         Ok(spot) => {
-            if !spot.put_back()? && spot.digest()?.as_deref() == Some(written) {
+            if !spot.restore_former()? && spot.digest()?.as_deref() == Some(written) {
                 spot.remove()?;
             }
             spot.digest()?
@@ -345,11 +345,11 @@ fn undo(record: &mut Record, path: &Path, written: &str) -> Result<()> {
     record.write_or_remove()
 }
 
-/// What is at `path` is ours, if it is still `ours`, and nothing else there any more. It need not be in the record yet: byte for
-/// byte the same was found there, maybe of a call whose record is gone.
+/// Records that the file at `path` is ours, if its digest is still `ours`, and forgets the former file. It may not be in the record
+/// yet: a file with the same bytes counts as written.
 fn settle(path: &Path, ours: &str) -> Result<()> {
     if digest_of(path)?.as_deref() != Some(ours) {
-        // somebody else has written there meanwhile
+        // another process has written there meanwhile
         return Ok(());
     }
     let mut record = Record::read()?;
@@ -359,7 +359,7 @@ fn settle(path: &Path, ours: &str) -> Result<()> {
     record.write()
 }
 
-/// What taking back the file at `path` comes to: [`FileOutcome::Removed`] if it is as the record has it.
+/// The outcome of taking back the file at `path`: [`FileOutcome::Removed`] if it is unchanged.
 fn fate_of(record: &Record, path: &Path) -> Result<FileOutcome> {
     Ok(match digest_of(path)? {
         None => FileOutcome::Gone,
@@ -368,7 +368,7 @@ fn fate_of(record: &Record, path: &Path) -> Result<FileOutcome> {
     })
 }
 
-/// Removes what is at `path` if the record has it, and what a call that was killed left beside it.
+/// Removes the file at `path` if it is ours, and the files that a killed call left beside it.
 fn remove_if_ours(record: &Record, path: &Path) -> Result<FileOutcome> {
     let fate = fate_of(record, path)?;
     let Ok(spot) = Spot::of(path) else {

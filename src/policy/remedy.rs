@@ -1,27 +1,26 @@
-//! What makes programs of an architecture run that do not: decided by the plan of the install that would do it, so that no
-//! command is suggested that changes nothing. Reads, changes nothing.
+//! What to do about programs that do not run. The plan of the install that would help decides, so that no suggested command does
+//! nothing. Reads, changes nothing.
 
 use std::cell::OnceCell;
-use std::ffi::OsStr;
 use std::fmt;
 
 use binfmt_magic::arch::{ARCHES, Arch};
-use binfmt_magic::platform::{Platform, Selection};
+use binfmt_magic::platform::Selection;
 
 use crate::kernel::wording::quoted;
 use crate::policy::install::{Decision, InstallOutcome, InstallRefusal, Order, Planned, plan};
 use crate::policy::invocation::Invocation;
 use crate::policy::survey::{Failure, Survey};
-use crate::policy::uninstall::item_for;
+use crate::policy::uninstall;
 
-/// How this call would install, and how a command would have to be written to do the same.
+/// What decides on remedies: how this call would install, and how a command must be written to do the same.
 pub struct Means<'a> {
-    /// What runs here.
+    /// The status of every platform here.
     pub survey: &'a Survey,
-    /// What the commands repeat.
+    /// The words of the caller that suggested commands repeat.
     pub invocation: &'a Invocation,
     order: Order,
-    /// What would be done about all that does not run, once that was asked.
+    /// The plan for all platforms that do not run, once it was made.
     failing: OnceCell<Result<Vec<Planned>, String>>,
 }
 
@@ -35,7 +34,7 @@ impl fmt::Debug for Means<'_> {
 }
 
 impl<'a> Means<'a> {
-    /// As `order` would install, whose selection does not count.
+    /// Remedies by an install by `order`, whatever its selection.
     #[must_use]
     pub fn new(survey: &'a Survey, order: Order, invocation: &'a Invocation) -> Self {
         Self {
@@ -46,7 +45,7 @@ impl<'a> Means<'a> {
         }
     }
 
-    /// What to do about `failure`, that of programs of `arch`.
+    /// What to do about `failure` of the programs of `arch`.
     #[must_use]
     pub fn against(&self, failure: &Failure, arch: &'static Arch) -> String {
         if let Some(remedy) = failure.outer_remedy(arch) {
@@ -60,16 +59,19 @@ impl<'a> Means<'a> {
                 let on = format!("switch it on: echo 1 > {switch}");
                 match self.survey.of(arch).handler {
                     Some(_) => on,
-                    // an install begins with a look at the switch
+                    // an install into a table that is switched off fails
                     None => format!("{on}; then {}", self.install(arch)),
                 }
             }
-            Failure::Hijacked { entry, .. } => self.uninstall(entry),
+            Failure::Hijacked { entry, .. } => {
+                let removal = uninstall::command(self.survey, entry, self.invocation);
+                format!("remove it: {removal}")
+            }
             _ => self.install(arch),
         }
     }
 
-    /// How programs of `arch` come to a handler that works: a command, and before it what the command lacks.
+    /// The command that gives `arch` a handler that works, after what has to be done before it.
     #[must_use]
     pub fn install(&self, arch: &'static Arch) -> String {
         let status = self.survey.of(arch);
@@ -99,7 +101,7 @@ impl<'a> Means<'a> {
                     Err(error) => format!("{error}; then {}", install("")),
                 }
             }
-            Some(Err(InstallRefusal::Hijacked(entry))) => self.uninstall(entry),
+            Some(Err(InstallRefusal::Hijacked(by))) => format!("remove it: {}", by.removal),
             Some(Err(_) | Ok(Decision::Leave(InstallOutcome::LeftTo { .. }))) => {
                 install(" --force")
             }
@@ -107,29 +109,13 @@ impl<'a> Means<'a> {
         }
     }
 
-    /// What an install would do about these.
+    /// What an install of the architectures that are `wanted` would do.
     fn plan(&self, wanted: &dyn Fn(&Arch) -> bool) -> Result<Vec<Planned>, String> {
-        let named = ARCHES.iter().filter(|arch| wanted(arch));
-        let named = named.map(|arch| Platform {
-            arch,
-            variant: None,
-        });
+        let arches: Vec<_> = ARCHES.iter().filter(|arch| wanted(arch)).collect();
         let order = Order {
-            selection: Selection {
-                named: named.collect(),
-                ..Selection::default()
-            },
+            selection: Selection::of(&arches),
             ..self.order.clone()
         };
         plan(&order, self.survey).map_err(|error| format!("{error:#}"))
-    }
-
-    fn uninstall(&self, name: &OsStr) -> String {
-        let entries = &self.survey.entries;
-        let entry = entries.iter().find(|entry| entry.name == name);
-        let is_qemu = entry.is_none_or(|entry| self.survey.is_qemu(entry));
-        let force = if is_qemu { "" } else { " --force" };
-        let words = format!("--uninstall {}{force}", quoted(&item_for(entries, name)));
-        format!("remove it: {}", self.invocation.command(&words))
     }
 }

@@ -1,29 +1,25 @@
 //! What runs here, and through what: the table's entries and the probes' answers, put together per architecture.
 //!
-//! Reads and runs, changes nothing. Every policy module starts from a [`Survey`]; none of them trusts an entry that
-//! no probe has gone through.
+//! Reads and runs, changes nothing. Every policy module starts from a [`Survey`], and none trusts an entry that no probe has run
+//! through.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::probe::{self, Reading};
 
 use crate::emulator::complaint::{Complaint, Limits};
+use crate::emulator::{Qemu, qemu_of};
 use crate::helper::probes::{self, Form, Job, LIMIT, ProbeOutcome, Ran, Run, is_trial, mark};
 use crate::kernel::table::Table;
 
 mod failure;
-mod one;
-mod recognised;
-mod timed_out;
 
 pub use failure::Failure;
-pub use one::{of_one, of_one_here};
-pub use recognised::{Recognised, qemu_in};
 
 /// What one architecture's probe showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +28,7 @@ pub enum Verdict {
     Works {
         /// Micro-architecture level: 1 to 4 on amd64, else 1.
         level: u8,
-        /// Whether a program sees the `argv[0]` that its caller chose (flag P at work).
+        /// Whether a program sees the `argv[0]` that its caller chose (the effect of flag P).
         argv0: bool,
         /// Processor time of one start, in microseconds.
         micros: u64,
@@ -46,21 +42,21 @@ pub enum Verdict {
 pub struct PlatformStatus {
     /// The architecture.
     pub arch: &'static Arch,
-    /// The entry that takes its programs: of all that match and are switched on the newest; if none is, one that is off.
+    /// The entry that takes its programs: the newest that matches and is switched on; if none is on, the newest that matches.
     pub handler: Option<Entry>,
-    /// The file that the kernel ran: of a handler, its pinned interpreter.
+    /// The file that the kernel ran: the handler's pinned interpreter, if there is a handler.
     pub ran: Ran,
-    /// Whether the handler gives setuid programs their owner's privilege (flag C at work), if that was looked at and
-    /// can be seen.
+    /// Whether the handler gives setuid programs their owner's privilege (the effect of flag C). `None`: not looked at, or not
+    /// visible.
     pub setuid: Option<bool>,
     /// What the probe showed.
     pub verdict: Verdict,
 }
 
-/// All of it.
+/// The table and the status of every architecture.
 #[derive(Debug)]
 pub struct Survey {
-    /// The table, the newest entry first. Empty if there is none.
+    /// The table's entries, the newest first. Empty if there is no table.
     pub entries: Vec<Entry>,
     /// Entries that trials of a killed call have left.
     pub trials: Vec<Entry>,
@@ -68,52 +64,51 @@ pub struct Survey {
     pub enabled: bool,
     /// Every architecture, in the order of [`ARCHES`].
     pub statuses: Vec<PlatformStatus>,
-    /// Handlers whose file shows that they are QEMU's.
+    /// Which handlers are QEMU's by their files.
     pub recognised: Recognised,
 }
 
+/// How a survey looks at handlers.
+#[derive(Debug, Clone, Copy)]
+pub struct Look<'a> {
+    /// How long each probe may take.
+    pub limit: Duration,
+    /// What earlier surveys found to time out ([`Survey::timed_out`]): not started again, as long as it is that registration.
+    pub timed_out: &'a [PlatformStatus],
+    /// Whether to find out what handlers do with setuid programs.
+    pub setuid: bool,
+}
+
+impl Default for Look<'_> {
+    fn default() -> Self {
+        Self {
+            limit: LIMIT,
+            timed_out: &[],
+            setuid: false,
+        }
+    }
+}
+
 impl Survey {
-    /// Looks at `table` and runs, all at once, the probe of every architecture that has a handler, or that a kernel for
-    /// this host may run natively. No other can run, and trying would make the kernel look for a module each time
-    /// (`request_module` in `search_binary_handler`). Without a table to look at, all are tried.
+    /// [`Survey::look`] in the default way.
     ///
     /// # Errors
     /// When the table cannot be read or probes cannot be run at all.
     pub fn take(table: Option<&Table>) -> Result<Self> {
-        TableSnapshot::of(table, &[])?.survey(false)
+        Self::look(table, Look::default())
     }
 
-    /// The same, after surveys that found `timed_out` ([`Survey::timed_out`]): a handler that timed out is not waited for again,
-    /// as long as it is that registration.
+    /// Reads `table` and runs, at the same time, the probe of every architecture that has a handler, or that a kernel for this host
+    /// may run natively. For any other, the kernel would look for a module (`request_module` in `search_binary_handler`). Without a
+    /// table, the probes of all architectures are run.
     ///
     /// # Errors
-    /// Those of [`Survey::take`].
-    pub fn take_after(table: &Table, timed_out: &[PlatformStatus]) -> Result<Self> {
-        Self::take_within(LIMIT, table, timed_out)
+    /// When the table cannot be read or probes cannot be run at all.
+    pub fn look(table: Option<&Table>, look: Look) -> Result<Self> {
+        TableSnapshot::take(table, look)?.survey()
     }
 
-    /// The same, where each handler may take as long as `limit`.
-    ///
-    /// # Errors
-    /// Those of [`Survey::take`].
-    pub fn take_within(
-        limit: Duration,
-        table: &Table,
-        timed_out: &[PlatformStatus],
-    ) -> Result<Self> {
-        let snapshot = TableSnapshot::of(Some(table), timed_out)?;
-        TableSnapshot { limit, ..snapshot }.survey(false)
-    }
-
-    /// The same as [`Survey::take`], and starts each handler once more to see what it does with credentials.
-    ///
-    /// # Errors
-    /// Those of [`Survey::take`].
-    pub fn take_closely(table: Option<&Table>) -> Result<Self> {
-        TableSnapshot::of(table, &[])?.survey(true)
-    }
-
-    /// What [`without_handlers`] tells, from what was seen already where no handler was in the way.
+    /// What [`without_handlers`] returns, from this survey where no handler was in the way.
     ///
     /// # Errors
     /// When probes cannot be run at all.
@@ -123,7 +118,7 @@ impl Survey {
         seen.map_or_else(|| without_handlers(&self.entries), Ok)
     }
 
-    /// The whole table, what trials have left included.
+    /// The whole table, with the entries that trials have left.
     #[must_use]
     pub fn table(&self) -> Vec<Entry> {
         let entries = self.entries.iter().chain(&self.trials);
@@ -139,29 +134,43 @@ impl Survey {
     /// The status of `arch`.
     ///
     /// # Panics
-    /// Never: a survey covers every row of the table.
+    /// Never: a survey covers every architecture.
     #[must_use]
     pub fn of(&self, arch: &Arch) -> &PlatformStatus {
-        let found = self.statuses.iter().find(|s| s.arch == arch);
+        let found = self.statuses.iter().find(|status| status.arch == arch);
         found.expect("a survey covers every architecture")
+    }
+
+    /// The handlers that timed out, for [`Look::timed_out`]. Their emulators are not kept open.
+    #[must_use]
+    pub fn timed_out(&self) -> Vec<PlatformStatus> {
+        let timed_out = self.statuses.iter().filter(|status| {
+            let failure = status.failure();
+            status.handler.is_some() && failure.is_some_and(Failure::is_timeout)
+        });
+        let unseen = || Ran::Unseen("it timed out, and is not started again".to_owned());
+        timed_out
+            .cloned()
+            .map(|status| PlatformStatus {
+                ran: unseen(),
+                ..status
+            })
+            .collect()
     }
 }
 
-/// What the table shows before anything has run.
+/// The table before any probe has run.
 struct TableSnapshot<'a> {
     table: Option<&'a Table>,
     entries: Vec<Entry>,
     trials: Vec<Entry>,
     enabled: bool,
     limits: Limits,
-    /// How long a probe may take.
-    limit: Duration,
-    /// Handlers that timed out in surveys before this one.
-    timed_out: &'a [PlatformStatus],
+    look: Look<'a>,
 }
 
 impl<'a> TableSnapshot<'a> {
-    fn of(table: Option<&'a Table>, timed_out: &'a [PlatformStatus]) -> Result<Self> {
+    fn take(table: Option<&'a Table>, look: Look<'a>) -> Result<Self> {
         let entries = table.map(Table::entries).transpose()?.unwrap_or_default();
         let (trials, entries) = entries.into_iter().partition(|entry| is_trial(&entry.name));
         let enabled = table.map_or(Ok(true), Table::enabled)?;
@@ -171,36 +180,41 @@ impl<'a> TableSnapshot<'a> {
             trials,
             enabled,
             limits: Limits::of_this_process(),
-            limit: LIMIT,
-            timed_out,
+            look,
         })
     }
 
     fn handler_of(&self, arch: &Arch) -> Option<&Entry> {
-        let header = arch.header();
         let mut entries = self.entries.iter().filter(|_| self.enabled);
-        entries.find(|entry| entry.takes(&header, OsStr::new(arch.qemu)))
+        entries.find(|entry| entry.takes(&arch.header(), OsStr::new(arch.qemu)))
     }
 
-    fn survey(self, closely: bool) -> Result<Survey> {
-        // what a newer kernel's entry takes is not to be told from its text
+    /// The status of `arch` when its handler timed out, if it still has that handler.
+    fn timed_out(&self, arch: &Arch) -> Option<&'a PlatformStatus> {
+        let handler = self.handler_of(arch);
+        let mut known = self.look.timed_out.iter();
+        known.find(|known| known.arch == arch && known.handler.as_ref() == handler)
+    }
+
+    fn survey(self) -> Result<Survey> {
+        // the text of an entry that only a newer kernel has does not show what it takes
         let unclear = |entry: &Entry| entry.enabled && entry.matcher.is_none();
         let any = self.table.is_none() || self.entries.iter().any(unclear);
         let can_run = |arch: &Arch| any || may_be_native(arch) || self.handler_of(arch).is_some();
-        let worth = |arch: &&Arch| can_run(arch) && self.known_to_hang(arch).is_none();
+        let worth = |arch: &&Arch| can_run(arch) && self.timed_out(arch).is_none();
         let arches: Vec<&'static Arch> = ARCHES.iter().filter(worth).collect();
         let job = |form| move |arch: &&'static Arch| Job { arch, form };
         let mut jobs: Vec<Job> = arches.iter().map(job(Form::Plain)).collect();
-        if closely {
-            jobs.extend(self.showing_credentials(&arches).map(job(Form::Setuid)));
+        if self.look.setuid {
+            jobs.extend(self.showing_setuid(&arches).map(job(Form::Setuid)));
         }
-        let mut runs = probes::run_within(self.limit, &jobs)?;
-        let honoured = Honoured::of(&jobs[arches.len()..], &runs.split_off(arches.len()));
+        let mut runs = probes::run_within(self.look.limit, &jobs)?;
+        let setuid = Setuid::of(&jobs[arches.len()..], &runs.split_off(arches.len()));
         let mut runs = arches.iter().zip(runs).peekable();
         let statuses = ARCHES.iter().map(|arch| {
             let run = runs.next_if(|(ran, _)| **ran == arch);
-            let known = self.known_to_hang(arch).cloned();
-            known.unwrap_or_else(|| self.status(arch, run.map(|(_, run)| run), &honoured))
+            let known = self.timed_out(arch).cloned();
+            known.unwrap_or_else(|| self.status(arch, run.map(|(_, run)| run), &setuid))
         });
         let mut statuses: Vec<PlatformStatus> = statuses.collect();
         let seen = statuses.iter().map(|s| (s.handler.as_ref(), &s.ran));
@@ -215,52 +229,50 @@ impl<'a> TableSnapshot<'a> {
         })
     }
 
-    /// Of `arches`, those that show what the kernel does with setuid programs: one that it runs itself, and one of a handler
-    /// with flag C. It does the same for all of these.
-    fn showing_credentials<'b>(
+    /// The architectures whose probes show what the kernel does with setuid programs: one that it runs natively, and one whose
+    /// handler has flag C. The kernel does the same for all of these.
+    fn showing_setuid<'b>(
         &self,
         arches: &'b [&'static Arch],
     ) -> impl Iterator<Item = &'b &'static Arch> {
-        let handler = |arch: &&&'static Arch| self.handler_of(arch);
-        let native = |arch: &&&'static Arch| may_be_native(arch) && handler(arch).is_none();
-        let with_flag = |arch: &&&'static Arch| handler(arch).is_some_and(|h| h.flags.credentials);
-        let (native, with_flag) = (arches.iter().find(native), arches.iter().find(with_flag));
+        let native = arches
+            .iter()
+            .find(|arch| may_be_native(arch) && self.handler_of(arch).is_none());
+        let with_flag = arches
+            .iter()
+            .find(|arch| self.handler_of(arch).is_some_and(|h| h.flags.credentials));
         native.into_iter().chain(with_flag)
     }
 
-    fn status(&self, arch: &'static Arch, run: Option<Run>, honoured: &Honoured) -> PlatformStatus {
+    fn status(&self, arch: &'static Arch, run: Option<Run>, setuid: &Setuid) -> PlatformStatus {
         let handler = self.handler_of(arch);
         let pinned = handler.map(|entry| entry.flags.fix_binary);
         let no_handler = Verdict::Fails(Failure::NoHandler);
-        let verdict = run.as_ref().map_or(no_handler, |run| {
+        let mut verdict = run.as_ref().map_or(no_handler, |run| {
             Verdict::of(arch, pinned, run, self.limits)
         });
         let dormant = || self.entries.iter().find(|entry| takes(entry, arch));
-        let (handler, verdict) = match (handler.or_else(dormant), verdict) {
-            (handler, Verdict::Fails(Failure::NoHandler)) if handler.is_some() || !self.enabled => {
-                let table = self.table.filter(|_| !self.enabled);
-                let table = table.map(|table| table.path().join("status"));
-                (handler, Verdict::Fails(Failure::SwitchedOff { table }))
-            }
-            (_, verdict) => (handler, verdict),
-        };
+        let handler = handler.or_else(dormant);
+        if verdict == Verdict::Fails(Failure::NoHandler) && (handler.is_some() || !self.enabled) {
+            let table = self.table.filter(|_| !self.enabled);
+            let table = table.map(|table| table.path().join("status"));
+            verdict = Verdict::Fails(Failure::SwitchedOff { table });
+        }
         PlatformStatus {
             arch,
             handler: handler.cloned(),
             ran: run.map_or(Ran::Itself, |run| run.ran),
-            setuid: handler.and_then(|entry| honoured.by(entry)),
+            setuid: handler.and_then(|entry| setuid.with(entry)),
             verdict,
         }
     }
 }
 
-/// Tells what the kernel would run by itself, were there not a handler that does not.
+/// Marks handlers that do not run programs that the kernel would run natively.
 fn find_hijacked(statuses: &mut [PlatformStatus], entries: &[Entry]) -> Result<()> {
     let is_suspect = |s: &PlatformStatus| {
-        let known = [Failure::is_switched_off, Failure::is_hijacked];
-        let is_known = |failure: &Failure| known.iter().any(|is| is(failure));
-        let failure = s.failure();
-        s.handler.is_some() && may_be_native(s.arch) && failure.is_some_and(|f| !is_known(f))
+        let is_known = |f| matches!(f, &Failure::SwitchedOff { .. } | &Failure::Hijacked { .. });
+        s.handler.is_some() && may_be_native(s.arch) && s.failure().is_some_and(|f| !is_known(f))
     };
     if !statuses.iter().any(is_suspect) {
         return Ok(());
@@ -282,15 +294,15 @@ fn find_hijacked(statuses: &mut [PlatformStatus], entries: &[Entry]) -> Result<(
 
 /// What the kernel does with setuid programs.
 #[derive(Debug, Default)]
-struct Honoured {
-    /// Whether its own have their owner's privilege. Where they do not, nothing can be said: a process that is held by one
-    /// without privilege has none, nor has one that may get no new one.
+struct Setuid {
+    /// Whether native ones get their owner's privilege. If not, nothing can be said: a traced process gets no privilege if its
+    /// tracer has none, and neither does one with `no_new_privs`.
     natively: bool,
-    /// Whether those of a handler with flag C have, if one was seen.
+    /// Whether those of a handler with flag C get it, if one was seen.
     by_flag: Option<bool>,
 }
 
-impl Honoured {
+impl Setuid {
     fn of(jobs: &[Job], runs: &[Run]) -> Self {
         let mut seen = Self::default();
         for (job, run) in jobs.iter().zip(runs) {
@@ -305,8 +317,8 @@ impl Honoured {
         seen
     }
 
-    /// Whether `handler` gives them that privilege.
-    fn by(&self, handler: &Entry) -> Option<bool> {
+    /// Whether setuid programs get their owner's privilege through `handler`.
+    fn with(&self, handler: &Entry) -> Option<bool> {
         let by_flag = if handler.flags.credentials {
             self.by_flag
         } else {
@@ -323,7 +335,7 @@ impl PlatformStatus {
         matches!(self.verdict, Verdict::Works { .. })
     }
 
-    /// Why it does not run, if so.
+    /// Why programs do not run, if they do not.
     #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
         match &self.verdict {
@@ -332,26 +344,26 @@ impl PlatformStatus {
         }
     }
 
-    /// Whether there is anything to say: it runs, or has a handler that does not do its work.
+    /// Whether programs run, or there is a handler that does not run them.
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.works() || self.handler.is_some()
     }
 
-    /// Whether the kernel runs them without a handler, in sight or not.
+    /// Whether the kernel runs programs without a handler.
     #[must_use]
     pub fn is_native(&self) -> bool {
-        let through_nothing = !matches!(self.ran, Ran::Interpreter(_));
-        self.works() && self.handler.is_none() && through_nothing && may_be_native(self.arch)
+        let no_interpreter = self.interpreter().is_none();
+        self.works() && self.handler.is_none() && no_interpreter && may_be_native(self.arch)
     }
 
-    /// What the kernel did with its programs where no handler takes them.
+    /// What the kernel does with programs, if no handler takes them.
     fn without_handler(&self) -> Option<(&'static Arch, Verdict)> {
         let none = self.handler.is_none() && matches!(self.ran, Ran::Itself);
         none.then(|| (self.arch, self.verdict.clone()))
     }
 
-    /// The file that its programs run through, if one was seen.
+    /// The file that programs run through, if one was seen.
     #[must_use]
     pub fn interpreter(&self) -> Option<&File> {
         match &self.ran {
@@ -361,7 +373,30 @@ impl PlatformStatus {
     }
 }
 
-/// Whether `entry`, were it switched on, would take programs of `arch`.
+/// Runs the probe of `arch` alone, without looking at a table; also returns the file that the kernel ran for it.
+///
+/// # Errors
+/// When probes cannot be run at all.
+pub fn of_one(arch: &'static Arch) -> Result<(Verdict, Ran)> {
+    one(arch, Form::Plain)
+}
+
+/// The same in this process's own root directory, where handlers may find files that containers lack.
+///
+/// # Errors
+/// When probes cannot be run at all.
+pub fn of_one_here(arch: &'static Arch) -> Result<Verdict> {
+    one(arch, Form::Here).map(|(verdict, _)| verdict)
+}
+
+fn one(arch: &'static Arch, form: Form) -> Result<(Verdict, Ran)> {
+    let run = probes::run(&[Job { arch, form }])?.pop();
+    let run = run.context("there is no answer of a probe")?;
+    let verdict = Verdict::of(arch, None, &run, Limits::of_this_process());
+    Ok((verdict, run.ran))
+}
+
+/// Whether `entry`, if it were switched on, would take programs of `arch`.
 #[must_use]
 pub fn takes(entry: &Entry, arch: &Arch) -> bool {
     entry.matches(arch)
@@ -372,35 +407,29 @@ pub(crate) fn may_be_native(arch: &Arch) -> bool {
     Arch::of_host().is_none_or(|host| host == arch || host.compat.contains(&arch.qemu))
 }
 
-/// Whether the kernel runs natively what a kernel for this host may, whatever handlers lie over it: [`mark`]ed programs
-/// are ordinary ones to a kernel, and no handler takes them. Where one of `entries` does, nobody knows, and nothing is
-/// said.
+/// Which of the architectures that a kernel for this host may run natively it does run natively. [`mark`]ed programs show that: they
+/// are ordinary programs to a kernel, and handlers do not take them. Architectures whose marked programs an entry of `entries`
+/// takes are left out.
 ///
 /// # Errors
 /// When probes cannot be run at all.
 pub fn without_handlers(entries: &[Entry]) -> Result<Vec<(&'static Arch, Verdict)>> {
-    let taken = |arch: &&Arch| {
+    let taken = |arch: &Arch| {
         let mut header = arch.header();
         mark(&mut header);
-        entries
-            .iter()
-            .any(|entry| entry.takes(&header, OsStr::new(arch.qemu)))
+        let mut entries = entries.iter();
+        entries.any(|entry| entry.takes(&header, OsStr::new(arch.qemu)))
     };
-    let arches = ARCHES
-        .iter()
-        .filter(|arch| may_be_native(arch) && !taken(arch));
+    let arches = ARCHES.iter().filter(|a| may_be_native(a) && !taken(a));
     let form = Form::Marked;
     let jobs: Vec<Job> = arches.map(|arch| Job { arch, form }).collect();
     let runs = probes::run(&jobs)?;
     let limits = Limits::of_this_process();
-    let verdicts = jobs
-        .iter()
-        .zip(&runs)
-        .map(|(job, run)| (job.arch, Verdict::of(job.arch, None, run, limits)));
-    Ok(verdicts.collect())
+    let verdict = |(job, run): (&Job, &Run)| (job.arch, Verdict::of(job.arch, None, run, limits));
+    Ok(jobs.iter().zip(&runs).map(verdict).collect())
 }
 
-/// Whether the kernel was seen to run `arch` by itself: `seen` is what [`without_handlers`] returns.
+/// Whether the kernel was seen to run `arch` natively: `seen` is what [`without_handlers`] returns.
 #[must_use]
 pub fn runs_natively(seen: &[(&'static Arch, Verdict)], arch: &Arch) -> bool {
     let of = seen.iter().find(|(of, _)| *of == arch);
@@ -408,25 +437,23 @@ pub fn runs_natively(seen: &[(&'static Arch, Verdict)], arch: &Arch) -> bool {
 }
 
 impl Verdict {
-    /// What `run` of the probe of `arch` shows. `pinned`: whether its handler has flag F, if it has a handler;
-    /// `limits`: those that it ran under.
+    /// What `run` of the probe of `arch` shows. `pinned`: whether its handler has flag F, if it has a handler; `limits`: those that
+    /// it ran under.
     #[must_use]
     pub fn of(arch: &Arch, pinned: Option<bool>, run: &Run, limits: Limits) -> Self {
         let reading = match run.outcome {
             ProbeOutcome::Exited(status) => probe::read(arch, status),
             _ => Reading::Wrong,
         };
-        let (level, argv0) = match (reading, run.outcome) {
-            // outside an empty root it may run all the same, but not in a container
-            (Reading::Kept { .. } | Reading::Replaced { .. }, _) if pinned == Some(false) => {
-                return Self::Fails(Failure::NotPinned);
-            }
-            (Reading::Kept { level }, _) => (level, true),
-            (Reading::Replaced { level }, _) => (level, false),
-            (Reading::Wrong, outcome) => {
+        let (level, argv0) = match reading {
+            Reading::Wrong => {
                 let complaint = Complaint::new(&run.complaint, limits);
-                return Self::Fails(Failure::of(outcome, pinned, complaint));
+                return Self::Fails(Failure::of(run.outcome, pinned, complaint));
             }
+            // it was not run in an empty root directory: programs in containers do not find the interpreter
+            _ if pinned == Some(false) => return Self::Fails(Failure::NotPinned),
+            Reading::Kept { level } => (level, true),
+            Reading::Replaced { level } => (level, false),
         };
         Self::Works {
             level,
@@ -434,4 +461,49 @@ impl Verdict {
             micros: run.micros,
         }
     }
+}
+
+/// The registrations that are QEMU's by the file that the kernel has pinned for them, though their text does not say so.
+#[derive(Debug, Clone, Default)]
+pub struct Recognised(Vec<u64>);
+
+impl Recognised {
+    /// Those among handlers and the files that the kernel has run for them.
+    fn among<'a>(seen: impl Iterator<Item = (Option<&'a Entry>, &'a Ran)>) -> Self {
+        let of_file = |(entry, ran): (Option<&Entry>, &Ran)| {
+            let entry = entry.filter(|entry| !entry.is_qemu())?;
+            let is_qemu = matches!(ran, Ran::Interpreter(file) if qemu_in(file).is_some());
+            is_qemu.then_some(entry.registration)
+        };
+        Self(seen.filter_map(of_file).collect())
+    }
+
+    /// Those among `entries`, the whole table. Starts a probe through each handler that `matters` and whose text does not tell. If
+    /// probes cannot be run, none is recognised.
+    #[must_use]
+    pub fn of(entries: &[Entry], matters: impl Fn(&Entry) -> bool) -> Self {
+        let unclear = |entry: &&Entry| !entry.is_qemu() && matters(entry);
+        let handlers = ARCHES.iter().filter_map(|arch| {
+            let mut takers = entries.iter().filter(|e| e.enabled && e.matches(arch));
+            let handler = takers.next().filter(unclear)?;
+            let form = Form::Plain;
+            Some((handler, Job { arch, form }))
+        });
+        let (handlers, jobs): (Vec<&Entry>, Vec<Job>) = handlers.unzip();
+        let runs = probes::run(&jobs).unwrap_or_default();
+        let seen = handlers.iter().zip(&runs);
+        Self::among(seen.map(|(entry, run)| (Some(*entry), &run.ran)))
+    }
+
+    /// Whether `entry` is one of QEMU's user emulators.
+    #[must_use]
+    pub fn is_qemu(&self, entry: &Entry) -> bool {
+        entry.is_qemu() || self.0.contains(&entry.registration)
+    }
+}
+
+/// Which of QEMU's user emulators `file` is, by its content; `None` also if it cannot be read.
+#[must_use]
+pub fn qemu_in(file: &File) -> Option<Qemu> {
+    qemu_of(file).ok().flatten()
 }

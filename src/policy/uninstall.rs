@@ -1,7 +1,8 @@
-//! Uninstalling: removing QEMU's entries by architecture, name or pattern, and nobody else's unless forced. The caller
-//! has locked the table.
+//! Uninstalling: removes entries by architecture, name or pattern. Entries that are not QEMU's stay, unless the user forces it. The
+//! caller has locked the table.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Result, bail};
@@ -9,21 +10,22 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::{self, Platform, UnknownPart, UnknownPlatform};
 
 use crate::kernel::table::{Table, TableError};
-use crate::kernel::wording::shown;
-use crate::policy::survey::{Recognised, takes};
+use crate::kernel::wording::{quoted, shown};
+use crate::policy::invocation::Invocation;
+use crate::policy::survey::{Recognised, Survey, takes};
 use crate::policy::trial;
 
-/// What became of one item of the list, or of one entry that it stands for.
+/// The outcome for one item of the list, or for one entry that it stands for.
 #[derive(Debug)]
 pub struct Removal {
     /// The item as it was written; or, of `all` and of a pattern, the entry's name.
     pub label: OsString,
-    /// What became of it.
+    /// The outcome.
     pub result: Result<RemovalOutcome, NotRemoved>,
 }
 
 impl Removal {
-    /// Whether `entry` is gone by it.
+    /// Whether it has removed `entry`.
     #[must_use]
     pub fn has_removed(&self, entry: &Entry) -> bool {
         match &self.result {
@@ -36,92 +38,101 @@ impl Removal {
     }
 }
 
-/// A removal that is in order.
+/// A removal without an error.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RemovalOutcome {
-    /// These entries are gone.
+    /// These entries were removed.
     Removed(Vec<OsString>),
     /// There was nothing to remove.
     NotFound {
-        /// An entry that is not QEMU's and takes that architecture's programs all the same.
+        /// An entry that is not QEMU's and takes that architecture's programs.
         left_to: Option<OsString>,
     },
 }
 
-/// Why an entry is still there.
+/// Why an entry was not removed.
 #[derive(Debug)]
 pub enum NotRemoved {
     /// It is not QEMU's.
     NotQemu,
-    /// There is no such entry, and it is the name of no platform.
+    /// There is no such entry, and no platform has that name.
     Unknown(UnknownPlatform),
-    /// Something else has registered another entry of this name meanwhile; these are gone.
+    /// Something else has registered another entry of this name meanwhile; these were removed.
     Replaced(Vec<OsString>),
-    /// The kernel does not remove it.
+    /// The kernel refuses.
     Kernel {
-        /// What it says.
+        /// The refusal.
         error: TableError,
-        /// Others that the same item of the list stands for, and that are gone.
+        /// Other entries of the same item, which were removed.
         removed: Vec<OsString>,
     },
 }
 
-impl std::fmt::Display for NotRemoved {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NotQemu => f.write_str("kept: not one of QEMU's; --force removes it"),
+impl fmt::Display for NotRemoved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let removed = match self {
+            Self::NotQemu => return f.write_str("kept: not one of QEMU's; --force removes it"),
             Self::Unknown(unknown) if unknown.part == UnknownPart::Name => {
                 let closest = unknown.closest.join(", ");
-                write!(f, "not found; did you mean {closest}?")
+                return write!(f, "not found; did you mean {closest}?");
             }
-            Self::Unknown(unknown) => write!(f, "not found: {unknown}"),
+            Self::Unknown(unknown) => return write!(f, "not found: {unknown}"),
             Self::Replaced(removed) => {
                 f.write_str("another entry of this name was registered meanwhile, and is kept")?;
-                write_removed(f, removed)
+                removed
             }
             Self::Kernel { error, removed } => {
                 error.fmt(f)?;
-                write_removed(f, removed)
+                removed
             }
-        }
+        };
+        let mut removed = removed.iter();
+        removed.try_for_each(|name| write!(f, "; {} is removed", shown(name)))
     }
 }
 
-fn write_removed(f: &mut std::fmt::Formatter<'_>, removed: &[OsString]) -> std::fmt::Result {
-    let mut removed = removed.iter();
-    removed.try_for_each(|name| write!(f, "; {} is removed", shown(name)))
-}
-
-/// What is wrong with an item of the list that is the name of no entry. `None`: nothing; it may be the name of an entry that is
-/// gone already.
+/// What is wrong with an item of the list that names no entry. `None`: nothing; an entry of that name may have existed.
 #[must_use]
 pub fn mistake(item: &str) -> Option<UnknownPlatform> {
     let unknown = item.parse::<Platform>().err()?;
     let may_be_an_entry = unknown.part == UnknownPart::Name && unknown.closest.is_empty();
-    let may_be_an_entry = may_be_an_entry || is_pattern(item) || item.eq_ignore_ascii_case("all");
-    (!may_be_an_entry).then_some(unknown)
+    (!may_be_an_entry && !is_pattern(item) && !is_all(item)).then_some(unknown)
 }
 
-/// Removes what `list` names: architectures, entry names, patterns (`qemu-*`), `all`, but not what it excludes
-/// (`-riscv64`). Without `force` only QEMU's.
+/// Removes what `list` names: architectures, entry names, patterns (`qemu-*`) and `all`, without what it excludes (`-riscv64`).
+/// Only QEMU's entries, unless `force`.
 ///
 /// # Errors
-/// When the table cannot be read.
+/// When the table cannot be read, or the list excludes an unknown name.
 pub fn uninstall(table: &Table, list: &str, force: bool) -> Result<Vec<Removal>> {
     let removals = remove_listed(table.entries()?, list, force, &remove_from(table))?;
     trial::clear(table, &table.entries()?)?;
     Ok(removals)
 }
 
-/// What [`uninstall`] would come to in a table of these entries.
+/// What [`uninstall`] would do in a table of these entries.
 ///
 /// # Errors
-/// When the list excludes what is not known.
+/// When the list excludes an unknown name.
 pub fn dry_run(entries: Vec<Entry>, list: &str, force: bool) -> Result<Vec<Removal>> {
     remove_listed(entries, list, force, &|_| Ok(true))
 }
 
-/// Removes this entry. False: another registration has its name by now.
+/// Removes QEMU's entries except those that are to `stay`.
+///
+/// # Errors
+/// When the table cannot be read.
+pub fn uninstall_others(table: &Table, stay: impl Fn(&Entry) -> bool) -> Result<Vec<Removal>> {
+    Ok(remove_others(&table.entries()?, stay, &remove_from(table)))
+}
+
+/// What [`uninstall_others`] would do in a table of these entries.
+#[must_use]
+pub fn dry_run_others(entries: &[Entry], stay: impl Fn(&Entry) -> bool) -> Vec<Removal> {
+    remove_others(entries, stay, &|_| Ok(true))
+}
+
+/// Removes an entry. False: another registration has its name by now.
 type Remove<'a> = dyn Fn(&Entry) -> Result<bool, TableError> + 'a;
 
 fn remove_from(table: &Table) -> impl Fn(&Entry) -> Result<bool, TableError> + '_ {
@@ -143,14 +154,14 @@ fn remove_listed(
     for item in asked {
         let ours = Ours::of(&entries, force, |entry| fits(entry, item));
         let removed = remove_item(remove, &entries, item, &ours);
-        // what is gone is not found again by the next item
+        // the next item does not find what was removed
         entries.retain(|entry| !removed.iter().any(|removal| removal.has_removed(entry)));
         removals.extend(removed);
     }
     Ok(removals)
 }
 
-/// To go on without an exclusion that means nothing would remove what was to be kept.
+/// An exclusion that names nothing is an error: it would remove what was to be kept.
 fn check_excluded(excluded: &[&str], entries: &[Entry]) -> Result<()> {
     for item in excluded {
         let name = &item[1..];
@@ -167,60 +178,35 @@ fn check_excluded(excluded: &[&str], entries: &[Entry]) -> Result<()> {
     Ok(())
 }
 
-/// Removes QEMU's entries but those that `keep` says.
-///
-/// # Errors
-/// When the table cannot be read.
-pub fn uninstall_others(table: &Table, keep: impl Fn(&Entry) -> bool) -> Result<Vec<Removal>> {
-    Ok(remove_others(&table.entries()?, keep, &remove_from(table)))
-}
-
-/// What [`uninstall_others`] would come to in a table of these entries.
-#[must_use]
-pub fn dry_run_others(entries: &[Entry], keep: impl Fn(&Entry) -> bool) -> Vec<Removal> {
-    remove_others(entries, keep, &|_| Ok(true))
-}
-
 fn remove_others(
     entries: &[Entry],
-    keep: impl Fn(&Entry) -> bool,
+    stay: impl Fn(&Entry) -> bool,
     remove: &Remove<'_>,
 ) -> Vec<Removal> {
-    let ours = Ours::of(entries, false, |entry| !keep(entry));
-    let goes = |entry: &&Entry| ours.has(entry) && !keep(entry);
-    let others = entries.iter().filter(goes);
+    let ours = Ours::of(entries, false, |entry| !stay(entry));
+    let others = entries.iter().filter(|e| ours.has(e) && !stay(e));
     others.map(|entry| remove_entry(remove, entry)).collect()
 }
 
-/// What may be removed: QEMU's entries, or all.
-enum Ours {
-    All,
-    Qemus(Recognised),
-}
+/// The entries that may be removed: `None` for all, else QEMU's.
+struct Ours(Option<Recognised>);
 
 impl Ours {
-    /// Of `entries`, the whole table, those that `matter` are looked at more closely, where their text says nothing of QEMU.
+    /// Of `entries`, the whole table. Probes are run through those that `matter` and whose text does not tell whose they are.
     fn of(entries: &[Entry], force: bool, matters: impl Fn(&Entry) -> bool) -> Self {
-        if force {
-            return Self::All;
-        }
-        Self::Qemus(Recognised::of(entries, matters))
+        Self((!force).then(|| Recognised::of(entries, matters)))
     }
 
     fn has(&self, entry: &Entry) -> bool {
-        match self {
-            Self::All => true,
-            Self::Qemus(recognised) => recognised.is_qemu(entry),
-        }
+        let recognised = self.0.as_ref();
+        recognised.is_none_or(|recognised| recognised.is_qemu(entry))
     }
 }
 
 fn remove_item(remove: &Remove<'_>, entries: &[Entry], item: &str, ours: &Ours) -> Vec<Removal> {
-    let meant = entries
-        .iter()
-        .filter(|entry| ours.has(entry) && fits(entry, item));
+    let meant = entries.iter().filter(|e| ours.has(e) && fits(e, item));
     let any = || entries.iter().any(|entry| fits(entry, item));
-    if item.eq_ignore_ascii_case("all") || is_pattern(item) && any() {
+    if is_all(item) || is_pattern(item) && any() {
         return meant.map(|entry| remove_entry(remove, entry)).collect();
     }
     let arch = item.parse::<Platform>().ok().map(|platform| platform.arch);
@@ -245,45 +231,6 @@ fn remove_item(remove: &Remove<'_>, entries: &[Entry], item: &str, ours: &Ours) 
         }
     }
     vec![removal]
-}
-
-/// Whether an item of the list means this entry, whoever it belongs to.
-fn fits(entry: &Entry, item: &str) -> bool {
-    if item.eq_ignore_ascii_case("all") {
-        return true;
-    }
-    if is_pattern(item) {
-        return fast_glob::glob_match(item.as_bytes(), entry.name.as_bytes());
-    }
-    is_meant(entry, item)
-}
-
-fn is_pattern(item: &str) -> bool {
-    item.contains(['*', '?', '['])
-}
-
-/// An item of a list that means the entry of this name, and no other of `entries`.
-///
-/// A plain name may be another architecture's, or the end of another entry's name. Then it is made a pattern, which has
-/// to fit a name as a whole; in it, what a list or a pattern would take for something else stands as `?`.
-#[must_use]
-pub fn item_for(entries: &[Entry], name: &OsStr) -> String {
-    let plain = name.to_string_lossy().into_owned();
-    let only = |item: &String| {
-        let is_one = platform::items(item).eq([item.as_str()]) && !item.starts_with(['-', '!']);
-        let mut meant = entries.iter().filter(|entry| fits(entry, item)).peekable();
-        is_one && meant.peek().is_some() && meant.all(|entry| entry.name == name)
-    };
-    let mut chars = name.to_str().unwrap_or_default().chars();
-    let first = chars.next().filter(char::is_ascii_alphanumeric);
-    let first = first.map_or_else(|| "?".to_owned(), |c| format!("[{c}]"));
-    let ordinary = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let rest = chars.map(|c| if ordinary(c) { c } else { '?' });
-    let pattern = format!("{first}{}", rest.collect::<String>());
-    [plain.clone(), pattern]
-        .into_iter()
-        .find(only)
-        .unwrap_or(plain)
 }
 
 fn remove_entry(remove: &Remove<'_>, entry: &Entry) -> Removal {
@@ -312,6 +259,22 @@ fn remove_all<'a>(
     Removal { label, result }
 }
 
+/// Whether an item of the list means this entry, whoever it belongs to.
+fn fits(entry: &Entry, item: &str) -> bool {
+    if is_pattern(item) {
+        return fast_glob::glob_match(item.as_bytes(), entry.name.as_bytes());
+    }
+    is_all(item) || is_meant(entry, item)
+}
+
+fn is_all(item: &str) -> bool {
+    item.eq_ignore_ascii_case("all")
+}
+
+fn is_pattern(item: &str) -> bool {
+    item.contains(['*', '?', '['])
+}
+
 /// By the name of the entry, or of an architecture whose programs it takes.
 fn is_meant(entry: &Entry, item: &str) -> bool {
     let arch = item.parse::<Platform>().map(|platform| platform.arch);
@@ -322,6 +285,38 @@ fn is_meant(entry: &Entry, item: &str) -> bool {
 fn is_named(name: &OsStr, item: &str) -> bool {
     let before = name.as_bytes().strip_suffix(item.as_bytes());
     before.is_some_and(|before| before.is_empty() || before.ends_with(b"-"))
+}
+
+/// The command that removes the entry `name`, and no other, from the table that the caller of `invocation` has named.
+#[must_use]
+pub fn command(survey: &Survey, name: &OsStr, invocation: &Invocation) -> String {
+    let entry = survey.entries.iter().find(|entry| entry.name == name);
+    let is_qemu = entry.is_none_or(|entry| survey.is_qemu(entry));
+    let force = if is_qemu { "" } else { " --force" };
+    let item = quoted(&item_for(&survey.entries, name));
+    invocation.without_emulators(&format!("--uninstall {item}{force}"))
+}
+
+/// An item of a list that means the entry `name`, and no other of `entries`.
+///
+/// A plain name may be an architecture's, or the end of another entry's name. Then it is turned into a pattern, which has to match a
+/// whole name: `[q]emu-arm`. In a pattern, `?` stands for each character that has a meaning in lists or patterns.
+#[must_use]
+pub fn item_for(entries: &[Entry], name: &OsStr) -> String {
+    let plain = name.to_string_lossy().into_owned();
+    let only = |item: &String| {
+        let is_one = platform::items(item).eq([item.as_str()]) && !item.starts_with(['-', '!']);
+        let mut meant = entries.iter().filter(|entry| fits(entry, item)).peekable();
+        is_one && meant.peek().is_some() && meant.all(|entry| entry.name == name)
+    };
+    let mut chars = name.to_str().unwrap_or_default().chars();
+    let first = chars.next().filter(char::is_ascii_alphanumeric);
+    let first = first.map_or_else(|| "?".to_owned(), |c| format!("[{c}]"));
+    let ordinary = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let rest = chars.map(|c| if ordinary(c) { c } else { '?' });
+    let pattern = format!("{first}{}", rest.collect::<String>());
+    let mut items = [plain.clone(), pattern].into_iter();
+    items.find(only).unwrap_or(plain)
 }
 
 #[cfg(test)]

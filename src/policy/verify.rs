@@ -1,8 +1,8 @@
 //! The audit: is each entry what an install would make now?
 //!
-//! What an install would make is not told here a second time: it is asked of [`crate::policy::install`]'s own plan, and rehearsed
-//! ([`crate::policy::rehearsal`]) where the table in effect must not be touched. Owns the comparison, and the one command that
-//! repairs what differs. Reads and runs, changes nothing. Whether programs run at all is [`crate::policy::status`]'s question.
+//! The plan of [`crate::policy::install`] says what an install would make, and [`crate::policy::rehearsal`] tries it without the
+//! table in effect. Owns the comparison, and the one command that repairs what differs. Reads and runs, changes nothing. Whether
+//! programs run at all is [`crate::policy::status`]'s question.
 
 use std::ffi::{OsStr, OsString};
 
@@ -27,10 +27,10 @@ use compare::{ComparedEntry, compare, outer_remedy};
 pub use drift::Drift;
 pub use repair::{Repair, command};
 
-/// One thing that is not as an install would make it.
+/// One difference from what an install would make.
 #[derive(Debug)]
 pub struct Finding {
-    /// Whose programs it is about, if of one architecture.
+    /// The architecture, if it is about one.
     pub arch: Option<&'static Arch>,
     /// The entry, if there is one.
     pub entry: Option<OsString>,
@@ -45,49 +45,39 @@ pub struct Finding {
 pub struct InOrder {
     /// Which.
     pub arch: &'static Arch,
-    /// Its entry; `None` for what the kernel runs by itself.
+    /// Its entry; `None` if the kernel runs it natively.
     pub entry: Option<OsString>,
-    /// Whether that is another tool's, which an install leaves alone.
+    /// Whether the entry is another tool's, which an install leaves alone.
     pub left_to: bool,
-    /// How it differs from what an install into an empty table makes, and why an install keeps it.
+    /// How the entry differs from what an install into an empty table makes, and why an install keeps it.
     pub kept: Option<String>,
 }
 
-/// What the audit came to.
+/// The result of an audit.
 #[derive(Debug, Default)]
 pub struct Audit {
     /// What is in order.
     pub in_order: Vec<InOrder>,
     /// What is not.
     pub findings: Vec<Finding>,
-    /// Why flag P was judged by QEMU's version: nothing could be rehearsed.
+    /// Why nothing could be rehearsed, if so. Then QEMU's version decides about flag P.
     pub unrehearsed: Option<String>,
 }
 
-/// Audits `asked`, or whatever has to do with QEMU's entries, against what `order` would make; its selection does not
-/// count.
+/// Audits `asked`, or everything that has to do with QEMU's entries, against what `order` would make, whatever its selection.
 ///
 /// # Errors
-/// Those of an install that comes to nothing before it begins.
+/// Those of an install that fails before it begins.
 pub fn verify(survey: &Survey, order: &Order, asked: Option<&[&'static Arch]>) -> Result<Audit> {
     let concerned = |arch: &&'static Arch| match asked {
         Some(asked) => asked.contains(arch),
         None => concerns(survey, order, arch),
     };
     let arches: Vec<&'static Arch> = ARCHES.iter().filter(concerned).collect();
-    let named = arches.iter().map(|arch| Platform {
-        arch,
-        variant: None,
-    });
-    let selection = Selection {
-        named: named.collect(),
-        ..Selection::default()
-    };
     let order = Order {
-        selection,
+        selection: Selection::of(&arches),
         ..order.clone()
     };
-
     let mut audit = Audit::default();
     let mut pending = Vec::new();
     for (arch, decision) in plan(&order, survey)? {
@@ -110,85 +100,44 @@ pub fn verify(survey: &Survey, order: &Order, asked: Option<&[&'static Arch]>) -
     Ok(audit)
 }
 
-/// Whether there is an entry that has to do with `arch` and with QEMU, or with what the kernel runs by itself; or a handler, be it
-/// another tool's, that does not run its programs.
+/// Whether an entry has to do with `arch` and with QEMU, or takes its native programs, or is another tool's and does not run its
+/// programs.
 fn concerns(survey: &Survey, order: &Order, arch: &Arch) -> bool {
     let name = arch.entry_name(&order.prefix);
+    let is_idle = |entry: &Entry| !ARCHES.iter().any(|arch| takes(entry, arch));
     let stray = |entry: &Entry| entry.name == *name && is_idle(entry);
-    let of_qemu = |entry: &&Entry| survey.is_qemu(entry) && (takes(entry, arch) || stray(entry));
+    let of_qemu = |entry: &Entry| survey.is_qemu(entry) && (takes(entry, arch) || stray(entry));
     let status = survey.of(arch);
     let taken = status.handler.is_some() && (may_be_native(arch) || !status.works());
-    taken || survey.entries.iter().any(|entry| of_qemu(&entry))
+    taken || survey.entries.iter().any(of_qemu)
 }
 
-fn is_idle(entry: &Entry) -> bool {
-    !ARCHES.iter().any(|arch| takes(entry, arch))
-}
-
-/// What to do where a probe cannot be held.
+/// What to do if a probe cannot be traced.
 const UNSEEN: &str = "verify as root, outside of strace and of filters that forbid ptrace(2)";
 
 impl Audit {
     fn find(
         &mut self,
-        arch: Option<&'static Arch>,
+        arch: impl Into<Option<&'static Arch>>,
         entry: Option<&OsStr>,
         drift: Drift,
         repair: Repair,
     ) {
-        let entry = entry.map(OsStr::to_owned);
         self.findings.push(Finding {
-            arch,
-            entry,
+            arch: arch.into(),
+            entry: entry.map(OsStr::to_owned),
             drift,
             repair,
         });
     }
 
-    /// What an install would leave as it is.
-    fn leave(&mut self, arch: &'static Arch, outcome: InstallOutcome, order: &Order) {
-        let rule = order.rule_for(arch);
-        let kept = match &outcome {
-            InstallOutcome::AlreadyInstalled {
-                kept: Some(why), ..
-            } => Some(why.clone()),
-            InstallOutcome::AlreadyInstalled {
-                credentials: Credentials::LeftOut,
-                ..
-            } => Some("it is without flag C; --credentials yes sets it".to_owned()),
-            _ => None,
-        };
-        let (entry, left_to) = match outcome {
-            InstallOutcome::Native {
-                shadowed_by: Some(entry),
-            } => {
-                return self.find(
-                    Some(arch),
-                    Some(&entry),
-                    Drift::TakesNative,
-                    Repair::Uninstall,
-                );
-            }
-            InstallOutcome::LeftTo { entry } => (Some(entry), true),
-            InstallOutcome::AlreadyInstalled {
-                entry,
-                unseen: Some(why),
-                ..
-            } => {
-                let repair = Repair::Advice(UNSEEN.to_owned());
-                return self.find(Some(arch), Some(&entry), Drift::Unseen(why), repair);
-            }
-            InstallOutcome::AlreadyInstalled { entry, .. } => {
-                match order.emulators.open(&rule.interpreter) {
-                    Ok(_) => (Some(entry), false),
-                    Err(error) => {
-                        let repair = unfit(&error);
-                        return self.find(Some(arch), Some(&entry), Drift::Unfit(error), repair);
-                    }
-                }
-            }
-            InstallOutcome::Native { .. } | InstallOutcome::Installed { .. } => (None, false),
-        };
+    fn is_in_order(
+        &mut self,
+        arch: &'static Arch,
+        entry: Option<OsString>,
+        left_to: bool,
+        kept: Option<String>,
+    ) {
         self.in_order.push(InOrder {
             arch,
             entry,
@@ -197,24 +146,56 @@ impl Audit {
         });
     }
 
-    /// What an install would not do without being told to.
-    fn refuse(&mut self, status: &PlatformStatus, refusal: &InstallRefusal) {
-        let arch = status.arch;
-        if let InstallRefusal::Hijacked(entry) = refusal {
-            return self.find(
-                Some(arch),
-                Some(entry),
-                Drift::TakesNative,
-                Repair::Uninstall,
-            );
+    /// What an install would leave as it is.
+    fn leave(&mut self, arch: &'static Arch, outcome: InstallOutcome, order: &Order) {
+        match outcome {
+            InstallOutcome::Native {
+                shadowed_by: Some(by),
+            } => self.find(arch, Some(&by.entry), Drift::TakesNative, Repair::Uninstall),
+            InstallOutcome::Native { .. } | InstallOutcome::Installed { .. } => {
+                self.is_in_order(arch, None, false, None);
+            }
+            InstallOutcome::LeftTo { entry } => self.is_in_order(arch, Some(entry), true, None),
+            InstallOutcome::AlreadyInstalled {
+                entry,
+                unseen: Some(why),
+                ..
+            } => {
+                let repair = Repair::Advice(UNSEEN.to_owned());
+                self.find(arch, Some(&entry), Drift::Unseen(why), repair);
+            }
+            InstallOutcome::AlreadyInstalled {
+                entry,
+                kept,
+                credentials,
+                ..
+            } => {
+                let without = credentials == Credentials::LeftOut;
+                let without =
+                    without.then(|| "it is without flag C; --credentials yes sets it".to_owned());
+                match order.emulators.open(&order.rule(arch).interpreter) {
+                    Ok(_) => self.is_in_order(arch, Some(entry), false, kept.or(without)),
+                    Err(error) => {
+                        let repair = unfit(&error);
+                        self.find(arch, Some(&entry), Drift::Unfit(error), repair);
+                    }
+                }
+            }
         }
-        let entry = status.handler.as_ref().map(|handler| handler.name.clone());
-        let drift = Drift::NameTaken(refusal.to_string());
-        let repair = Repair::Install { arch, force: true };
-        self.find(Some(arch), entry.as_deref(), drift, repair);
     }
 
-    /// What an install would make anew.
+    /// What an install would refuse.
+    fn refuse(&mut self, status: &PlatformStatus, refusal: &InstallRefusal) {
+        let arch = status.arch;
+        if let InstallRefusal::Hijacked(by) = refusal {
+            return self.find(arch, Some(&by.entry), Drift::TakesNative, Repair::Uninstall);
+        }
+        let entry = status.handler.as_ref().map(|entry| entry.name.as_os_str());
+        let drift = Drift::NameTaken(refusal.to_string());
+        self.find(arch, entry, drift, Repair::Install { arch, force: true });
+    }
+
+    /// What an install would register anew.
     fn differ(&mut self, status: &PlatformStatus, compared: ComparedEntry) {
         let ComparedEntry {
             arch,
@@ -223,34 +204,26 @@ impl Audit {
             obstacle,
         } = compared;
         if drifts.is_empty() {
-            self.in_order.push(InOrder {
-                arch,
-                entry,
-                left_to: false,
-                kept: None,
-            });
-            return;
+            return self.is_in_order(arch, entry, false, None);
         }
-        let first = obstacle
-            .as_ref()
-            .map(|obstacle| in_spite_of(arch, obstacle));
-        let outer = || outer_remedy(status).map(Repair::Advice);
+        let entry = entry.as_deref();
+        let first = obstacle.as_ref().map(|drift| remedy(arch, drift));
         let repair = match &first {
             // once that is done, an install does the rest
             None | Some(Repair::Shell(_)) => {
-                outer().unwrap_or(Repair::Install { arch, force: false })
+                outer_remedy(status).map_or(Repair::Install { arch, force: false }, Repair::Advice)
             }
             Some(advice) => advice.clone(),
         };
         for drift in drifts {
-            self.find(Some(arch), entry.as_deref(), drift, repair.clone());
+            self.find(arch, entry, drift, repair.clone());
         }
         if let (Some(obstacle), Some(first)) = (obstacle, first) {
-            self.find(Some(arch), entry.as_deref(), obstacle, first);
+            self.find(arch, entry, obstacle, first);
         }
     }
 
-    /// What there is besides the handlers in effect.
+    /// An entry that may not be a handler in effect.
     fn look_at(&mut self, entry: &Entry, survey: &Survey, arches: &[&'static Arch]) {
         let name = entry.name.as_os_str();
         let mut handlers = survey.statuses.iter().filter_map(|s| s.handler.as_ref());
@@ -260,70 +233,41 @@ impl Audit {
         if is_trial(name) {
             return self.find(None, Some(name), Drift::Leftover, Repair::Uninstall);
         }
-        let takers = ARCHES.iter().filter(|arch| takes(entry, arch));
-        let takers: Vec<&'static Arch> = takers.collect();
-        let named = || {
-            arches
-                .iter()
-                .find(|arch| is_named_after(name, arch))
-                .copied()
-        };
-        let Some(arch) = takers.first().copied().or_else(named) else {
+        let taken = ARCHES.iter().find(|arch| takes(entry, arch));
+        let mut named = arches.iter().filter(|arch| is_named_after(name, arch));
+        let Some(arch) = taken.or_else(|| named.next().copied()) else {
             return;
         };
         if !survey.is_qemu(entry) || !arches.contains(&arch) {
             return;
         }
         let Some(handler) = &survey.of(arch).handler else {
-            return self.find(Some(arch), Some(name), Drift::Idle, self.removal(arch));
+            return self.find(arch, Some(name), Drift::Idle, self.removal(arch));
         };
         let by = handler.name.clone();
-        match self.in_order.iter().find(|o| o.arch == arch) {
-            Some(InOrder { left_to: true, .. }) => {
-                self.find(
-                    Some(arch),
-                    Some(name),
-                    Drift::Preceded(by),
-                    Repair::Uninstall,
-                );
-            }
+        let (drift, repair) = match self.in_order.iter().find(|o| o.arch == arch) {
+            Some(InOrder { left_to: true, .. }) => (Drift::Preceded(by), Repair::Uninstall),
             Some(_) if is_stand_in(name, &by) => {
-                let repair = Repair::Install { arch, force: false };
-                self.find(Some(arch), Some(name), Drift::Leftover, repair);
+                (Drift::Leftover, Repair::Install { arch, force: false })
             }
-            Some(_) => self.find(
-                Some(arch),
-                Some(name),
-                Drift::Shadowed(by),
-                Repair::Uninstall,
-            ),
-            None => self.find(
-                Some(arch),
-                Some(name),
-                Drift::Shadowed(by),
-                self.removal(arch),
-            ),
-        }
+            Some(_) => (Drift::Shadowed(by), Repair::Uninstall),
+            None => (Drift::Shadowed(by), self.removal(arch)),
+        };
+        self.find(arch, Some(name), drift, repair);
     }
 
-    /// What removes an entry that has no effect: the install of its architecture, where there is one to be made.
+    /// What removes an entry that has no effect: the install of its architecture, if one is needed anyway.
     fn removal(&self, arch: &Arch) -> Repair {
-        let of_arch = self
-            .findings
-            .iter()
-            .filter(|f| f.arch.is_some_and(|a| a == arch));
-        let mut installs = of_arch.filter(|f| matches!(f.repair, Repair::Install { .. }));
-        installs
-            .next()
-            .map_or(Repair::Uninstall, |finding| finding.repair.clone())
+        let mut of_arch = self.findings.iter().filter(|f| f.arch == Some(arch));
+        let install = of_arch.find(|f| matches!(f.repair, Repair::Install { .. }));
+        install.map_or(Repair::Uninstall, |finding| finding.repair.clone())
     }
 
-    /// What takes programs of several architectures has no effect any more once each has an entry of its own.
+    /// An entry that takes programs of several architectures is not needed once each has an entry of its own.
     fn outgrow(&mut self, survey: &Survey) {
         let is_installed = |status: &&PlatformStatus| {
-            self.findings.iter().any(
-                |finding| matches!(finding.repair, Repair::Install { arch, .. } if arch == status.arch),
-            )
+            let mut repairs = self.findings.iter().map(|finding| &finding.repair);
+            repairs.any(|r| matches!(r, Repair::Install { arch, .. } if *arch == status.arch))
         };
         let mut outgrown = Vec::new();
         for entry in survey.entries.iter().filter(|entry| survey.is_qemu(entry)) {
@@ -344,8 +288,8 @@ impl Audit {
     }
 }
 
-/// What to do about what keeps an install from repairing.
-fn in_spite_of(arch: &'static Arch, obstacle: &Drift) -> Repair {
+/// What to do about an obstacle to the install that would repair `arch`.
+fn remedy(arch: &'static Arch, obstacle: &Drift) -> Repair {
     match obstacle {
         Drift::Unfit(error) => unfit(error),
         Drift::Unready(path, why) => Repair::Advice(format!(
@@ -358,14 +302,12 @@ fn in_spite_of(arch: &'static Arch, obstacle: &Drift) -> Repair {
 
 fn unfit(error: &EmulatorError) -> Repair {
     let path = error.path.to_string_lossy();
-    match &error.unfit {
-        Unfit::NotExecutable => Repair::Shell(format!("chmod +x {}", quoted(&path))),
-        Unfit::Replaceable(stranger) => match stranger.remedy() {
-            Some(command) => Repair::Shell(command),
-            None => Repair::Advice(error.to_string()),
-        },
-        _ => Repair::Advice(error.to_string()),
-    }
+    let command = match &error.unfit {
+        Unfit::NotExecutable => Some(format!("chmod +x {}", quoted(&path))),
+        Unfit::Replaceable(stranger) => stranger.remedy(),
+        _ => None,
+    };
+    command.map_or_else(|| Repair::Advice(error.to_string()), Repair::Shell)
 }
 
 fn is_named_after(name: &OsStr, arch: &Arch) -> bool {

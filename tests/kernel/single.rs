@@ -107,7 +107,7 @@ fn a_later_file_brings_its_emulators() {
         .run()
         .ok()
         .says("arm64 OK (qemu-aarch64 7.");
-    run(&host, &["--verify"]).ends(1).prints("pinned is 7.");
+    run(&host, &["--verify"]).ends(1).prints("pinned: QEMU 7.");
     run(&host, &["--install", "arm64"])
         .ok()
         .says("upgraded qemu-aarch64 7.");

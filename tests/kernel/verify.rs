@@ -249,7 +249,7 @@ fn the_path_and_the_emulator() {
     );
     let output = found(&host, "qemu-aarch64", &["emulator", "path"]);
     let text = format!(
-        "pinned is {}, to be installed is {}",
+        "pinned: QEMU {}; an install would pin QEMU {}",
         version(&old_emulators()),
         version(&emulators())
     );
@@ -281,7 +281,7 @@ fn an_emulator_that_was_deleted_or_replaced_or_is_unfit() {
     host.sh(&format!("rm '{}'", path.display())).ok();
     host.copy(&emulators().join("qemu-aarch64"), &path);
     let output = find("repair: ");
-    let pinned = format!("pinned is {}", version(&old_emulators()));
+    let pinned = format!("pinned: QEMU {}", version(&old_emulators()));
     assert!(output.stdout.contains(&pinned), "{output}");
     repair(&output);
 

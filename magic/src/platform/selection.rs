@@ -41,6 +41,19 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// These architectures, each by its name.
+    #[must_use]
+    pub fn of(arches: &[&'static Arch]) -> Self {
+        let named = arches.iter().map(|arch| Platform {
+            arch,
+            variant: None,
+        });
+        Self {
+            named: named.collect(),
+            ..Self::default()
+        }
+    }
+
     /// Reads a list such as `arm64,arm/v7`, `all` or `all, -riscv64`.
     ///
     /// # Errors

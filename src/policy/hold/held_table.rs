@@ -1,4 +1,4 @@
-//! The table that is held: kept open, mounted, and anchored.
+//! The table that is held: open, mounted, and anchored.
 
 use std::rc::Rc;
 
@@ -9,21 +9,21 @@ use crate::kernel::anchor;
 use crate::kernel::mount::{self, Lifetime, MountPoint, Mounted};
 use crate::kernel::table::{Lock, Table};
 
-/// A table, and what keeps it.
+/// A table, and what makes it last.
 #[derive(Debug)]
 pub struct HeldTable {
     at: MountPoint,
     lifetime: Lifetime,
-    /// Held open. `None` where nothing is mounted, as long as nothing needs it.
+    /// Kept open. `None` while none is mounted.
     table: Option<Rc<Table>>,
-    /// Whether there was an anchor when it was last seen to.
+    /// Whether there was an anchor after the last repair.
     anchored: bool,
     /// Why the handlers may end before the host does.
     caveat: Option<String>,
 }
 
 impl HeldTable {
-    /// The table at `at`, as an install has left it, with its `caveat`.
+    /// The table at `at` after an install that returned `caveat`.
     #[must_use]
     pub fn new(at: MountPoint, lifetime: Lifetime, caveat: Option<String>) -> Self {
         let mut held = Self {
@@ -46,7 +46,7 @@ impl HeldTable {
     }
 
     fn open(&mut self) {
-        // what keeps it from being opened is seen at the next look
+        // the next look reports an error
         let table = mount::for_holding(&self.at).ok().flatten();
         self.table = table.map(Rc::new);
     }
@@ -56,13 +56,13 @@ impl HeldTable {
         table.is_none_or(|table| mount::is_at(table, &self.at))
     }
 
-    /// Whether it is mounted and, as far as it is `due` to be looked at, anchored: nothing tells of an anchor's end.
+    /// Whether it is still mounted and, if `due`, still anchored: the kernel does not report the end of an anchor.
     pub(super) fn is_as_left(&self, due: bool) -> bool {
         let anchored = !(due && self.anchored) || anchor::is_set();
         anchored && self.is_mounted()
     }
 
-    /// Sees to it that the table is mounted, kept and held, and that `watch` follows it. Adds to `events` what was not so.
+    /// Mounts, anchors and opens the table as needed, and makes `watch` follow it. Adds to `events` what was done.
     ///
     /// # Errors
     /// When it cannot be mounted or locked.
@@ -91,7 +91,7 @@ impl HeldTable {
         Ok(lock)
     }
 
-    /// The table to remove entries from; `None` where there can be none.
+    /// The table to remove entries from; `None` if there can be no entries.
     ///
     /// # Errors
     /// When it cannot be opened.
@@ -102,7 +102,7 @@ impl HeldTable {
         }
     }
 
-    /// Lets go of what keeps it, where no entry is left.
+    /// If no entry is left, removes what keeps the table.
     ///
     /// # Errors
     /// When the kernel refuses.

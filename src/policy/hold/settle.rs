@@ -1,27 +1,28 @@
-//! What became of each platform that was lost, or could not be installed before.
+//! What to report after a repair, and what to remember until the next one.
+
+use std::mem::replace;
 
 use binfmt_magic::arch::Arch;
-use binfmt_magic::entry::Entry;
 
 use super::{Event, Hold, Reason, Snapshot};
 use crate::policy::install::{InstallOutcome, Item};
 use crate::policy::survey::Survey;
 
-/// A platform that does not run, and why.
+/// An architecture that does not run, and why.
 pub type Failing = (&'static Arch, String);
 
-/// What became of one that runs.
-enum Fate {
-    /// It ran all the time, or another call has repaired it.
-    Unchanged,
+/// How an architecture that runs came to do so.
+enum Change {
+    /// It ran all the time, or another call has repaired it: nothing is reported.
+    None,
     Repaired(Reason),
-    /// Something else has registered another handler for it, which works.
+    /// A handler that is not of this install runs it, or the kernel.
     Left,
 }
 
 impl Hold {
-    /// Takes note of how things are after an install into a table that was as `before`, and adds to `events` what has become of
-    /// each. `all`: whether what was failing has been tried, too.
+    /// Remembers the state after an install into a table that was as `before`, and adds the changes to `events`. `all`: whether
+    /// what was failing has been tried, too.
     pub(super) fn settle(
         &mut self,
         before: &Snapshot,
@@ -31,65 +32,47 @@ impl Hold {
         events: &mut Vec<Event>,
     ) {
         self.timed_out = survey.timed_out();
-        let settled = Snapshot::of(survey, &self.arches);
-        let former = std::mem::replace(&mut self.settled, settled);
+        let now = Snapshot::of(survey, &self.arches);
+        let former = replace(&mut self.settled, now.clone());
         let is_lost = |arch: &Arch| {
             let had = former.handler(arch);
-            had.is_some() && self.settled.handler(arch) != had
+            had.is_some() && now.handler(arch) != had
         };
         let failing = self.failures(items, survey, is_lost, all);
-        let failed = std::mem::replace(&mut self.failing, failing);
-        let fate = |arch: &Arch| {
-            let installed = matches!(of(items, arch), Some(Ok(InstallOutcome::Installed { .. })));
-            match (former.handler(arch), before.handler(arch)) {
-                _ if is_among(&failed, arch) && installed => Fate::Repaired(Reason::Over),
-                (Some(had), _) if is_among(&failed, arch) && self.still_has(arch, had) => {
-                    Fate::Repaired(Reason::Over)
-                }
-                _ if is_among(&failed, arch) => Fate::Left,
-                (had, there) if installed && there.is_some() && there != had => {
-                    Fate::Repaired(Reason::Hijacked)
-                }
-                // or wiped out since
-                (Some(_), _) if installed => Fate::Repaired(Reason::Gone),
-                (Some(had), _) if !self.still_has(arch, had) => Fate::Left,
-                _ => Fate::Unchanged,
+        let failed = replace(&mut self.failing, failing);
+        let (mut repaired, mut left) = ([Vec::new(), Vec::new(), Vec::new()], Vec::new());
+        for arch in self.arches.iter().copied() {
+            if self.is_failing(arch) {
+                continue;
             }
-        };
-        let running = self.arches.iter().copied();
-        let running = running.filter(|arch| !is_among(&self.failing, arch));
-        let fates: Vec<_> = running.map(|arch| (arch, fate(arch))).collect();
-        for reason in Reason::ALL {
-            let repaired = fates
-                .iter()
-                .filter(|(_, fate)| matches!(fate, Fate::Repaired(why) if *why == reason));
-            let repaired: Vec<_> = repaired.map(|(arch, _)| *arch).collect();
-            if !repaired.is_empty() {
-                events.push(Event::Repaired(repaired, reason));
+            let failed = is_among(&failed, arch);
+            match change(items, arch, failed, [&former, before, &now]) {
+                Change::None => {}
+                Change::Repaired(reason) => repaired[reason as usize].push(arch),
+                Change::Left => {
+                    let handler = now.handler(arch).map(|entry| entry.name.clone());
+                    left.push(Event::Left(arch, handler));
+                }
             }
         }
-        let left = fates.iter().filter(|(_, fate)| matches!(fate, Fate::Left));
-        events.extend(left.map(|(arch, _)| {
-            let handler = self.settled.handler(arch);
-            Event::Left(arch, handler.map(|entry| entry.name.clone()))
-        }));
-        let fresh = self.failing.iter();
-        let fresh = fresh.filter(|(arch, _)| !is_among(&failed, arch));
+        let reasons = [Reason::Gone, Reason::Hijacked, Reason::Over];
+        for (arches, reason) in repaired.into_iter().zip(reasons) {
+            if !arches.is_empty() {
+                events.push(Event::Repaired(arches, reason));
+            }
+        }
+        events.extend(left);
+        let fresh = self.failing.iter().filter(|(a, _)| !is_among(&failed, a));
         events.extend(fresh.map(|(arch, why)| Event::Fails(arch, why.clone())));
     }
 
-    /// Whether the handler of `arch` reads as `had` did. One that was registered anew may.
-    fn still_has(&self, arch: &Arch, had: &Entry) -> bool {
-        let handler = self.settled.handler(arch);
-        handler.is_some_and(|handler| handler.reads_like(had))
-    }
-
-    pub(super) fn is_known_to_fail(&self, arch: &Arch) -> bool {
+    pub(super) fn is_failing(&self, arch: &Arch) -> bool {
         is_among(&self.failing, arch)
     }
 
-    /// What does not run after an install. Of what that passes over without a word, `--install all` without an emulator, it
-    /// is what was failing before or `is_lost`. Unless `all` was tried, what was failing and has not been tried fails as before.
+    /// The architectures that do not run after an install. If the install passed one over in silence (`--install all`, and there is
+    /// no emulator), it counts if it was failing before or `is_lost`. Unless `all` were tried, what was failing and was not tried
+    /// keeps its reason.
     pub(super) fn failures(
         &self,
         items: &[Item],
@@ -97,15 +80,18 @@ impl Hold {
         is_lost: impl Fn(&Arch) -> bool,
         all: bool,
     ) -> Vec<Failing> {
-        let known = |arch: &Arch| self.failing.iter().find(|(of, _)| *of == arch);
-        let reason = |arch: &Arch| match of(items, arch) {
-            Some(result) => result.as_ref().err().map(|error| format!("{error:#}")),
-            None if survey.of(arch).works() => None,
-            None => match known(arch) {
-                Some((_, reason)) if !all => Some(reason.clone()),
+        let reason = |arch: &Arch| {
+            if let Some(result) = of(items, arch) {
+                return result.as_ref().err().map(|error| format!("{error:#}"));
+            }
+            if survey.of(arch).works() {
+                return None;
+            }
+            match self.failing.iter().find(|(of, _)| *of == arch) {
+                Some((_, known)) if !all => Some(known.clone()),
                 None if !is_lost(arch) => None,
                 _ => Some(self.why_passed_over(arch)),
-            },
+            }
         };
         let arches = self.arches.iter().copied();
         arches
@@ -119,6 +105,33 @@ impl Hold {
             Err(error) => error.to_string(),
             Ok(_) => format!("{} was not there a moment ago", path.display()),
         }
+    }
+}
+
+/// How `arch`, which runs now, came to do so. The handlers are those after the last repair, before this one, and now:
+///
+/// | failed before | installed by this repair | handlers | change |
+/// | --- | --- | --- | --- |
+/// | yes | yes | | repaired: the obstacle is gone |
+/// | yes | no | now reads like the former one | repaired: the obstacle is gone |
+/// | yes | no | else | left |
+/// | no | yes | before: another than the former one | repaired: hijacked |
+/// | no | yes | former: one | repaired: gone |
+/// | no | no | former: one, and now does not read like it | left |
+/// | no | | else | none |
+fn change(items: &[Item], arch: &Arch, failed: bool, handlers: [&Snapshot; 3]) -> Change {
+    let installed = matches!(of(items, arch), Some(Ok(InstallOutcome::Installed { .. })));
+    let [former, before, now] = handlers.map(|snapshot| snapshot.handler(arch));
+    // an entry that was registered anew may read like the former one
+    let is_same = former.zip(now).is_some_and(|(f, now)| now.reads_like(f));
+    match (failed, installed) {
+        (true, true) => Change::Repaired(Reason::Over),
+        (true, false) if is_same => Change::Repaired(Reason::Over),
+        (true, false) => Change::Left,
+        (false, true) if before.is_some() && before != former => Change::Repaired(Reason::Hijacked),
+        (false, true) if former.is_some() => Change::Repaired(Reason::Gone),
+        (false, false) if former.is_some() && !is_same => Change::Left,
+        (false, _) => Change::None,
     }
 }
 

@@ -1,5 +1,5 @@
-//! What is held, as far as the table tells without a program being started: an entry of the same registration, whose text has
-//! not changed, is the one that a program has run through.
+//! The handlers in effect, as far as the table shows without starting a program. An entry with the same registration and text is the
+//! one that a program has run through.
 
 use std::ffi::OsStr;
 
@@ -10,16 +10,15 @@ use crate::helper::probes::is_trial;
 use crate::kernel::table::{Table, TableError};
 use crate::policy::survey::Survey;
 
-/// Which entry takes the programs of each architecture, as far as the table's text tells.
+/// Which entry takes the programs of each architecture, by the entries' text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Snapshot {
     enabled: bool,
-    /// By QEMU's names.
-    handlers: Vec<(&'static str, Option<Entry>)>,
+    handlers: Vec<(&'static Arch, Option<Entry>)>,
 }
 
 impl Snapshot {
-    /// As the table is now; without a table, of none.
+    /// The handlers in the table now; without a table, none.
     ///
     /// # Errors
     /// When the table cannot be read.
@@ -35,7 +34,7 @@ impl Snapshot {
         Ok(Self::new(table.enabled()?, &entries, arches))
     }
 
-    /// As a survey has seen it.
+    /// The handlers that a survey has found.
     pub(super) fn of(survey: &Survey, arches: &[&'static Arch]) -> Self {
         Self::new(survey.enabled, &survey.entries, arches)
     }
@@ -46,7 +45,7 @@ impl Snapshot {
             let takes = |entry: &&Entry| entry.takes(&header, OsStr::new(arch.qemu));
             entries.iter().find(takes).cloned()
         };
-        let handlers = arches.iter().map(|arch| (arch.qemu, handler(arch)));
+        let handlers = arches.iter().map(|arch| (*arch, handler(arch)));
         Self {
             enabled,
             handlers: handlers.collect(),
@@ -55,7 +54,7 @@ impl Snapshot {
 
     /// The entry that takes the programs of `arch`.
     pub(super) fn handler(&self, arch: &Arch) -> Option<&Entry> {
-        let found = self.handlers.iter().find(|(of, _)| *of == arch.qemu);
+        let found = self.handlers.iter().find(|(of, _)| *of == arch);
         found.and_then(|(_, entry)| entry.as_ref())
     }
 }

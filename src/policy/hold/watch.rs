@@ -1,23 +1,23 @@
-//! When to look at a table: at a change that the kernel tells of, when the interval is over, and when to end.
+//! When to look at a table, and when to end: when the kernel reports a change, and when the interval is over.
 //!
-//! One `ppoll(2)`, of [`crate::kernel::wait`]. Its timeout is of `CLOCK_MONOTONIC`, so that setting the clock does nothing to it, and time in which
-//! the machine was suspended does not count.
+//! One `ppoll(2)`, in [`crate::kernel::wait`]. Its timeout uses `CLOCK_MONOTONIC`, which does not change with the wall clock and
+//! stands still while the machine is suspended.
 //!
-//! What inotify tells of this file system, seen on Linux 6.18 with `IN_ALL_EVENTS` on its root directory:
+//! The inotify events of this file system, on Linux 6.18 with `IN_ALL_EVENTS` on its root directory:
 //!
 //! | what happens | events |
 //! | --- | --- |
-//! | a line is written to `register` | `IN_MODIFY`, `IN_CLOSE_WRITE` of `register`; none of the new entry |
+//! | a line is written to `register` | `IN_MODIFY`, `IN_CLOSE_WRITE` of `register`; none for the new entry |
 //! | `-1` to an entry | `IN_DELETE` of it, then `IN_MODIFY` and `IN_CLOSE_WRITE` |
 //! | `-1` to `status` | `IN_DELETE` of each entry, then those of writing `status` |
 //! | `0` or `1` to an entry or to `status` | `IN_MODIFY` and `IN_CLOSE_WRITE` of it |
-//! | the last mount goes | `IN_UNMOUNT`; but who holds the table open prevents it |
-//! | one of several mounts goes | none |
+//! | the last mount ends | `IN_UNMOUNT`; an open table prevents it |
+//! | one of several mounts ends | none |
 //! | a program is started | none |
 //!
-//! `IN_DELETE` depends on how a kernel takes the entry's file away. The events of writing are those of every file system
-//! (`fsnotify_modify` in `vfs_write`, `fsnotify_close` in `__fput`), so they are what counts. Watches are of inodes: a change
-//! that is made through any mount counts, also in another container.
+//! `IN_DELETE` depends on how a kernel removes the entry's file. All file systems have the events of writing (`fsnotify_modify` in
+//! `vfs_write`, `fsnotify_close` in `__fput`), so those are used. A watch is on an inode: it reports changes through any mount, also
+//! in another container.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -28,21 +28,20 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use crate::kernel::table::Table;
 use crate::kernel::wait;
 
-/// How long a change waits for others to follow, which are then looked at together: who empties the table does so entry by
-/// entry.
+/// How long to wait for further changes after one, to look at them together: a table is emptied entry by entry.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What to wait for.
+/// Waits for changes, for the interval and for the end.
 #[derive(Debug)]
 pub struct Watch {
     changes: Option<Inotify>,
     interval: Duration,
     due: Option<Instant>,
-    /// When to look at changes that were heard of.
+    /// When to look at the changes that the kernel has reported.
     heard: Option<Instant>,
 }
 
-/// Why to wake up.
+/// Why [`Watch::wait`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woken {
     /// The table has changed, maybe by this process itself.
@@ -54,7 +53,7 @@ pub enum Woken {
 }
 
 impl Watch {
-    /// Wakes up when this process is told to end, and each time that `interval` is over.
+    /// Wakes up each time that `interval` is over, and when this process is told to end.
     #[must_use]
     pub fn new(interval: Duration) -> Self {
         Self {
@@ -65,7 +64,7 @@ impl Watch {
         }
     }
 
-    /// Also wakes up at changes of `table`, and of no other. Where the kernel has no watch to give, it does not.
+    /// From now on also wakes up at changes of `table`, unless the kernel refuses the watch.
     pub fn follow(&mut self, table: &Table) {
         self.changes = follow(table).ok();
     }
@@ -76,8 +75,7 @@ impl Watch {
         self.changes.is_some()
     }
 
-    /// Sleeps until there is a reason not to. The interval begins when the last one's work is done: with the first call
-    /// after it.
+    /// Sleeps until there is a reason to wake up. The interval begins with the first call after the last one ended.
     ///
     /// # Errors
     /// When the kernel does not let it wait.
@@ -106,7 +104,7 @@ impl Watch {
         Ok(Woken::Ended)
     }
 
-    /// Whether there were changes since the last call. Which ones does not matter: the table is looked at as a whole, afterwards.
+    /// Whether there were changes since the last call. Which ones does not matter: a look covers the whole table.
     fn has_changed(&self) -> bool {
         let read = || self.changes.as_ref()?.read_events().ok();
         std::iter::from_fn(read).count() > 0
@@ -115,7 +113,7 @@ impl Watch {
 
 fn follow(table: &Table) -> nix::Result<Inotify> {
     let changes = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-    // by number, since it need not be mounted anywhere
+    // by its number, since it may not be mounted anywhere
     let directory = format!("/proc/self/fd/{}", table.as_fd().as_raw_fd());
     let events = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_DELETE;
     changes.add_watch(directory.as_str(), events)?;

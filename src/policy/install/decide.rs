@@ -1,5 +1,4 @@
-//! What is to be done about each architecture, from how it stands. Changes nothing: an install does it, and
-//! [`crate::policy::verify`] tells what an install would do.
+//! What an install does about each architecture, given its status. Changes nothing; [`crate::policy::verify`] uses the same plan.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -12,7 +11,7 @@ use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 
-use super::{Credentials, InstallOutcome, Order, Working};
+use super::{Credentials, InstallOutcome, Order, Shadow, Working};
 use crate::emulator::identity;
 use crate::emulator::{Source, Version};
 use crate::helper::probes::Ran;
@@ -20,33 +19,34 @@ use crate::kernel::wording::{cause, shown};
 use crate::policy::survey::{
     Failure, PlatformStatus, Survey, Verdict, qemu_in, runs_natively, takes,
 };
+use crate::policy::uninstall;
 
-/// An architecture that is to be registered.
+/// An architecture that an install registers.
 pub(crate) struct Pending {
     pub(crate) arch: &'static Arch,
     pub(crate) rule: Rule,
-    /// The handler that was found.
+    /// Its handler.
     pub(crate) current: Option<Entry>,
-    /// Whether `current` works, so that it must not be disturbed.
+    /// Whether `current` works, and so must keep working.
     pub(super) works: bool,
-    /// The emulator that `current` has pinned, if that is not the one that is to be installed.
+    /// The emulator that `current` has pinned, if it differs from the one to install.
     pub(crate) former: Option<Arc<File>>,
-    /// Entries that go once this one works: QEMU's for the same programs, and whatever holds the name.
+    /// Entries to remove once this one works: QEMU's for the same programs, and the one that has the name.
     pub(crate) obsolete: Vec<Entry>,
-    /// The registration of the new entry, once there is one.
+    /// The registration of the new entry, once it exists.
     pub(super) registered: Option<u64>,
-    /// What becomes of flag C.
+    /// What is done about flag C.
     pub(super) credentials: Credentials,
-    /// What the new emulator says of itself, once asked.
+    /// The new emulator's version, once known.
     pub(super) version: Version,
-    /// The emulator that was looked at, and that is to be pinned.
+    /// The new emulator's file that was looked at, and must be the one that the kernel pins.
     pub(super) judged: Option<File>,
-    /// Which QEMU `former` is, if it shows or says so.
+    /// The version of `former`, if known.
     pub(crate) former_version: Option<Version>,
 }
 
 impl Pending {
-    /// Its name while the entry that holds the real one is still needed.
+    /// The name to register under. While another entry has the real name and is needed, it is a stand-in's.
     pub(super) fn name(&self) -> OsString {
         let mut name = self.rule.name.clone();
         while self.obsolete.iter().any(|entry| entry.name == name) {
@@ -56,70 +56,66 @@ impl Pending {
     }
 }
 
-/// What follows the name of an entry that stands in for another.
+/// The suffix of a stand-in's name.
 const STAND_IN: &str = ".next";
 
-/// Whether `name` is that of a stand-in for the entry `of`.
+/// Whether `name` is the name of a stand-in for the entry `of`.
 pub(crate) fn is_stand_in(name: &OsStr, of: &OsStr) -> bool {
     let suffix = name.as_bytes().strip_prefix(of.as_bytes());
     suffix.is_some_and(|s| s.starts_with(STAND_IN.as_bytes()))
 }
 
+/// What an install does about one architecture.
 pub(crate) enum Decision {
     Leave(InstallOutcome),
     Register(Box<Pending>),
-    /// One of `all` that there is nothing to say about.
+    /// Nothing, and it is not mentioned: one of `all` that has no emulator or is native.
     Skip,
 }
 
-/// Why nothing can be registered for an architecture without being told to.
+/// Why an install registers nothing for an architecture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum InstallRefusal {
-    /// The kernel would run it, but this entry takes its programs and does not run them.
-    Hijacked(OsString),
-    /// The name is held by an entry that is not QEMU's.
+    /// The kernel would run its programs natively, but this entry takes them and does not run them.
+    Hijacked(Shadow),
+    /// An entry that is not QEMU's has the name.
     NameOfOther(OsString),
-    /// The name is held by what this architecture runs through.
+    /// The entry of this name runs the programs of that platform.
     NameInUse(OsString, &'static str),
 }
 
 impl fmt::Display for InstallRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hijacked(entry) => {
-                let name = shown(entry);
-                write!(
-                    f,
-                    "native, but {name} takes its programs and does not run them; binfmt --uninstall {name}"
-                )
-            }
-            Self::NameOfOther(name) => {
-                let name = shown(name);
-                write!(
-                    f,
-                    "the name {name} is held by an entry that is not QEMU's; --force replaces it"
-                )
-            }
-            Self::NameInUse(name, oci) => {
-                let name = shown(name);
-                write!(
-                    f,
-                    "the name {name} is held by what {oci} runs through; --force replaces it"
-                )
-            }
+            Self::Hijacked(by) => write!(
+                f,
+                "native, but {} takes its programs and does not run them; remove it: {}",
+                shown(&by.entry),
+                by.removal
+            ),
+            Self::NameOfOther(name) => write!(
+                f,
+                "the entry {} is not QEMU's; --force replaces it",
+                shown(name)
+            ),
+            Self::NameInUse(name, oci) => write!(
+                f,
+                "the entry {} runs the programs of {oci}; --force replaces it",
+                shown(name)
+            ),
         }
     }
 }
 
 impl std::error::Error for InstallRefusal {}
 
-/// What became of thinking about one architecture.
+/// One architecture, and what an install does about it.
 pub(crate) type Planned = (&'static Arch, Result<Decision, InstallRefusal>);
 
-/// What `order` comes to, architecture by architecture.
+/// What an install by `order` does about each architecture.
 ///
 /// # Errors
-/// When probes cannot be run, or this program is not on the host that it believes to be on.
+/// When probes cannot be run, or this program is built for another host.
 pub(crate) fn plan(order: &Order, survey: &Survey) -> Result<Vec<Planned>> {
     let seen = survey.natively()?;
     check_host(&seen)?;
@@ -129,7 +125,7 @@ pub(crate) fn plan(order: &Order, survey: &Survey) -> Result<Vec<Planned>> {
     Ok(planned.collect())
 }
 
-/// What is registered for a host that this program only believes to be on would take that host's own programs.
+/// A build for another architecture would register handlers that take this host's own programs.
 fn check_host(seen: &[(&Arch, Verdict)]) -> Result<()> {
     let Some(host) = Arch::of_host() else {
         return Ok(());
@@ -138,10 +134,10 @@ fn check_host(seen: &[(&Arch, Verdict)]) -> Result<()> {
     let why = match verdict {
         Some((_, Verdict::Works { .. })) => return Ok(()),
         Some((_, Verdict::Fails(failure))) => failure.to_string(),
-        None => "an entry takes even what is marked as none of its own".to_owned(),
+        None => "an entry takes even the programs of trials".to_owned(),
     };
     bail!(
-        "this binfmt is built for {0}, and programs of {0} do not run here by themselves: {why}; use the build, or the \
+        "this binfmt is built for {0}, and programs of {0} do not run natively here: {why}; use the build, or the \
          image, for the host's own architecture",
         host.oci
     )
@@ -157,9 +153,9 @@ fn decide(
     let named = order.selection.by_name(arch).is_some();
     let is_host = Arch::of_host().is_some_and(|host| host == arch);
     if is_host || is_native || status.is_native() {
-        return of_native(status, named);
+        return of_native(order, survey, status, named);
     }
-    let mut rule = order.rule_for(arch);
+    let mut rule = order.rule(arch);
     let credentials = spare_credentials(order, status, &mut rule);
     let handler = status.handler.as_ref();
     if let Some(entry) = handler.filter(|_| status.works()) {
@@ -193,21 +189,27 @@ fn decide(
     })))
 }
 
-/// What the kernel runs by itself needs no handler.
-fn of_native(status: &PlatformStatus, named: bool) -> Result<Decision, InstallRefusal> {
-    let handler = status.handler.as_ref();
-    if let Some(entry) = handler.filter(|_| named && !status.works()) {
-        return Err(InstallRefusal::Hijacked(entry.name.clone()));
+/// What the kernel runs natively needs no handler.
+fn of_native(
+    order: &Order,
+    survey: &Survey,
+    status: &PlatformStatus,
+    named: bool,
+) -> Result<Decision, InstallRefusal> {
+    if !named {
+        return Ok(Decision::Skip);
     }
-    let shadowed_by = handler.map(|entry| entry.name.clone());
-    Ok(if named {
-        Decision::Leave(InstallOutcome::Native { shadowed_by })
-    } else {
-        Decision::Skip
-    })
+    let shadowed_by = status.handler.as_ref().map(|entry| Shadow {
+        entry: entry.name.clone(),
+        removal: uninstall::command(survey, &entry.name, &order.invocation),
+    });
+    match shadowed_by {
+        Some(by) if !status.works() => Err(InstallRefusal::Hijacked(by)),
+        shadowed_by => Ok(Decision::Leave(InstallOutcome::Native { shadowed_by })),
+    }
 }
 
-/// Why a handler that works stays, if it does. Takes flag P out of `rule` where it would only add an argument.
+/// The outcome if a handler that works stays. Takes flag P out of `rule` where the flag would only add an argument.
 fn leave(
     order: &Order,
     survey: &Survey,
@@ -250,7 +252,7 @@ fn leave(
     })
 }
 
-/// An older QEMU in place of a newer one weakens the host for everybody on it. Why the newer one stays, unless told otherwise.
+/// Why a newer QEMU stays, unless the user asked to replace it: an older one would weaken the host.
 fn is_newer(order: &Order, entry: &Entry, pinned: Option<&File>, rule: &Rule) -> Option<String> {
     let other_credentials = order
         .credentials
@@ -264,8 +266,8 @@ fn is_newer(order: &Order, entry: &Entry, pinned: Option<&File>, rule: &Rule) ->
     newer.then(|| format!("its QEMU {pinned} is newer than {wanted}; --force replaces it"))
 }
 
-/// Setuid programs that get their owner's privilege weaken the host: where a handler is without flag C, so is what takes its place,
-/// unless told otherwise. A handler that runs nothing decides nothing.
+/// Takes flag C out of `rule` if the handler that runs programs now lacks it, unless the user asked for it: setuid programs that get
+/// their owner's privilege weaken the host.
 fn spare_credentials(order: &Order, status: &PlatformStatus, rule: &mut Rule) -> Credentials {
     let runs = status.works()
         || matches!(
@@ -287,7 +289,7 @@ fn spare_credentials(order: &Order, status: &PlatformStatus, rule: &mut Rule) ->
     Credentials::LeftOut
 }
 
-/// The entry that holds `name` must be QEMU's, and no other architecture may run through it.
+/// The entry `name`, if it exists, must be QEMU's and must not run another architecture's programs.
 fn check_name(survey: &Survey, arch: &Arch, name: &OsStr) -> Result<(), InstallRefusal> {
     let Some(holder) = survey.entries.iter().find(|entry| entry.name == name) else {
         return Ok(());
@@ -305,8 +307,7 @@ fn check_name(survey: &Survey, arch: &Arch, name: &OsStr) -> Result<(), InstallR
     Ok(())
 }
 
-/// Whether flag P is set, and yet the emulator that is pinned does not keep `argv[0]`: then the flag only adds an
-/// argument.
+/// Whether flag P is set and the pinned emulator does not support it, so that the flag only adds an argument.
 fn loses_argv0(status: &PlatformStatus) -> bool {
     let has_flag = status
         .handler
@@ -319,8 +320,8 @@ pub(super) fn matches_rule(entry: &Entry, rule: &Rule) -> bool {
     entry.name == rule.name && entry.is_made_by(rule)
 }
 
-/// The emulator that the kernel has pinned, if it is not byte for byte the one at the interpreter's path. Where that path
-/// leads nowhere, there is nothing to compare. The error is why the pinned one cannot be compared.
+/// The emulator that the kernel has pinned, if its bytes differ from those of the file at the interpreter's path. `None` also if
+/// there is no such file. The error says why the pinned one cannot be compared.
 fn former(
     status: &PlatformStatus,
     rule: &Rule,
@@ -338,10 +339,10 @@ fn former(
     Ok((!same).then(|| pinned.clone()))
 }
 
-/// Whether the kernel has pinned another emulator for one of QEMU's handlers than an install by `order` would pin, byte for byte, and
-/// not a newer one, which an install leaves. `None` where one of the two is missing.
+/// Whether an install by `order` would pin an emulator with other bytes than the one that the kernel has pinned. False also if the
+/// pinned one is newer, so that an install leaves it. `None` if one of the two is missing.
 pub(crate) fn is_stale(order: &Order, survey: &Survey, status: &PlatformStatus) -> Option<bool> {
-    let rule = order.rule_for(status.arch);
+    let rule = order.rule(status.arch);
     let (emulators, rule) = (&order.emulators, &rule);
     let handler = status.handler.as_ref()?;
     let is_pinned = matches!(status.ran, Ran::Interpreter(_));
@@ -352,7 +353,7 @@ pub(crate) fn is_stale(order: &Order, survey: &Survey, status: &PlatformStatus) 
     Some(former.is_some_and(|pinned| is_newer(order, handler, Some(&pinned), rule).is_none()))
 }
 
-/// QEMU's entries for the programs of `arch` and of no other architecture, and the holder of `name`.
+/// QEMU's entries that take the programs of `arch` alone, and the entry `name`.
 fn obsolete(survey: &Survey, arch: &Arch, name: &OsStr) -> Vec<Entry> {
     let only_this = |entry: &&Entry| {
         survey.is_qemu(entry)

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
+use std::iter::{repeat, repeat_with};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -13,23 +14,23 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 
 use super::decide::{Decision, Pending, is_stand_in, matches_rule, plan};
-use super::{DoesNotRun, Former, InstallOutcome, Item, Order};
+use super::{DoesNotRun, Former, InstallOutcome, Item, Order, answers, spread};
 use crate::emulator::identity;
-use crate::emulator::{EmulatorError, Question, Source, Version, versions};
+use crate::emulator::{EmulatorError, Question, Source, Version};
 use crate::helper::probes::LIMIT;
 use crate::kernel::table::Table;
 use crate::kernel::wording::shown;
-use crate::policy::survey::{Failure, PlatformStatus, Survey, Verdict, takes};
+use crate::policy::survey::{Failure, Look, PlatformStatus, Survey, Verdict, takes};
 use crate::policy::trial;
 
-/// One call's work. An architecture is either settled, in `done`, or still `pending`.
+/// The work of one call. Each architecture is either in `done` or still `pending`.
 pub(super) struct Round<'a> {
     emulators: &'a Source,
     done: HashMap<&'static str, Result<InstallOutcome>>,
     pending: Vec<Pending>,
-    /// Stand-ins that a killed call left beside the entry that they stood in for.
+    /// Stand-ins that a killed call left beside the entries that they stood in for.
     leftovers: Vec<Entry>,
-    /// Handlers that timed out, in this call or in one before.
+    /// The handlers that timed out.
     timed_out: Vec<PlatformStatus>,
     /// How long a new emulator may take.
     limit: Duration,
@@ -54,36 +55,35 @@ impl<'a> Round<'a> {
             match decision {
                 Ok(Decision::Leave(outcome)) => {
                     round.leftovers.extend(leftovers(survey, arch, &outcome));
-                    round.settled(arch, Ok(outcome));
+                    round.done.insert(arch.qemu, Ok(outcome));
                 }
                 Ok(Decision::Register(pending)) => round.pending.push(*pending),
                 Ok(Decision::Skip) => {}
-                Err(refusal) => round.settled(arch, Err(refusal.into())),
+                Err(refusal) => drop(round.done.insert(arch.qemu, Err(refusal.into()))),
             }
         }
         Ok(round)
     }
 
-    fn settled(&mut self, arch: &Arch, result: Result<InstallOutcome>) {
-        self.done.insert(arch.qemu, result);
-    }
-
-    /// Moves out of `pending` what `keep` gives a result for.
-    fn sift(&mut self, mut keep: impl FnMut(&mut Pending) -> Option<Result<InstallOutcome>>) {
-        for mut pending in std::mem::take(&mut self.pending) {
-            match keep(&mut pending) {
-                Some(result) => self.settled(pending.arch, result),
+    /// Calls `judge` with each pending architecture and its answer; those that it has a result for are done.
+    fn sift<A>(
+        &mut self,
+        answers: impl IntoIterator<Item = A>,
+        mut judge: impl FnMut(&mut Pending, A) -> Option<Result<InstallOutcome>>,
+    ) {
+        let pending = std::mem::take(&mut self.pending);
+        for (mut pending, answer) in pending.into_iter().zip(answers) {
+            match judge(&mut pending, answer) {
+                Some(result) => drop(self.done.insert(pending.arch.qemu, result)),
                 None => self.pending.push(pending),
             }
         }
     }
 
-    /// Looks at every emulator, so that a file that cannot be one is refused before the table is touched. The version of what
-    /// it is to take the place of is found out too.
+    /// Looks at every emulator, so that an unfit file is refused before the table is touched, and finds out versions.
     pub(super) fn check_emulators(&mut self) {
-        let mut asked = ask(&self.pending, self.emulators, self.limit).into_iter();
-        self.sift(|pending| {
-            let asked = asked.next()?;
+        let asked = ask(&self.pending, self.emulators, self.limit);
+        self.sift(asked, |pending, asked| {
             pending.former_version = asked.former;
             match asked.new {
                 Ok((version, file)) => {
@@ -96,21 +96,14 @@ impl<'a> Round<'a> {
         });
     }
 
-    /// Tries out what is to replace a working handler.
+    /// Tries the emulators that are to replace working handlers.
     pub(super) fn try_out(&mut self, table: &Table) -> Result<()> {
-        let candidates: Vec<_> = self
-            .pending
-            .iter()
-            .filter(|p| p.works)
-            .map(|p| (p.arch, &p.rule))
-            .collect();
-        let mut verdicts = trial::run(table, self.emulators, &candidates, self.limit)?;
-        verdicts.reverse();
-        self.sift(|pending| {
-            if !pending.works {
-                return None;
-            }
-            match verdicts.pop()? {
+        let candidates = self.pending.iter().filter(|p| p.works);
+        let candidates: Vec<_> = candidates.map(|p| (p.arch, &p.rule)).collect();
+        let verdicts = trial::run(table, self.emulators, &candidates, self.limit)?;
+        let verdicts = spread(self.pending.iter().map(|p| p.works), verdicts);
+        self.sift(verdicts, |pending, verdict| {
+            match verdict? {
                 Ok(Verdict::Works { argv0, .. }) => pending.rule.flags.preserve_argv0 &= argv0,
                 Ok(Verdict::Fails(failure)) => {
                     let stays = "the handler that was there stays";
@@ -123,17 +116,18 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// Settles all that is pending as it would be: by what `rehearse` shows of each, whether it sees its own `argv[0]` or why it
-    /// does not run; by what is known of the emulators where nothing can be rehearsed.
+    /// Gives each pending architecture the outcome that it would have. `rehearse` returns for each whether its programs see their
+    /// own `argv[0]`, or why they do not run; `None` if nothing can be rehearsed.
     pub(super) fn rehearse(
         &mut self,
         rehearse: impl FnOnce(&[(&'static Arch, Rule)]) -> Option<Vec<Result<bool>>>,
     ) {
         let candidates = self.pending.iter().map(|p| (p.arch, p.rule.clone()));
         let candidates: Vec<_> = candidates.collect();
-        let mut rehearsed = rehearse(&candidates).map(Vec::into_iter);
-        self.sift(|pending| {
-            match rehearsed.as_mut().and_then(Iterator::next) {
+        let rehearsed = rehearse(&candidates).unwrap_or_default();
+        let rehearsed = rehearsed.into_iter().map(Some).chain(repeat_with(|| None));
+        self.sift(rehearsed, |pending, rehearsed| {
+            match rehearsed {
                 Some(Ok(argv0)) => pending.rule.flags.preserve_argv0 &= argv0,
                 Some(Err(why)) => return Some(Err(why)),
                 None => {}
@@ -148,10 +142,12 @@ impl<'a> Round<'a> {
 
     pub(super) fn register(&mut self, table: &Table) {
         let emulators = self.emulators;
-        self.sift(|pending| register(table, emulators, pending).err().map(Err));
+        self.sift(repeat(()), |pending, ()| {
+            register(table, emulators, pending).err().map(Err)
+        });
     }
 
-    /// From registered to installed, or to taken back.
+    /// Finds out which registered handlers work; the others are taken back.
     pub(super) fn finish(&mut self, table: &Table, before: Survey) -> Result<Survey> {
         let mut survey = before;
         if !self.pending.is_empty() {
@@ -175,28 +171,31 @@ impl<'a> Round<'a> {
 
     fn survey_again(&mut self, table: &Table, before: &Survey) -> Result<Survey> {
         self.timed_out.extend(before.timed_out());
-        Survey::take_within(self.limit, table, &self.timed_out)
+        let look = Look {
+            limit: self.limit,
+            timed_out: &self.timed_out,
+            ..Look::default()
+        };
+        Survey::look(Some(table), look)
     }
 
-    /// Removes what was registered and not seen to run. What was settled before is left alone, failures too: once the
-    /// entries that it replaces are gone, even a stand-in is all that the platform has.
+    /// Removes what was registered and was not seen to run. What is done stays, even if it failed: once the entries that it
+    /// replaces are removed, a stand-in is all that the platform has.
     pub(super) fn take_back(&mut self, table: &Table) {
         for pending in &self.pending {
             if !self.done.contains_key(pending.arch.qemu) {
-                // the error that led here is the one to be told
+                // the first error is reported, not this one
                 let _ = withdraw(table, pending);
             }
         }
     }
 
-    /// Registers again, without P, what turned out to lose `argv[0]` over it. True if there was any.
+    /// Registers again without flag P where the programs lose `argv[0]` by it. Returns whether there was any.
     fn drop_argv0(&mut self, table: &Table, after: &Survey) -> bool {
         let (mut any, emulators) = (false, self.emulators);
-        self.sift(|pending| {
-            let lost = matches!(
-                after.of(pending.arch).verdict,
-                Verdict::Works { argv0: false, .. }
-            );
+        self.sift(repeat(()), |pending, ()| {
+            let verdict = &after.of(pending.arch).verdict;
+            let lost = matches!(verdict, Verdict::Works { argv0: false, .. });
             if !(lost && pending.rule.flags.preserve_argv0) {
                 return None;
             }
@@ -208,23 +207,19 @@ impl<'a> Round<'a> {
         any
     }
 
-    /// Where a program ran: lets the obsolete entries go. Where none did: takes the new entry back. True if the table
-    /// was changed.
+    /// Where a program has run, removes the obsolete entries. Elsewhere, takes the new entry back. Returns whether the table has
+    /// changed.
     fn settle(&mut self, table: &Table, after: &Survey) -> bool {
         let mut changed = false;
-        let mut settled = Vec::new();
         for pending in &self.pending {
             let status = after.of(pending.arch);
             let in_effect = status.handler.as_ref().map(|entry| entry.registration);
+            let is_ours = pending.registered.is_some() && in_effect == pending.registered;
             let result = match &status.verdict {
-                Verdict::Works { .. }
-                    if pending.registered.is_none() || in_effect != pending.registered =>
-                {
-                    Err(anyhow!(
-                        "something else changed the table meanwhile, and {} is not in effect; run it again",
-                        shown(&pending.name())
-                    ))
-                }
+                Verdict::Works { .. } if !is_ours => Err(anyhow!(
+                    "something else changed the table meanwhile, and {} is not in effect; run it again",
+                    shown(&pending.name())
+                )),
                 Verdict::Works { .. } if !is_judged(pending, status) => {
                     changed = true;
                     let back = withdraw(table, pending);
@@ -241,25 +236,20 @@ impl<'a> Round<'a> {
                     back.and(Err(does_not_run(pending, failure, "not registered")))
                 }
             };
-            settled.push((pending.arch, result));
-        }
-        for (arch, result) in settled {
-            self.settled(arch, result);
+            self.done.insert(pending.arch.qemu, result);
         }
         changed
     }
 
-    /// Nothing is in place that the last look did not see run, and run through what was looked at: what was found so at first
-    /// may have been taken away meanwhile. True if the table was changed.
+    /// Checks the outcomes against the last survey, since other processes may have changed something meanwhile. Returns whether the
+    /// table has changed.
     fn confirm(&mut self, table: &Table, last: &Survey) -> bool {
         let mut changed = false;
         for pending in &self.pending {
             let status = last.of(pending.arch);
             let name = &pending.rule.name;
-            let is_ours = status
-                .handler
-                .as_ref()
-                .is_some_and(|entry| entry.name == *name);
+            let handler = status.handler.as_ref();
+            let is_ours = handler.is_some_and(|entry| entry.name == *name);
             let result = self.done.get_mut(pending.arch.qemu);
             let Some(result) = result.filter(|result| result.is_ok() && is_ours) else {
                 continue;
@@ -289,18 +279,17 @@ impl<'a> Round<'a> {
         changed
     }
 
-    /// The results: named architectures in the order they were named, those of `all` in the table's.
+    /// The results: named architectures in the order they were named, those of `all` in the order of [`ARCHES`].
     pub(super) fn items(mut self, order: &Order) -> Vec<Item> {
-        let arches = order.selection.arches(&ARCHES);
+        let arches = order.selection.arches(&ARCHES).into_iter();
         arches
-            .into_iter()
             .filter_map(|arch| Some((arch, self.done.remove(arch.qemu)?)))
             .collect()
     }
 }
 
 impl Pending {
-    /// Where what turned out to be best is what is registered already.
+    /// The outcome, if what is best turned out to be what is registered already.
     fn as_it_is(&self) -> Option<InstallOutcome> {
         let current = self.current.as_ref()?;
         let same = matches_rule(current, &self.rule) && self.former.is_none();
@@ -324,8 +313,8 @@ impl Pending {
     }
 }
 
-/// Whether the kernel has pinned the file that was looked at: it looks up the path for itself, and another may have taken its
-/// place meanwhile. What cannot be seen is believed, since nobody else can replace it.
+/// Whether the kernel has pinned the file that was looked at: it looks the path up itself, and another file may have taken the path
+/// meanwhile. A file that cannot be seen is trusted, since nobody else can replace it.
 fn is_judged(pending: &Pending, status: &PlatformStatus) -> bool {
     match (&pending.judged, status.interpreter()) {
         (Some(judged), Some(pinned)) => identity::is_same(judged, pinned).unwrap_or(false),
@@ -344,7 +333,7 @@ fn does_not_run(pending: &Pending, failure: &Failure, now: &'static str) -> anyh
     DoesNotRun::new(pending.arch, &pending.rule, failure.clone(), Some(now)).into()
 }
 
-/// The stand-ins beside the entry that is to stay.
+/// The stand-ins beside the entry that stays.
 fn leftovers(survey: &Survey, arch: &Arch, outcome: &InstallOutcome) -> Vec<Entry> {
     let InstallOutcome::AlreadyInstalled {
         entry, kept: None, ..
@@ -357,43 +346,40 @@ fn leftovers(survey: &Survey, arch: &Arch, outcome: &InstallOutcome) -> Vec<Entr
     stand_ins.cloned().collect()
 }
 
-/// What is known of the emulators of something pending.
+/// What the emulators of a pending architecture say.
 pub(crate) struct Asked {
-    /// The one to be installed: its version, and the file that was looked at.
+    /// The new emulator: its version, and the file that was looked at.
     pub(crate) new: Result<(Version, File), EmulatorError>,
-    /// The version of the one that is pinned now.
+    /// The version of the emulator that is pinned now.
     pub(crate) former: Option<Version>,
 }
 
-/// Opens the new emulators after a look at them, and finds out the versions of these and of the ones that are pinned now.
+/// Opens the new emulators and finds out their versions, and those of the emulators that are pinned now.
 pub(crate) fn ask(pending: &[Pending], emulators: &Source, limit: Duration) -> Vec<Asked> {
     let opened = pending.iter().map(|p| emulators.open(&p.rule.interpreter));
     let opened: Vec<_> = opened.collect();
-    let question = |path, file, may_start| Question {
-        path,
-        file,
-        may_start,
-    };
-    let questions = pending.iter().zip(&opened).flat_map(|(pending, new)| {
-        let path = pending.rule.interpreter.as_path();
-        let new = new.as_ref().ok().map(|file| question(path, file, true));
-        let former = to_be_asked(pending);
-        new.into_iter()
-            .chain(former.map(|file| question(path, file, true)))
+    let new = opened.iter().map(|new| new.as_ref().ok());
+    let former = pending.iter().map(to_be_asked);
+    let files = new.chain(former).zip(pending.iter().chain(pending));
+    let questions = files.map(|(file, pending)| {
+        Some(Question {
+            path: pending.rule.interpreter.as_path(),
+            file: file?,
+            may_start: true,
+        })
     });
-    let mut answers = versions(&questions.collect::<Vec<_>>(), limit).into_iter();
-    let asked = pending.iter().zip(opened).map(|(pending, new)| {
-        let new = new.and_then(|file| match answers.next() {
-            Some(version) => Ok((version?, file)),
-            None => Ok((Version::default(), file)),
-        });
-        let former = to_be_asked(pending).and_then(|_| answers.next()?.ok());
-        Asked {
-            new,
-            former: former.or_else(|| pending.former_version.clone()),
-        }
-    });
-    asked.collect()
+    let mut answers = answers(questions, limit);
+    let former = answers.split_off(pending.len());
+    let answers = answers.into_iter().zip(former);
+    let asked = pending.iter().zip(opened).zip(answers);
+    asked
+        .map(|((pending, new), (answer, former))| Asked {
+            new: new.and_then(|file| Ok((answer.unwrap_or_else(|| Ok(Version::default()))?, file))),
+            former: former
+                .and_then(Result::ok)
+                .or_else(|| pending.former_version.clone()),
+        })
+        .collect()
 }
 
 /// The emulator that is pinned now, if its bytes do not show its version and its entry says that it is QEMU's.
@@ -413,15 +399,14 @@ fn register(table: &Table, emulators: &Source, pending: &mut Pending) -> Result<
     Ok(())
 }
 
-/// Removes what was registered for it, and nothing that has taken its name meanwhile.
+/// Removes what was registered for `pending`, unless another registration has the name by now.
 fn withdraw(table: &Table, pending: &Pending) -> Result<()> {
-    Ok(table
-        .remove_if(&pending.name(), pending.registered)
-        .map(drop)?)
+    table.remove_if(&pending.name(), pending.registered)?;
+    Ok(())
 }
 
-/// Lets the obsolete entries go, and returns their names; what something else has registered under them meanwhile stays. Where one
-/// of them held the name, the new entry gets it by being registered once more under it, newest of all, before its stand-in goes.
+/// Removes the obsolete entries and returns their names; another registration under such a name stays. If one of them held the name,
+/// the rule is registered again under it, as the newest entry, before the stand-in is removed.
 fn replace(table: &Table, emulators: &Source, pending: &Pending) -> Result<Vec<OsString>> {
     let mut replaced = Vec::new();
     for entry in &pending.obsolete {
@@ -433,7 +418,7 @@ fn replace(table: &Table, emulators: &Source, pending: &Pending) -> Result<Vec<O
     if stand_in != pending.rule.name {
         let works = || format!("{} works in its place", shown(&stand_in));
         let register = || emulators.register(table, &pending.rule);
-        // tried twice, as removing is: a shortage may have passed, and what stands in has another name than anybody expects
+        // tried twice: a shortage of memory may pass, and nobody expects the stand-in's name
         register().or_else(|_| register()).with_context(works)?;
         withdraw(table, pending)?;
     }

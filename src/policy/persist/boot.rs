@@ -1,7 +1,8 @@
-//! Whether a host's init system will read a file of rules at boot, and whether what it registers by it stays in effect.
+//! Whether a host's init system reads a file of rules at boot, and whether those rules stay in effect.
 //!
-//! Owns what of systemd and `OpenRC` decides that: the unit and what masks it, its drop-ins, what starts it, and the order of
-//! the files. Reads files of the host and starts nothing. See `systemd.unit(5)`, `binfmt.d(5)` and systemd's `src/binfmt/binfmt.c`.
+//! Owns the parts of systemd and `OpenRC` that decide it: the unit, its mask, its drop-ins, the targets that want it, and the order
+//! of rule files. Reads files of the host and starts nothing. See `systemd.unit(5)`, `binfmt.d(5)` and systemd's
+//! `src/binfmt/binfmt.c`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -26,7 +27,7 @@ const SYSTEMD: [&str; 2] = [
 ];
 /// The service of `OpenRC`.
 const OPENRC: &str = "/etc/init.d/binfmt";
-/// Where systemd looks for units at a boot, the first that has one first. What else is in `/run` a boot begins without.
+/// Where systemd looks for units at boot, in its order. The rest of `/run` is empty at boot.
 const UNITS: [&str; 6] = [
     "/run/systemd/generator.early",
     "/etc/systemd/system",
@@ -36,13 +37,13 @@ const UNITS: [&str; 6] = [
     "/lib/systemd/system",
 ];
 const UNIT: &str = "systemd-binfmt.service";
-/// Directories of drop-ins of that unit.
+/// The directories of the unit's drop-ins.
 const DROP_INS: [&str; 3] = [
     "systemd-binfmt.service.d",
     "systemd-.service.d",
     "service.d",
 ];
-/// Where rules are read from: of files of one name, that of the first counts.
+/// Where rules are read from. Of files with the same name, that of the first directory counts.
 const RULES: [&str; 5] = [
     "/etc/binfmt.d",
     "/run/binfmt.d",
@@ -50,14 +51,14 @@ const RULES: [&str; 5] = [
     "/usr/lib/binfmt.d",
     "/lib/binfmt.d",
 ];
-/// More bytes than any of these files has.
+/// The largest file that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 
 /// A host, by its root directory, which is open.
 #[derive(Debug)]
 pub(crate) struct Boot {
     root: OwnedFd,
-    /// How messages call it.
+    /// Its name in messages.
     dir: PathBuf,
 }
 
@@ -71,13 +72,13 @@ enum Kind {
 }
 
 impl Boot {
-    /// The host whose root directory is open as `root`, and called `dir`.
+    /// The host whose root directory is open as `root`; `dir` is its name in messages.
     pub(crate) fn new(root: OwnedFd, dir: &Path) -> Self {
         let dir = dir.to_owned();
         Self { root, dir }
     }
 
-    /// The host, and the path on it, of a directory that rules are read from. `None`: `dir` is none, so nothing can be told.
+    /// The host of `dir`, a directory that rules are read from, and the path of `dir` on it. `None`: no rules are read from `dir`.
     pub(crate) fn of_rules(dir: &Path) -> Option<(Self, PathBuf)> {
         let real = dir.canonicalize().ok()?;
         let mut known = RULES.into_iter().map(Path::new);
@@ -97,7 +98,7 @@ impl Boot {
         readers.any(|reader| self.kind(reader) != Kind::Nothing)
     }
 
-    /// Why what reads rules does not do so at boot, and what to do.
+    /// Why the rules are not read at boot, if so, and what to do.
     pub(crate) fn does_not_read(&self) -> Option<String> {
         if SYSTEMD
             .iter()
@@ -111,9 +112,10 @@ impl Boot {
                     .to_owned()
             });
         }
-        self.masked().or_else(|| self.held_back()).or_else(|| {
+        let keeps = self.masked().or_else(|| self.replaced());
+        keeps.or_else(|| self.held_back()).or_else(|| {
             (!self.is_wanted()).then(|| {
-                format!("no target wants {UNIT}, so that no boot starts it; on that host: systemctl add-wants sysinit.target {UNIT}")
+                format!("no target wants {UNIT}, so no boot starts it; on that host: systemctl add-wants sysinit.target {UNIT}")
             })
         })
     }
@@ -137,42 +139,59 @@ impl Boot {
         })
     }
 
-    /// A drop-in that keeps the unit from starting, or for which that cannot be seen.
+    /// Why the unit does not run systemd-binfmt: it, or a drop-in, starts something else.
+    fn replaced(&self) -> Option<String> {
+        let units = UNITS.map(|dir| Path::new(dir).join(UNIT));
+        let unit = units
+            .into_iter()
+            .find(|unit| self.kind(unit) != Kind::Nothing)?;
+        let (mut reads, mut replaced_by) = (false, None);
+        for path in std::iter::once(unit).chain(self.drop_ins()) {
+            let text = self.text(&path).unwrap_or_default();
+            for program in settings(&text).filter_map(|(key, v)| (key == "ExecStart").then_some(v))
+            {
+                // an empty value takes back those before it
+                reads = !program.is_empty() && (reads || program.contains("systemd-binfmt"));
+                replaced_by = (!reads).then(|| path.clone());
+            }
+        }
+        replaced_by.map(|path| {
+            let remedy = mask(&path);
+            let path = self.shown(&path);
+            format!("{UNIT} does not read the rules: {path} starts something else; {remedy}")
+        })
+    }
+
+    /// Why a condition of a drop-in keeps the unit from starting, or may do so.
     fn held_back(&self) -> Option<String> {
-        let dirs = UNITS
-            .iter()
-            .flat_map(|unit| DROP_INS.map(|dir| Path::new(unit).join(dir)));
-        let files = self.first_of_each(dirs);
-        let mut files = files
-            .values()
-            .filter_map(|path| Some((path, self.text(path)?)));
-        files.find_map(|(path, text)| {
-            let (line, fails) = conditions(&text)
-                .find_map(|(kind, value)| match self.holds(kind, value) {
+        self.drop_ins().into_iter().find_map(|path| {
+            let text = self.text(&path)?;
+            let (line, fails) =
+                conditions(&text).find_map(|(kind, value)| match self.holds(kind, value) {
                     Some(true) => None,
-                    holds => Some((format!("{kind}={value}"), holds.is_some())),
+                    Some(false) => Some((format!("{kind}={value}"), "does not hold there")),
+                    None => Some((
+                        format!("{kind}={value}"),
+                        "may not hold there, which cannot be checked from here",
+                    )),
                 })?;
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let remedy = if path.starts_with("/etc") {
-                "remove that file".to_owned()
-            } else {
-                let dir = Path::new("/etc/systemd/system").join(DROP_INS[0]);
-                let dir = dir.display();
-                format!("on that host: mkdir -p {dir} && ln -s /dev/null {dir}/{name}")
-            };
-            let fails = if fails {
-                "does not hold there"
-            } else {
-                "may not hold there, which cannot be checked from here"
-            };
-            let path = self.shown(path);
+            let remedy = mask(&path);
+            let path = self.shown(&path);
             Some(format!(
                 "{UNIT}, which reads the rules, starts only if {line} of {path} holds, and that {fails}; {remedy}"
             ))
         })
     }
 
-    /// Whether a condition holds at the next boot; `None` where that cannot be seen.
+    /// The unit's drop-ins in effect, in the order in which systemd reads them.
+    fn drop_ins(&self) -> Vec<PathBuf> {
+        let dirs = UNITS
+            .iter()
+            .flat_map(|unit| DROP_INS.map(|dir| Path::new(unit).join(dir)));
+        self.first_of_each(dirs).into_values().collect()
+    }
+
+    /// Whether a condition holds at the next boot; `None` if this process cannot see that.
     fn holds(&self, kind: &str, value: &str) -> Option<bool> {
         let (negated, value) = match value.strip_prefix('!') {
             Some(value) => (true, value.trim()),
@@ -185,7 +204,7 @@ impl Boot {
             "ConditionPathExists" | "AssertPathExists" if lasts => {
                 self.find(value, OFlag::empty()).is_ok()
             }
-            // what has this directory has been booted, and so by this kernel (sd_booted(3))
+            // a host with this directory was booted, and so by this kernel (sd_booted(3))
             "ConditionVirtualization" | "AssertVirtualization"
                 if value == "wsl" && self.kind("/run/systemd/system") != Kind::Nothing =>
             {
@@ -197,7 +216,7 @@ impl Boot {
         Some(holds != negated)
     }
 
-    /// Whether something that systemd starts at boot wants the unit.
+    /// Whether a target or unit wants this unit.
     fn is_wanted(&self) -> bool {
         let mut seen = BTreeSet::new();
         UNITS.iter().any(|dir| {
@@ -213,7 +232,7 @@ impl Boot {
         })
     }
 
-    /// The file that takes the place or the programs of the rule `ours` for `arch` in the file `rules`, and what to do.
+    /// Which file overrides the rule `ours` for `arch` of the file `rules`, if any, and what to do.
     pub(crate) fn overrules(&self, rules: &Path, ours: &Rule, arch: &Arch) -> Option<String> {
         let files = self.first_of_each(RULES.into_iter().map(PathBuf::from));
         let name = rules.file_name().unwrap_or_default();
@@ -248,7 +267,7 @@ impl Boot {
         })
     }
 
-    /// The files `*.conf` of these directories by their names; of one name, that of the first directory.
+    /// The files `*.conf` of these directories by name. Of files with the same name, that of the first directory.
     fn first_of_each(&self, dirs: impl Iterator<Item = PathBuf>) -> BTreeMap<OsString, PathBuf> {
         let mut files = BTreeMap::new();
         for dir in dirs {
@@ -314,12 +333,26 @@ pub(crate) fn names(dir: impl AsFd) -> nix::Result<Vec<OsString>> {
     Ok(names.filter(|name| name != "." && name != "..").collect())
 }
 
-/// The conditions of a drop-in, each of which has to hold; those of which one is enough are left out, since the unit has one that holds.
+/// The command that takes a drop-in out of effect.
+fn mask(drop_in: &Path) -> String {
+    if drop_in.starts_with("/etc") {
+        return "remove that file".to_owned();
+    }
+    let dir = Path::new("/etc/systemd/system").join(DROP_INS[0]);
+    let (dir, name) = (dir.display(), drop_in.file_name().unwrap_or_default());
+    let name = name.to_string_lossy();
+    format!("on that host: mkdir -p {dir} && ln -s /dev/null {dir}/{name}")
+}
+
+/// The lines `KEY=VALUE` of a unit or drop-in.
+fn settings(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    pairs.map(|(key, value)| (key.trim(), value.trim()))
+}
+
+/// The conditions that all have to hold. Those of which one is enough (`|`) are left out, since the unit has one that holds.
 fn conditions(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    let lines = text.lines().map(str::trim);
-    let pairs = lines.filter_map(|line| line.split_once('='));
-    let pairs = pairs.map(|(key, value)| (key.trim(), value.trim()));
-    pairs.filter(|(key, value)| {
+    settings(text).filter(|(key, value)| {
         let is_condition = key.starts_with("Condition") || key.starts_with("Assert");
         is_condition && !value.is_empty() && !value.starts_with('|')
     })

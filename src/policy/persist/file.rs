@@ -1,5 +1,5 @@
-//! Files that are put into place as a whole, by the directory that they are in, which is open: a symbolic link at their end is not
-//! followed, one before it leads to where it does on the host.
+//! Files that are replaced as a whole, each by a name in an open directory. A symbolic link of that name is not followed; links in
+//! the path before it lead to where they do on the host.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
@@ -19,12 +19,12 @@ use crate::emulator::identity;
 use crate::kernel::lookup::{self, IN_ROOT};
 use crate::kernel::wording::{cause, errno_of};
 
-/// What is being written.
+/// The ending of a file that is being written.
 pub(super) const NEW: &str = "binfmt-new";
-/// What was there before, until what took its place has passed its trial.
+/// The ending of the former file, until the new one has passed its trial.
 pub(super) const FORMER: &str = "binfmt-former";
 
-/// A name in a directory that is open.
+/// A name in an open directory.
 #[derive(Debug)]
 pub(crate) struct Spot {
     dir: OwnedFd,
@@ -48,7 +48,7 @@ impl Spot {
         Ok(Self::new(dir, name.ok_or(Errno::EISDIR)?))
     }
 
-    /// `.NAME.ENDING` of `NAME`: names that nobody else has.
+    /// `.NAME.ENDING`: a name that only we use.
     fn beside(&self, ending: &str) -> OsString {
         let mut name = OsString::from(".");
         name.push(&self.name);
@@ -57,7 +57,7 @@ impl Spot {
         name
     }
 
-    /// A regular file, to be read. Anything else is `ELOOP`, and not waited for.
+    /// Opens the regular file of this name for reading. Anything else is `ELOOP`; opening it does not block.
     ///
     /// # Errors
     /// Those of opening it.
@@ -71,7 +71,7 @@ impl Spot {
         }
     }
 
-    /// What is there. `None`: nothing; anything but a regular file has an empty digest, which no file has.
+    /// The file's digest. `None`: there is no file. Anything but a regular file has an empty digest, which matches none.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -87,7 +87,7 @@ impl Spot {
         }
     }
 
-    /// Opens a file that only its owner reads, or makes it. What is there is not waited for.
+    /// Opens the file for writing, or makes one that only its owner can open. Opening it does not block.
     ///
     /// # Errors
     /// Those of opening it.
@@ -98,10 +98,10 @@ impl Spot {
         openat(&self.dir, &*self.name, flags, private).map(File::from)
     }
 
-    /// Device and inode of what is there.
+    /// Device and inode of the file.
     ///
     /// # Errors
-    /// `ENOENT`, where nothing is.
+    /// `ENOENT` if there is none.
     pub(super) fn id(&self) -> nix::Result<(u64, u64)> {
         self.status(&self.name)
             .map(|status| (status.st_dev, status.st_ino))
@@ -111,10 +111,10 @@ impl Spot {
         fstatat(&self.dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)
     }
 
-    /// Whether `bytes` may be put there: `None`, or that they are there already.
+    /// Checks that `bytes` may be written there. `None`: they may; or they are there already.
     ///
     /// # Errors
-    /// When it may not be replaced: it is a directory, or neither `is_ours` nor replaced by force. `option` names us.
+    /// When a directory has the name, or a file that is not `is_ours`, unless `force`. `option`: the option that would write.
     pub(crate) fn replaceable(
         &self,
         bytes: &[u8],
@@ -141,15 +141,15 @@ impl Spot {
         Ok(None)
     }
 
-    /// Puts a file in its place as a whole, on the disk, whatever the umask. `ending`: of its name until then.
+    /// Replaces the file as a whole, and syncs it to the disk. Until then its name has `ending`.
     ///
     /// # Errors
-    /// When it cannot be written. Then nothing of it is left, unless only its directory could not be brought to the disk: then it is
-    /// in its place, and a power cut may undo that.
+    /// When it cannot be written; nothing of it is left. If only its directory cannot be synced, it is in place, and a power cut may
+    /// undo that.
     pub(crate) fn replace(&self, bytes: &[u8], mode: u32, ending: &str) -> Result<()> {
         let new = Self::new(self.dir.try_clone()?, &self.beside(ending));
         let write = || -> io::Result<()> {
-            // what a call that was killed left
+            // left by a killed call
             let _ = new.remove();
             let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
             let private = Mode::from_bits_truncate(0o600);
@@ -161,13 +161,13 @@ impl Spot {
             sync_dir(&self.dir)
         };
         write().map_err(|error| {
-            // it may not even have been made
+            // it may not exist
             let _ = new.remove();
             anyhow!("{}", cause(&error))
         })
     }
 
-    /// Removes what is there, but a directory.
+    /// Removes the file. Directories stay.
     ///
     /// # Errors
     /// When it cannot be removed.
@@ -175,23 +175,23 @@ impl Spot {
         unlinkat(&self.dir, &*self.name, UnlinkatFlags::NoRemoveDir)
     }
 
-    /// Removes what calls left beside it, the former file included.
+    /// Removes the files that calls left beside it, the former file included.
     pub(super) fn clear(&self) {
         for ending in [NEW, FORMER] {
             self.forget(ending);
         }
     }
 
-    /// Removes one of these. There is none, mostly.
+    /// Removes the file with this ending, if there is one.
     pub(super) fn forget(&self, ending: &str) {
         let _ = unlinkat(&self.dir, &*self.beside(ending), UnlinkatFlags::NoRemoveDir);
     }
 
-    /// Keeps what is there, if anything is, beside it, until what takes its place has passed its trial.
+    /// Keeps a link to the file, if there is one, as the former file.
     ///
     /// # Errors
     /// When it cannot be linked.
-    pub(super) fn keep(&self) -> Result<()> {
+    pub(super) fn keep_former(&self) -> Result<()> {
         let former = self.beside(FORMER);
         let link = linkat(
             &self.dir,
@@ -201,21 +201,21 @@ impl Spot {
             AtFlags::empty(),
         );
         match link {
-            // there is nothing; or that of a call that was killed, which is the one that had passed
+            // there is no file; or a killed call has kept the former file, which is the one that passed its trial
             Err(Errno::ENOENT | Errno::EEXIST) => Ok(()),
             kept => kept.map_err(|errno| anyhow!("{}", cause(&errno.into()))),
         }
     }
 
-    /// Puts the former file back, if there is one; whether there was.
+    /// Restores the former file, and returns whether there was one.
     ///
     /// # Errors
-    /// When it cannot be put back.
-    pub(super) fn put_back(&self) -> nix::Result<bool> {
+    /// When it cannot be restored.
+    pub(super) fn restore_former(&self) -> nix::Result<bool> {
         let former = self.beside(FORMER);
         match renameat(&self.dir, &*former, &self.dir, &*self.name) {
             Ok(()) => {
-                // rename(2) leaves it where both are one file, since none has taken its place
+                // rename(2) does nothing if both are the same file
                 self.forget(FORMER);
                 Ok(true)
             }
@@ -225,7 +225,7 @@ impl Spot {
     }
 }
 
-/// What is at `path` of the host whose root directory this thread has.
+/// Opens `path` of the host whose root directory this thread has.
 pub(super) fn find(path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     lookup::find(AT_FDCWD, path, flags, IN_ROOT)
 }
@@ -233,16 +233,16 @@ pub(super) fn find(path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
 fn sync_dir(dir: &OwnedFd) -> io::Result<()> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     match File::from(openat(dir, ".", flags, Mode::empty())?).sync_all() {
-        // a file system that does not do that for directories (fsync(2)): there is no more to be had
+        // this file system does not sync directories (fsync(2))
         Err(error) if errno_of(&error) == Errno::EINVAL => Ok(()),
         synced => synced,
     }
 }
 
-/// Makes a directory that nobody but its owner writes to, whatever the umask.
+/// Makes a directory that only its owner can write to, whatever the umask.
 ///
 /// # Errors
-/// When it cannot be made. One that is there is fine.
+/// When it does not exist and cannot be made.
 pub(super) fn make_dir(dir: &Path) -> Result<()> {
     let make = || -> io::Result<()> {
         let spot = Spot::of(dir)?;
@@ -257,13 +257,13 @@ pub(super) fn make_dir(dir: &Path) -> Result<()> {
     make().map_err(|error| anyhow!("{}: {}", dir.display(), cause(&error)))
 }
 
-/// Removes a directory that is empty; refused where somebody else has put something there.
+/// Removes a directory if it is empty.
 pub(super) fn remove_dir(dir: &Path) {
     let _ =
         Spot::of(dir).and_then(|spot| unlinkat(&spot.dir, &*spot.name, UnlinkatFlags::RemoveDir));
 }
 
-/// What is at `path` of the host, as [`Spot::digest`] has it.
+/// The digest of the file at `path` of the host, as [`Spot::digest`] returns it.
 ///
 /// # Errors
 /// When it cannot be read.

@@ -1,6 +1,6 @@
-//! One call at a time writes to a host: a lock on a file of its own, which only root can open.
+//! The lock that lets one call at a time write to a host, on a file that only root can open.
 //!
-//! The file is there only while a call runs, so a lock counts only on the file that is still at its path.
+//! The file exists only while a call runs, so a lock counts only if the file is still at its path.
 
 use std::fs::File;
 use std::io;
@@ -16,12 +16,12 @@ use crate::kernel::lock::lock;
 use crate::kernel::namespace::with_root_directory;
 use crate::kernel::wording::{cause, errno_of};
 
-/// In a directory that no call makes or removes, as `/etc/.pwd.lock` is.
+/// Its directory is one that no call makes or removes, like that of `/etc/.pwd.lock`.
 const PATH: &str = "/etc/.binfmt-persist.lock";
-/// How long another call on the same host is waited for.
+/// How long to wait for another call on the same host.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A host's root directory, locked as long as this lives.
+/// A host's root directory, locked while this exists.
 #[derive(Debug)]
 pub(super) struct Locked {
     root: File,
@@ -29,7 +29,7 @@ pub(super) struct Locked {
 }
 
 impl Locked {
-    /// Waits until no other call writes to the host whose root directory is `root`, and is called `dir`.
+    /// Waits until no other call writes to the host whose root directory is `root`; `dir` is its name in messages.
     ///
     /// # Errors
     /// When the file cannot be made, or another call does not end.
@@ -55,7 +55,7 @@ impl Locked {
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // still held: whoever waits for it finds it gone, and makes another
+        // the lock is still held: a waiting call finds the file gone, and makes another
         let _ = with_root_directory(&self.root, || spot()?.remove());
     }
 }
@@ -64,9 +64,9 @@ fn wait(root: &File, dir: &Path) -> io::Result<File> {
     let shown = dir.join(PATH.trim_start_matches('/'));
     loop {
         let file = with_root_directory(root, open)??;
-        // outside of that root directory, which need not have /proc
+        // outside of that root directory, which may have no /proc
         lock(&file, &shown, PATIENCE)?;
-        // else the call that had it has removed it
+        // otherwise the call that had the lock has removed the file
         if with_root_directory(root, || is_at_its_path(&file))?? {
             return Ok(file);
         }

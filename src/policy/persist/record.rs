@@ -1,4 +1,4 @@
-//! The record of what was written to a host: lines of `sha256sum`, so that anybody can check them, and a comment for each
+//! The record of the files that were written to a host: lines of `sha256sum`, so that anybody can check them, and a comment for each
 //! directory that was made.
 
 use std::io::{self, Read};
@@ -13,24 +13,24 @@ use super::{EMULATORS, READABLE, RULES};
 use crate::kernel::wording::cause;
 
 const NAME: &str = "persisted";
-/// More bytes than any record has.
+/// The largest record that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 const HEAD: &str = "# What binfmt --persist wrote; binfmt --unpersist takes it back.";
 const MADE: &str = "# made ";
 /// Between digest and path (`sha256sum(1)`).
 const GAP: &str = "  ";
 
-/// What was written, and may be there.
+/// The files that were written and may exist.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Record {
-    /// With its digest; more than one of a path while it is replaced.
+    /// Each with its digest. A file that is being replaced has several.
     files: Vec<(String, PathBuf)>,
-    /// Directories, each after the one that it is in.
+    /// Directories, parents first.
     made: Vec<PathBuf>,
 }
 
 impl Record {
-    /// That of the host whose root directory this thread has. Nothing, if there is none.
+    /// The record of the host whose root directory this thread has; empty if there is none.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -45,8 +45,8 @@ impl Record {
         match read() {
             Ok(text) => Self::parse(&text).map_err(|wrong| {
                 anyhow!(
-                    "{} is not as binfmt wrote it: {wrong}; on that host, correct the line, or remove it, and what it told \
-                     of by hand",
+                    "{} is not as binfmt wrote it: {wrong}; on that host, correct or remove the line, and remove its \
+                     file by hand",
                     path().display()
                 )
             }),
@@ -58,15 +58,15 @@ impl Record {
     /// Reads the text of a record.
     ///
     /// # Errors
-    /// When it tells of what is none of ours.
+    /// When it names a path that we do not write.
     pub fn parse(text: &str) -> Result<Self> {
         let mut record = Self::default();
         for line in text.lines() {
             if let Some(dir) = line.strip_prefix(MADE) {
                 let parents = |of: &str| Path::new(of).starts_with(dir);
-                // of nothing at all everything is below
+                // every path starts with an empty one
                 if dir.is_empty() || ![EMULATORS, RULES].into_iter().any(parents) {
-                    bail!("{dir} is no directory that it makes");
+                    bail!("{dir} is not a directory that it makes");
                 }
                 record.made.push(dir.into());
             } else if !line.starts_with('#') {
@@ -76,9 +76,9 @@ impl Record {
                 let ours = [EMULATORS, RULES]
                     .map(|of| Some(Path::new(of)))
                     .contains(&dir);
-                // `..` has no name, and a name that ends so would not come back from a line
+                // `..` has no file name; a name that ends in `\r` cannot be read back
                 if !ours || file.file_name().is_none() || path.ends_with('\r') {
-                    bail!("{path} is nothing that it writes");
+                    bail!("{path} is not a file that it writes");
                 }
                 record.files.push((digest.to_owned(), path.into()));
             }
@@ -86,7 +86,7 @@ impl Record {
         Ok(record)
     }
 
-    /// What is written for it.
+    /// The text of the record.
     #[must_use]
     pub fn text(&self) -> String {
         let made = self
@@ -114,10 +114,10 @@ impl Record {
         self.files.iter().any(same)
     }
 
-    /// Makes the directory of the record itself, and takes note of it and of those that `path` takes.
+    /// Makes the directory of the record, and notes it and the missing parents of `path`.
     ///
     /// # Errors
-    /// When that of the record cannot be made.
+    /// When the directory of the record cannot be made.
     pub(super) fn make_dirs(&mut self, path: &Path) -> Result<()> {
         let own = missing(Path::new(EMULATORS));
         own.iter().try_for_each(|dir| make_dir(dir))?;
@@ -126,7 +126,7 @@ impl Record {
         Ok(())
     }
 
-    /// Makes those that are noted.
+    /// Makes the noted directories.
     ///
     /// # Errors
     /// When one cannot be made.
@@ -140,7 +140,7 @@ impl Record {
         }
     }
 
-    /// Nothing but `digest` is at `path` any more.
+    /// Only the file with this digest can be at `path` from now on.
     pub(super) fn settle(&mut self, path: &Path, digest: &str) {
         self.files.retain(|(of, at)| at != path || of == digest);
     }
@@ -149,7 +149,7 @@ impl Record {
         self.files.retain(|(_, at)| at != path);
     }
 
-    /// Each once, in their order.
+    /// The paths of the files, each once, in the order of the record.
     #[must_use]
     pub fn paths(&self) -> Vec<PathBuf> {
         let mut paths: Vec<PathBuf> = Vec::new();
@@ -161,7 +161,7 @@ impl Record {
         paths
     }
 
-    /// Writes it, or where nothing is left to be taken back, removes it and the directories that it tells of and that are empty.
+    /// Writes the record. If it has no files, removes it instead, and its directories that are empty.
     ///
     /// # Errors
     /// When that fails.
@@ -191,7 +191,7 @@ impl Record {
     }
 }
 
-/// Of `dir` and what it is in, what is not there, each after the one that it is in.
+/// Of `dir` and its parents, those that do not exist, parents first.
 fn missing(dir: &Path) -> Vec<PathBuf> {
     let missing = dir
         .ancestors()

@@ -1,4 +1,4 @@
-//! Why programs of an architecture do not run, in words, and what to do about it.
+//! Why programs of an architecture do not run.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -22,23 +22,23 @@ pub enum Failure {
         /// If it is the whole table: the file that switches it on.
         table: Option<PathBuf>,
     },
-    /// The handler's interpreter is looked up where the program runs, and is not there.
+    /// The handler's interpreter is looked up where the program runs, and is missing there.
     NotPinned,
-    /// The handler's interpreter is pinned, and needs a loader that is not there where the program runs.
+    /// The handler's interpreter is pinned, and needs a loader that is missing where the program runs.
     NoLoader,
     /// `execve(2)` fails otherwise.
     Refused(Errno),
     /// A signal ended the emulator.
     Killed(i32, Complaint),
-    /// It ended with a status that no run of the probe gives.
+    /// The emulator ended with a status that is none of the probe's.
     WrongAnswer(i32, Complaint),
-    /// It did not end.
+    /// The emulator did not end.
     TimedOut(Complaint),
-    /// The kernel would run them by itself, but an entry takes them.
+    /// The kernel would run them natively, but an entry takes them.
     Hijacked {
-        /// Its name.
+        /// The entry's name.
         entry: OsString,
-        /// Why it does not run them.
+        /// Why the entry does not run them.
         failure: Box<Failure>,
     },
 }
@@ -59,7 +59,7 @@ impl Failure {
         }
     }
 
-    /// What to do where the emulator's complaint shows that installing again is of no use.
+    /// What to do, if the emulator's complaint shows a cause that another install does not remove.
     #[must_use]
     pub fn outer_remedy(&self, arch: &Arch) -> Option<String> {
         let (Self::Killed(_, complaint)
@@ -70,24 +70,14 @@ impl Failure {
         };
         let starved =
             arch.class == Class::Elf32 && complaint.limits.deny_32_bit() && self.is_out_of_time();
-        // with so little, it may not even come to say so
+        // with so little memory, it may crash before it can complain
         let crashed = matches!(self, Self::Killed(..)) && complaint.limits.are_tight();
         let starved = starved || crashed;
         let cause = complaint.cause().or(starved.then_some(Cause::AddressSpace));
         cause?.remedy(&complaint.limits)
     }
 
-    /// Whether the handler is off.
-    pub(super) fn is_switched_off(&self) -> bool {
-        matches!(self, Self::SwitchedOff { .. })
-    }
-
-    /// Whether it is known that the kernel would run them.
-    pub(super) fn is_hijacked(&self) -> bool {
-        matches!(self, Self::Hijacked { .. })
-    }
-
-    /// Whether the probe timed out.
+    /// Whether the emulator timed out.
     pub(crate) fn is_timeout(&self) -> bool {
         match self {
             Self::TimedOut(_) => true,
@@ -96,7 +86,7 @@ impl Failure {
         }
     }
 
-    /// Whether it took more time, or processor time, than a probe may use.
+    /// Whether the emulator used more time, or processor time, than a probe may.
     fn is_out_of_time(&self) -> bool {
         const BY_LIMIT: [Signal; 2] = [Signal::SIGKILL, Signal::SIGXCPU];
         match self {
@@ -114,10 +104,8 @@ impl fmt::Display for Failure {
             Self::SwitchedOff { table: Some(_) } => {
                 return f.write_str("binfmt_misc is switched off");
             }
-            Self::SwitchedOff { table: None } => {
-                return f.write_str("its handler is switched off");
-            }
-            Self::Hijacked { entry, failure, .. } => {
+            Self::SwitchedOff { table: None } => return f.write_str("its handler is switched off"),
+            Self::Hijacked { entry, failure } => {
                 let entry = shown(entry);
                 return write!(f, "native, but {entry} takes its programs: {failure}");
             }
@@ -137,11 +125,8 @@ impl fmt::Display for Failure {
                 return f.write_str("its interpreter is no program that runs here (ENOEXEC)");
             }
             Self::Refused(errno) => {
-                return write!(
-                    f,
-                    "the kernel does not start it: {} ({errno:?})",
-                    errno.desc()
-                );
+                let cause = errno.desc();
+                return write!(f, "the kernel does not start it: {cause} ({errno:?})");
             }
             Self::Killed(signal, complaint) => {
                 match Signal::try_from(*signal) {

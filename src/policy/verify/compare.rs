@@ -1,4 +1,4 @@
-//! The handler that is there against the one that an install would register: flag P by rehearsal, the rest by reading.
+//! Compares each handler with the one that an install would register: flag P by a rehearsal, the rest by reading.
 
 use std::ffi::OsString;
 
@@ -9,94 +9,76 @@ use binfmt_magic::rule::{Flags, Matcher, Rule};
 use super::Drift;
 use crate::emulator::{Source, Version};
 use crate::helper::probes::LIMIT;
-use crate::policy::install::{Pending, ask};
+use crate::policy::install::{Pending, ask, spread};
 use crate::policy::rehearsal::{Rehearsed, rehearse};
 use crate::policy::survey::{Failure, PlatformStatus, Survey, takes};
 
 /// One architecture that an install would register anew.
 pub(super) struct ComparedEntry {
     pub(super) arch: &'static Arch,
-    /// The handler that is there.
+    /// Its handler.
     pub(super) entry: Option<OsString>,
-    /// How it differs; not at all where only flag P did, and its emulator does not keep `argv[0]` either way.
+    /// How the handler differs. A missing flag P is no difference if the emulator does not support it.
     pub(super) drifts: Vec<Drift>,
-    /// What keeps an install from repairing that.
+    /// Why an install cannot repair that, if it cannot.
     pub(super) obstacle: Option<Drift>,
 }
 
-/// Compares all of them, asking and rehearsing at the same time. Also why nothing could be rehearsed, if so.
+/// Compares each handler with the one that an install would register. Also returns why nothing could be rehearsed, if so.
 pub(super) fn compare(
     survey: &Survey,
     mut pending: Vec<Pending>,
     emulators: &Source,
 ) -> (Vec<ComparedEntry>, Option<String>) {
-    let asked = ask(&pending, emulators, LIMIT).into_iter();
-    let answers: Vec<_> = asked
-        .map(|asked| (asked.former, asked.new.map(|(version, _)| version)))
-        .collect();
-    let new = answers.iter().map(|(_, new)| new.as_ref().ok());
-    let (unready, unrehearsed) = rehearsed(&mut pending, &new.collect::<Vec<_>>(), emulators);
-    let all = pending.into_iter().zip(answers).zip(unready);
-    let compared = all.map(|((pending, (former, new)), unready)| {
+    let asked = ask(&pending, emulators, LIMIT);
+    let fit = pending
+        .iter()
+        .zip(&asked)
+        .filter(|(_, asked)| asked.new.is_ok());
+    let candidates: Vec<_> = fit.map(|(p, _)| (p.arch, p.rule.clone())).collect();
+    let (rehearsed, unrehearsed) = match rehearse(&candidates, emulators) {
+        Ok(answers) => (answers, None),
+        Err(error) => (Vec::new(), Some(format!("{error:#}"))),
+    };
+    let rehearsed = spread(asked.iter().map(|asked| asked.new.is_ok()), rehearsed);
+    let all = pending.iter_mut().zip(asked).zip(rehearsed);
+    let compared = all.map(|((pending, asked), rehearsed)| {
         let status = survey.of(pending.arch);
-        let (new, unfit) = match new {
-            Ok(version) => (Some(version), None),
+        let argv0 = &mut pending.rule.flags.preserve_argv0;
+        let (new, mut obstacle) = match asked.new {
+            Ok((version, _)) => (Some(version), None),
             Err(error) => (None, Some(Drift::Unfit(error))),
         };
-        // where the host keeps everything from running, a rehearsal shows no more than that
-        let unready = unready.filter(|_| outer_remedy(status).is_none());
+        match (rehearsed, &new) {
+            (Some(Rehearsed::Runs { argv0: kept }), _) => *argv0 &= kept,
+            // if nothing runs for a reason of the host, a rehearsal shows no more than that
+            (Some(Rehearsed::Fails(why)), _) if outer_remedy(status).is_none() => {
+                obstacle = Some(Drift::Unready(pending.rule.interpreter.clone(), why));
+            }
+            (None, Some(version)) if unrehearsed.is_some() => *argv0 &= knows_argv0(version),
+            _ => {}
+        }
         ComparedEntry {
             arch: pending.arch,
             entry: pending.current.as_ref().map(|entry| entry.name.clone()),
-            drifts: differences(&pending, survey, former, new),
-            obstacle: unfit.or(unready),
+            drifts: differences(pending, survey, asked.former, new),
+            obstacle,
         }
     });
     (compared.collect(), unrehearsed)
 }
 
-/// What to do where the host keeps programs from running.
+/// What to do if programs do not run for a reason of the host.
 pub(super) fn outer_remedy(status: &PlatformStatus) -> Option<String> {
     status.failure()?.outer_remedy(status.arch)
 }
 
-/// Rehearses what has an emulator (`new`: its version), decides flag P by what is seen, and returns what does not run;
-/// or why nothing was seen.
-fn rehearsed(
-    pending: &mut [Pending],
-    new: &[Option<&Version>],
-    emulators: &Source,
-) -> (Vec<Option<Drift>>, Option<String>) {
-    let fit = pending.iter().zip(new).filter(|(_, new)| new.is_some());
-    let candidates: Vec<_> = fit
-        .map(|(pending, _)| (pending.arch, pending.rule.clone()))
-        .collect();
-    let (mut answers, unrehearsed) = match rehearse(&candidates, emulators) {
-        Ok(answers) => (Some(answers.into_iter()), None),
-        Err(error) => (None, Some(format!("{error:#}"))),
-    };
-    let all = pending.iter_mut().zip(new).map(|(pending, new)| {
-        let argv0 = &mut pending.rule.flags.preserve_argv0;
-        let version = (*new)?;
-        match answers.as_mut().map(Iterator::next) {
-            None => *argv0 &= knows_argv0(version),
-            Some(None) => {}
-            Some(Some(Rehearsed::Runs { argv0: kept })) => *argv0 &= kept,
-            Some(Some(Rehearsed::Fails(why))) => {
-                return Some(Drift::Unready(pending.rule.interpreter.clone(), why));
-            }
-        }
-        None
-    });
-    (all.collect(), unrehearsed)
-}
-
-/// Where nothing can be rehearsed: since 6.0 QEMU looks at `AT_FLAGS_PRESERVE_ARGV0` (`main` in `linux-user/main.c`).
+/// Whether a QEMU of this version supports flag P: since 6.0 it looks at `AT_FLAGS_PRESERVE_ARGV0` (`main` in `linux-user/main.c`).
 fn knows_argv0(version: &Version) -> bool {
     version.order() >= (vec![6], 0)
 }
 
-/// How the handler that is there differs from the one to be registered.
+/// How the handler differs from the one to be registered.
 fn differences(
     pending: &Pending,
     survey: &Survey,
@@ -159,7 +141,7 @@ fn shape(entry: &Entry, rule: &Rule, arch: &Arch) -> Vec<Drift> {
     drifts
 }
 
-/// The flags of the one that the other does not have.
+/// The flags that `one` has and `other` lacks.
 fn without(one: Flags, other: Flags) -> Flags {
     Flags {
         preserve_argv0: one.preserve_argv0 && !other.preserve_argv0,

@@ -1,4 +1,4 @@
-//! The kinds of drift: each in one word for machines and in one sentence for people.
+//! The kinds of drift, each with a word for machines and a sentence for people.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -15,52 +15,52 @@ use crate::policy::survey::Failure;
 pub enum Drift {
     /// `status` of the table is 0, so no entry has any effect.
     TableOff,
-    /// Nothing is seen to hold the table beyond this container or mount namespace.
+    /// Nothing is seen that holds the table beyond this container or mount namespace.
     MayEnd,
-    /// There is no entry, and it was asked for.
+    /// There is no entry, and the user asked for one.
     Missing,
     /// The entry is switched off.
     SwitchedOff,
     /// Programs do not run.
     Broken(Failure),
-    /// An install gives it another name; the second is whose name it has, if it has another platform's.
+    /// An install gives it another name. Second: the platform whose name it has, if any.
     Name(OsString, Option<&'static str>),
-    /// It takes other files than those of the architecture.
+    /// Its magic is not the architecture's.
     Magic(Option<Matcher>),
-    /// Magic is right, but the mask leaves other bits open.
+    /// Its magic is right, and its mask is not.
     Mask,
-    /// Flags that are not there and ought to be, and the other way round.
+    /// Flags that it lacks, and flags that an install does not set.
     Flags(Flags, Flags),
-    /// Flags of another kernel or tool.
+    /// Flags that this program does not know.
     UnknownFlags(String),
-    /// An install takes the interpreter from this path.
+    /// An install uses the interpreter at this path.
     Path(PathBuf),
-    /// The pinned file is not byte for byte the one to be installed: the version of each, if it says one.
+    /// The pinned file has other bytes than the one that an install would pin: the version of each, if known.
     Emulator(Option<Version>, Option<Version>),
-    /// The emulator that the kernel has pinned cannot be seen; why.
+    /// This process cannot see which emulator the kernel has pinned; why.
     Unseen(String),
-    /// There is no emulator to be installed, or it is not fit for it.
+    /// There is no emulator to install, or it is unfit.
     Unfit(EmulatorError),
-    /// The emulator to be installed, at this path, does not run programs; why.
+    /// The emulator to install, at this path, does not run programs; why.
     Unready(PathBuf, String),
-    /// The kernel runs these programs by itself, and the entry keeps it from doing so.
+    /// The kernel would run these programs natively, and the entry takes them.
     TakesNative,
     /// It has no effect: this newer entry takes all its programs.
     Shadowed(OsString),
-    /// It has no effect: an entry that is not QEMU's takes all its programs, and runs them.
+    /// It has no effect: this entry, which is not QEMU's, takes all its programs and runs them.
     Preceded(OsString),
     /// It takes programs of no architecture that QEMU runs.
     Idle,
     /// It takes programs of several architectures.
     Broad,
-    /// A call that was killed has left it.
+    /// A killed call has left it.
     Leftover,
-    /// The name that an install would give is taken.
+    /// Another entry has the name that an install would give.
     NameTaken(String),
 }
 
 impl Drift {
-    /// Its kind, in the words of the JSON.
+    /// Its kind, as the JSON names it.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -116,7 +116,7 @@ impl fmt::Display for Drift {
             Self::Flags(missing, surplus) => write_flags(f, *missing, *surplus),
             Self::UnknownFlags(letters) => write!(f, "flags that no install sets: {letters}"),
             Self::Path(wanted) => {
-                write!(f, "an install takes the emulator from {}", wanted.display())
+                write!(f, "an install uses the emulator {}", wanted.display())
             }
             Self::Emulator(pinned, wanted) => write_emulators(f, pinned.as_ref(), wanted.as_ref()),
             Self::Unseen(why) => write!(f, "which emulator is pinned cannot be seen: {why}"),
@@ -125,10 +125,10 @@ impl fmt::Display for Drift {
                 let path = path.display();
                 write!(
                     f,
-                    "{path}, which is to be installed, does not run programs: {why}"
+                    "{path}, which an install would pin, does not run programs: {why}"
                 )
             }
-            Self::TakesNative => f.write_str("the kernel runs these programs by itself"),
+            Self::TakesNative => f.write_str("the kernel runs these programs natively"),
             Self::Shadowed(by) => {
                 write!(f, "has no effect: {} is newer and takes its programs", shown(by))
             }
@@ -178,15 +178,18 @@ fn write_emulators(
             package: Some(package),
         }) if full => format!("{number} ({package})"),
         Some(version) => version.to_string(),
-        None => "a version that it does not tell".to_owned(),
+        None => "of unknown version".to_owned(),
     };
     let full = pinned.map(|v| &v.number) == wanted.map(|v| &v.number);
     let (pinned, wanted) = (name(pinned, full), name(wanted, full));
     if pinned == wanted {
         return write!(
             f,
-            "pinned is another build of {pinned} than the one to be installed"
+            "pinned: another build of QEMU {pinned} than the one that an install would pin"
         );
     }
-    write!(f, "pinned is {pinned}, to be installed is {wanted}")
+    write!(
+        f,
+        "pinned: QEMU {pinned}; an install would pin QEMU {wanted}"
+    )
 }

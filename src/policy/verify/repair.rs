@@ -1,6 +1,6 @@
-//! From findings to the one command that repairs them all.
+//! The one command that repairs all findings.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 
 use binfmt_magic::arch::Arch;
 
@@ -8,32 +8,31 @@ use super::Finding;
 use crate::kernel::wording::quoted;
 use crate::policy::invocation::Invocation;
 use crate::policy::survey::Survey;
-use crate::policy::uninstall;
+use crate::policy::uninstall::item_for;
 
 /// What repairs one finding.
 #[derive(Debug, Clone)]
 pub enum Repair {
-    /// To install this architecture. `force`: where the name is taken.
+    /// An install of this architecture.
     Install {
-        /// Which.
+        /// The architecture.
         arch: &'static Arch,
-        /// Whether the name is taken.
+        /// Whether it needs `--force`, because another entry has the name.
         force: bool,
     },
-    /// To remove the entry.
+    /// The removal of the entry.
     Uninstall,
-    /// To remove the entry, but not before everything is installed: until then programs run through it.
+    /// The removal of the entry after all installs: until then programs run through it.
     UninstallLast,
-    /// A line of shell, before anything else.
+    /// A shell command, before anything else.
     Shell(String),
-    /// No command that can be named; what to do.
+    /// No command; what to do by hand.
     Advice(String),
 }
 
-/// The command, if a command repairs any of them.
+/// The command that repairs all findings that a command can repair, if there are any.
 #[must_use]
 pub fn command(findings: &[Finding], survey: &Survey, invocation: &Invocation) -> Option<String> {
-    let entries = survey.table();
     let mut steps: Vec<String> = Vec::new();
     let (mut removed, mut removed_last) = (Vec::<&OsStr>::new(), Vec::<&OsStr>::new());
     let mut installed = Vec::<&str>::new();
@@ -47,45 +46,34 @@ pub fn command(findings: &[Finding], survey: &Survey, invocation: &Invocation) -
                     installed.push(arch.oci);
                 }
             }
-            (Repair::Uninstall, Some(entry)) if !removed.contains(&entry.as_os_str()) => {
-                by_force |= !is_qemu(survey, entry);
-                removed.push(entry);
+            (Repair::Uninstall, Some(name)) if !removed.contains(&name.as_os_str()) => {
+                let entry = survey.entries.iter().find(|entry| entry.name == *name);
+                by_force |= entry.is_some_and(|entry| !survey.is_qemu(entry));
+                removed.push(name);
             }
             (Repair::UninstallLast, Some(entry)) => removed_last.push(entry),
             _ => {}
         }
     }
-    let items = |names: &[&OsStr]| -> Vec<String> {
-        let items = names.iter();
-        items
-            .map(|name| uninstall::item_for(&entries, name))
-            .collect()
+    let entries = survey.table();
+    let step = |removed: &[&OsStr], installed: &[&str], force: bool| {
+        let mut words = Vec::new();
+        if !removed.is_empty() {
+            let items = removed.iter().map(|name| item_for(&entries, name));
+            let list = items.collect::<Vec<_>>().join(",");
+            words.push(format!("--uninstall {}", quoted(&list)));
+        }
+        if !installed.is_empty() {
+            words.push(format!("--install {}", installed.join(",")));
+        }
+        words.extend(force.then(|| "--force".to_owned()));
+        invocation.command(&words.join(" "))
     };
     if !removed.is_empty() || !installed.is_empty() {
-        steps.push(binfmt(&items(&removed), &installed, by_force, invocation));
+        steps.push(step(&removed, &installed, by_force));
     }
     if !removed_last.is_empty() {
-        steps.push(binfmt(&items(&removed_last), &[], false, invocation));
+        steps.push(step(&removed_last, &[], false));
     }
     (!steps.is_empty()).then(|| steps.join(" && "))
-}
-
-fn is_qemu(survey: &Survey, name: &OsString) -> bool {
-    let mut entries = survey.entries.iter();
-    let entry = entries.find(|entry| entry.name == *name);
-    entry.is_none_or(|entry| survey.is_qemu(entry))
-}
-
-fn binfmt(removed: &[String], installed: &[&str], force: bool, invocation: &Invocation) -> String {
-    let mut words = Vec::new();
-    if !removed.is_empty() {
-        words.push(format!("--uninstall {}", quoted(&removed.join(","))));
-    }
-    if !installed.is_empty() {
-        words.push(format!("--install {}", installed.join(",")));
-    }
-    if force {
-        words.push("--force".to_owned());
-    }
-    invocation.command(&words.join(" "))
 }

@@ -7,7 +7,7 @@ use super::{persist, root, shown};
 use crate::harness::Host;
 
 /// As a shell in the root directory makes it; what is said; and what helps.
-const OBSTACLES: [(&str, &[&str], &str); 9] = [
+const OBSTACLES: [(&str, &[&str], &str); 10] = [
     (
         "ln -s /dev/null etc/systemd/system/systemd-binfmt.service",
         &[
@@ -63,6 +63,15 @@ const OBSTACLES: [(&str, &[&str], &str); 9] = [
             "remove that file",
         ],
         "rm etc/systemd/system/service.d/all.conf",
+    ),
+    (
+        "d=etc/systemd/system/systemd-binfmt.service.d; mkdir $d; printf '[Service]\\nExecStart=\\nExecStart=/bin/true\\n' >$d/exec.conf",
+        &[
+            "does not read the rules",
+            "systemd-binfmt.service.d/exec.conf starts something else",
+            "remove that file",
+        ],
+        "rm -r etc/systemd/system/systemd-binfmt.service.d",
     ),
     (
         "mkdir -p usr/lib/binfmt.d; sed 's/^:[^:]*/:other/; s|/var/lib/binfmt|/usr/bin|' etc/binfmt.d/qemu-aarch64.conf >usr/lib/binfmt.d/z.conf",

@@ -1,49 +1,48 @@
-//! Exporting: the handlers that work now, as files that `systemd-binfmt` registers at every boot; and taking them back.
+//! Exporting: writes the handlers that work now as files that `systemd-binfmt` registers at every boot, and removes these files.
 //!
-//! Only what a program has just run through is written, and only where its interpreter will be found again: a path in
-//! a container's file system means nothing to the host. A file says itself that it is ours: its first line has the digest of the rest,
-//! so that what somebody has changed since is known. See `binfmt.d(5)`.
+//! Only handlers that a program has just run through are written, and only on the host itself, since the host does not find paths of
+//! a container's file system. The first line of a file has the digest of the rest, which shows that the file is ours and unchanged.
+//! See `binfmt.d(5)`.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::boot::{Boot, names};
+use super::file::Spot;
+use super::{FileOutcome, READABLE};
+use crate::emulator::identity;
+use crate::kernel::namespace;
+use crate::kernel::wording::{cause, shown};
+use crate::policy::survey::Survey;
 use anyhow::{Context, Result, anyhow, bail};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use crate::emulator::identity;
-use crate::kernel::namespace;
-use crate::kernel::wording::{cause, shown};
-use crate::policy::persist::boot::{Boot, names};
-use crate::policy::persist::file::Spot;
-use crate::policy::persist::{FileOutcome, READABLE};
-use crate::policy::survey::Survey;
-
-/// What the first line of a file begins with, before the digest of all that follows it.
+/// The start of a file's first line, before the digest of the other lines.
 const MARK: &str = "# written by binfmt --export; SHA-256 of what follows: ";
-/// More bytes than a file of ours has.
+/// The largest file that is read, in bytes.
 const LONGEST: u64 = 1 << 16;
 
-/// One file, and what became of it.
+/// A file, and its outcome.
 pub type Item = (PathBuf, Result<FileOutcome>);
 
-/// What came of it.
+/// The result of an export.
 #[derive(Debug)]
 pub struct Exported {
     /// Each file.
     pub items: Vec<Item>,
-    /// Why a file will not be what the host registers at boot, and what to do.
+    /// Why the host will not register a file's rules at boot, and what to do.
     pub caveats: Vec<String>,
 }
 
-/// Writes a file per working QEMU handler into `dir`, over those of earlier calls, and over others if `force`. With `dry`, only looks
-/// what would be written.
+/// Writes one file per working QEMU handler into `dir`. Replaces files of earlier calls, and other files if `force`. With `dry`, only
+/// finds out what would be written.
 ///
 /// # Errors
-/// In a container, and where that cannot be told; when `dir` cannot be opened.
+/// In a container, or if this process cannot see whether it is in one; when `dir` cannot be opened.
 pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<Exported> {
     match namespace::shares_root_with_init() {
         Some(true) => {}
@@ -78,7 +77,7 @@ pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<Exp
     Ok(Exported { items, caveats })
 }
 
-/// Removes what calls of [`export`] wrote into `dir`, as far as it is still that.
+/// Removes the unchanged files that calls of [`export`] wrote into `dir`.
 ///
 /// # Errors
 /// When `dir` cannot be read.
@@ -138,7 +137,7 @@ fn write(spot: &Spot, rule: &Rule, force: bool, dry: bool) -> Result<FileOutcome
         return Ok(unchanged);
     }
     if !dry {
-        // a name of this call's own: nothing keeps another one from writing there at the same time
+        // another call may write there at the same time, so each uses its own name
         let ending = format!("binfmt-new-{}", std::process::id());
         spot.replace(&bytes, READABLE, &ending)?;
     }
@@ -152,7 +151,7 @@ fn read(spot: &Spot) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Whether a file is as a call wrote it. `None`: it is none of ours.
+/// Whether a file of ours is unchanged. `None`: it is not ours.
 fn is_unchanged(bytes: &[u8]) -> Option<bool> {
     let rest = bytes.strip_prefix(MARK.as_bytes())?;
     let end = rest.iter().position(|byte| *byte == b'\n')?;
@@ -163,7 +162,7 @@ fn is_unchanged(bytes: &[u8]) -> Option<bool> {
 /// The line by which `systemd-binfmt` registers `rule`.
 ///
 /// # Errors
-/// When that form has no way to write it: with a colon or control character in it.
+/// When it has a colon or control character, which that form cannot express.
 pub(crate) fn line(rule: &Rule) -> Result<Vec<u8>> {
     let mut line = rule.encode()?;
     // another delimiter could begin a comment, and a control character end the name or the line: see binfmt.d(5)
