@@ -39,8 +39,9 @@ test: need-test ## everything: check, and all tiers of tests; the last line is t
 # copy that table's mount, and so keep the table from ending.
 TIERS := test-kernel check test-machines test-conformance
 
-check: need-test lint ## the inner loop: format, lints, unit tests
+check: need-test lint ## the inner loop: format, lints, unit tests, the kernel's tests with fake emulators; fetches nothing
 	cargo test --locked --workspace --lib --bins --quiet
+	BINFMT_TEST_EMULATORS=fake cargo test --locked --no-fail-fast --quiet --test kernel -- $(LONG_TESTS)
 
 test-kernel: need-test ## the tool against the real kernel, in user namespaces, with real emulators
 	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs

@@ -12,6 +12,8 @@ set -uo pipefail
 jobs=${1:?summary.sh JOBS COMMAND...}
 shift
 logs=$(mktemp -d)
+# a line for each test that cannot run
+export BINFMT_TEST_SUMMARY=1
 # also where it is interrupted, no command goes on
 trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$logs"' EXIT
 

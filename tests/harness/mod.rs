@@ -7,7 +7,12 @@
 //! Files that are executed are made by processes, never by the test itself: a process that is forked while one thread
 //! writes a file would make executing that file fail (`ETXTBSY`).
 
-#![allow(dead_code, reason = "each file of tests uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "each tier uses a part of it"
+)]
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -27,6 +32,7 @@ use binfmt_magic::rule::{Flags, Matcher, Rule};
 use serde_json::Value;
 
 pub(crate) mod booted;
+pub(crate) mod fake;
 pub(crate) mod faults;
 pub(crate) mod lock;
 pub(crate) mod machine;
@@ -45,13 +51,19 @@ pub(crate) const USERS: u32 = 200_000;
 /// Seconds after which a command of a test has failed.
 const LIMIT: &str = "60";
 
-/// The folder of the emulators that are installed by default.
+/// The folder of the emulators that are installed by default: QEMU's, or [`fake`] ones.
 pub(crate) fn emulators() -> PathBuf {
+    if fake::is_used() {
+        return fake::folder().join("emulators");
+    }
     material("BINFMT_TEST_EMULATORS", "emulators", "make emulators")
 }
 
 /// The folder of an older QEMU's emulators, to upgrade from: aarch64, arm, riscv64, s390x.
 pub(crate) fn old_emulators() -> PathBuf {
+    if fake::is_used() {
+        return fake::folder().join("emulators-7.2");
+    }
     material(
         "BINFMT_TEST_OLD_EMULATORS",
         "emulators-7.2",
@@ -61,9 +73,12 @@ pub(crate) fn old_emulators() -> PathBuf {
 
 /// The static busybox of a Debian architecture: arm64, armhf, riscv64, amd64, ….
 pub(crate) fn program(debian: &str) -> PathBuf {
-    let file = material("BINFMT_TEST_PROGRAMS", "programs", "make test-material")
-        .join(debian)
-        .join("busybox");
+    let programs = if fake::is_used() {
+        fake::folder().join("programs")
+    } else {
+        material("BINFMT_TEST_PROGRAMS", "programs", "make test-material")
+    };
+    let file = programs.join(debian).join("busybox");
     assert!(
         file.exists(),
         "no {}: run `make test-material`",
@@ -84,12 +99,8 @@ pub(crate) fn version(folder: &Path) -> String {
 }
 
 pub(crate) fn material(variable: &str, folder: &str, remedy: &str) -> PathBuf {
-    let built = || {
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("build")
-            .join(folder)
-    };
-    let path = std::env::var_os(variable).map_or_else(built, PathBuf::from);
+    let path = std::env::var_os(variable);
+    let path = path.map_or_else(|| fake::built(folder), PathBuf::from);
     assert!(path.is_dir(), "no {}: run `{remedy}`", path.display());
     path
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::turn::cannot_run;
-use super::{BINFMT, Call, Host, MOUNT_POINT, Output, emulators, material, program};
+use super::{BINFMT, Call, Host, MOUNT_POINT, Output, emulators, fake, material, program};
 
 /// The platform of most tests, as it is asked for.
 pub(crate) const ARM64: &str = "--run linux/arm64";
@@ -27,7 +27,12 @@ impl Ordinary {
     pub(crate) fn new() -> Self {
         let programs = program("arm64");
         let programs = programs.ancestors().nth(2).expect("a folder of programs");
-        let rootfs = material("BINFMT_TEST_ROOTFS", "rootfs", "make test-rootfs");
+        // a fake emulator runs no Debian
+        let rootfs = if fake::is_used() {
+            emulators()
+        } else {
+            material("BINFMT_TEST_ROOTFS", "rootfs", "make test-rootfs")
+        };
         let bind = |from: &Path, to: &str| format!("mount --bind '{}' /mnt/{to}\n", from.display());
         let mut setup = format!(
             "mount -t tmpfs -o mode=755 none /mnt

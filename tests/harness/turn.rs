@@ -1,65 +1,89 @@
-//! A test's turn at the machine's own table, of which there is one: found empty, left empty, however the test ends.
+//! A test's turn at the machine's own table, of which there is one: found empty, left empty, however the test ends, also by
+//! `SIGKILL`.
 //!
 //! Everything is done by hand and in mount namespaces that end with it: the tool is what may have failed, and a mount
 //! that stayed would keep the table.
 
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
-
-use nix::fcntl::{Flock, FlockArg};
 
 use super::MOUNT_POINT;
 
 /// The right to change the machine's own table.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    _lock: Flock<File>,
+    guard: Child,
 }
+
+/// A process that has the turn and empties the table after it, also where the test has been killed, or interrupted at a
+/// terminal. It is told `armed` when the table is the test's, and `done` at the end.
+///
+/// The lock is that of a folder that is there on every machine, so that the tests of several checkouts take turns, too. An entry
+/// may go while it is looked at: only what is left counts.
+const GUARD: &str = r#"
+exec 9</sys/kernel
+flock 9 || exit
+echo turn
+read -r armed || exit 0
+# killed: what the test has started may be at work for another moment
+read -r done || sleep 2
+unshare --mount sh -c "$1" || status=1
+while grep -q ' - binfmt_misc ' /proc/self/mountinfo; do umount --lazy "$2" || exit; done
+exit ${status:-0}
+"#;
 
 impl Turn {
     /// Waits for it. `None`, when there is a reason not to: the tier cannot run here, see [`cannot_run`].
     pub(crate) fn take(unfit: impl FnOnce() -> Option<String>) -> Option<Self> {
-        // a folder that is there on every machine, so that the tests of several checkouts take turns too
-        let lock = File::open("/sys/kernel").expect("sysfs");
-        let lock = Flock::lock(lock, FlockArg::LockExclusive).expect("a lock on /sys/kernel");
+        let empty = with_uprobes(&format!(
+            "! grep -q '^p:binfmt/anchor ' $uprobes || echo '-:binfmt/anchor' >>$uprobes
+             mountpoint -q {MOUNT_POINT} || mount -t binfmt_misc none {MOUNT_POINT}
+             cd {MOUNT_POINT}
+             entries() {{ ls | grep -vxE 'register|status'; }}
+             entries | while read -r entry; do echo -1 >\"$entry\"; done
+             ! entries"
+        ));
+        // in a session of its own, which an interrupt at the terminal does not reach
+        let mut guard = Command::new("setsid")
+            .args(["sh", "-c", GUARD, "guard", &empty, MOUNT_POINT])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("util-linux's setsid");
+        let mut said = [0; 5];
+        let stdout = guard.stdout.as_mut().expect("a pipe");
+        stdout.read_exact(&mut said).expect("a turn");
         if let Some(reason) = unfit() {
+            drop(guard.stdin.take());
+            let _ = guard.wait();
             cannot_run(&reason);
             return None;
         }
-        Some(Self { _lock: lock })
+        let stdin = guard.stdin.as_mut().expect("a pipe");
+        stdin.write_all(b"armed\n").expect("a guard");
+        Some(Self { guard })
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut emptied = private(&format!(
-            "grep -q '^p:binfmt/anchor ' $uprobes && echo '-:binfmt/anchor' >>$uprobes || :
-             mountpoint -q {MOUNT_POINT} || mount -t binfmt_misc none {MOUNT_POINT}
-             cd {MOUNT_POINT}; for entry in *; do
-               case $entry in register | status) ;; *) echo -1 >\"$entry\" ;; esac
-             done"
-        ));
-        let emptied = emptied.output().expect("unshare");
+        let stdin = self.guard.stdin.take();
+        let _ = stdin.map(|mut stdin| stdin.write_all(b"done\n"));
+        let ended = self.guard.wait().expect("a child");
         assert!(
-            emptied.status.success() || thread::panicking(),
-            "{emptied:?}"
+            ended.success() || thread::panicking(),
+            "the machine's table is not emptied: {ended}"
         );
-        while is_mounted() {
-            let unmounted = Command::new("umount")
-                .args(["--lazy", MOUNT_POINT])
-                .output();
-            if !unmounted.is_ok_and(|output| output.status.success()) {
-                assert!(thread::panicking(), "{MOUNT_POINT} cannot be unmounted");
-                break;
-            }
-        }
     }
 }
 
-/// Says so, past the capture of a test's output. Where `CI` is set, the test fails.
+/// Says that the test did not run, past the capture of its output: once for each reason, or, where `tests/summary.sh` counts
+/// them, for each test. Where `CI` is set, the test fails.
 pub(crate) fn cannot_run(reason: &str) {
     let test = thread::current();
     let test = test.name().unwrap_or_default();
@@ -67,7 +91,19 @@ pub(crate) fn cannot_run(reason: &str) {
         std::env::var_os("CI").is_none(),
         "{test} cannot run: {reason}"
     );
-    let _ = writeln!(std::io::stderr(), "{test} DID NOT RUN: {reason}");
+    if std::env::var_os("BINFMT_TEST_SUMMARY").is_some() {
+        let _ = writeln!(std::io::stderr(), "{test} DID NOT RUN: {reason}");
+    } else {
+        say_once(&format!("tests DID NOT RUN: {reason}"));
+    }
+}
+
+/// Says it the first time, past the capture of a test's output.
+pub(crate) fn say_once(line: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().expect("no panic").insert(line.to_owned()) {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
 }
 
 /// Why tests must leave the machine's table alone, as far as its mounts and entries tell.
@@ -165,16 +201,19 @@ pub(crate) fn succeeds(script: &str) -> bool {
     private(script).status().expect("unshare").success()
 }
 
-/// Shell commands in a mount namespace that ends with them, with tracefs' list of uprobe definitions as `$uprobes`,
-/// wherever the machine has it.
+/// Shell commands in a mount namespace that ends with them, see [`with_uprobes`].
 pub(crate) fn private(script: &str) -> Command {
-    let script = format!(
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-e", "-c", &with_uprobes(script)]);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Shell commands with tracefs' list of uprobe definitions as `$uprobes`, wherever the machine has it.
+fn with_uprobes(script: &str) -> String {
+    format!(
         "mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing
          uprobes=/sys/kernel/tracing/uprobe_events
          {script}"
-    );
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-e", "-c", &script]);
-    command.stdin(Stdio::null());
-    command
+    )
 }

@@ -6,6 +6,7 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use crate::harness::fake::needs_emulators;
 use crate::harness::{BINFMT, Host, MOUNT_POINT, Output, emulators, old_emulators, program};
 use serde_json::json;
 
@@ -229,6 +230,7 @@ fn unfit(host: &Host) -> Vec<(PathBuf, &'static str)> {
 
 #[test]
 fn an_emulator_that_is_none_never_gets_into_the_table() {
+    needs_emulators!();
     let host = Host::new();
     for (folder, words) in unfit(&host) {
         let output = host
@@ -245,6 +247,7 @@ fn an_emulator_that_is_none_never_gets_into_the_table() {
 
 #[test]
 fn an_emulator_that_is_none_never_replaces_a_handler() {
+    needs_emulators!();
     let host = Host::new();
     host.register("aarch64", "aarch64", Path::new("/nowhere/aarch64"), "P");
     host.call(&["--install", "riscv64"])
@@ -272,6 +275,7 @@ fn an_emulator_that_is_none_never_replaces_a_handler() {
 
 #[test]
 fn an_emulator_that_is_none_never_replaces_even_a_broken_handler() {
+    needs_emulators!();
     let host = Host::new();
     host.register(
         "qemu-aarch64",

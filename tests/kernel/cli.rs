@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::thread;
 use std::time::Duration;
 
+use crate::harness::fake::needs_emulators;
 use crate::harness::{BINFMT, Host, emulators, program};
 use nix::fcntl::{FcntlArg, fcntl};
 
@@ -80,6 +81,7 @@ fn expected(supported: &[String], emulators: &[&str]) -> String {
 
 #[test]
 fn without_arguments_and_handlers_it_prints_the_incumbents_json() {
+    needs_emulators!();
     let output = Host::new().binfmt(&[]).ok();
     assert_eq!(output.stdout, expected(&native(), &[]));
     assert_eq!(output.stderr, "");
@@ -87,6 +89,7 @@ fn without_arguments_and_handlers_it_prints_the_incumbents_json() {
 
 #[test]
 fn supported_is_in_the_incumbents_order_and_emulators_are_sorted() {
+    needs_emulators!();
     let host = Host::new();
     host.binfmt(&[
         "--install",
@@ -141,6 +144,7 @@ fn supported_is_in_the_incumbents_order_and_emulators_are_sorted() {
 
 #[test]
 fn supported_is_what_runs_and_not_what_is_registered() {
+    needs_emulators!();
     let host = Host::new();
     host.register(
         "qemu-aarch64",
@@ -154,6 +158,7 @@ fn supported_is_what_runs_and_not_what_is_registered() {
 
 #[test]
 fn installs_and_uninstalls_print_the_same_json_and_nothing_else() {
+    needs_emulators!();
     let host = Host::new();
     let installed = host.binfmt(&["--install", "arm64,foo,386"]).ends(1);
     assert_eq!(installed.stdout, host.binfmt(&[]).ok().stdout);

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use crate::harness::fake::needs_emulators;
 use crate::harness::{BINFMT, Host, Output, emulators, old_emulators};
 
 /// Runs the tool with so many kilobytes of address space.
@@ -20,6 +21,7 @@ const NO_32_BIT: u32 = 1_000_000;
 
 #[test]
 fn a_limit_on_address_space_is_named() {
+    needs_emulators!();
     let host = Host::new();
     host.binfmt(&["--install", "arm64"]).ok();
     let output = limited(&host, NO_CODE, "--status arm64").ends(1);
@@ -40,6 +42,7 @@ fn a_limit_on_address_space_is_named() {
 /// With less, it does not even come to say so.
 #[test]
 fn a_limit_that_no_emulator_starts_under_is_named() {
+    needs_emulators!();
     let host = Host::new();
     host.binfmt(&["--install", "arm64"]).ok();
     for (limit, words) in [
@@ -68,6 +71,7 @@ fn a_limit_that_no_emulator_starts_under_is_named() {
 /// once that there is no room.
 #[test]
 fn a_whole_address_space_that_cannot_be_reserved() {
+    needs_emulators!();
     let host = Host::new();
     host.sh("echo 0 >/proc/sys/user/max_mnt_namespaces").ok();
     for (folder, words) in [
@@ -84,6 +88,7 @@ fn a_whole_address_space_that_cannot_be_reserved() {
 
 #[test]
 fn a_newer_qemu_that_looks_for_a_place_until_its_time_is_up() {
+    needs_emulators!();
     let host = Host::new();
     host.binfmt(&["--install", "arm,arm64"]).ok();
     limited(&host, NO_32_BIT, "--status arm64").ok();
@@ -94,6 +99,7 @@ fn a_newer_qemu_that_looks_for_a_place_until_its_time_is_up() {
 
 #[test]
 fn the_emulator_of_another_architecture_is_to_be_installed_again() {
+    needs_emulators!();
     let host = Host::new();
     host.register(
         "qemu-aarch64",

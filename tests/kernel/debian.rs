@@ -1,5 +1,6 @@
 //! The captured registrations that the table is compared with are those of the package Debian has now.
 
+use crate::harness::fake::needs_emulators;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ fn folder() -> PathBuf {
 
 #[test]
 fn the_captured_registrations_are_the_packages() {
+    needs_emulators!();
     let folder = folder();
     let files = fs::read_dir(&folder)
         .unwrap_or_else(|e| panic!("no {}: {e}; run make test-material", folder.display()));

@@ -14,6 +14,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use crate::harness::fake::needs_emulators;
 use crate::harness::{BINFMT, Host, MOUNT_POINT, Output, arch, emulators, program};
 use binfmt_magic::arch::Arch;
 use elf::{ET_CORE, ET_REL, Program};
@@ -325,6 +326,7 @@ fn a_script_that_names_itself_is_told_to_name_a_program() {
 /// The kernel counts the interpreter of a handler too.
 #[test]
 fn a_chain_of_scripts_to_a_foreign_program_is_one_shorter() {
+    needs_emulators!();
     let lab = Lab::new();
     let foreign = foreign();
     lab.host.binfmt(&["--install", foreign.oci]).ok();
@@ -655,6 +657,7 @@ fn a_file_that_changes_meanwhile_is_explained_all_the_same() {
 
 #[test]
 fn foreign_programs_end_as_explained() {
+    needs_emulators!();
     let lab = Lab::new();
     let foreign = foreign();
     let good = || Program::new(foreign);
@@ -835,6 +838,7 @@ fn a_level_that_is_needed_and_not_there_is_told() {
 /// What a crashing container has: the `/bin/sh` of its image, whose links and loader are its own.
 #[test]
 fn the_shell_of_an_unpacked_image_is_explained() {
+    needs_emulators!();
     let lab = Lab::new();
     let root = lab.path("root");
     unpack_userland(&lab.host, &root);

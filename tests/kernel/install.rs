@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::harness::fake::needs_emulators;
 use crate::harness::{BINFMT, Host, arch, emulators, program, version};
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::probe;
@@ -237,6 +238,7 @@ fn what_the_kernel_runs_natively_is_never_registered() {
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn a_handler_that_takes_native_programs_is_reported() {
+    needs_emulators!();
     let host = Host::new();
     host.register("qemu-i386", "i386", &emulators().join("qemu-i386"), "POCF");
     let before = host.table();
@@ -285,6 +287,7 @@ fn options_and_environment_decide_the_flags() {
 
 #[test]
 fn argv0_survives_unless_it_was_declined() {
+    needs_emulators!();
     let host = Host::new();
     let applet = format!("exec -a uname '{}' -m", program("arm64").display());
     for (value, machine) in [("1", Some("aarch64")), ("0", None)] {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::harness::fake::{self, needs_emulators};
 use crate::harness::{BINFMT, Host, Output, emulators, material, old_emulators, version};
 
 const ALERTS: &str = include_str!("../../deploy/prometheus/alerts.yml");
@@ -15,9 +16,12 @@ fn promtool() -> PathBuf {
     material("BINFMT_TEST_PROMTOOL", "promtool", "make test-material").join("promtool")
 }
 
-/// What a call says, once Prometheus' tool has nothing to say about it.
+/// What a call says, once Prometheus' tool has nothing to say about it, where it has been fetched.
 #[track_caller]
 fn metrics_of(host: &Host, output: Output) -> Output {
+    if fake::is_used() {
+        return output;
+    }
     let check = host.program(promtool()).args(["check", "metrics"]);
     let checked = check.input(output.stdout.as_bytes()).run().ok();
     let said = (checked.stdout.as_str(), checked.stderr.as_str());
@@ -357,6 +361,7 @@ fn the_file_is_replaced_by_a_whole_one_or_not_at_all() {
 
 #[test]
 fn the_rules_are_valid_and_each_has_a_case() {
+    needs_emulators!();
     let host = Host::new();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus");
     let call = |verb: &str, file: &str| {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use crate::harness::fake::needs_emulators;
 use crate::harness::{Host, Output, emulators, old_emulators, program};
 
 const EMULATOR: &str = "var/lib/binfmt/qemu-aarch64";
@@ -121,6 +122,7 @@ fn contents(host: &Host, root: &Path) -> String {
 
 #[test]
 fn what_was_written_is_taken_back_to_the_last_directory() {
+    needs_emulators!();
     let host = Host::new();
     let root = root(&host);
     let before = contents(&host, &root);
@@ -329,6 +331,7 @@ fn an_emulator_that_does_not_work_leaves_nothing() {
 
 #[test]
 fn a_full_disk_is_told_and_what_is_there_works() {
+    needs_emulators!();
     let host = Host::new();
     let root = root(&host);
     // inside and outside it has the same path, and the same files only inside
@@ -376,6 +379,7 @@ fn a_record_that_is_none_is_not_acted_upon() {
 /// With the script that `OpenRC`'s service `binfmt` runs at boot, by Debian's shell and by the one of hosts that have `OpenRC`.
 #[test]
 fn openrc_registers_what_was_written() {
+    needs_emulators!();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("build/openrc/binfmt.sh");
     assert!(script.exists(), "make test-material");
     for shell in [

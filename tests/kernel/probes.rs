@@ -3,6 +3,7 @@
 //! What the kernel does with a probe is tested elsewhere; here a wrong instruction, header or flag shows. The
 //! emulators are those of the folder `build/emulators`, or of the one that `BINFMT_TEST_EMULATORS` names.
 
+use crate::harness::fake::needs_emulators;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -32,6 +33,7 @@ static PROBES: LazyLock<PathBuf> = LazyLock::new(|| {
 
 #[test]
 fn every_probe_exits_with_the_first_byte_of_its_name() {
+    needs_emulators!();
     for_every_arch(|arch| {
         for argv0 in [
             b"Q".as_slice(),
@@ -54,6 +56,7 @@ fn every_probe_exits_with_the_first_byte_of_its_name() {
 
 #[test]
 fn every_probe_reads_as_kept_or_replaced() {
+    needs_emulators!();
     for_every_arch(|arch| {
         let kept = probe::read(arch, emulate(arch, &[], &[ARGV0]));
         assert!(
@@ -72,6 +75,7 @@ fn every_probe_reads_as_kept_or_replaced() {
 
 #[test]
 fn the_amd64_probe_tells_the_levels_apart() {
+    needs_emulators!();
     let amd64 = Arch::by_qemu("x86_64").unwrap();
     for (cpu, level) in [
         ("qemu64", 1),

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use crate::harness::fake::needs_emulators;
 use crate::harness::{Host, arch, emulators, old_emulators, program, version, wait_for};
 use binfmt_magic::rule::{Flags, Matcher, Rule};
 
@@ -632,6 +633,7 @@ fn what_is_to_be_kept_is_left_as_it_is() {
 
 #[test]
 fn a_program_runs_across_an_upgrade() {
+    needs_emulators!();
     let host = Host::new();
     let install = host.call(&["--install", "arm64"]);
     install.emulators(&old_emulators()).run().ok();

@@ -9,6 +9,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 
 use crate::harness::MOUNT_POINT;
+use crate::harness::fake::needs_emulators;
 use crate::harness::ordinary::{ARM64, Ordinary};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -31,6 +32,7 @@ fn a_foreign_command_runs_and_the_table_is_as_before() {
 
 #[test]
 fn nothing_is_said_and_nothing_left_open() {
+    needs_emulators!();
     let user = Ordinary::new();
     let list = "/mnt/programs/arm64/busybox ls /proc/self/fd";
     let output = user.run(ARM64, list).ok();
@@ -43,6 +45,7 @@ fn nothing_is_said_and_nothing_left_open() {
 
 #[test]
 fn descriptors_of_the_caller_are_not_handed_on() {
+    needs_emulators!();
     let user = Ordinary::new();
     let root = user.root("root", "arm64");
     for (options, list) in [
@@ -133,6 +136,7 @@ fn input_environment_and_directory_pass_through() {
 
 #[test]
 fn the_terminal_is_the_callers() {
+    needs_emulators!();
     let user = Ordinary::new();
     let root = user.root("root", "arm64");
     let asks = "test -t 0 && test -t 1 && : </dev/tty && tty";
@@ -149,6 +153,7 @@ fn the_terminal_is_the_callers() {
 
 #[test]
 fn a_root_file_system_has_what_programs_expect() {
+    needs_emulators!();
     let user = Ordinary::new();
     let root = user.root("root", "arm64");
     // none of the places to mount on is there
@@ -182,6 +187,7 @@ fn a_root_file_system_has_what_programs_expect() {
 /// As systemd leaves it, and as an archive that means ill has it.
 #[test]
 fn names_are_looked_up_as_outside_whatever_is_in_the_place_of_the_resolvers_file() {
+    needs_emulators!();
     let user = Ordinary::new();
     let root = user.root("root", "arm64");
     let expected = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
@@ -197,6 +203,7 @@ fn names_are_looked_up_as_outside_whatever_is_in_the_place_of_the_resolvers_file
 
 #[test]
 fn in_a_root_file_system_nothing_below_sys_can_be_written() {
+    needs_emulators!();
     let user = Ordinary::new();
     let root = user.root("root", "arm64");
     let mounts = user.run(
@@ -211,6 +218,7 @@ fn in_a_root_file_system_nothing_below_sys_can_be_written() {
 
 #[test]
 fn in_a_root_file_system_the_directory_is_kept_where_it_can_be() {
+    needs_emulators!();
     let user = Ordinary::new();
     let root = user.root("root", "arm64");
     for (directory, inside) in [
@@ -231,6 +239,7 @@ fn in_a_root_file_system_the_directory_is_kept_where_it_can_be() {
 
 #[test]
 fn the_usual_directories_of_programs_are_searched_last() {
+    needs_emulators!();
     let user = Ordinary::new();
     let root = user.root("root", "arm64");
     user.sh(&format!(
@@ -265,6 +274,7 @@ fn the_usual_directories_of_programs_are_searched_last() {
 
 #[test]
 fn links_of_a_root_file_system_do_not_lead_out_of_it() {
+    needs_emulators!();
     let user = Ordinary::new();
     let root = user.root("root", "arm64");
     user.sh(&format!(
@@ -283,6 +293,7 @@ fn links_of_a_root_file_system_do_not_lead_out_of_it() {
 /// What an archive that means ill has in the place of whatever is mounted on; a descriptor of the caller is the way out of it.
 #[test]
 fn by_way_of_links_nothing_is_made_in_a_root_file_system_nor_outside() {
+    needs_emulators!();
     let user = Ordinary::new();
     let root = user.root("root", "arm64");
     let state =
@@ -355,6 +366,7 @@ fn by_way_of_links_nothing_is_made_in_a_root_file_system_nor_outside() {
 
 #[test]
 fn without_ranges_root_is_alone_and_that_is_said() {
+    needs_emulators!();
     let user = Ordinary::new();
     let root = user.root("root", "arm64");
     let output = user.run(&format!("{ARM64} --root {root}"), "cat /proc/self/uid_map");
@@ -370,6 +382,7 @@ fn without_ranges_root_is_alone_and_that_is_said() {
 
 #[test]
 fn with_ranges_there_are_other_users() {
+    needs_emulators!();
     let Some(user) = Ordinary::with_ids() else {
         return;
     };
@@ -387,6 +400,7 @@ fn with_ranges_there_are_other_users() {
 
 #[test]
 fn what_newuidmap_refuses_is_done_without_and_said() {
+    needs_emulators!();
     let Some(user) = Ordinary::with_ids() else {
         return;
     };
@@ -413,6 +427,7 @@ fn what_newuidmap_refuses_is_done_without_and_said() {
 
 #[test]
 fn root_has_all_ids_and_stays_root() {
+    needs_emulators!();
     let user = Ordinary::new();
     let root = user.root("root", "arm64");
     let is_root = nix::unistd::geteuid().is_root();
@@ -431,6 +446,7 @@ fn root_has_all_ids_and_stays_root() {
 
 #[test]
 fn what_runs_already_is_just_run() {
+    needs_emulators!();
     let user = Ordinary::new();
     // no namespace, no emulator
     for options in ["--run linux/amd64", "--run 386"] {
@@ -514,6 +530,7 @@ fn where_no_table_can_be_ones_own_the_hosts_handler_serves() {
 /// Whether there is a handler or not, and whatever the C library makes of `ENOEXEC`.
 #[test]
 fn what_no_handler_takes_is_explained_and_no_shell_is_given_it() {
+    needs_emulators!();
     let user = Ordinary::new();
     user.sh(
         "cd /mnt/home; cp /mnt/programs/arm64/busybox marked; printf 'AI\\2' | dd of=marked bs=1 seek=8 conv=notrunc status=none
@@ -543,6 +560,7 @@ fn what_no_handler_takes_is_explained_and_no_shell_is_given_it() {
 
 #[test]
 fn what_is_asked_for_wrongly_gets_its_own_sentence() {
+    needs_emulators!();
     let user = Ordinary::new();
     let (arm64, amd64) = (user.root("root", "arm64"), user.root("native", "amd64"));
     user.sh("cd /mnt/home; printf 'echo hello\n' >text; cp text plain; chmod 755 text; mkdir empty; : >file").ok();
@@ -649,6 +667,7 @@ fn what_is_asked_for_wrongly_gets_its_own_sentence() {
 
 #[test]
 fn a_program_without_its_loader_is_told_before_it_is_started() {
+    needs_emulators!();
     let user = Ordinary::new();
     let root = "/mnt/rootfs/arm64";
     let shell = format!("{root}/bin/dash");
@@ -743,6 +762,7 @@ fn where_user_namespaces_are_forbidden_the_setting_is_named() {
 
 #[test]
 fn where_a_root_directory_cannot_be_changed_that_is_said() {
+    needs_emulators!();
     let user = Ordinary::new();
     let injector = user.host.injector();
     let root = user.root("root", "arm64");
@@ -777,6 +797,7 @@ fn where_a_root_directory_cannot_be_changed_that_is_said() {
 
 #[test]
 fn a_debian_works() {
+    needs_emulators!();
     let Some(user) = Ordinary::with_ids() else {
         return;
     };
@@ -812,6 +833,7 @@ fn a_debian_works() {
 
 #[test]
 fn apt_reaches_its_mirror() {
+    needs_emulators!();
     let Some(user) = Ordinary::with_ids() else {
         return;
     };

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::harness::fake::needs_emulators;
 use crate::harness::{BINFMT, Call, Host, Output, emulators, old_emulators, program};
 use goblin::elf::Elf;
 
@@ -55,6 +56,7 @@ fn traces(host: &Host) -> String {
 
 #[test]
 fn it_installs_what_it_carries_and_writes_nothing() {
+    needs_emulators!();
     let host = Host::new();
     let before = traces(&host);
     run(&host, &["--install", "all"])
@@ -90,6 +92,7 @@ fn it_installs_what_it_carries_and_writes_nothing() {
 /// The emulators are neither that file's nor any other's: it may go.
 #[test]
 fn the_file_itself_may_go() {
+    needs_emulators!();
     let host = Host::new();
     let copy = host.scratch().join("binfmt");
     host.copy(single(), &copy);
@@ -101,6 +104,7 @@ fn the_file_itself_may_go() {
 
 #[test]
 fn a_later_file_brings_its_emulators() {
+    needs_emulators!();
     let host = Host::new();
     let old = made("single-of-old", &old_emulators());
     call(&host, &old, &["--install", "arm64"])
@@ -117,6 +121,7 @@ fn a_later_file_brings_its_emulators() {
 /// No network, no place to write to, and nothing there may be executed but the file.
 #[test]
 fn a_bare_read_only_host_is_enough() {
+    needs_emulators!();
     let host = Host::new();
     let root = host.scratch().join("root");
     let arm64 = program("arm64");
@@ -141,6 +146,7 @@ fn a_bare_read_only_host_is_enough() {
 
 #[test]
 fn what_is_not_embedded_is_named() {
+    needs_emulators!();
     let host = Host::new();
     run(&host, &["--install", "riscv64"]).ends_saying(&[
         "/usr/bin/qemu-riscv64 is not embedded in this binfmt",
@@ -159,6 +165,7 @@ fn what_is_not_embedded_is_named() {
 
 #[test]
 fn a_directory_that_is_named_goes_before_what_it_carries() {
+    needs_emulators!();
     let host = Host::new();
     call(&host, single(), &["--install", "arm64,riscv64"])
         .emulators(&old_emulators())
@@ -170,6 +177,7 @@ fn a_directory_that_is_named_goes_before_what_it_carries() {
 
 #[test]
 fn a_prefix_is_that_of_paths_and_entries() {
+    needs_emulators!();
     let host = Host::new();
     call(&host, single(), &["--install", "arm64"])
         .env("QEMU_BINARY_PREFIX", "our-")
@@ -186,6 +194,7 @@ fn a_prefix_is_that_of_paths_and_entries() {
 
 #[test]
 fn a_file_that_is_damaged_says_so_and_registers_nothing() {
+    needs_emulators!();
     let host = Host::new();
     let file = made("single-damaged", &emulators());
     let bytes = fs::read(&file).unwrap();
@@ -211,6 +220,7 @@ fn a_file_that_is_damaged_says_so_and_registers_nothing() {
 /// A download that broke off: it starts, and lacks what its end says about the rest.
 #[test]
 fn a_file_that_is_cut_off_says_so_and_does_nothing() {
+    needs_emulators!();
     let host = Host::new();
     let file = made("single-cut-off", &emulators());
     let size = fs::metadata(&file).unwrap().len();
@@ -229,6 +239,7 @@ fn a_file_that_is_cut_off_says_so_and_does_nothing() {
 
 #[test]
 fn held_it_repairs_without_a_file() {
+    needs_emulators!();
     let host = Host::new();
     let mut held = host.command(single());
     let mut held = held
@@ -255,6 +266,7 @@ fn held_it_repairs_without_a_file() {
 /// `--run` takes no privilege, so nothing of a mount that its user could not make.
 #[test]
 fn a_command_is_run_through_what_it_carries() {
+    needs_emulators!();
     let busybox = program("arm64");
     let run = |args: &[&str]| {
         let mut binfmt = Command::new(single());

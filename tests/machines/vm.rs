@@ -19,7 +19,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{BINFMT, Output, emulators, material, old_emulators, program, tally};
+use crate::harness::turn::cannot_run;
+use crate::harness::{BINFMT, Output, emulators, fake, material, old_emulators, program, tally};
 
 /// Seconds that a machine has, from boot to end.
 const LIMIT: &str = "900";
@@ -39,8 +40,14 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// Those that are there, the oldest first, or of them the oldest and the newest; at least one.
+    /// Those that are there, the oldest first, or of them the oldest and the newest. None, with the reason: the tier cannot run.
     pub(crate) fn chosen() -> Vec<Self> {
+        if fake::is_used() || !fake::built("kernels").is_dir() {
+            cannot_run(
+                "they need Linux kernels, and QEMU's emulators: make emulators test-material test-kernels",
+            );
+            return Vec::new();
+        }
         let folder = material("BINFMT_TEST_KERNELS", "kernels", "make test-kernels");
         let found = fs::read_dir(&folder).expect("a folder").flatten();
         let mut kernels: Vec<_> = found.filter_map(|entry| Self::at(entry.path())).collect();

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use super::shell::Shell;
 use crate::harness::booted::Booted;
+use crate::harness::fake::needs_emulators;
 use crate::harness::machine::{Machine, OURS, root};
 use crate::harness::ordinary::Ordinary;
 use crate::harness::turn::cannot_run;
@@ -46,6 +47,7 @@ impl Setting {
         if !nix::unistd::geteuid().is_root() {
             return cannot_run("it needs root, as many of the pages do");
         }
+        needs_emulators!();
         match self {
             Self::Namespace => namespace(act),
             Self::Engine => engine(act),

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 
 use super::elf::Program;
 use super::{Ends, Fails, Lab, Runs, foreign, native, unpack_userland};
+use crate::harness::fake::needs_emulators;
 use crate::harness::{BINFMT, MOUNT_POINT, Output, arch, emulators, program};
 
 /// The command that follows `words` in the remedy, up to what follows the command.
@@ -108,6 +109,7 @@ fn an_actually_portable_executable_is_no_windows_program() {
 /// As in buildah#3827.
 #[test]
 fn a_pinned_interpreter_that_is_dynamic_is_told() {
+    needs_emulators!();
     let lab = Lab::new();
     let wrapper = lab.path("wrapper");
     let source = format!(
@@ -146,6 +148,7 @@ fn a_pinned_interpreter_that_is_dynamic_is_told() {
 
 #[test]
 fn a_handler_that_is_not_pinned_is_tried() {
+    needs_emulators!();
     let lab = Lab::new();
     lab.host
         .register("mine", "aarch64", Path::new("/bin/false"), "");
@@ -300,6 +303,7 @@ fn commands_repeat_what_the_call_had() {
 
 #[test]
 fn names_are_looked_up_as_a_shell_does() {
+    needs_emulators!();
     let lab = Lab::new();
     let good = lab.make("some-program", &Program::new(native()).bytes());
     let folder = good.parent().unwrap();
@@ -401,6 +405,7 @@ fn setuid_bits_are_told_with_what_they_come_to() {
 /// What is written to a file says why.
 #[test]
 fn reasons_are_told_on_stdout_too() {
+    needs_emulators!();
     let lab = Lab::new();
     let path = lab.make(
         "file",

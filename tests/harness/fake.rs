@@ -1,0 +1,148 @@
+//! Fake emulators (`fake.c`) and programs for them, by which most tests of the kernel tier run on a fresh clone: nothing is fetched.
+//!
+//! They are made once for a checkout, in Cargo's folder for the tests' files: 34 emulators of each of two versions, 60 MB.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+
+use binfmt_magic::arch::ARCHES;
+use binfmt_magic::probe;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::arch;
+use super::turn::{cannot_run, say_once};
+
+const SOURCE: &str = include_str!("fake.c");
+/// What the source has in place of an identity.
+const PLACEHOLDER: &[u8] = b"qemu-IDENTITY";
+/// Folders, and the versions of what is in them: as `make emulators test-material` brings them.
+const VERSIONS: [(&str, &str); 2] = [
+    ("emulators", "10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)"),
+    ("emulators-7.2", "7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)"),
+];
+/// Debian's names of the programs, and what runs them. Besides, there is amd64's, as on the machine.
+const PROGRAMS: [(&str, &str); 7] = [
+    ("arm64", "aarch64"),
+    ("armel", "arm"),
+    ("armhf", "arm"),
+    ("mips64el", "mips64el"),
+    ("ppc64el", "ppc64le"),
+    ("riscv64", "riscv64"),
+    ("s390x", "s390x"),
+];
+
+/// Whether the tests have fake emulators: with `BINFMT_TEST_EMULATORS=fake`, and where no others have been fetched. Where `CI`
+/// is set, others must be there.
+pub(crate) fn is_used() -> bool {
+    match std::env::var_os("BINFMT_TEST_EMULATORS") {
+        Some(named) => named == "fake",
+        None => std::env::var_os("CI").is_none() && !built("emulators").is_dir(),
+    }
+}
+
+/// Ends a test that is about what QEMU does, or about programs that only QEMU runs, where the emulators are fake.
+macro_rules! needs_emulators {
+    () => {
+        if !$crate::harness::fake::has_real_emulators() {
+            return;
+        }
+    };
+}
+pub(crate) use needs_emulators;
+
+/// Whether the emulators are QEMU's. Where they are not, says that the tests that need them do not run.
+pub(crate) fn has_real_emulators() -> bool {
+    if is_used() {
+        if std::env::var_os("BINFMT_TEST_EMULATORS").is_some() {
+            say_once("the tests that need QEMU's emulators are left to make test-kernel");
+        } else {
+            cannot_run("they need QEMU's emulators: make emulators test-material test-rootfs");
+        }
+    }
+    !is_used()
+}
+
+/// A folder of `build/`.
+pub(crate) fn built(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("build")
+        .join(name)
+}
+
+/// The folder that has `emulators`, `emulators-7.2` and `programs`.
+pub(crate) fn folder() -> &'static Path {
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fake");
+        make(&folder);
+        folder
+    });
+    &FOLDER
+}
+
+fn make(folder: &Path) {
+    fs::create_dir_all(folder).expect("a folder");
+    // several test programs may come here at once
+    let lock = File::open(folder).expect("a folder");
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).expect("a lock");
+    let stamp = folder.join("source");
+    let inputs = format!("{SOURCE}{VERSIONS:?}{PROGRAMS:?}");
+    if fs::read_to_string(&stamp).is_ok_and(|made| made == inputs) {
+        return;
+    }
+    let template = folder.join("template");
+    let compile = format!(
+        "cc -static -O1 -Wall -Wextra -Werror -x c -o '{}' -",
+        template.display()
+    );
+    shell(&compile, SOURCE.as_bytes());
+    let template = fs::read(template).expect("a program");
+    executable(&folder.join("programs/amd64/busybox"), &template);
+    let places = template.windows(PLACEHOLDER.len());
+    let place = places
+        .into_iter()
+        .position(|at| at == PLACEHOLDER)
+        .expect("the identity");
+    for (name, version) in VERSIONS {
+        for arch in &ARCHES {
+            let mut emulator = template.clone();
+            let identity = format!(
+                "qemu-{} version {version}\nCopyright (c) 2003-2025 Fabrice Bellard and the QEMU Project developers",
+                arch.qemu
+            );
+            emulator[place..][..identity.len()].copy_from_slice(identity.as_bytes());
+            let file = folder.join(name).join(format!("qemu-{}", arch.qemu));
+            executable(&file, &emulator);
+        }
+    }
+    for (debian, qemu) in PROGRAMS {
+        let file = folder.join("programs").join(debian).join("busybox");
+        executable(&file, &probe::elf(arch(qemu)));
+    }
+    fs::write(stamp, inputs).expect("a file");
+}
+
+/// Not written by this process, as said in the harness: files that are executed. One of a run before may be in use.
+fn executable(path: &Path, bytes: &[u8]) {
+    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    let script = format!(
+        "cat >'{0}.new' && chmod 755 '{0}.new' && mv '{0}.new' '{0}'",
+        path.display()
+    );
+    shell(&script, bytes);
+}
+
+fn shell(script: &str, input: &[u8]) {
+    let mut shell = Command::new("sh");
+    let mut shell = shell
+        .args(["-c", script])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let mut stdin = shell.stdin.take().expect("a pipe");
+    stdin.write_all(input).expect("a shell that reads");
+    drop(stdin);
+    assert!(shell.wait().expect("a shell").success(), "{script}");
+}
