@@ -22,6 +22,49 @@ fn a_guest_cannot_change_its_emulators_memory() {
     });
 }
 
+/// Each line of `ours/cache` is a way to become another process than the parent, and says whose cache of translated blocks
+/// it has then.
+#[test]
+fn the_cache_of_blocks_is_shared_by_equals_only() {
+    in_userlands(&["ours/cache".to_owned()], |userland, program| {
+        let binary = userland.compile(program)?;
+        let script = format!(
+            "cp {binary} /tmp/cache.plain; cp {binary} /tmp/cache.privileged; chmod 4755 /tmp/cache.privileged
+             printf '#! /tmp/cache.plain wait\\n' >/tmp/cache.script; chmod 755 /tmp/cache.script
+             QEMU_TB_CACHE=1 /tmp/cache.plain; QEMU_TB_CACHE=0 /tmp/cache.plain | head -n 2"
+        );
+        let ran = userland.tested.run(&["sh", "-c", &script]);
+        let same = "fork, exec, script, same user";
+        let none = "privileged, setuid, seteuid, setgid, setgroups, no_new_privs, bounding set, not dumpable, capset, \
+                    unshare, chroot";
+        let another = "native, new user, empty, read-only, of another, unsealed, small, given to another";
+        let mut expected = vec!["own: yes".to_owned(), "own: none".into(), "fork: none".into()];
+        for (cases, whose) in [(same, "the same"), (none, "none"), (another, "another")] {
+            expected.extend(cases.split(", ").map(|case| format!("{case}: {whose}")));
+        }
+        let mut told: Vec<_> = ran.stdout.lines().map(str::to_owned).collect();
+        told.sort();
+        expected.sort();
+        if told == expected {
+            return Ok(());
+        }
+        Err(format!("{}: not {expected:?}: {ran:#?}", userland.debian))
+    });
+}
+
+/// Programs see no trace of the cache among their descriptors.
+#[test]
+fn the_cache_of_blocks_is_not_seen() {
+    in_userlands(&["kernel/unseen".to_owned()], |userland, program| {
+        let binary = userland.compile(program)?;
+        let ran = userland.tested.run(&["env", "QEMU_TB_CACHE=1", &binary]);
+        if ran.succeeded() {
+            return Ok(());
+        }
+        Err(format!("{}: {ran:#?}", userland.debian))
+    });
+}
+
 /// Debian's emulator writes the core as root, where the kernel keeps such cores for root.
 #[test]
 fn no_core_of_a_privileged_program_goes_where_its_caller_wants() {

@@ -4,6 +4,7 @@
 //! are made; changes to the userland go to memory. A process keeps them for as long as the value lives, and with it
 //! everything in them ends. Which programs are run, and what to make of the answers, is the caller's business.
 
+use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt;
@@ -23,6 +24,8 @@ const ENVIRONMENT: [(&str, &str); 4] = [
     ("LANG", "C.UTF-8"),
     ("TERM", "dumb"),
 ];
+/// The one variable that is passed on: whether emulators share translated blocks (`docs/emulators.md`).
+const CACHE: &str = "QEMU_TB_CACHE";
 /// A user namespace has no identities until somebody outside has said which, and only then can the rest be made.
 const WAIT_FOR_IDENTITIES: &str = "echo unshared; read -r _
     exec unshare --mount --propagation private --pid --fork --net --ipc --uts -- sh \"$0\" \"$@\"";
@@ -105,7 +108,8 @@ impl Sandbox {
             .arg(format!("--target={}", self.pid))
             .args(["--user", "--mount", "--pid", "--net", "--ipc", "--uts"])
             .env_clear()
-            .envs(ENVIRONMENT);
+            .envs(ENVIRONMENT)
+            .envs(env::var(CACHE).map(|wanted| (CACHE, wanted)));
         call
     }
 }
