@@ -37,8 +37,13 @@ fn the_cache_of_blocks_is_shared_by_equals_only() {
         let same = "fork, exec, script, same user";
         let none = "privileged, setuid, seteuid, setgid, setgroups, no_new_privs, bounding set, not dumpable, capset, \
                     unshare, chroot";
-        let another = "native, new user, empty, read-only, of another, unsealed, small, given to another";
-        let mut expected = vec!["own: yes".to_owned(), "own: none".into(), "fork: none".into()];
+        let another =
+            "native, new user, empty, read-only, of another, unsealed, small, given to another";
+        let mut expected = vec![
+            "own: yes".to_owned(),
+            "own: none".into(),
+            "fork: none".into(),
+        ];
         for (cases, whose) in [(same, "the same"), (none, "none"), (another, "another")] {
             expected.extend(cases.split(", ").map(|case| format!("{case}: {whose}")));
         }
