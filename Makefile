@@ -267,5 +267,5 @@ need-run:
 need-test:
 	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare newuidmap c++ venv bindfs qemu-system-x86_64 zstd objcopy strace
 
-.PHONY: help run single deb dist test $(TIERS) torture coverage mutants fuzz lint style bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
+.PHONY: help run single deb dist test test-engine $(TIERS) torture coverage mutants fuzz lint style bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
   emulators install uninstall clean test-material test-rootfs test-kernels always need-run need-test

@@ -569,7 +569,7 @@ fn killed_anywhere_it_leaves_nothing_that_is_not_taken_back() {
 }
 
 #[test]
-fn an_upgrade_killed_anywhere_is_mended_by_the_next_call() {
+fn an_upgrade_killed_anywhere_is_repaired_by_the_next_call() {
     let host = Host::new();
     let root = root(&host);
     let before = contents(&host, &root);
