@@ -14,10 +14,7 @@ fuzz_target!(|text: &str| {
     assert!(selection.named.len() + selection.excluded.len() + selection.unknown.len() <= count);
     for platform in &selection.named {
         let mut excluded = selection.excluded.iter();
-        assert!(
-            excluded.all(|arch| *arch != platform.arch),
-            "{platform}"
-        );
+        assert!(excluded.all(|arch| *arch != platform.arch), "{platform}");
         let again: Platform = platform.to_string().parse().expect("its own name");
         assert_eq!(again, *platform);
     }
