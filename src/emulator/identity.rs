@@ -143,7 +143,7 @@ fn build_id(file: &File) -> io::Result<Option<String>> {
 /// The whole file's SHA-256, in hexadecimal digits.
 ///
 /// # Errors
-/// When it cannot be read, or has more than [`LIMIT`] bytes.
+/// When it cannot be read, or has more than a gigabyte.
 pub fn sha256(file: &File) -> io::Result<String> {
     let mut digest = Sha256::new();
     each_chunk(file, |chunk, _| {
