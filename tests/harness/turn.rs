@@ -136,7 +136,7 @@ pub(crate) fn unfit() -> Option<String> {
 /// Why tests about what keeps the table cannot tell: something else does. Waits for other tests: a mount namespace that one of them
 /// took while the table was mounted has a copy of that mount, and so keeps the table until that test ends.
 pub(crate) fn held() -> Option<String> {
-    let patience = Instant::now() + Duration::from_secs(120);
+    let patience = Instant::now() + Duration::from_secs(300);
     while is_held() {
         if Instant::now() > patience {
             let held = "some mount namespace, process or anchor holds the machine's table; end it";
