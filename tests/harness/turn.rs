@@ -87,8 +87,9 @@ impl Drop for Turn {
 pub(crate) fn cannot_run(reason: &str) {
     let test = thread::current();
     let test = test.name().unwrap_or_default();
+    let may_be = reason == HELD && is_held_for_good();
     assert!(
-        std::env::var_os("CI").is_none(),
+        may_be || std::env::var_os("CI").is_none(),
         "{test} cannot run: {reason}"
     );
     if std::env::var_os("BINFMT_TEST_SUMMARY").is_some() {
@@ -138,12 +139,18 @@ pub(crate) fn unfit() -> Option<String> {
 pub(crate) fn held() -> Option<String> {
     let patience = Instant::now() + Duration::from_secs(300);
     while is_held() {
-        if Instant::now() > patience {
-            let held = "some mount namespace, process or anchor holds the machine's table; end it";
-            return Some(held.into());
+        if is_held_for_good() || Instant::now() > patience {
+            return Some(HELD.into());
         }
     }
     None
+}
+
+const HELD: &str = "some mount namespace, process or anchor holds the machine's table; end it";
+
+/// Whether tests/clear.sh has found that the kernel keeps the table although nothing is left to end but the machine.
+fn is_held_for_good() -> bool {
+    std::env::var_os("BINFMT_TEST_TABLE_HELD").is_some()
 }
 
 /// Whether the superblock, once nobody looks, is kept by something. An entry that is still there when it is mounted
