@@ -50,6 +50,6 @@ entry=binfmt-test-held
 unshare --mount sh -c "mount -t binfmt_misc none $table && echo ':$entry:E::$entry::/bin/true:' >$table/register" || exit 0
 sleep 5
 if unshare --mount sh -c "mount -t binfmt_misc none $table && test -e $table/$entry && echo -1 >$table/$entry"; then
-  say 'the kernel keeps the table although nothing mounts it; restart the machine to run the tests of what ends with the last mount'
+  say 'the kernel keeps the table although nothing mounts it; only a restart of the machine ends it; until then the tests of what the last mount keeps do not run'
   echo held
 fi

@@ -1,9 +1,8 @@
 //! A user namespace with more ids than one's own: those of `/etc/subuid` and `/etc/subgid` by `newuidmap` and
 //! `newgidmap`, or, for root, all that there are.
 //!
-//! Both are given from outside, so a process of ours stays there, that of [`Verb::MapIds`], and waits until the namespace is
-//! there. See `user_namespaces(7)`, `subuid(5)` and
-//! `newuidmap(1)`.
+//! Only a process outside of the namespace can map them. So a process of this program, that of [`Verb::MapIds`], stays outside
+//! and waits until the namespace exists. See `user_namespaces(7)`, `subuid(5)` and `newuidmap(1)`.
 
 use std::ffi::OsString;
 use std::fmt;

@@ -52,8 +52,8 @@ pub fn end_by_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// Ends this process if it is still there twice [`GRACE`] after it is told to end: a system call that waits for a file system, a
-/// FUSE or NFS server among them, knows nothing of the signals above, and only the end of the process ends it.
+/// Ends this process if it is still there twice [`GRACE`] after it is told to end. The signals above do not interrupt a system
+/// call that waits for a FUSE or NFS server; only the end of the process does.
 #[expect(
     clippy::exit,
     reason = "the thread that would return is in a system call"
@@ -63,7 +63,10 @@ fn end_by_force() {
     let mut told = [PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
     while ppoll(&mut told, None, None) == Err(Errno::EINTR) {}
     thread::sleep(2 * GRACE);
-    say("binfmt: a file system does not answer, so this call ends without having undone anything");
+    say(
+        "binfmt: still at work ten seconds after the signal to end, perhaps because a file system does not answer; \
+         this call ends now, and the handlers stay as they are",
+    );
     std::process::exit(1);
 }
 

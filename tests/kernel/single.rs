@@ -28,13 +28,13 @@ fn made(name: &str, emulators: &Path) -> PathBuf {
     let copied = Command::new("cp").arg(BINFMT).arg(&file).status();
     assert!(copied.is_ok_and(|status| status.success()));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("qemu/carry.sh");
-    let carried = Command::new(script)
+    let packed = Command::new(script)
         // a second for both
         .env("LEVEL", "1")
         .arg(&file)
         .args(["qemu-aarch64", "qemu-arm"].map(|name| emulators.join(name)))
         .status();
-    assert!(carried.is_ok_and(|status| status.success()));
+    assert!(packed.is_ok_and(|status| status.success()));
     file
 }
 

@@ -246,11 +246,11 @@ static COMMON: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let single = root.join("single");
     run("cp", &[carrying, "single"], &root);
     let carry = Path::new(env!("CARGO_MANIFEST_DIR")).join("qemu/carry.sh");
-    let carried = emulators().join("qemu-aarch64");
+    let emulator = emulators().join("qemu-aarch64");
     let words = format!(
         "LEVEL=1 '{}' single '{}'",
         carry.display(),
-        carried.display()
+        emulator.display()
     );
     run("sh", &["-euc", &words], &root);
     put(&single, "single-file/binfmt");
