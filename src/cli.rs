@@ -24,10 +24,7 @@ use value::{interval, list, yes};
 
 /// Teach this Linux host to run programs of other CPU architectures, with QEMU's user emulators.
 #[derive(Debug, Parser)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(name = "binfmt", disable_version_flag = true, disable_help_flag = true, args_override_self = true,
     group = ArgGroup::new("changes").multiple(true), group = ArgGroup::new("tables").multiple(true))]
 pub struct Cli {
@@ -159,9 +156,7 @@ impl Cli {
 const NO_HOLD: [&str; 5] = ["list", "status", "verify", "export", "explain"];
 
 /// What a dry run cannot be combined with: options that change nothing, and forms of output that have no room for its lines.
-const NO_DRY_RUN: [&str; 9] = [
-    "hold", "list", "status", "verify", "explain", "run", "format", "json", "version",
-];
+const NO_DRY_RUN: [&str; 9] = ["hold", "list", "status", "verify", "explain", "run", "format", "json", "version"];
 
 const INSTALL: &str = "Install";
 const LOOK: &str = "Look";
@@ -180,9 +175,7 @@ fn accept_single_dash(args: impl IntoIterator<Item = OsString>) -> Vec<OsString>
     };
     let mut args = args.into_iter();
     let own = args.by_ref().take_while(|arg| arg != "--");
-    let mut accepted: Vec<_> = own
-        .map(|arg| long(&arg).map_or(arg, OsString::from))
-        .collect();
+    let mut accepted: Vec<_> = own.map(|arg| long(&arg).map_or(arg, OsString::from)).collect();
     let others: Vec<_> = args.collect();
     if !others.is_empty() {
         accepted.push("--".into());
@@ -213,12 +206,7 @@ mod tests {
 
     #[test]
     fn go_style_flags_are_the_same_flags() {
-        for args in [
-            &["--install", "arm64"][..],
-            &["--install=arm64"],
-            &["-install", "arm64"],
-            &["-install=arm64"],
-        ] {
+        for args in [&["--install", "arm64"][..], &["--install=arm64"], &["-install", "arm64"], &["-install=arm64"]] {
             assert_eq!(parse(args).unwrap().install, ["arm64"], "{args:?}");
         }
         assert!(parse(&["-version"]).unwrap().version);
@@ -231,19 +219,13 @@ mod tests {
         assert!(cli.reset && cli.persistent.is_some() && cli.credentials == Some(YesNo::Yes));
         let cli = parse(&["--reset", "--persistent", "yes", "--credential", "no"]).unwrap();
         assert_eq!(cli.credentials, Some(YesNo::No));
-        assert!(
-            parse(&["--reset", "-p", "no"]).is_err(),
-            "handlers are always pinned"
-        );
+        assert!(parse(&["--reset", "-p", "no"]).is_err(), "handlers are always pinned");
     }
 
     #[test]
     fn status_takes_a_list_or_none() {
         assert_eq!(parse(&["--status"]).unwrap().status, Some(None));
-        assert_eq!(
-            parse(&["--status", "arm64"]).unwrap().status,
-            Some(Some("arm64".into()))
-        );
+        assert_eq!(parse(&["--status", "arm64"]).unwrap().status, Some(Some("arm64".into())));
         assert_eq!(parse(&[]).unwrap().status, None);
     }
 

@@ -171,9 +171,7 @@ fn describe(args: &[OsString], error: clap::Error, wrong: u8) -> String {
     };
     let hint = match meant(args, error) {
         Some(meant) => format!("did you mean: {meant}"),
-        None if wrong == NOT_STARTED && lacks_dashes => {
-            "the command to run follows --; try binfmt --help".to_owned()
-        }
+        None if wrong == NOT_STARTED && lacks_dashes => "the command to run follows --; try binfmt --help".to_owned(),
         None => "try binfmt --help".to_owned(),
     };
     format!("binfmt: {text}; {hint}")

@@ -99,11 +99,7 @@ impl std::error::Error for EmulatorError {}
 /// When it cannot be opened, and those of [`versions`].
 pub fn version(path: &Path, source: &Source) -> Result<Version, EmulatorError> {
     let file = &source.open(path)?;
-    let question = Question {
-        path,
-        file,
-        may_start: true,
-    };
+    let question = Question { path, file, may_start: true };
     versions(&[question], probes::LIMIT).remove(0)
 }
 
@@ -132,8 +128,7 @@ pub struct Question<'a> {
 pub fn versions(questions: &[Question], limit: Duration) -> Vec<Result<Version, EmulatorError>> {
     let mut known: Vec<_> = questions.iter().map(by_bytes).collect();
     let open = known.iter_mut().zip(questions);
-    let open = open
-        .filter(|(known, question)| question.may_start && matches!(known, Err(Unfit::NotAsked)));
+    let open = open.filter(|(known, question)| question.may_start && matches!(known, Err(Unfit::NotAsked)));
     let (open, files): (Vec<_>, Vec<&File>) = open.map(|(known, q)| (known, q.file)).unzip();
     match probes::ask(&files, limit) {
         Ok(runs) => {
@@ -148,12 +143,8 @@ pub fn versions(questions: &[Question], limit: Duration) -> Vec<Result<Version, 
         }
     }
     let answers = known.into_iter().zip(questions);
-    let named = answers.map(|(answer, question)| {
-        answer.map_err(|unfit| EmulatorError {
-            path: question.path.to_owned(),
-            unfit,
-        })
-    });
+    let named = answers
+        .map(|(answer, question)| answer.map_err(|unfit| EmulatorError { path: question.path.to_owned(), unfit }));
     named.collect()
 }
 
@@ -164,8 +155,7 @@ fn by_bytes(question: &Question) -> Result<Version, Unfit> {
 
 /// What it said when it was asked.
 fn answer(run: &Run) -> Result<Version, Unfit> {
-    let broken =
-        |what: &str| Unfit::Wrong(format!("is no working emulator: {what}; fetch it again"));
+    let broken = |what: &str| Unfit::Wrong(format!("is no working emulator: {what}; fetch it again"));
     let status = match run.outcome {
         ProbeOutcome::Exited(0) => {
             let version = run.complaint.lines().find_map(Version::parse);

@@ -26,12 +26,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    const ALL: [Self; 4] = [
-        Self::RunProbes,
-        Self::Rehearse,
-        Self::MapIds,
-        Self::TryOwnTable,
-    ];
+    const ALL: [Self; 4] = [Self::RunProbes, Self::Rehearse, Self::MapIds, Self::TryOwnTable];
 
     const fn word(self) -> &'static str {
         match self {

@@ -31,23 +31,12 @@ mod tests {
 
     /// The layers, the uppermost first, as the list at the top of this file has them.
     fn layers() -> Vec<&'static str> {
-        include_str!("lib.rs")
-            .lines()
-            .filter_map(|line| line.strip_prefix("//! - [`")?.split('`').next())
-            .collect()
+        include_str!("lib.rs").lines().filter_map(|line| line.strip_prefix("//! - [`")?.split('`').next()).collect()
     }
 
     fn sources(dir: &Path) -> Vec<PathBuf> {
-        let entries = fs::read_dir(dir)
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
-        let below = entries.flat_map(|path| {
-            if path.is_dir() {
-                sources(&path)
-            } else {
-                vec![path]
-            }
-        });
+        let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let below = entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] });
         let is_source = |path: &PathBuf| path.extension() == Some(OsStr::new("rs"));
         below.filter(is_source).collect()
     }
@@ -64,16 +53,10 @@ mod tests {
                 continue; // main.rs, lib.rs
             };
             let text = fs::read_to_string(&path).unwrap();
-            for line in text
-                .lines()
-                .filter(|line| !line.trim_start().starts_with("//"))
-            {
+            for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
                 let used = line.split("crate::").skip(1);
                 let used = used.filter_map(|rest| floor(rest.split(':').next()?));
-                upwards.extend(
-                    used.filter(|used| *used < own)
-                        .map(|_| format!("{}: {line}", path.display())),
-                );
+                upwards.extend(used.filter(|used| *used < own).map(|_| format!("{}: {line}", path.display())));
             }
         }
         assert!(upwards.is_empty(), "{upwards:#?}");

@@ -66,9 +66,7 @@ pub(crate) fn compare(cli: &Emulators) -> Result<()> {
     let emulators = emulators(cli)?;
     let workloads: Vec<&Workload> = WORKLOADS
         .iter()
-        .filter(|workload| {
-            cli.only.is_empty() || cli.only.iter().any(|only| only.name == workload.name)
-        })
+        .filter(|workload| cli.only.is_empty() || cli.only.iter().any(|only| only.name == workload.name))
         .collect();
     namespace::enter()?;
     let root = Root::mount(&cli.rootfs)?;
@@ -102,9 +100,7 @@ pub(crate) fn compare(cli: &Emulators) -> Result<()> {
 fn times(workloads: &[&Workload], measured: &[Rounds], time: fn(&Sample) -> f64) -> Vec<Row> {
     let measured = workloads.iter().zip(measured);
     let times = measured.clone();
-    let mut rows: Vec<Row> = times
-        .map(|(workload, rounds)| Row::of(workload.title, "ms", rounds, time))
-        .collect();
+    let mut rows: Vec<Row> = times.map(|(workload, rounds)| Row::of(workload.title, "ms", rounds, time)).collect();
     let probe = measured.filter(|(workload, _)| workload.name == PROBE);
     rows.extend(probe.map(|(_, rounds)| {
         let title = "page faults of that start";
@@ -115,9 +111,7 @@ fn times(workloads: &[&Workload], measured: &[Rounds], time: fn(&Sample) -> f64)
 
 fn sizes(emulators: &[Emulator]) -> Row {
     let sizes = emulators.iter().map(|emulator| emulator.size).collect();
-    Row::of("size of the emulator", "MB", &[sizes], |&bytes| {
-        report::thousandth(bytes) / 1000.0
-    })
+    Row::of("size of the emulator", "MB", &[sizes], |&bytes| report::thousandth(bytes) / 1000.0)
 }
 
 /// Those that were named, if they can be compared.
@@ -131,18 +125,9 @@ fn emulators(cli: &Emulators) -> Result<Vec<Emulator>> {
     let mut names = HashSet::new();
     for named in &cli.directories {
         let name = &named.name;
-        ensure!(
-            names.insert(name),
-            "two directories are called {name}; rename one"
-        );
+        ensure!(names.insert(name), "two directories are called {name}; rename one");
     }
-    ensure!(
-        cli.svg.is_none() || names.len() > 1,
-        "a plot compares; name a second directory"
-    );
-    let found = cli
-        .directories
-        .iter()
-        .map(|named| Emulator::find(named, arch));
+    ensure!(cli.svg.is_none() || names.len() > 1, "a plot compares; name a second directory");
+    let found = cli.directories.iter().map(|named| Emulator::find(named, arch));
     found.collect()
 }

@@ -56,10 +56,7 @@ pub(crate) fn compare(cli: &Images) -> Result<()> {
     let _turn = turn()?;
     let _table = namespace::Mounted::on_the_machine()?;
     let found = namespace::entries()?;
-    ensure!(
-        found == 0,
-        "the machine's table has {found} entries; uninstall them first"
-    );
+    ensure!(found == 0, "the machine's table has {found} entries; uninstall them first");
     let mut rounds = vec![Vec::new(); images.len()];
     for round in 0..cli.rounds {
         for turn in 0..images.len() {
@@ -79,9 +76,7 @@ pub(crate) fn compare(cli: &Images) -> Result<()> {
 /// The lock by which the tests of the image take turns: there is one table.
 fn turn() -> Result<Flock<File>> {
     let file = File::open("/sys/kernel").context("cannot open /sys/kernel")?;
-    Flock::lock(file, FlockArg::LockExclusive)
-        .map_err(|(_, error)| error)
-        .context("cannot lock /sys/kernel")
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).context("cannot lock /sys/kernel")
 }
 
 /// One call after the other.
@@ -95,11 +90,7 @@ fn times(image: &str) -> Result<Times> {
         let output = command.output().context("cannot run docker")?;
         *time = thousandth(start.elapsed().as_micros().try_into()?);
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "{image}: {title}: {}; {said}",
-            output.status
-        );
+        ensure!(output.status.success(), "{image}: {title}: {}; {said}", output.status);
     }
     Ok(times)
 }
@@ -143,12 +134,8 @@ fn parts(image: &str) -> Result<Vec<Vec<String>>> {
     let (mut parts, mut rest, mut all) = (Vec::new(), 0, 0);
     for line in listed?.lines() {
         let columns: Vec<&str> = line.split_whitespace().collect();
-        let [_, _, size, _, _, path, ..] = columns.as_slice() else {
-            bail!("tar printed {line}")
-        };
-        let size: u64 = size
-            .parse()
-            .with_context(|| format!("tar printed {line}"))?;
+        let [_, _, size, _, _, path, ..] = columns.as_slice() else { bail!("tar printed {line}") };
+        let size: u64 = size.parse().with_context(|| format!("tar printed {line}"))?;
         all += size;
         match path.strip_prefix("usr/bin/") {
             Some(program) if !program.is_empty() => parts.push((program.to_owned(), size)),
@@ -161,9 +148,7 @@ fn parts(image: &str) -> Result<Vec<Vec<String>>> {
     parts.push(("compressed".to_owned(), packed.trim().parse()?));
     let rows = parts.into_iter();
     let megabytes = |size| format!("{:.2}", thousandth(size) / 1000.0);
-    Ok(rows
-        .map(|(name, size)| vec![name, megabytes(size)])
-        .collect())
+    Ok(rows.map(|(name, size)| vec![name, megabytes(size)]).collect())
 }
 
 fn docker(arguments: &[&str]) -> Result<String> {

@@ -62,11 +62,7 @@ pub(crate) struct Weighed {
 /// It cannot be started, or fails.
 pub(crate) fn time(command: &Command) -> Result<Timed> {
     let [microseconds, processor_microseconds, largest_process_kib] = ask("time", command)?;
-    Ok(Timed {
-        microseconds,
-        processor_microseconds,
-        largest_process_kib,
-    })
+    Ok(Timed { microseconds, processor_microseconds, largest_process_kib })
 }
 
 /// Weighs one run of `command`.
@@ -75,34 +71,19 @@ pub(crate) fn time(command: &Command) -> Result<Timed> {
 /// It cannot be started or traced, or fails.
 pub(crate) fn memory(command: &Command) -> Result<Weighed> {
     let [own_kib, together_kib] = ask("memory", command)?;
-    Ok(Weighed {
-        own_kib,
-        together_kib,
-    })
+    Ok(Weighed { own_kib, together_kib })
 }
 
 /// Has a fresh copy of this program run `command`; so many numbers come back.
 fn ask<const N: usize>(what: &str, command: &Command) -> Result<[u64; N]> {
     let mut copy = Command::new(std::env::current_exe()?);
-    copy.args([VERB, what])
-        .arg(command.get_program())
-        .args(command.get_args());
-    copy.envs(
-        command
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
+    copy.args([VERB, what]).arg(command.get_program()).args(command.get_args());
+    copy.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let output = copy.stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "{command:?} cannot be measured");
     let numbers = String::from_utf8(output.stdout)?;
-    let numbers = numbers
-        .split_whitespace()
-        .map(str::parse)
-        .collect::<Result<Vec<u64>, _>>()?;
-    numbers
-        .try_into()
-        .ok()
-        .with_context(|| format!("a measurement is {N} numbers"))
+    let numbers = numbers.split_whitespace().map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+    numbers.try_into().ok().with_context(|| format!("a measurement is {N} numbers"))
 }
 
 /// The copy's whole work: run the command in `arguments`, print the numbers.
@@ -110,9 +91,7 @@ fn ask<const N: usize>(what: &str, command: &Command) -> Result<[u64; N]> {
 /// # Errors
 /// The command cannot be started or traced, or fails.
 pub(crate) fn answer(arguments: &[OsString]) -> Result<()> {
-    let [what, command @ ..] = arguments else {
-        bail!("{VERB} needs an argument")
-    };
+    let [what, command @ ..] = arguments else { bail!("{VERB} needs an argument") };
     let numbers = if what == "time" {
         timed_run(command)?.to_vec()
     } else {
@@ -125,15 +104,9 @@ pub(crate) fn answer(arguments: &[OsString]) -> Result<()> {
 
 /// The command in `arguments`, silent.
 fn silent(arguments: &[OsString]) -> Result<Command> {
-    let [program, arguments @ ..] = arguments else {
-        bail!("{VERB} needs a command")
-    };
+    let [program, arguments @ ..] = arguments else { bail!("{VERB} needs a command") };
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Ok(command)
 }
 
@@ -146,21 +119,12 @@ fn timed_run(arguments: &[OsString]) -> Result<[u64; 3]> {
     let used = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let micros = |time: TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
     let processor = micros(used.user_time()) + micros(used.system_time());
-    Ok([
-        elapsed.as_micros().try_into()?,
-        processor.try_into()?,
-        used.max_rss().try_into()?,
-    ])
+    Ok([elapsed.as_micros().try_into()?, processor.try_into()?, used.max_rss().try_into()?])
 }
 
 fn traced_run(arguments: &[OsString]) -> Result<(u64, u64)> {
     // The shell waits until it is traced, then becomes the command; memory is counted anew from there.
-    let mut shell = vec![
-        "sh".into(),
-        "-c".into(),
-        r#"kill -STOP $$; exec "$@""#.into(),
-        "sh".into(),
-    ];
+    let mut shell = vec!["sh".into(), "-c".into(), r#"kill -STOP $$; exec "$@""#.into(), "sh".into()];
     shell.extend_from_slice(arguments);
     let child = silent(&shell)?.spawn()?;
     let pid = Pid::from_raw(child.id().try_into()?);
@@ -197,9 +161,7 @@ fn follow(pid: Pid) -> Result<u64> {
 /// A line of /proc/PID/status that counts kilobytes; nothing when the process is gone.
 fn status_kib(pid: Pid, field: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -214,19 +176,9 @@ fn most_together(pid: Pid, done: &AtomicBool) -> u64 {
 
 /// What `pid` and its descendants hold now. Those that end meanwhile count as nothing.
 fn together(pid: Pid) -> u64 {
-    let threads = fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten()
-        .flatten();
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let children = threads
         .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
-        .flat_map(|list| {
-            list.split_whitespace()
-                .filter_map(|pid| pid.parse().ok())
-                .collect::<Vec<i32>>()
-        });
-    status_kib(pid, "VmRSS").unwrap_or(0)
-        + children
-            .map(|child| together(Pid::from_raw(child)))
-            .sum::<u64>()
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>());
+    status_kib(pid, "VmRSS").unwrap_or(0) + children.map(|child| together(Pid::from_raw(child))).sum::<u64>()
 }

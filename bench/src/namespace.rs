@@ -23,8 +23,7 @@ const TABLE: &str = "/proc/sys/fs/binfmt_misc";
 /// The system grants users no namespaces, or the kernel has no private `binfmt_misc`.
 pub(crate) fn enter() -> Result<()> {
     let (user, group) = (getuid(), getgid());
-    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
-        .context("this system grants no user namespaces")?;
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).context("this system grants no user namespaces")?;
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
     fs::write("/proc/self/gid_map", format!("0 {group} 1"))?;
@@ -96,11 +95,6 @@ pub(crate) fn has(name: &OsStr) -> bool {
 /// # Errors
 /// The table cannot be read.
 pub(crate) fn entries() -> Result<usize> {
-    let names = fs::read_dir(TABLE)?
-        .map(|entry| Ok(entry?.file_name()))
-        .collect::<Result<Vec<_>>>()?;
-    Ok(names
-        .iter()
-        .filter(|name| *name != "register" && *name != "status")
-        .count())
+    let names = fs::read_dir(TABLE)?.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>>>()?;
+    Ok(names.iter().filter(|name| *name != "register" && *name != "status").count())
 }

@@ -17,18 +17,10 @@ type Number = (&'static str, &'static str, fn(&Sample) -> f64);
 
 const NUMBERS: [Number; 5] = [
     ("time", "ms", |sample| thousandth(sample.timed.microseconds)),
-    ("processor time", "ms", |sample| {
-        thousandth(sample.timed.processor_microseconds)
-    }),
-    ("own memory", "MB", |sample| {
-        megabytes(sample.weighed.own_kib)
-    }),
-    ("largest process", "MB", |sample| {
-        megabytes(sample.timed.largest_process_kib)
-    }),
-    ("together", "MB", |sample| {
-        megabytes(sample.weighed.together_kib)
-    }),
+    ("processor time", "ms", |sample| thousandth(sample.timed.processor_microseconds)),
+    ("own memory", "MB", |sample| megabytes(sample.weighed.own_kib)),
+    ("largest process", "MB", |sample| megabytes(sample.timed.largest_process_kib)),
+    ("together", "MB", |sample| megabytes(sample.weighed.together_kib)),
 ];
 
 impl Report {
@@ -37,43 +29,28 @@ impl Report {
         let columns = ["median", "", "ours", "rival", "ratio"];
         let shown = if tools == 2 { 5 } else { 3 };
         let header = columns[..shown].iter().map(|&title| title.to_owned());
-        Self {
-            rows: vec![header.collect()],
-        }
+        Self { rows: vec![header.collect()] }
     }
 
     /// Adds the rows of one case; `rounds` holds a sample of each tool for each round.
     pub(crate) fn samples(&mut self, case: &str, rounds: &[Vec<Sample>]) {
         for (name, unit, value) in NUMBERS {
-            let rounds: Vec<Vec<f64>> = rounds
-                .iter()
-                .map(|round| round.iter().map(value).collect())
-                .collect();
+            let rounds: Vec<Vec<f64>> = rounds.iter().map(|round| round.iter().map(value).collect()).collect();
             self.row(&format!("{case}: {name}"), unit, &rounds);
         }
     }
 
     /// Adds the row of the binaries' sizes.
     pub(crate) fn sizes(&mut self, bytes: &[u64]) {
-        let sizes = bytes
-            .iter()
-            .map(|&size| thousandth(size) / 1000.0)
-            .collect();
+        let sizes = bytes.iter().map(|&size| thousandth(size) / 1000.0).collect();
         self.row("size of the binary", "MB", &[sizes]);
     }
 
     fn row(&mut self, name: &str, unit: &str, rounds: &[Vec<f64>]) {
         let mut row = vec![name.to_owned(), unit.to_owned()];
         let tools = rounds.first().map_or(0, Vec::len);
-        row.extend(
-            (0..tools).map(|tool| format!("{:.2}", median(rounds.iter().map(|round| round[tool])))),
-        );
-        row.extend((tools == 2).then(|| {
-            format!(
-                "{:.2}",
-                median(rounds.iter().map(|round| round[0] / round[1]))
-            )
-        }));
+        row.extend((0..tools).map(|tool| format!("{:.2}", median(rounds.iter().map(|round| round[tool])))));
+        row.extend((tools == 2).then(|| format!("{:.2}", median(rounds.iter().map(|round| round[0] / round[1])))));
         self.rows.push(row);
     }
 
@@ -99,9 +76,7 @@ pub(crate) fn print_table(rows: &[Vec<String>]) -> Result<()> {
     let widths: Vec<usize> = (0..columns).map(width).collect();
     for row in rows {
         let cells = row.iter().zip(&widths).skip(1);
-        let cells: Vec<String> = cells
-            .map(|(cell, &width)| format!("  {cell:>width$}"))
-            .collect();
+        let cells: Vec<String> = cells.map(|(cell, &width)| format!("  {cell:>width$}")).collect();
         say(&format!("{:<1$}{2}", row[0], widths[0], cells.concat()))?;
     }
     Ok(())
@@ -166,11 +141,7 @@ mod tests {
 
     #[test]
     fn median_of_odd_even_and_none() {
-        for (values, expected) in [
-            (vec![3.0, 1.0, 2.0], 2.0),
-            (vec![4.0, 1.0, 2.0, 3.0], 2.5),
-            (vec![7.0], 7.0),
-        ] {
+        for (values, expected) in [(vec![3.0, 1.0, 2.0], 2.0), (vec![4.0, 1.0, 2.0, 3.0], 2.5), (vec![7.0], 7.0)] {
             let found = median(values.iter().copied());
             assert!((found - expected).abs() < 1e-9, "{values:?}: {found}");
         }
@@ -186,11 +157,7 @@ mod tests {
     #[test]
     fn ratio_is_the_median_of_the_rounds_ratios() {
         let mut report = Report::new(2);
-        report.row(
-            "time",
-            "ms",
-            &[vec![1.0, 2.0], vec![10.0, 40.0], vec![3.0, 3.0]],
-        );
+        report.row("time", "ms", &[vec![1.0, 2.0], vec![10.0, 40.0], vec![3.0, 3.0]]);
         assert_eq!(report.rows[1], ["time", "ms", "3.00", "3.00", "0.50"]);
     }
 }

@@ -67,22 +67,13 @@ fn start_each() -> Result<()> {
     let nothing = None::<&str>;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(nothing, "/proc", nothing, private, nothing)?;
-    mount(
-        Some("probes"),
-        &root,
-        Some("tmpfs"),
-        MsFlags::empty(),
-        nothing,
-    )?;
+    mount(Some("probes"), &root, Some("tmpfs"), MsFlags::empty(), nothing)?;
     for arch in &arches {
         let path = root.join(arch.qemu);
         fs::write(&path, probe::elf(arch))?;
         fs::set_permissions(&path, Permissions::from_mode(0o755))?;
     }
-    let null = fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")?;
+    let null = fs::File::options().read(true).write(true).open("/dev/null")?;
     chroot(&root)?;
     env::set_current_dir("/")?;
     for arch in arches {

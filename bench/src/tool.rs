@@ -23,16 +23,10 @@ pub(crate) struct Tools {
     #[arg(long, default_value_t = 25)]
     rounds: usize,
     /// What is installed; the default is what tonistiigi/binfmt can install on amd64
-    #[arg(
-        long,
-        default_value = "arm64,arm,s390x,ppc64le,riscv64,mips64le,mips64,loong64"
-    )]
+    #[arg(long, default_value = "arm64,arm,s390x,ppc64le,riscv64,mips64le,mips64,loong64")]
     install: String,
     /// What is registered, by the first tool, while the status is measured
-    #[arg(
-        long,
-        default_value = "arm64,arm,s390x,ppc64,ppc64le,riscv64,mips64le,mips64,loong64,sparc64"
-    )]
+    #[arg(long, default_value = "arm64,arm,s390x,ppc64,ppc64le,riscv64,mips64le,mips64,loong64,sparc64")]
     registered: String,
     /// Where the emulators are, for both tools
     #[arg(long, env = "QEMU_BINARY_PATH")]
@@ -44,15 +38,10 @@ pub(crate) struct Tools {
 /// # Errors
 /// A tool or the emulators are missing, a tool fails, or no table can be mounted.
 pub(crate) fn compare(cli: &Tools) -> Result<()> {
-    let emulators = cli
-        .emulators
-        .canonicalize()
-        .with_context(|| format!("no emulators in {}", cli.emulators.display()))?;
+    let emulators =
+        cli.emulators.canonicalize().with_context(|| format!("no emulators in {}", cli.emulators.display()))?;
     let rival = cli.rival.as_ref();
-    let rival = rival.map_or_else(
-        || Tool::stand_in(&emulators),
-        |path| Tool::new(path, &emulators),
-    );
+    let rival = rival.map_or_else(|| Tool::stand_in(&emulators), |path| Tool::new(path, &emulators));
     let tools = [Tool::new(&cli.ours, &emulators)?, rival?];
     namespace::enter()?;
 
@@ -64,12 +53,7 @@ pub(crate) fn compare(cli: &Tools) -> Result<()> {
         )?,
     }
     let mut report = Report::new(tools.len());
-    for case in [
-        Case::Status,
-        Case::Install,
-        Case::InstallAgain,
-        Case::Version,
-    ] {
+    for case in [Case::Status, Case::Install, Case::InstallAgain, Case::Version] {
         report.samples(case.title(), &rounds(case, &tools, cli)?);
     }
     report.sizes(&tools.iter().map(|tool| tool.size).collect::<Vec<_>>());
@@ -88,16 +72,9 @@ struct Tool {
 
 impl Tool {
     fn new(path: &Path, emulators: &Path) -> Result<Self> {
-        let path = path
-            .canonicalize()
-            .with_context(|| format!("no tool at {}", path.display()))?;
+        let path = path.canonicalize().with_context(|| format!("no tool at {}", path.display()))?;
         let size = path.metadata()?.len();
-        Ok(Self {
-            path,
-            verb: None,
-            emulators: emulators.to_owned(),
-            size,
-        })
+        Ok(Self { path, verb: None, emulators: emulators.to_owned(), size })
     }
 
     fn stand_in(emulators: &Path) -> Result<Self> {
@@ -108,10 +85,7 @@ impl Tool {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.path);
-        command
-            .args(self.verb)
-            .args(arguments)
-            .env("QEMU_BINARY_PATH", &self.emulators);
+        command.args(self.verb).args(arguments).env("QEMU_BINARY_PATH", &self.emulators);
         command
     }
 
@@ -120,12 +94,7 @@ impl Tool {
         namespace::clear_table()?;
         let output = self.command(&["--install", list]).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "{} --install {list}: {}\n{said}",
-            self.path.display(),
-            output.status
-        );
+        ensure!(output.status.success(), "{} --install {list}: {}\n{said}", self.path.display(), output.status);
         namespace::entries()
     }
 }
@@ -158,10 +127,7 @@ impl Case {
         };
         let (entries, wanted) = (who.fill_table(list)?, list.split(',').count());
         if entries != wanted {
-            bail!(
-                "{} registered {entries} of {list}; choose what it knows",
-                who.path.display()
-            );
+            bail!("{} registered {entries} of {list}; choose what it knows", who.path.display());
         }
         Ok(())
     }

@@ -35,13 +35,7 @@ fn read_shebang(bytes: &[u8]) {
 
 fn read_elf(bytes: &[u8]) {
     if let Some(ident) = Ident::read(bytes) {
-        let _ = (
-            ident.arch(),
-            ident.kind_name(),
-            ident.machine_name(),
-            ident.machine_in_words(),
-            ident.os_abi_name(),
-        );
+        let _ = (ident.arch(), ident.kind_name(), ident.machine_name(), ident.machine_in_words(), ident.os_abi_name());
     }
     for name in ARCHES {
         let arch = Arch::by_qemu(name).expect("a row of the table");
@@ -69,10 +63,7 @@ fn read_entry(bytes: &[u8]) {
         let compared = compare(matcher, bytes);
         if let Some(unmatched) = Unmatched::of(&compared) {
             let repaired = unmatched.repaired(bytes);
-            assert!(
-                matcher.matches(&repaired, OsStr::new("file")),
-                "{unmatched}"
-            );
+            assert!(matcher.matches(&repaired, OsStr::new("file")), "{unmatched}");
         }
     }
     let _ = Handlers::of(&[entry], true, Path::new("file"), bytes);

@@ -21,9 +21,7 @@ fuzz_target!(|text: &str| {
                 let dirs = [EMULATORS, RULES].map(|dir| Some(Path::new(dir)));
                 assert!(dirs.contains(&path.parent()), "{}", path.display());
             }
-            let mut made = written
-                .lines()
-                .filter_map(|line| line.strip_prefix("# made "));
+            let mut made = written.lines().filter_map(|line| line.strip_prefix("# made "));
             assert!(made.all(|dir| dir.starts_with('/')), "{written}");
         }
         Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),

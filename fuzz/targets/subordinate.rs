@@ -25,9 +25,7 @@ fuzz_target!(|text: &str| {
         };
         assert_eq!(inside, next, "one after the other");
         assert!(count > 0, "{line}");
-        next = inside
-            .checked_add(count)
-            .expect("within a kernel's numbers");
+        next = inside.checked_add(count).expect("within a kernel's numbers");
         let end = first.checked_add(count).expect("within a kernel's numbers");
         let apart = |other: &Range<u32>| other.end <= first || end <= other.start;
         assert!(outside.iter().all(apart), "{map}");

@@ -93,13 +93,11 @@ impl Arch {
         if self.distinct_flags == 0 {
             return magic;
         }
-        magic
-            .with_word(Pattern::VERSION, EV_CURRENT as u32, self.endian)
-            .with_word(
-                Pattern::FLAGS,
-                self.flags & self.distinct_flags,
-                self.endian,
-            )
+        magic.with_word(Pattern::VERSION, EV_CURRENT as u32, self.endian).with_word(
+            Pattern::FLAGS,
+            self.flags & self.distinct_flags,
+            self.endian,
+        )
     }
 
     /// The bits of a file's start that must be those of [`magic`](Self::magic).
@@ -109,10 +107,11 @@ impl Arch {
     #[must_use]
     pub const fn mask(&self) -> Pattern {
         const EXEC_OR_DYN: u16 = 0xfffe;
-        let mut mask = self
-            .pattern([0xff; Pattern::LONGEST])
-            .with_byte(Pattern::OS_ABI, 0)
-            .with_half(Pattern::TYPE, EXEC_OR_DYN, self.endian);
+        let mut mask = self.pattern([0xff; Pattern::LONGEST]).with_byte(Pattern::OS_ABI, 0).with_half(
+            Pattern::TYPE,
+            EXEC_OR_DYN,
+            self.endian,
+        );
         let mut odd = 0;
         while odd < self.odd_mask.len() {
             mask = mask.with_byte(self.odd_mask[odd].0, self.odd_mask[odd].1);
@@ -125,11 +124,7 @@ impl Arch {
     }
 
     const fn pattern(&self, bytes: [u8; Pattern::LONGEST]) -> Pattern {
-        let len = if self.distinct_flags == 0 {
-            Pattern::SHORT
-        } else {
-            Pattern::LONGEST
-        };
+        let len = if self.distinct_flags == 0 { Pattern::SHORT } else { Pattern::LONGEST };
         Pattern { bytes, len }
     }
 
@@ -147,10 +142,7 @@ impl Arch {
     pub fn matches(&self, head: &[u8]) -> bool {
         let (magic, mask) = (self.magic(), self.mask());
         let padded = head.iter().chain(std::iter::repeat(&0));
-        padded
-            .zip(magic.as_slice())
-            .zip(mask.as_slice())
-            .all(|((byte, magic), mask)| (byte ^ magic) & mask == 0)
+        padded.zip(magic.as_slice()).zip(mask.as_slice()).all(|((byte, magic), mask)| (byte ^ magic) & mask == 0)
     }
 
     /// Name of the entry in `binfmt_misc`: `qemu-aarch64`, after the prefix.
@@ -180,10 +172,7 @@ impl Arch {
     /// The row of the machine that this program was built for, if QEMU can emulate it at all.
     #[must_use]
     pub fn of_host() -> Option<&'static Self> {
-        Self::by_qemu(qemu_name(
-            std::env::consts::ARCH,
-            cfg!(target_endian = "big"),
-        ))
+        Self::by_qemu(qemu_name(std::env::consts::ARCH, cfg!(target_endian = "big")))
     }
 }
 
@@ -291,12 +280,7 @@ mod tests {
     #[test]
     fn platforms_are_of_the_rows_architecture() {
         for arch in &ARCHES {
-            assert_eq!(
-                arch.platforms().is_empty(),
-                arch.qemu == "i486",
-                "{}",
-                arch.qemu
-            );
+            assert_eq!(arch.platforms().is_empty(), arch.qemu == "i486", "{}", arch.qemu);
             for platform in arch.platforms() {
                 let name = platform.split('/').nth(1);
                 assert_eq!(name, Some(arch.oci), "{}", arch.qemu);
@@ -310,12 +294,7 @@ mod tests {
             for other in arch.compat {
                 let row = Arch::by_qemu(other);
                 let (class, order) = row.map(|row| (row.class, row.endian)).unzip();
-                assert_eq!(
-                    (class, order),
-                    (Some(Class::Elf32), Some(arch.endian)),
-                    "{}: {other}",
-                    arch.qemu
-                );
+                assert_eq!((class, order), (Some(Class::Elf32), Some(arch.endian)), "{}: {other}", arch.qemu);
             }
         }
     }
@@ -345,12 +324,7 @@ mod tests {
             for (e_type, expected) in [(0, false), (1, false), (2, true), (3, true), (4, false)] {
                 let mut header = arch.header();
                 header[low_byte] = e_type;
-                assert_eq!(
-                    arch.matches(&header),
-                    expected,
-                    "{}: e_type {e_type}",
-                    arch.qemu
-                );
+                assert_eq!(arch.matches(&header), expected, "{}: e_type {e_type}", arch.qemu);
             }
         }
     }

@@ -42,19 +42,12 @@ impl Entry {
     /// Reads the text of the entry `name`.
     #[must_use]
     pub fn parse(name: &OsStr, text: &[u8]) -> Self {
-        let mut entry = Self {
-            name: name.to_owned(),
-            ..Self::default()
-        };
+        let mut entry = Self { name: name.to_owned(), ..Self::default() };
         let mut draft = Draft::default();
         let mut rest = text;
         while !rest.is_empty() {
             let is_path = entry.interpreter.is_none() && rest.starts_with(INTERPRETER);
-            let end = if is_path {
-                end_of_path(rest)
-            } else {
-                end_of_line(rest)
-            };
+            let end = if is_path { end_of_path(rest) } else { end_of_line(rest) };
             let is_first = rest.len() == text.len();
             entry.read(&rest[..end], is_first, &mut draft);
             rest = rest.get(end + 1..).unwrap_or_default();
@@ -73,21 +66,16 @@ impl Entry {
         } else if let (Some(path), None) = (value(INTERPRETER), &self.interpreter) {
             self.interpreter = Some(OsString::from_vec(path.to_vec()).into());
         } else if let Some(letters) = value(b"flags:") {
-            (self.flags, self.unknown_flags) =
-                Flags::parse(String::from_utf8_lossy(letters).trim());
+            (self.flags, self.unknown_flags) = Flags::parse(String::from_utf8_lossy(letters).trim());
         } else if !draft.read(line) {
-            self.unknown
-                .push(String::from_utf8_lossy(line).into_owned());
+            self.unknown.push(String::from_utf8_lossy(line).into_owned());
         }
     }
 
     /// Whether it reads the same, whichever registration made the two.
     #[must_use]
     pub fn reads_like(&self, other: &Self) -> bool {
-        let other = Self {
-            registration: self.registration,
-            ..other.clone()
-        };
+        let other = Self { registration: self.registration, ..other.clone() };
         *self == other
     }
 
@@ -103,27 +91,15 @@ impl Entry {
     /// `None` if a registration line cannot express it: no interpreter, no matcher, flags of another kernel.
     #[must_use]
     pub fn to_rule(&self) -> Option<Rule> {
-        let interpreter = self
-            .interpreter
-            .clone()
-            .filter(|_| self.unknown_flags.is_empty())?;
+        let interpreter = self.interpreter.clone().filter(|_| self.unknown_flags.is_empty())?;
         let matcher = self.matcher.clone()?;
-        Some(Rule {
-            name: self.name.clone(),
-            matcher,
-            interpreter,
-            flags: self.flags,
-        })
+        Some(Rule { name: self.name.clone(), matcher, interpreter, flags: self.flags })
     }
 
     /// Whether registering `rule` makes this very handler, whatever the names of the two.
     #[must_use]
     pub fn is_made_by(&self, rule: &Rule) -> bool {
-        let wanted = Rule {
-            name: self.name.clone(),
-            flags: rule.flags.as_kept(),
-            ..rule.clone()
-        };
+        let wanted = Rule { name: self.name.clone(), flags: rule.flags.as_kept(), ..rule.clone() };
         self.to_rule() == Some(wanted)
     }
 
@@ -145,9 +121,7 @@ impl Entry {
         for_programs
             && (target_of(file).is_some()
                 || folder == Some(OsStr::new("qemu-binfmt")) && target_of_debian(file).is_some()
-                || ARCHES
-                    .iter()
-                    .any(|arch| is_named_after(arch) && self.matches(arch)))
+                || ARCHES.iter().any(|arch| is_named_after(arch) && self.matches(arch)))
     }
 
     /// Whether it would take programs of `arch`, were it on and no newer entry there.
@@ -161,17 +135,13 @@ impl Entry {
 const INTERPRETER: &[u8] = b"interpreter ";
 
 fn end_of_line(text: &[u8]) -> usize {
-    text.iter()
-        .position(|byte| *byte == b'\n')
-        .unwrap_or(text.len())
+    text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len())
 }
 
 /// The kernel prints a path as it is, newlines and all; the line that every kernel prints after it is the only bound.
 fn end_of_path(text: &[u8]) -> usize {
     const NEXT: &[u8] = b"\nflags:";
-    text.windows(NEXT.len())
-        .rposition(|window| window == NEXT)
-        .unwrap_or_else(|| end_of_line(text))
+    text.windows(NEXT.len()).rposition(|window| window == NEXT).unwrap_or_else(|| end_of_line(text))
 }
 
 /// QEMU's target in the name of an emulator, or of its entry. Any prefix may stand before it: that is what `QEMU_BINARY_PREFIX` is
@@ -210,15 +180,9 @@ mod tests {
     #[test]
     fn what_reads_the_same_need_not_be_the_same() {
         let first = entry(ARM64);
-        let again = Entry {
-            registration: 7,
-            ..first.clone()
-        };
+        let again = Entry { registration: 7, ..first.clone() };
         assert!(first.reads_like(&again) && first != again);
-        let off = Entry {
-            enabled: false,
-            ..again
-        };
+        let off = Entry { enabled: false, ..again };
         assert!(!first.reads_like(&off));
     }
 
@@ -228,34 +192,13 @@ mod tests {
         let flags = Flags::parse("CFP").0;
         let rule = Rule::for_arch(arm64, "", "/usr/bin".as_ref(), flags);
         assert_eq!(entry.to_rule().as_ref(), Some(&rule));
-        assert_eq!(
-            (entry.unknown_flags.as_str(), &entry.unknown[..]),
-            ("", &[][..])
-        );
+        assert_eq!((entry.unknown_flags.as_str(), &entry.unknown[..]), ("", &[][..]));
         assert!(entry.is_made_by(&rule) && entry.is_qemu());
-        assert!(entry.is_made_by(&Rule {
-            name: "another".into(),
-            ..rule.clone()
-        }));
-        let wanted = Flags {
-            open_binary: false,
-            ..flags
-        };
-        assert!(
-            entry.is_made_by(&Rule {
-                flags: wanted,
-                ..rule.clone()
-            }),
-            "C brings O"
-        );
-        assert!(!entry.is_made_by(&Rule {
-            flags: Flags::default(),
-            ..rule.clone()
-        }));
-        assert!(!entry.is_made_by(&Rule {
-            interpreter: "/opt/qemu-aarch64".into(),
-            ..rule
-        }));
+        assert!(entry.is_made_by(&Rule { name: "another".into(), ..rule.clone() }));
+        let wanted = Flags { open_binary: false, ..flags };
+        assert!(entry.is_made_by(&Rule { flags: wanted, ..rule.clone() }), "C brings O");
+        assert!(!entry.is_made_by(&Rule { flags: Flags::default(), ..rule.clone() }));
+        assert!(!entry.is_made_by(&Rule { interpreter: "/opt/qemu-aarch64".into(), ..rule }));
     }
 
     #[test]
@@ -275,11 +218,7 @@ mod tests {
 
     #[test]
     fn every_kernels_text_is_read() {
-        let magic = Some(Matcher::Magic {
-            offset: 0,
-            magic: b"ab".to_vec(),
-            mask: None,
-        });
+        let magic = Some(Matcher::Magic { offset: 0, magic: b"ab".to_vec(), mask: None });
         let jar = Some(Matcher::Extension("jar".into()));
         #[rustfmt::skip]
         let rows = [
@@ -326,11 +265,7 @@ mod tests {
             ("offset", "more\noffset", true, "a line more"),
         ] {
             let text = String::from_utf8_lossy(ARM64).replace(from, to);
-            assert_eq!(
-                entry(text.as_bytes()).to_rule().is_some(),
-                expected,
-                "{row}"
-            );
+            assert_eq!(entry(text.as_bytes()).to_rule().is_some(), expected, "{row}");
         }
     }
 

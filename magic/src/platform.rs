@@ -57,9 +57,7 @@ impl Platform {
     /// How demanding the variant is; programs for a lesser one of the same architecture run too.
     fn rank(&self) -> Option<usize> {
         let variant = self.variant?;
-        variants(self.arch)
-            .iter()
-            .position(|known| *known == variant)
+        variants(self.arch).iter().position(|known| *known == variant)
     }
 }
 
@@ -82,11 +80,7 @@ impl FromStr for Platform {
     type Err = UnknownPlatform;
 
     fn from_str(item: &str) -> Result<Self, UnknownPlatform> {
-        let wrong = |part, closest| UnknownPlatform {
-            item: item.to_owned(),
-            part,
-            closest,
-        };
+        let wrong = |part, closest| UnknownPlatform { item: item.to_owned(), part, closest };
         let lower = item.to_ascii_lowercase();
         let parts: Vec<&str> = lower.split('/').collect();
         let (name, variant) = match parts[..] {
@@ -112,13 +106,8 @@ impl FromStr for Platform {
 fn named(name: &str) -> Option<(&'static Arch, Option<String>)> {
     let name = name.strip_prefix("qemu-").unwrap_or(name);
     let name = name.strip_suffix("-static").unwrap_or(name);
-    if let Some(arch) = ARCHES
-        .iter()
-        .find(|arch| names(arch).any(|known| known == name))
-    {
-        let digit = name
-            .split_once('v')
-            .and_then(|(_, rest)| rest.chars().next());
+    if let Some(arch) = ARCHES.iter().find(|arch| names(arch).any(|known| known == name)) {
+        let digit = name.split_once('v').and_then(|(_, rest)| rest.chars().next());
         let variant = match (arch.oci, name, digit) {
             ("arm", "armel", _) => Some("v6".to_owned()),
             ("arm", _, Some(digit)) => Some(format!("v{digit}")),
@@ -129,16 +118,12 @@ fn named(name: &str) -> Option<(&'static Arch, Option<String>)> {
     // x86-64-v3, amd64v3, armv7: a variant right behind a name
     let (name, variant) = name.rsplit_once('v')?;
     let name = name.trim_end_matches(['-', '_']);
-    let arch = ARCHES
-        .iter()
-        .find(|arch| !variants(arch).is_empty() && names(arch).any(|known| known == name))?;
+    let arch = ARCHES.iter().find(|arch| !variants(arch).is_empty() && names(arch).any(|known| known == name))?;
     Some((arch, Some(format!("v{variant}"))))
 }
 
 fn names(arch: &'static Arch) -> impl Iterator<Item = &'static str> {
-    [arch.oci, arch.qemu]
-        .into_iter()
-        .chain(arch.aliases.iter().copied())
+    [arch.oci, arch.qemu].into_iter().chain(arch.aliases.iter().copied())
 }
 
 /// The variant as the table writes it: `7` is `v7`, `v9.0` is `v9`.
@@ -156,10 +141,7 @@ fn closest(name: &str) -> Vec<&'static str> {
         return Vec::new();
     }
     let distance = |known: &&str| strsim::damerau_levenshtein(name, known);
-    let mut near: Vec<_> = ARCHES
-        .iter()
-        .filter_map(|arch| names(arch).min_by_key(distance))
-        .collect();
+    let mut near: Vec<_> = ARCHES.iter().filter_map(|arch| names(arch).min_by_key(distance)).collect();
     let nearest = near.iter().map(distance).min();
     let limit = (length / 3).max(1);
     near.retain(|known| distance(known) <= limit && Some(distance(known)) == nearest);
@@ -196,15 +178,9 @@ impl fmt::Display for UnknownPlatform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (item, closest) = (self.item.escape_debug(), self.closest.join(", "));
         match (self.part, closest.as_str()) {
-            (UnknownPart::System, _) => write!(
-                f,
-                "unsupported operating system: {item}: binfmt is for linux programs"
-            ),
+            (UnknownPart::System, _) => write!(f, "unsupported operating system: {item}: binfmt is for linux programs"),
             (UnknownPart::Name, "") => write!(f, "unsupported architecture: {item}"),
-            (UnknownPart::Name, _) => write!(
-                f,
-                "unsupported architecture: {item}, did you mean {closest}?"
-            ),
+            (UnknownPart::Name, _) => write!(f, "unsupported architecture: {item}, did you mean {closest}?"),
             (UnknownPart::Variant, "") => {
                 write!(f, "unsupported variant: {item}: this architecture has none")
             }
@@ -248,9 +224,7 @@ mod tests {
             ("aarch64_be", "linux/arm64be"), ("sh4", "linux/sh"), ("microblazeel", "linux/microblazeel"),
         ];
         for (item, expected) in rows {
-            let platform = item
-                .parse::<Platform>()
-                .map(|platform| platform.to_string());
+            let platform = item.parse::<Platform>().map(|platform| platform.to_string());
             assert_eq!(platform.as_deref(), Ok(expected), "{item}");
         }
     }
@@ -258,12 +232,7 @@ mod tests {
     /// Some are read without being listed, as a name with a variant behind it; who lists them does not know that.
     #[test]
     fn docker_hubs_names_are_among_the_names() {
-        for (qemu, name) in [
-            ("aarch64", "arm64v8"),
-            ("arm", "arm32v5"),
-            ("arm", "arm32v6"),
-            ("arm", "arm32v7"),
-        ] {
+        for (qemu, name) in [("aarch64", "arm64v8"), ("arm", "arm32v5"), ("arm", "arm32v6"), ("arm", "arm32v7")] {
             let arch = Arch::by_qemu(qemu).unwrap();
             assert!(names(arch).any(|known| known == name), "{name}");
         }
@@ -273,12 +242,7 @@ mod tests {
     fn platforms_differ_by_architecture_and_variant() {
         let of = |name: &str| name.parse::<Platform>().unwrap();
         assert_eq!(of("arm64"), of("linux/aarch64/v8"));
-        for (one, other) in [
-            ("arm64", "amd64"),
-            ("arm/v6", "arm/v7"),
-            ("amd64", "amd64/v2"),
-            ("arm/v5", "mips"),
-        ] {
+        for (one, other) in [("arm64", "amd64"), ("arm/v6", "arm/v7"), ("amd64", "amd64/v2"), ("arm/v5", "mips")] {
             assert_ne!(of(one), of(other), "{one} {other}");
         }
     }

@@ -92,12 +92,7 @@ mod tests {
         for arch in &ARCHES {
             assert!(!arch.code.is_empty(), "{}", arch.qemu);
             let limit = if arch.levels == 1 { 200 } else { 400 };
-            assert!(
-                elf(arch).len() < limit,
-                "{}: {}",
-                arch.qemu,
-                elf(arch).len()
-            );
+            assert!(elf(arch).len() < limit, "{}: {}", arch.qemu, elf(arch).len());
         }
     }
 }

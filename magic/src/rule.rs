@@ -28,10 +28,7 @@ const WINDOW: usize = 256;
 const LENGTH: RangeInclusive<usize> = 11..=1920;
 
 /// What the kernel does besides starting the interpreter.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "four letters, each there or not"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "four letters, each there or not")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flags {
     /// `P`: the interpreter gets the program's own `argv[0]` as well.
@@ -72,17 +69,9 @@ impl Flags {
 
 impl fmt::Display for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let letters = [
-            (self.preserve_argv0, 'P'),
-            (self.open_binary, 'O'),
-            (self.credentials, 'C'),
-            (self.fix_binary, 'F'),
-        ];
-        let set: String = letters
-            .iter()
-            .filter(|(set, _)| *set)
-            .map(|(_, letter)| letter)
-            .collect();
+        let letters =
+            [(self.preserve_argv0, 'P'), (self.open_binary, 'O'), (self.credentials, 'C'), (self.fix_binary, 'F')];
+        let set: String = letters.iter().filter(|(set, _)| *set).map(|(_, letter)| letter).collect();
         f.pad(&set)
     }
 }
@@ -110,16 +99,10 @@ impl Matcher {
     #[must_use]
     pub fn matches(&self, head: &[u8], file_name: &OsStr) -> bool {
         match self {
-            Self::Magic {
-                offset,
-                magic,
-                mask,
-            } => {
+            Self::Magic { offset, magic, mask } => {
                 let head = head.iter().take(WINDOW).chain(repeat(&0)).skip(*offset);
                 let mask = mask.iter().flatten().chain(repeat(&0xff));
-                head.zip(magic)
-                    .zip(mask)
-                    .all(|((byte, magic), mask)| (byte ^ magic) & mask == 0)
+                head.zip(magic).zip(mask).all(|((byte, magic), mask)| (byte ^ magic) & mask == 0)
             }
             Self::Extension(wanted) => {
                 let mut parts = file_name.as_bytes().rsplitn(2, |byte| *byte == b'.');
@@ -132,19 +115,11 @@ impl Matcher {
     pub(crate) fn check(&self) -> Result<(), RuleError> {
         match self {
             Self::Magic { magic, .. } if magic.is_empty() => Err(RuleError::Magic),
-            Self::Magic {
-                magic,
-                mask: Some(mask),
-                ..
-            } if mask.len() != magic.len() => Err(RuleError::MaskLength {
-                magic: magic.len(),
-                mask: mask.len(),
-            }),
+            Self::Magic { magic, mask: Some(mask), .. } if mask.len() != magic.len() => {
+                Err(RuleError::MaskLength { magic: magic.len(), mask: mask.len() })
+            }
             Self::Magic { offset, magic, .. } if offset.saturating_add(magic.len()) > WINDOW => {
-                Err(RuleError::Window {
-                    offset: *offset,
-                    magic: magic.len(),
-                })
+                Err(RuleError::Window { offset: *offset, magic: magic.len() })
             }
             Self::Extension(text) if !is_plain(text) || text.as_bytes().contains(&b'/') => {
                 Err(RuleError::Extension(text.clone()))
@@ -214,11 +189,7 @@ mod tests {
 
     fn magic(offset: usize, magic: &[u8], mask: Option<&[u8]>) -> Matcher {
         let mask = mask.map(<[u8]>::to_vec);
-        Matcher::Magic {
-            offset,
-            magic: magic.to_vec(),
-            mask,
-        }
+        Matcher::Magic { offset, magic: magic.to_vec(), mask }
     }
 
     #[test]
@@ -233,16 +204,9 @@ mod tests {
             ("p F", "F", "p "),
         ] {
             let (flags, rest) = Flags::parse(letters);
-            assert_eq!(
-                (flags.to_string().as_str(), rest.as_str()),
-                (printed, unknown),
-                "{letters}"
-            );
+            assert_eq!((flags.to_string().as_str(), rest.as_str()), (printed, unknown), "{letters}");
         }
-        let alone = Flags {
-            credentials: true,
-            ..Flags::default()
-        };
+        let alone = Flags { credentials: true, ..Flags::default() };
         assert_eq!(alone.to_string(), "C");
         assert_eq!(alone.as_kept().to_string(), "OC");
     }

@@ -13,12 +13,7 @@ fn a_probe_is_a_header_of_its_architecture_and_one_segment() {
         let elf = Elf::parse(&file).unwrap_or_else(|error| panic!("{}: {error}", arch.qemu));
         let header = elf.header;
         assert_eq!(elf.is_64, arch.class == Class::Elf64, "{}", arch.qemu);
-        assert_eq!(
-            elf.little_endian,
-            arch.endian == Endian::Little,
-            "{}",
-            arch.qemu
-        );
+        assert_eq!(elf.little_endian, arch.endian == Endian::Little, "{}", arch.qemu);
         assert_eq!(
             (header.e_type, header.e_machine, header.e_flags),
             (ET_EXEC, arch.machine, arch.flags),
@@ -39,18 +34,8 @@ fn a_probe_is_a_header_of_its_architecture_and_one_segment() {
             panic!("{} has not one segment", arch.qemu);
         };
         let length = file.len() as u64;
-        assert_eq!(
-            (segment.p_type, segment.p_flags, segment.p_offset),
-            (PT_LOAD, PF_R | PF_X, 0),
-            "{}",
-            arch.qemu
-        );
-        assert_eq!(
-            (segment.p_filesz, segment.p_memsz),
-            (length, length),
-            "{}",
-            arch.qemu
-        );
+        assert_eq!((segment.p_type, segment.p_flags, segment.p_offset), (PT_LOAD, PF_R | PF_X, 0), "{}", arch.qemu);
+        assert_eq!((segment.p_filesz, segment.p_memsz), (length, length), "{}", arch.qemu);
         assert_eq!(segment.p_vaddr, segment.p_paddr, "{}", arch.qemu);
         assert_eq!(segment.p_vaddr % segment.p_align, 0, "{}", arch.qemu);
         // no page of Linux is larger
@@ -73,18 +58,9 @@ fn flags_are_those_of_ordinary_programs() {
     ];
     for arch in &ARCHES {
         let of = expected.iter().find(|(qemu, _)| *qemu == arch.qemu);
-        assert_eq!(
-            arch.flags,
-            of.map_or(0, |(_, flags)| *flags),
-            "{}",
-            arch.qemu
-        );
+        assert_eq!(arch.flags, of.map_or(0, |(_, flags)| *flags), "{}", arch.qemu);
     }
-    assert!(
-        expected
-            .iter()
-            .all(|(qemu, _)| Arch::by_qemu(qemu).is_some())
-    );
+    assert!(expected.iter().all(|(qemu, _)| Arch::by_qemu(qemu).is_some()));
 }
 
 /// `CONFIG_COMPAT` and the like, by architecture (Linux's `arch/*/Kconfig`), and older programs of the same kind.
@@ -104,11 +80,6 @@ fn what_a_kernel_may_run_besides_is_what_linux_knows() {
     ];
     for arch in &ARCHES {
         let of = expected.iter().find(|(qemu, _)| *qemu == arch.qemu);
-        assert_eq!(
-            arch.compat,
-            of.map_or(&[][..], |(_, others)| *others),
-            "{}",
-            arch.qemu
-        );
+        assert_eq!(arch.compat, of.map_or(&[][..], |(_, others)| *others), "{}", arch.qemu);
     }
 }

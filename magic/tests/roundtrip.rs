@@ -26,11 +26,7 @@ fn matcher() -> impl Strategy<Value = Matcher> {
         let mask = proptest::option::of(vec(any::<u8>(), length));
         (0..=256 - length, vec(any::<u8>(), length), mask)
     });
-    let magic = bytes.prop_map(|(offset, magic, mask)| Matcher::Magic {
-        offset,
-        magic,
-        mask,
-    });
+    let magic = bytes.prop_map(|(offset, magic, mask)| Matcher::Magic { offset, magic, mask });
     prop_oneof![3 => magic, 1 => plain(20, b"/\n").prop_map(Matcher::Extension)]
 }
 
@@ -39,23 +35,17 @@ fn rule() -> impl Strategy<Value = Rule> {
         !["register", "status", ".", ".."].contains(&name.to_string_lossy().as_ref())
     });
     let flags = proptest::sample::subsequence(vec!['P', 'O', 'C', 'F'], 0..=4);
-    (name, matcher(), plain(300, b""), flags).prop_map(|(name, matcher, interpreter, letters)| {
-        Rule {
-            name,
-            matcher,
-            interpreter: interpreter.into(),
-            flags: Flags::parse(&String::from_iter(letters)).0,
-        }
+    (name, matcher(), plain(300, b""), flags).prop_map(|(name, matcher, interpreter, letters)| Rule {
+        name,
+        matcher,
+        interpreter: interpreter.into(),
+        flags: Flags::parse(&String::from_iter(letters)).0,
     })
 }
 
 /// What the kernel prints once it holds `rule`.
 fn kernel_text(rule: &Rule, enabled: bool) -> Vec<u8> {
-    let mut text = if enabled {
-        b"enabled".to_vec()
-    } else {
-        b"disabled".to_vec()
-    };
+    let mut text = if enabled { b"enabled".to_vec() } else { b"disabled".to_vec() };
     text.extend(b"\ninterpreter ");
     text.extend(rule.interpreter.as_os_str().as_bytes());
     text.extend(format!("\nflags: {}\n", rule.flags).as_bytes());
@@ -63,11 +53,7 @@ fn kernel_text(rule: &Rule, enabled: bool) -> Vec<u8> {
         Matcher::Extension(extension) => {
             text.extend([b"extension .", extension.as_bytes()].concat());
         }
-        Matcher::Magic {
-            offset,
-            magic,
-            mask,
-        } => {
+        Matcher::Magic { offset, magic, mask } => {
             text.extend(format!("offset {offset}\nmagic {}", hex(magic)).as_bytes());
             if let Some(mask) = mask {
                 text.extend(format!("\nmask {}", hex(mask)).as_bytes());
@@ -89,10 +75,8 @@ fn almost(words: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     vec(prop_oneof![4 => word, 1 => vec(any::<u8>(), 0..6)], 0..40).prop_map(|parts| parts.concat())
 }
 
-const LINE: &[&str] = &[
-    ":", "M", "E", "n", "::", ":M::", ":E::", "\\x7f", "\\x0", "\\", "\0", "\n", "/bin/x", "POCF",
-    "5",
-];
+const LINE: &[&str] =
+    &[":", "M", "E", "n", "::", ":M::", ":E::", "\\x7f", "\\x0", "\\", "\0", "\n", "/bin/x", "POCF", "5"];
 const TEXT: &[&str] = &[
     "enabled",
     "disabled",
@@ -107,8 +91,8 @@ const TEXT: &[&str] = &[
     " ",
 ];
 const LIST: &[&str] = &[
-    "all", ",", " ", "-", "!", "linux/", "arm64", "arm", "/v7", "v", "qemu-", "-static", "x86_64",
-    "darwin/", "armhf", "/", "K", "ß",
+    "all", ",", " ", "-", "!", "linux/", "arm64", "arm", "/v7", "v", "qemu-", "-static", "x86_64", "darwin/", "armhf",
+    "/", "K", "ß",
 ];
 
 proptest! {
@@ -182,9 +166,7 @@ proptest! {
 fn every_platform_is_read_as_it_is_printed() {
     for arch in &ARCHES {
         let plain = std::iter::once(format!("linux/{}", arch.oci));
-        let with_variant = variants(arch)
-            .iter()
-            .map(|variant| format!("linux/{}/{variant}", arch.oci));
+        let with_variant = variants(arch).iter().map(|variant| format!("linux/{}/{variant}", arch.oci));
         for text in plain.chain(with_variant) {
             let platform: Platform = text.parse().unwrap();
             assert_eq!(platform.arch.qemu, arch.qemu, "{text}");
@@ -195,11 +177,7 @@ fn every_platform_is_read_as_it_is_printed() {
             assert_eq!(platform.to_string(), *printed, "{}", arch.qemu);
         }
         for name in [arch.qemu, arch.oci].iter().chain(arch.aliases) {
-            for form in [
-                name.to_uppercase(),
-                format!("linux/{name}"),
-                format!("qemu-{name}-static"),
-            ] {
+            for form in [name.to_uppercase(), format!("linux/{name}"), format!("qemu-{name}-static")] {
                 let platform: Platform = form.parse().unwrap();
                 assert_eq!(platform.arch.qemu, arch.qemu, "{form}");
             }
@@ -216,11 +194,7 @@ fn every_rows_rule_survives_line_and_text() {
             assert_eq!(Rule::decode(&line).as_ref(), Ok(&rule), "{}", arch.qemu);
             let entry = Entry::parse(&rule.name, &kernel_text(&rule, true));
             assert_eq!(entry.to_rule().as_ref(), Some(&rule), "{}", arch.qemu);
-            assert!(
-                entry.is_qemu() && entry.takes(&arch.header(), OsStr::new("a")),
-                "{}",
-                arch.qemu
-            );
+            assert!(entry.is_qemu() && entry.takes(&arch.header(), OsStr::new("a")), "{}", arch.qemu);
         }
     }
 }

@@ -47,24 +47,13 @@ fn magic_and_mask_are_those_of_qemus_script() {
         .collect();
     for arch in &ARCHES {
         let (mut magic, mut mask) = ours(arch);
-        for (_, magic_differs, mask_differs) in
-            QEMU_DIFFERS.iter().filter(|(row, ..)| *row == arch.qemu)
-        {
+        for (_, magic_differs, mask_differs) in QEMU_DIFFERS.iter().filter(|(row, ..)| *row == arch.qemu) {
             replace(&mut magic, magic_differs);
             replace(&mut mask, mask_differs);
         }
-        assert_eq!(
-            theirs.remove(arch.qemu),
-            Some((magic, mask)),
-            "{}",
-            arch.qemu
-        );
+        assert_eq!(theirs.remove(arch.qemu), Some((magic, mask)), "{}", arch.qemu);
     }
-    assert!(
-        theirs.is_empty(),
-        "rows that are missing: {:?}",
-        theirs.keys()
-    );
+    assert!(theirs.is_empty(), "rows that are missing: {:?}", theirs.keys());
 }
 
 #[test]
@@ -77,25 +66,15 @@ fn magic_and_mask_are_those_of_debians_rules() {
             (fields[1], (bytes(fields[4]), bytes(fields[5])))
         })
         .collect();
-    for arch in ARCHES
-        .iter()
-        .filter(|arch| !NOT_IN_DEBIAN.contains(&arch.qemu))
-    {
+    for arch in ARCHES.iter().filter(|arch| !NOT_IN_DEBIAN.contains(&arch.qemu)) {
         let (magic, mut mask) = ours(arch);
-        for (_, differs) in DEBIAN_DIFFERS
-            .iter()
-            .filter(|(rows, _)| rows.contains(&arch.qemu))
-        {
+        for (_, differs) in DEBIAN_DIFFERS.iter().filter(|(rows, _)| rows.contains(&arch.qemu)) {
             replace(&mut mask, differs);
         }
         let rule = theirs.remove(arch.entry_name("").as_str());
         assert_eq!(rule, Some((magic, mask)), "{}", arch.qemu);
     }
-    assert!(
-        theirs.is_empty(),
-        "rows that are missing: {:?}",
-        theirs.keys()
-    );
+    assert!(theirs.is_empty(), "rows that are missing: {:?}", theirs.keys());
 }
 
 #[test]
@@ -116,10 +95,7 @@ fn a_difference_is_one() {
 }
 
 fn ours(arch: &Arch) -> (Vec<u8>, Vec<u8>) {
-    (
-        arch.magic().as_slice().to_vec(),
-        arch.mask().as_slice().to_vec(),
-    )
+    (arch.magic().as_slice().to_vec(), arch.mask().as_slice().to_vec())
 }
 
 fn replace(pattern: &mut [u8], with: Bytes) {

@@ -10,10 +10,7 @@ use super::{Cli, Shell};
 #[must_use]
 pub fn completions(shell: Shell) -> String {
     let command = Cli::command();
-    let args: Vec<&Arg> = command
-        .get_arguments()
-        .filter(|arg| is_shown(arg))
-        .collect();
+    let args: Vec<&Arg> = command.get_arguments().filter(|arg| is_shown(arg)).collect();
     match shell {
         Shell::Bash => bash(&args),
         Shell::Zsh => zsh(&args),
@@ -39,12 +36,7 @@ impl Value {
         let possible = arg.get_possible_values();
         match value(arg) {
             None => Self::None,
-            _ if !possible.is_empty() => Self::One(
-                possible
-                    .iter()
-                    .map(|value| value.get_name().to_owned())
-                    .collect(),
-            ),
+            _ if !possible.is_empty() => Self::One(possible.iter().map(|value| value.get_name().to_owned()).collect()),
             Some("LIST") => Self::List,
             Some("PLATFORM") => Self::One(platforms()),
             Some("DIR") => Self::Directory,
@@ -110,10 +102,7 @@ complete -o bashdefault -o default -F _binfmt binfmt
 
 fn zsh(args: &[&Arg]) -> String {
     let spec = |arg: &&Arg| {
-        let meaning = meaning(arg)
-            .replace('[', "(")
-            .replace(']', ")")
-            .replace('\'', "'\\''");
+        let meaning = meaning(arg).replace('[', "(").replace(']', ")").replace('\'', "'\\''");
         let after = match Value::of(arg) {
             Value::None => return format!("    '{}[{meaning}]'", names(arg)[0]),
             Value::List => format!(":LIST:_values -s , platform {}", items()),
@@ -152,20 +141,14 @@ fn fish(args: &[&Arg]) -> String {
             Value::None => String::new(),
             // if the value is left out, another option may follow
             Value::List if is_optional(arg) => format!(" -f -a '{}'", items()),
-            Value::List => format!(
-                " -x -a '(__fish_complete_list , \"string split \\\" \\\" \\\"{}\\\"\")'",
-                items()
-            ),
+            Value::List => format!(" -x -a '(__fish_complete_list , \"string split \\\" \\\" \\\"{}\\\"\")'", items()),
             Value::One(values) => format!(" -x -a '{}'", values.join(" ")),
             Value::Directory => " -x -a '(__fish_complete_directories)'".to_owned(),
             Value::File => " -r -F".to_owned(),
             Value::Other => " -x".to_owned(),
         };
         let meaning = meaning(arg).replace('\\', "\\\\").replace('\'', "\\'");
-        format!(
-            "complete -c binfmt{} -l {long} {after} -d '{meaning}'\n",
-            short.unwrap_or_default()
-        )
+        format!("complete -c binfmt{} -l {long} {after} -d '{meaning}'\n", short.unwrap_or_default())
     };
     args.iter().map(line).collect()
 }
@@ -178,6 +161,5 @@ fn meaning(arg: &Arg) -> String {
 }
 
 fn is_optional(arg: &Arg) -> bool {
-    arg.get_num_args()
-        .is_some_and(|number| number.min_values() == 0)
+    arg.get_num_args().is_some_and(|number| number.min_values() == 0)
 }

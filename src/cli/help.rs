@@ -20,32 +20,17 @@ pub const SECTIONS: [(&str, &[(&str, &str)]); 3] = [
     (
         "Environment",
         &[
-            (
-                "QEMU_BINARY_PATH",
-                "directory of the emulators [default: /usr/bin]",
-            ),
-            (
-                "QEMU_BINARY_PREFIX",
-                "put before the file names of emulators and the names of entries",
-            ),
-            (
-                "QEMU_BINARY_REPLACE",
-                "1: also replace a newer QEMU, and a handler without flag C by one with it",
-            ),
-            (
-                "QEMU_PRESERVE_ARGV0",
-                "0: programs get their path as argv[0] (no flag P)",
-            ),
+            ("QEMU_BINARY_PATH", "directory of the emulators [default: /usr/bin]"),
+            ("QEMU_BINARY_PREFIX", "put before the file names of emulators and the names of entries"),
+            ("QEMU_BINARY_REPLACE", "1: also replace a newer QEMU, and a handler without flag C by one with it"),
+            ("QEMU_PRESERVE_ARGV0", "0: programs get their path as argv[0] (no flag P)"),
         ],
     ),
     (
         "Exit status",
         &[
             ("0", "everything asked for is in place"),
-            (
-                "1",
-                "something is not; the last line on stderr says what to do",
-            ),
+            ("1", "something is not; the last line on stderr says what to do"),
             ("2", "the command line is wrong"),
             ("with --run", "COMMAND's own, or:"),
             ("125", "nothing was run"),
@@ -86,12 +71,7 @@ pub fn help() -> String {
             lines.extend([String::new(), format!("{}:", heading.unwrap_or_default())]);
         }
         let meaning = arg.get_help().map(ToString::to_string);
-        row(
-            &mut lines,
-            &term(arg),
-            &meaning.unwrap_or_default(),
-            MEANING,
-        );
+        row(&mut lines, &term(arg), &meaning.unwrap_or_default(), MEANING);
     }
     for other in others {
         section(&mut lines, other, MEANING);
@@ -100,10 +80,7 @@ pub fn help() -> String {
 }
 
 /// The forms of a command line.
-pub const USAGE: [&str; 2] = [
-    "binfmt [OPTION]...",
-    "binfmt --run PLATFORM [--root DIR] -- COMMAND [ARGUMENT]...",
-];
+pub const USAGE: [&str; 2] = ["binfmt [OPTION]...", "binfmt --run PLATFORM [--root DIR] -- COMMAND [ARGUMENT]..."];
 
 /// Whether the help shows `arg`. It leaves out the options of other tools.
 pub(super) fn is_shown(arg: &Arg) -> bool {
@@ -134,9 +111,7 @@ pub(super) fn value(arg: &Arg) -> Option<&str> {
     if !arg.get_action().takes_values() {
         return None;
     }
-    arg.get_value_names()?
-        .first()
-        .map(clap::builder::Str::as_str)
+    arg.get_value_names()?.first().map(clap::builder::Str::as_str)
 }
 
 fn row(lines: &mut Vec<String>, term: &str, meaning: &str, at: usize) {

@@ -16,10 +16,7 @@ use crate::kernel::wording::quoted;
 pub fn meant(args: &[OsString], error: clap::Error) -> Option<String> {
     // one for each mistake in a line
     const STEPS: usize = 4;
-    let words = args
-        .iter()
-        .skip(1)
-        .map(|arg| arg.to_str().map(str::to_owned));
+    let words = args.iter().skip(1).map(|arg| arg.to_str().map(str::to_owned));
     let mut words: Vec<String> = words.collect::<Option<_>>()?;
     let mut error = error;
     for _ in 0..STEPS {
@@ -44,10 +41,7 @@ const RULES: [Rule; 6] = [command, verb, spelled, similar, joined, listed];
 /// Our options, each with the words that people and other tools have for it.
 const VERBS: [(&str, &str); 9] = [
     ("--install", "install add register enable i platform"),
-    (
-        "--uninstall",
-        "uninstall remove rm delete unregister disable u",
-    ),
+    ("--uninstall", "uninstall remove rm delete unregister disable u"),
     ("--reset", "reset"),
     ("--status", "status check s"),
     ("--list", "list ls l"),
@@ -81,9 +75,7 @@ fn inserted(words: &[String], at: usize, word: &str) -> Vec<String> {
 
 fn replaced(words: &[String], at: usize, with: &str) -> Vec<String> {
     let mut words = words.to_vec();
-    let value = words[at]
-        .split_once('=')
-        .map(|(_, value)| format!("={value}"));
+    let value = words[at].split_once('=').map(|(_, value)| format!("={value}"));
     words[at] = with.to_owned() + &value.unwrap_or_default();
     words
 }
@@ -120,9 +112,7 @@ fn similar(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
         return None;
     };
     let suggested = suggested(ContextKind::SuggestedValue)?;
-    let at = words
-        .iter()
-        .rposition(|word| word.ends_with(value.as_str()))?;
+    let at = words.iter().rposition(|word| word.ends_with(value.as_str()))?;
     let mut words = words.to_vec();
     words[at] = words[at].strip_suffix(value.as_str())?.to_owned() + suggested;
     Some(words)
@@ -132,25 +122,14 @@ fn similar(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
 fn joined(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
     let (at, _) = wrong(words, error)?;
     let is_wrongem = |word: &String| !word.starts_with('-');
-    let first = at
-        - words[..at]
-            .iter()
-            .rev()
-            .take_while(|word| is_wrongem(word))
-            .count();
+    let first = at - words[..at].iter().rev().take_while(|word| is_wrongem(word)).count();
     let option_at = first.checked_sub(1)?;
     let (name, value) = match words[option_at].split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (words[option_at].as_str(), None),
     };
-    let end = at
-        + words[at..]
-            .iter()
-            .take_while(|word| is_wrongem(word))
-            .count();
-    let items = value
-        .into_iter()
-        .chain(words[first..end].iter().map(String::as_str));
+    let end = at + words[at..].iter().take_while(|word| is_wrongem(word)).count();
+    let items = value.into_iter().chain(words[first..end].iter().map(String::as_str));
     let items: Vec<&str> = items.map(|item| item.trim_matches(',')).collect();
     let names_platforms = LISTS.contains(&name) && items.iter().all(|item| is_platform(item));
     if !names_platforms && name != "--uninstall" {
@@ -182,8 +161,7 @@ fn spelled(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
 }
 
 fn is_platform(item: &str) -> bool {
-    item.split(',')
-        .all(|name| name.eq_ignore_ascii_case("all") || name.parse::<Platform>().is_ok())
+    item.split(',').all(|name| name.eq_ignore_ascii_case("all") || name.parse::<Platform>().is_ok())
 }
 
 #[cfg(test)]
@@ -212,29 +190,17 @@ mod tests {
             ("install arm64 riscv64", "--install arm64,riscv64"),
             ("install arm64, riscv64", "--install arm64,riscv64"),
             ("--install arm64 riscv64", "--install arm64,riscv64"),
-            (
-                "--install=arm64 riscv64 s390x",
-                "--install arm64,riscv64,s390x",
-            ),
-            (
-                "--install arm64 riscv64 --keep",
-                "--install arm64,riscv64 --keep",
-            ),
+            ("--install=arm64 riscv64 s390x", "--install arm64,riscv64,s390x"),
+            ("--install arm64 riscv64 --keep", "--install arm64,riscv64 --keep"),
             ("--status arm64 arm", "--status arm64,arm"),
             ("arm64", "--install arm64"),
-            (
-                "linux/arm64 linux/arm/v7",
-                "--install linux/arm64,linux/arm/v7",
-            ),
+            ("linux/arm64 linux/arm/v7", "--install linux/arm64,linux/arm/v7"),
             ("--hold arm64", "--hold --install arm64"),
             ("--dry-run arm64", "--dry-run --install arm64"),
             ("-i arm64", "--install arm64"),
             ("--platform linux/arm64", "--install linux/arm64"),
             ("uninstall qemu-* arm64", "--uninstall 'qemu-*,arm64'"),
-            (
-                "--uninstall qemu-arm qemu-i386",
-                "--uninstall qemu-arm,qemu-i386",
-            ),
+            ("--uninstall qemu-arm qemu-i386", "--uninstall qemu-arm,qemu-i386"),
             ("remove arm64", "--uninstall arm64"),
             ("--remove=arm64", "--uninstall=arm64"),
             ("--instal arm64", "--install arm64"),
@@ -247,25 +213,15 @@ mod tests {
             ("--explain ./x --verbos", "--explain ./x --verbose"),
             ("reset", "--reset"),
         ] {
-            assert_eq!(
-                proposal(line).as_deref(),
-                Some(&*format!("binfmt {expected}")),
-                "{line}"
-            );
+            assert_eq!(proposal(line).as_deref(), Some(&*format!("binfmt {expected}")), "{line}");
         }
     }
 
     #[test]
     fn where_nothing_is_clear_nothing_is_proposed() {
-        for line in [
-            "--bogus",
-            "foo",
-            "--install",
-            "--list --status",
-            "--hold",
-            "foo arm64 --list --status",
-            "--run arm64",
-        ] {
+        for line in
+            ["--bogus", "foo", "--install", "--list --status", "--hold", "foo arm64 --list --status", "--run arm64"]
+        {
             assert_eq!(proposal(line), None, "{line}");
         }
     }
@@ -273,24 +229,10 @@ mod tests {
     /// Tries every combination of words that people write.
     #[test]
     fn every_proposal_parses() {
-        let options = [
-            "--install",
-            "--status",
-            "--run",
-            "--hold",
-            "--json",
-            "--",
-            "-p",
-            "--force",
-        ];
+        let options = ["--install", "--status", "--run", "--hold", "--json", "--", "-p", "--force"];
         let verbs = VERBS.iter().flat_map(|(_, verbs)| verbs.split(' '));
         let verbs: Vec<&str> = verbs.collect();
-        let words = [
-            &verbs[..],
-            &options,
-            &["arm64", "riscv64,arm", "all", "qemu-*", "x y", "json"],
-        ]
-        .concat();
+        let words = [&verbs[..], &options, &["arm64", "riscv64,arm", "all", "qemu-*", "x y", "json"]].concat();
         let mut proposed = 0;
         for first in &words {
             for second in &words {

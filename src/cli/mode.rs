@@ -158,11 +158,7 @@ fn lower(cli: Cli, environment: Environment) -> Result<Request> {
         empty.push("--uninstall");
     }
     let modes = modes(cli, install)?;
-    Ok(Request {
-        modes,
-        settings,
-        empty,
-    })
+    Ok(Request { modes, settings, empty })
 }
 
 fn modes(cli: Cli, install: Option<Selection>) -> Result<Vec<Mode>> {
@@ -176,22 +172,13 @@ fn modes(cli: Cli, install: Option<Selection>) -> Result<Vec<Mode>> {
     let mut command = cli.command.into_iter();
     if let (Some(platform), Some(name)) = (cli.run, command.next()) {
         let platform = platform.parse::<Platform>().map_err(|e| unknown(&e))?;
-        return Ok(vec![Mode::Run(Run {
-            platform,
-            root: cli.root,
-            name,
-            args: command.collect(),
-        })]);
+        return Ok(vec![Mode::Run(Run { platform, root: cli.root, name, args: command.collect() })]);
     }
     let mut modes = Vec::new();
     modes.extend(uninstall.map(Mode::Uninstall));
     modes.extend(cli.unpersist.map(Mode::Unpersist));
     if let Some(selection) = install {
-        let install = Install {
-            selection,
-            reset: cli.reset,
-            persist: cli.persist,
-        };
+        let install = Install { selection, reset: cli.reset, persist: cli.persist };
         if cli.hold {
             let stay = Stay {
                 interval: cli.interval.unwrap_or(Duration::from_secs(30)),
@@ -209,10 +196,7 @@ fn modes(cli: Cli, install: Option<Selection>) -> Result<Vec<Mode>> {
     let list = |list: Option<String>| list.as_deref().map(selection).transpose();
     modes.push(match (cli.verify, cli.explain, cli.status) {
         (Some(listed), ..) => Mode::Verify(list(listed)?),
-        (_, Some(file), _) => Mode::Explain(Explain {
-            file,
-            root: cli.root,
-        }),
+        (_, Some(file), _) => Mode::Explain(Explain { file, root: cli.root }),
         (.., Some(listed)) => Mode::Status(list(listed)?),
         _ if cli.list => Mode::List,
         _ => Mode::Overview,
@@ -279,10 +263,7 @@ pub fn describe_unknown(unknown: &UnknownPlatform) -> String {
 /// Refuses options that say how to do what nothing asks for.
 fn check(cli: &Cli, install: Option<&Selection>) -> Result<()> {
     let installs = install.is_some() || cli.verify.is_some() || !cli.install.is_empty();
-    ensure!(
-        installs || !cli.keep,
-        "--keep says how to install, but nothing is to be installed; add --install LIST"
-    );
+    ensure!(installs || !cli.keep, "--keep says how to install, but nothing is to be installed; add --install LIST");
     ensure!(
         installs || !cli.force || !cli.uninstall.is_empty() || cli.export.is_some(),
         "--force says how to install, uninstall or export; add --install LIST, --uninstall LIST or --export DIR"
@@ -306,11 +287,7 @@ fn check(cli: &Cli, install: Option<&Selection>) -> Result<()> {
 
 fn settings(cli: &Cli, environment: Environment) -> Settings {
     let shows_table = cli.list || cli.status.is_some() || cli.verify.is_some();
-    let default = if shows_table || cli.explain.is_some() {
-        Format::Text
-    } else {
-        Format::Json
-    };
+    let default = if shows_table || cli.explain.is_some() { Format::Text } else { Format::Json };
     let credentials = cli.credentials.map(|value| value == YesNo::Yes);
     let replaces = cli.force || cli.reset || environment.replace;
     Settings {
@@ -349,26 +326,17 @@ fn invocation(cli: &Cli, environment: &Environment) -> Invocation {
     let variables = [
         ("QEMU_BINARY_PATH", emulators.as_ref().map(text)),
         ("QEMU_BINARY_PREFIX", prefix.map(text)),
-        (
-            "QEMU_PRESERVE_ARGV0",
-            switch(!environment.preserve_argv0, "0"),
-        ),
+        ("QEMU_PRESERVE_ARGV0", switch(!environment.preserve_argv0, "0")),
         ("QEMU_BINARY_REPLACE", switch(environment.replace, "1")),
     ];
     let credentials = cli.credentials.map(|value| match value {
         YesNo::Yes => "--credentials yes".to_owned(),
         YesNo::No => "--credentials no".to_owned(),
     });
-    let options = [
-        credentials,
-        switch(cli.force, "--force"),
-        switch(cli.keep, "--keep"),
-    ];
+    let options = [credentials, switch(cli.force, "--force"), switch(cli.keep, "--keep")];
     let set = variables.into_iter();
     Invocation {
-        environment: set
-            .filter_map(|(name, value)| Some((name, value?)))
-            .collect(),
+        environment: set.filter_map(|(name, value)| Some((name, value?))).collect(),
         options: options.into_iter().flatten().collect(),
         mount: cli.mount.clone(),
     }
@@ -380,10 +348,7 @@ mod tests {
 
     fn read(line: &str) -> Result<Request, Mistake> {
         let args = ["binfmt"].into_iter().chain(line.split_whitespace());
-        Request::read(
-            args.map(OsString::from).collect(),
-            Environment::from(|_| None),
-        )
+        Request::read(args.map(OsString::from).collect(), Environment::from(|_| None))
     }
 
     /// The names of the modes, in their order.
@@ -392,12 +357,7 @@ mod tests {
             let text = format!("{mode:?}");
             text.split(['(', ' ']).next().map(str::to_owned)
         };
-        read(line)
-            .expect(line)
-            .modes
-            .iter()
-            .filter_map(name)
-            .collect()
+        read(line).expect(line).modes.iter().filter_map(name).collect()
     }
 
     #[test]
@@ -405,10 +365,7 @@ mod tests {
         for (line, expected) in [
             ("", "Overview"),
             ("--status --install arm64", "Install Status"),
-            (
-                "--verify --install arm --uninstall arm64 --unpersist /",
-                "Uninstall Unpersist Install Verify",
-            ),
+            ("--verify --install arm --uninstall arm64 --unpersist /", "Uninstall Unpersist Install Verify"),
             ("--list --export /x --reset", "Install Export List"),
             ("--hold --install arm64 --uninstall arm", "Uninstall Hold"),
             ("--explain /bin/sh", "Explain"),

@@ -50,11 +50,7 @@ fn translated(words: &[&str]) -> Option<Vec<OsString>> {
     if pins == removes {
         return None;
     }
-    let list = if targets.is_empty() {
-        "all".to_owned()
-    } else {
-        targets.join(",")
-    };
+    let list = if targets.is_empty() { "all".to_owned() } else { targets.join(",") };
     let mut ours = vec![if removes { "--uninstall" } else { "--install" }, &*list];
     if let Some(credentials) = credentials {
         ours.extend(["--credentials", credentials]);

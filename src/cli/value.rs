@@ -105,12 +105,7 @@ mod tests {
 
     #[test]
     fn an_interval_has_a_unit_and_bounds() {
-        for (text, millis) in [
-            ("100ms", 100),
-            ("30s", 30_000),
-            ("5m", 300_000),
-            ("24h", 86_400_000),
-        ] {
+        for (text, millis) in [("100ms", 100), ("30s", 30_000), ("5m", 300_000), ("24h", 86_400_000)] {
             assert_eq!(interval(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for text in [

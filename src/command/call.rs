@@ -69,10 +69,7 @@ impl<'a, 's> Call<'a, 's> {
             settings,
             streams,
             at: MountPoint {
-                dir: settings
-                    .mount
-                    .as_ref()
-                    .map_or_else(|| mount::DEFAULT.into(), resolved),
+                dir: settings.mount.as_ref().map_or_else(|| mount::DEFAULT.into(), resolved),
                 explicit: settings.mount.is_some(),
             },
             order,
@@ -150,10 +147,7 @@ impl<'a, 's> Call<'a, 's> {
 
     /// How to install `selection`.
     pub(super) fn order(&self, selection: Selection) -> Order {
-        Order {
-            selection,
-            ..self.order.clone()
-        }
+        Order { selection, ..self.order.clone() }
     }
 
     /// What remedies are judged by, and written with.
@@ -170,10 +164,7 @@ impl<'a, 's> Call<'a, 's> {
             return Ok(Rc::clone(survey));
         }
         let table = mount::for_looking(&self.at)?;
-        let look = Look {
-            setuid: self.closely,
-            ..Look::default()
-        };
+        let look = Look { setuid: self.closely, ..Look::default() };
         let survey = Rc::new(Survey::look(table.as_ref(), look)?);
         self.survey = Some(Rc::clone(&survey));
         Ok(survey)
@@ -199,9 +190,7 @@ impl<'a, 's> Call<'a, 's> {
         value: &impl Serialize,
         text: impl FnOnce(&mut dyn Write, bool, Option<usize>) -> io::Result<()>,
     ) -> Result<()> {
-        let Streams {
-            out, colour, width, ..
-        } = &mut *self.streams;
+        let Streams { out, colour, width, .. } = &mut *self.streams;
         let width = width.filter(|_| !self.settings.verbose);
         let written = match self.settings.format {
             Format::Json => write_json(out, value),
@@ -220,14 +209,8 @@ impl<'a, 's> Call<'a, 's> {
     }
 
     /// The architectures of a list, if there is one: its `all` means those that have a handler or an emulator.
-    pub(super) fn listed(
-        &self,
-        list: Option<&Selection>,
-        survey: &Survey,
-    ) -> Option<Vec<&'static Arch>> {
-        let known = ARCHES
-            .iter()
-            .filter(|arch| survey.of(arch).is_known() || self.has_emulator(arch));
+    pub(super) fn listed(&self, list: Option<&Selection>, survey: &Survey) -> Option<Vec<&'static Arch>> {
+        let known = ARCHES.iter().filter(|arch| survey.of(arch).is_known() || self.has_emulator(arch));
         list.map(|selection| selection.arches(known))
     }
 
@@ -235,10 +218,7 @@ impl<'a, 's> Call<'a, 's> {
     pub(super) fn check_all(&mut self, list: Option<&Selection>, survey: &Survey) {
         let known = |arch: &Arch| !may_be_native(arch) && survey.of(arch).is_known();
         if list.is_some_and(|list| list.all) && !ARCHES.iter().any(known) && !self.has_emulators() {
-            let (dir, remedy) = (
-                self.order.emulators.dir().display(),
-                self.order.emulators.remedy(),
-            );
+            let (dir, remedy) = (self.order.emulators.dir().display(), self.order.emulators.remedy());
             let sentence = format!(
                 "there is no handler, and no emulators are in {dir}, so nothing says what all is; name the platforms, or \
                  {remedy}"
@@ -249,8 +229,7 @@ impl<'a, 's> Call<'a, 's> {
 
     /// A level that was asked for by name (`linux/amd64/v4`) and is not reached is a failure.
     pub(super) fn check_levels(&mut self, selection: &Selection, survey: &Survey) {
-        let lacking =
-            |platform: &Platform| level_lacking(*platform, &survey.of(platform.arch).verdict);
+        let lacking = |platform: &Platform| level_lacking(*platform, &survey.of(platform.arch).verdict);
         self.lacks_each(selection.named.iter().filter_map(lacking));
     }
 }
@@ -261,9 +240,8 @@ pub(super) fn level_lacking(platform: Platform, verdict: &Verdict) -> Option<Str
         return None;
     };
     let wanted = platform.variant?.strip_prefix('v')?.parse::<u8>().ok()?;
-    (platform.arch.levels > 1 && wanted > *level).then(|| {
-        format!("{platform} does not run: only level v{level} of it does; use a newer QEMU")
-    })
+    (platform.arch.levels > 1 && wanted > *level)
+        .then(|| format!("{platform} does not run: only level v{level} of it does; use a newer QEMU"))
 }
 
 /// The directory that the environment names, or the program's own emulators.

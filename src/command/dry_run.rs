@@ -53,12 +53,7 @@ pub(super) fn dry_run(call: &mut Call, modes: &[Mode]) -> Result<()> {
     call.streams.finish(written)
 }
 
-fn would_uninstall(
-    call: &mut Call,
-    list: &str,
-    table: Option<&Table>,
-    survey: &mut Survey,
-) -> Result<()> {
+fn would_uninstall(call: &mut Call, list: &str, table: Option<&Table>, survey: &mut Survey) -> Result<()> {
     let removals = dry_uninstall(survey.table(), list, call.settings.force)?;
     let is_gone = |entry: &Entry| removals.iter().any(|removal| removal.has_removed(entry));
     if let Some(table) = table.filter(|_| survey.table().iter().any(is_gone)) {
@@ -76,12 +71,7 @@ fn would_uninstall(
     Ok(())
 }
 
-fn would_install(
-    call: &mut Call,
-    asked: &Install,
-    table: Option<&Table>,
-    survey: &Survey,
-) -> Result<()> {
+fn would_install(call: &mut Call, asked: &Install, table: Option<&Table>, survey: &Survey) -> Result<()> {
     let order = install::order(call, asked)?;
     let mounts = mount::would_mount(&call.at);
     if mounts.as_ref().is_err_and(MountError::is_not_allowed)
@@ -111,12 +101,7 @@ fn would_install(
 }
 
 /// What an install of `selection` would copy to the host whose root directory is `dir`.
-fn would_persist(
-    call: &mut Call,
-    dir: &Path,
-    selection: &Selection,
-    entries: &[Entry],
-) -> Result<()> {
+fn would_persist(call: &mut Call, dir: &Path, selection: &Selection, entries: &[Entry]) -> Result<()> {
     check_prefix(call)?;
     let boot = boot_of(dir)?;
     call.lacks_each(boot.does_not_read());

@@ -30,9 +30,7 @@ pub(super) fn explain(call: &mut Call, asked: &cli::Explain) -> Result<()> {
         call.lacks(format!("{verdict}: {problem}; {remedy}"));
     }
     let explained = Explained::new(&explanation, root, call.settings.verbose);
-    call.show(&explained, |out, colour, _| {
-        text::write_explained(out, &explained, colour)
-    })
+    call.show(&explained, |out, colour, _| text::write_explained(out, &explained, colour))
 }
 
 fn explanation(call: &mut Call, file: &Path, root: Option<&Path>) -> Result<Explanation> {

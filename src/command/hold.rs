@@ -13,11 +13,7 @@ use crate::policy::hold::{Event, HeldTable, Hold, Watch, Woken};
 pub(super) fn hold(call: &mut Call, asked: &Install, stay: &Stay) -> Result<()> {
     wait::end_by_signals()?;
     let order = call.order(asked.selection.clone());
-    let Installed {
-        items,
-        survey,
-        caveat,
-    } = perform(call, asked, true)?;
+    let Installed { items, survey, caveat } = perform(call, asked, true)?;
     if let Err(error) = status::overview(call) {
         call.lacks(format!("{error:#}"));
     }
@@ -50,9 +46,7 @@ pub(super) fn hold(call: &mut Call, asked: &Install, stay: &Stay) -> Result<()> 
         for (arch, why) in hold.failing() {
             call.shown(format!("{} is not installed: {why}", arch.oci));
         }
-        hold.refused()
-            .into_iter()
-            .for_each(|why| call.shown(why.to_owned()));
+        hold.refused().into_iter().for_each(|why| call.shown(why.to_owned()));
     }
     uninstall::report(call, &hold.end(stay.uninstalls)?);
     if let Some(caveat) = hold.caveat() {

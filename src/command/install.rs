@@ -43,11 +43,7 @@ pub(super) fn perform(call: &mut Call, asked: &cli::Install, holds: bool) -> Res
             return Ok(installed);
         }
     }
-    let Mounted {
-        table,
-        lock,
-        held_by,
-    } = mounted?;
+    let Mounted { table, lock, held_by } = mounted?;
     if holds {
         // even if nothing has to change now: later it may
         table.may_change()?;
@@ -61,10 +57,7 @@ pub(super) fn perform(call: &mut Call, asked: &cli::Install, holds: bool) -> Res
         if order.reset {
             let wanted = |entry: &Entry| is_wanted(entry, &items, &order.prefix);
             uninstall::report(call, &uninstall_others(&table, wanted)?);
-            let look = Look {
-                timed_out: &survey.timed_out(),
-                ..Look::default()
-            };
+            let look = Look { timed_out: &survey.timed_out(), ..Look::default() };
             survey = Survey::look(Some(&table), look)?;
         }
         Ok((items, Rc::new(survey)))
@@ -79,11 +72,7 @@ pub(super) fn perform(call: &mut Call, asked: &cli::Install, holds: bool) -> Res
         call.lacks(format!("{error:#}"));
     }
     call.surveyed(&survey);
-    Ok(Installed {
-        items,
-        survey,
-        caveat: caveat.map(|caveat| format!("{caveat:#}")),
-    })
+    Ok(Installed { items, survey, caveat: caveat.map(|caveat| format!("{caveat:#}")) })
 }
 
 /// How to install what was asked for.
@@ -94,10 +83,7 @@ pub(super) fn order(call: &Call, asked: &cli::Install) -> Result<Order> {
     if asked.reset && !call.has_emulators() {
         bail!("{}", no_emulators(call));
     }
-    Ok(Order {
-        reset: asked.reset,
-        ..call.order(asked.selection.clone())
-    })
+    Ok(Order { reset: asked.reset, ..call.order(asked.selection.clone()) })
 }
 
 /// Records the unknown platforms of `order`, and that there was nothing to install for want of emulators.
@@ -118,11 +104,7 @@ fn no_emulators(call: &Call) -> String {
 }
 
 /// What an install comes to where no table can be mounted, and why is `error`: everything in place, if it runs already.
-fn without_table(
-    call: &mut Call,
-    error: &anyhow::Error,
-    order: &Order,
-) -> Result<Option<Installed>> {
+fn without_table(call: &mut Call, error: &anyhow::Error, order: &Order) -> Result<Option<Installed>> {
     let error = error.downcast_ref::<MountError>();
     if !error.is_some_and(MountError::is_not_allowed) {
         return Ok(None);
@@ -132,11 +114,7 @@ fn without_table(
     };
     let survey = Rc::new(survey);
     call.surveyed(&survey);
-    Ok(Some(Installed {
-        items: Vec::new(),
-        survey,
-        caveat: None,
-    }))
+    Ok(Some(Installed { items: Vec::new(), survey, caveat: None }))
 }
 
 /// In a user namespace without a table of its own, or without the privilege to look at the host's, a platform may run through the
@@ -149,11 +127,7 @@ pub(super) fn runs_already(call: &mut Call, selection: &Selection) -> Result<Opt
         return Ok(None);
     }
     for arch in arches {
-        let how = if survey.of(arch).is_native() {
-            "native"
-        } else {
-            "already installed (on the host)"
-        };
+        let how = if survey.of(arch).is_native() { "native" } else { "already installed (on the host)" };
         call.tell(&format!("installing: {} {how}", arch.oci));
     }
     Ok(Some(survey))

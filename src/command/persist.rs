@@ -18,8 +18,7 @@ use crate::policy::persist::{self, FileOutcome, Host, OnTrial, export};
 use crate::policy::survey::{Survey, runs_natively, without_handlers};
 
 /// What a file of rules begins with.
-pub(super) const PERSISTED: &[u8] =
-    b"# written by binfmt --persist; systemd-binfmt registers it at boot\n";
+pub(super) const PERSISTED: &[u8] = b"# written by binfmt --persist; systemd-binfmt registers it at boot\n";
 
 /// An emulator that was copied to a host, and its architecture.
 type Copied = (&'static Arch, OnTrial);
@@ -72,11 +71,7 @@ pub(super) fn install_and_persist(
 }
 
 /// The architectures that need an emulator.
-pub(super) fn arches(
-    call: &Call,
-    selection: &Selection,
-    entries: &[Entry],
-) -> Result<Vec<&'static Arch>> {
+pub(super) fn arches(call: &Call, selection: &Selection, entries: &[Entry]) -> Result<Vec<&'static Arch>> {
     let known = ARCHES.iter().filter(|arch| call.has_emulator(arch));
     let mut arches = selection.arches(known);
     let seen = without_handlers(entries)?;
@@ -171,10 +166,7 @@ fn is_left_alone(call: &mut Call, arch: &Arch, error: &Error) {
 }
 
 pub(super) fn is_not_persisted(call: &mut Call, arch: &Arch, error: &Error) {
-    call.fails(
-        format!("persisting: {} {error:#}", arch.oci),
-        format!("{} is not persisted: {error:#}", arch.oci),
-    );
+    call.fails(format!("persisting: {} {error:#}", arch.oci), format!("{} is not persisted: {error:#}", arch.oci));
 }
 
 /// Writes a rule for each handler that was seen to work with an emulator on the host, and takes the other emulators back.
@@ -203,17 +195,10 @@ fn write_rules(call: &mut Call, host: &Host, copied: Vec<Copied>, items: &[Item]
 }
 
 /// `None`: the kernel needs no rule.
-fn write_rule(
-    host: &Host,
-    arch: &Arch,
-    outcome: &InstallOutcome,
-    survey: &Survey,
-) -> Result<Option<Ruled>> {
+fn write_rule(host: &Host, arch: &Arch, outcome: &InstallOutcome, survey: &Survey) -> Result<Option<Ruled>> {
     match outcome {
         InstallOutcome::Native { .. } => return Ok(None),
-        InstallOutcome::AlreadyInstalled {
-            kept: Some(why), ..
-        } => bail!("the handler that was there is kept: {why}"),
+        InstallOutcome::AlreadyInstalled { kept: Some(why), .. } => bail!("the handler that was there is kept: {why}"),
         InstallOutcome::LeftTo { entry } => {
             bail!("it is left to {}; --force takes over", shown(entry))
         }
@@ -223,10 +208,7 @@ fn write_rule(
     let rule = handler.and_then(|entry| Some((entry, entry.to_rule()?)));
     let (entry, rule) = rule.ok_or_else(|| anyhow!("its handler cannot be seen"))?;
     if !rule.interpreter.starts_with(persist::EMULATORS) {
-        bail!(
-            "it runs through {}, which is not on that host",
-            rule.interpreter.display()
-        );
+        bail!("it runs through {}, which is not on that host", rule.interpreter.display());
     }
     let name = rules_of(&entry.name);
     let rules = [PERSISTED, &export::line(&rule)?].concat();
@@ -259,11 +241,7 @@ pub(super) fn unpersist(call: &mut Call, dir: &Path) -> Result<()> {
     let mut files = Vec::new();
     // a directory that rules were exported to is not a host's root directory
     if fs::symlink_metadata(dir.join("etc")).is_ok() {
-        let taken = if call.is_dry() {
-            persist::would_take_back(dir)?
-        } else {
-            Host::at(dir, false)?.take_back()?
-        };
+        let taken = if call.is_dry() { persist::would_take_back(dir)? } else { Host::at(dir, false)?.take_back()? };
         let taken = taken.into_iter();
         files.extend(taken.map(|(path, outcome)| (persist::shown(dir, &path), outcome)));
     }
@@ -281,11 +259,7 @@ fn in_words((path, outcome): export::Item) -> (String, Result<FileOutcome>) {
 }
 
 /// Tells what became of files. Somebody else's changes are a failure: such a file stays.
-pub(super) fn report(
-    call: &mut Call,
-    verb: &str,
-    files: impl IntoIterator<Item = (String, Result<FileOutcome>)>,
-) {
+pub(super) fn report(call: &mut Call, verb: &str, files: impl IntoIterator<Item = (String, Result<FileOutcome>)>) {
     for (path, outcome) in files {
         match outcome {
             Ok(outcome) => {
@@ -297,10 +271,7 @@ pub(super) fn report(
                     call.tell(&line);
                 }
             }
-            Err(error) => call.fails(
-                format!("{verb}: {path} {error:#}"),
-                format!("{verb} {path} failed: {error:#}"),
-            ),
+            Err(error) => call.fails(format!("{verb}: {path} {error:#}"), format!("{verb} {path} failed: {error:#}")),
         }
     }
 }

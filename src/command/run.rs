@@ -145,11 +145,7 @@ fn find(run: &Run) -> Result<Found> {
     };
     let start = inside.as_ref().map_or(Path::new(""), |(_, start)| start);
     let program = search(&place, &run.name, &path, start)?;
-    Ok(Found {
-        arch: machine_of(&place, &program),
-        program,
-        inside,
-    })
+    Ok(Found { arch: machine_of(&place, &program), program, inside })
 }
 
 /// Refuses a root file system of another architecture than named. The command tells which it is of, or its shell if the command is
@@ -179,9 +175,7 @@ fn check_root(run: &Run, found: &Found) -> Result<()> {
 fn check_emulator(call: &Call, arch: &Arch) -> Result<()> {
     let path = call.order.emulators.path_for(arch, &call.order.prefix);
     match call.order.emulators.look(&path) {
-        Err(error) if matches!(error.unfit, Unfit::Replaceable(_)) => {
-            Err(Error::from(error).context(do_not_run(arch)))
-        }
+        Err(error) if matches!(error.unfit, Unfit::Replaceable(_)) => Err(Error::from(error).context(do_not_run(arch))),
         _ => Ok(()),
     }
 }
@@ -206,10 +200,7 @@ fn enter_user_namespace(call: &mut Call, run: &Run) -> Result<()> {
 
 /// Registers the platform's handler in a table that ends with the command.
 fn install_for(call: &Call, platform: Platform) -> Result<Survey> {
-    let order = call.order(Selection {
-        named: vec![platform],
-        ..Selection::default()
-    });
+    let order = call.order(Selection { named: vec![platform], ..Selection::default() });
     let (items, survey) = install(&own_table()?, &order, &[], &mut |_| ())?;
     for (arch, result) in items {
         result.with_context(|| do_not_run(arch))?;
@@ -224,12 +215,7 @@ fn copy(handler: &Rule) -> Result<Survey> {
     Survey::take(Some(&table))
 }
 
-fn exec(
-    call: &mut Call,
-    run: &Run,
-    found: &Found,
-    survey: Option<Rc<Survey>>,
-) -> Result<Infallible> {
+fn exec(call: &mut Call, run: &Run, found: &Found, survey: Option<Rc<Survey>>) -> Result<Infallible> {
     let mut environment: BTreeMap<OsString, OsString> = env::vars_os().collect();
     if let Some((path, start)) = &found.inside {
         let _ = env::set_current_dir(start);
@@ -250,12 +236,7 @@ fn exec(
         // the kernel's errno is the answer only if nothing better is found
         let survey = survey.map_or_else(|| call.survey(), Ok);
         let explanation = survey.and_then(|survey| explained(call, &found.program, &survey));
-        if let Ok(Explanation {
-            problem: Some(problem),
-            remedy: Some(remedy),
-            ..
-        }) = explanation
-        {
+        if let Ok(Explanation { problem: Some(problem), remedy: Some(remedy), .. }) = explanation {
             why = format!("{named} cannot be run: {problem}; {remedy}");
         }
     }
@@ -282,23 +263,15 @@ fn check(call: &Call, found: &Found, wanted: &Arch, survey: &Survey) -> Result<(
         return Ok(());
     }
     let remedy = if problem.is_emulators_loader && found.inside.is_none() {
-        "give its root file system: --root DIR; or where its libraries are: QEMU_LD_PREFIX=DIR"
-            .to_owned()
+        "give its root file system: --root DIR; or where its libraries are: QEMU_LD_PREFIX=DIR".to_owned()
     } else {
         explanation.remedy.unwrap_or_default()
     };
-    Err(cannot_be_run(format!(
-        "{named} cannot be run: {problem}; {remedy}"
-    )))
+    Err(cannot_be_run(format!("{named} cannot be run: {problem}; {remedy}")))
 }
 
 fn explained(call: &Call, program: &Path, survey: &Survey) -> Result<Explanation> {
-    let here = Here {
-        means: call.means(survey),
-        enabled: true,
-        table: Path::new(mount::DEFAULT),
-        root: None,
-    };
+    let here = Here { means: call.means(survey), enabled: true, table: Path::new(mount::DEFAULT), root: None };
     explain(program, OsStr::new(""), &here)
 }
 
@@ -308,15 +281,10 @@ fn handler_of(arch: &Arch, ran: &Ran) -> Option<Rule> {
     let Ran::Interpreter(file) = ran else {
         return None;
     };
-    let at = MountPoint {
-        dir: mount::DEFAULT.into(),
-        explicit: false,
-    };
+    let at = MountPoint { dir: mount::DEFAULT.into(), explicit: false };
     let entries = mount::for_looking(&at).ok()??.entries().ok()?;
     let header = arch.header();
-    let mut takers = entries
-        .iter()
-        .filter(|entry| entry.takes(&header, OsStr::new(arch.qemu)));
+    let mut takers = entries.iter().filter(|entry| entry.takes(&header, OsStr::new(arch.qemu)));
     let mut rule = takers.next()?.to_rule()?;
     rule.flags.fix_binary = true;
     let id = |metadata: Metadata| (metadata.dev(), metadata.ino());
@@ -329,10 +297,9 @@ fn handler_of(arch: &Arch, ran: &Ran) -> Option<Rule> {
 
 fn own_table() -> Result<Table, Error> {
     mount::own().map_err(|error| match error {
-        MountError {
-            kind: MountErrorKind::DeniedInUserNamespace,
-            ..
-        } => Error::from(Refused(Errno::EPERM)).context(format!("cannot mount {}", mount::DEFAULT)),
+        MountError { kind: MountErrorKind::DeniedInUserNamespace, .. } => {
+            Error::from(Refused(Errno::EPERM)).context(format!("cannot mount {}", mount::DEFAULT))
+        }
         error => error.into(),
     })
 }

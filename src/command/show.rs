@@ -37,8 +37,7 @@ pub(super) fn version(call: &mut Call) -> Result<()> {
     }
     let line = format!("binfmt/{} qemu/{qemu}", env!("CARGO_PKG_VERSION"));
     // what was asked for: it is a failure if nobody can read it
-    writeln!(call.streams.err, "{line}")
-        .map_err(|error| anyhow!("cannot write the output: {}", cause(&error)))
+    writeln!(call.streams.err, "{line}").map_err(|error| anyhow!("cannot write the output: {}", cause(&error)))
 }
 
 /// `--list`: every architecture.
@@ -46,7 +45,5 @@ pub(super) fn list(call: &mut Call) -> Result<()> {
     let survey = call.survey()?;
     let listed = list::list(&survey, &call.order.emulators, &call.order.prefix);
     let listed: Vec<Architecture> = listed.iter().map(Architecture::from).collect();
-    call.show(&listed, |out, colour, width| {
-        text::write_list(out, &listed, colour, width)
-    })
+    call.show(&listed, |out, colour, width| text::write_list(out, &listed, colour, width))
 }

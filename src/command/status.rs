@@ -14,7 +14,8 @@ use crate::policy::status::{Examined, examine};
 use crate::policy::survey::{PlatformStatus, Survey};
 
 /// An empty table does not tell whether a platform is missing.
-const NOTHING: &str = "no handler is registered, so no emulator was checked; list the platforms to check: binfmt --status LIST";
+const NOTHING: &str =
+    "no handler is registered, so no emulator was checked; list the platforms to check: binfmt --status LIST";
 
 /// What runs here: the incumbent's JSON, or the table of `--status`, without a judgement.
 pub(super) fn overview(call: &mut Call) -> Result<()> {
@@ -64,33 +65,19 @@ fn judge(call: &mut Call, health: &Health) {
 }
 
 fn show_health(call: &mut Call, health: &Health) -> Result<()> {
-    call.show(health, |out, colour, width| {
-        text::write_health(out, health, colour, width)
-    })
+    call.show(health, |out, colour, width| text::write_health(out, health, colour, width))
 }
 
 /// `health` is of what was `examined`.
-fn show_metrics(
-    call: &mut Call,
-    survey: &Survey,
-    examined: &[Examined<'_>],
-    health: &Health,
-) -> Result<()> {
+fn show_metrics(call: &mut Call, survey: &Survey, examined: &[Examined<'_>], health: &Health) -> Result<()> {
     let table = mount::for_looking(&call.at).ok().flatten();
     let measure = |(examined, health)| {
-        let Examined {
-            status, emulator, ..
-        }: &Examined<'_> = examined;
-        let emulator = emulator
-            .as_ref()
-            .and_then(|emulator| emulator.as_ref().ok());
+        let Examined { status, emulator, .. }: &Examined<'_> = examined;
+        let emulator = emulator.as_ref().and_then(|emulator| emulator.as_ref().ok());
         let changed = |name| table.as_ref()?.changed(name);
         Measured {
             health,
-            changed: status
-                .handler
-                .as_ref()
-                .and_then(|entry| changed(&entry.name)),
+            changed: status.handler.as_ref().and_then(|entry| changed(&entry.name)),
             modified: emulator.map(|emulator| emulator.identity.modified),
             stale: is_stale(&call.order, survey, status),
         }

@@ -35,9 +35,7 @@ fn without_table(call: &mut Call, list: &str) -> Result<()> {
         let platform = item.parse::<Platform>();
         let status = platform.map(|platform| survey.of(platform.arch));
         if status.is_ok_and(|status| status.works() && !status.is_native()) {
-            call.lacks(format!(
-                "{item} runs through a handler of the host; uninstall it there"
-            ));
+            call.lacks(format!("{item} runs through a handler of the host; uninstall it there"));
         }
     }
     Ok(())

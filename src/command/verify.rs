@@ -17,13 +17,13 @@ use crate::policy::survey::Survey;
 use crate::policy::verify::{self, Audit, Drift, Finding, Repair};
 
 /// An empty table does not tell whether a platform is missing.
-const NOTHING: &str = "no QEMU handler is registered, so nothing was checked; list the platforms to check: binfmt --verify LIST";
+const NOTHING: &str =
+    "no QEMU handler is registered, so nothing was checked; list the platforms to check: binfmt --verify LIST";
 
 /// Compares the platforms of `list`, or the registered ones. Each difference is a failure.
 pub(super) fn verify(call: &mut Call, list: Option<&Selection>) -> Result<()> {
-    let table = mount::for_looking(&call.at)?.context(
-        "no binfmt_misc is in sight here; verify where it is mounted, or name its mount point with --mount",
-    )?;
+    let table = mount::for_looking(&call.at)?
+        .context("no binfmt_misc is in sight here; verify where it is mounted, or name its mount point with --mount")?;
     let lock = table.lock()?;
     let survey = Survey::take(Some(&table))?;
     let audit = audit(call, list, table.path(), &survey)?;
@@ -34,18 +34,14 @@ pub(super) fn verify(call: &mut Call, list: Option<&Selection>) -> Result<()> {
         call.streams.say(NOTHING);
     }
     if let Some(why) = &audit.unrehearsed {
-        call.streams.say(&format!(
-            "flag P is judged by QEMU's version, since nothing can be rehearsed: {why}"
-        ));
+        call.streams.say(&format!("flag P is judged by QEMU's version, since nothing can be rehearsed: {why}"));
     }
     let repair = verify::command(&audit.findings, &survey, &call.settings.invocation);
     let unknown = list.iter().flat_map(|list| &list.unknown);
     let unknown = unknown.map(describe_unknown).collect();
     let verification = Verification::new(&audit, repair, unknown);
     judge(call, &verification);
-    call.show(&verification, |out, colour, width| {
-        text::write_verification(out, &verification, colour, width)
-    })
+    call.show(&verification, |out, colour, width| text::write_verification(out, &verification, colour, width))
 }
 
 fn audit(call: &Call, list: Option<&Selection>, table: &Path, survey: &Survey) -> Result<Audit> {
@@ -101,10 +97,5 @@ fn judge(call: &mut Call, verification: &Verification) {
 }
 
 fn about_table(drift: Drift, repair: Repair) -> Finding {
-    Finding {
-        arch: None,
-        entry: None,
-        drift,
-        repair,
-    }
+    Finding { arch: None, entry: None, drift, repair }
 }

@@ -158,16 +158,14 @@ impl Cause {
                     .to_owned()
             }
             Self::AddressSpace | Self::Thread => match *limits {
-                Limits { data: Some(limit), address_space, .. } if is_tight(Some(limit)) && !is_tight(address_space) => {
-                    format!(
-                        "memory is limited to {} kB; lift the limit: ulimit -d unlimited",
-                        limit / 1024
-                    )
+                Limits { data: Some(limit), address_space, .. }
+                    if is_tight(Some(limit)) && !is_tight(address_space) =>
+                {
+                    format!("memory is limited to {} kB; lift the limit: ulimit -d unlimited", limit / 1024)
                 }
-                Limits { address_space: Some(limit), .. } if self == Self::AddressSpace || is_tight(Some(limit)) => format!(
-                    "address space is limited to {} kB; lift the limit: ulimit -v unlimited",
-                    limit / 1024
-                ),
+                Limits { address_space: Some(limit), .. } if self == Self::AddressSpace || is_tight(Some(limit)) => {
+                    format!("address space is limited to {} kB; lift the limit: ulimit -v unlimited", limit / 1024)
+                }
                 _ if self == Self::Thread => {
                     "it may start no thread; raise the limit of processes (ulimit -u, or pids.max of the container)"
                         .to_owned()
@@ -175,12 +173,14 @@ impl Cause {
                 Limits { strict_overcommit: true, .. } => "address space is counted as memory; allow to reserve it: \
                      sysctl -w vm.overcommit_memory=0"
                     .to_owned(),
-                Limits { lowest_address: Some(lowest), .. } if lowest > USUAL => format!(
-                    "addresses below {lowest} are forbidden; allow them: sysctl -w vm.mmap_min_addr={USUAL}"
-                ),
-                _ => "it gets no address space; check ulimit -v, vm.overcommit_memory, vm.mmap_min_addr, and the memory \
+                Limits { lowest_address: Some(lowest), .. } if lowest > USUAL => {
+                    format!("addresses below {lowest} are forbidden; allow them: sysctl -w vm.mmap_min_addr={USUAL}")
+                }
+                _ => {
+                    "it gets no address space; check ulimit -v, vm.overcommit_memory, vm.mmap_min_addr, and the memory \
                      limit of the container"
-                    .to_owned(),
+                        .to_owned()
+                }
             },
         })
     }
@@ -222,18 +222,9 @@ mod tests {
     fn the_limit_that_is_there_is_named() {
         let none = Limits::default();
         let limit = Some(1 << 20);
-        let limited = Limits {
-            address_space: limit,
-            ..none
-        };
-        let strict = Limits {
-            strict_overcommit: true,
-            ..none
-        };
-        let high = Limits {
-            lowest_address: limit,
-            ..none
-        };
+        let limited = Limits { address_space: limit, ..none };
+        let strict = Limits { strict_overcommit: true, ..none };
+        let high = Limits { lowest_address: limit, ..none };
         #[rustfmt::skip]
         let rows = [
             (Cause::AddressSpace, limited, "1024 kB; lift the limit: ulimit -v unlimited"),

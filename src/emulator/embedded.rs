@@ -56,11 +56,7 @@ impl Embedded {
             return Ok(None);
         }
         let sections = places(&mut File::open(PROGRAM)?)?;
-        Ok((!sections.is_empty()).then(|| Self {
-            prefix: prefix.to_owned(),
-            sections,
-            unpacked: Mutex::default(),
-        }))
+        Ok((!sections.is_empty()).then(|| Self { prefix: prefix.to_owned(), sections, unpacked: Mutex::default() }))
     }
 
     pub(super) fn has(&self, name: &OsStr) -> bool {
@@ -107,9 +103,7 @@ impl Embedded {
     }
 
     fn section(&self, name: &OsStr) -> io::Result<Section> {
-        let name = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(&self.prefix));
+        let name = name.to_str().and_then(|name| name.strip_prefix(&self.prefix));
         let section = name.and_then(|name| self.sections.get(name));
         section.copied().ok_or_else(|| Errno::ENOENT.into())
     }
@@ -151,10 +145,7 @@ fn below(root: &OwnedFd, name: &OsStr) -> PathBuf {
 ///
 /// # Errors
 /// When the file cannot be read; `InvalidData` when it was cut short.
-#[allow(
-    clippy::useless_conversion,
-    reason = "the fields of 32-bit files are smaller"
-)]
+#[allow(clippy::useless_conversion, reason = "the fields of 32-bit files are smaller")]
 pub fn places(program: &mut File) -> io::Result<HashMap<String, (u64, u64)>> {
     let header = header::Header::from_fd(program).map_err(io::Error::other)?;
     let count = usize::from(header.e_shnum);
@@ -193,17 +184,10 @@ mod tests {
         let size = section_header::SIZEOF_SHDR;
         for claimed in [size, 0, 1] {
             let mut bytes = vec![0; header::SIZEOF_EHDR + 2 * size];
-            let mut set =
-                |at: usize, number: &[u8]| bytes[at..][..number.len()].copy_from_slice(number);
+            let mut set = |at: usize, number: &[u8]| bytes[at..][..number.len()].copy_from_slice(number);
             let claimed = u16::try_from(claimed).unwrap();
-            set(
-                offset_of!(header::Header, e_shoff),
-                &header::SIZEOF_EHDR.to_ne_bytes(),
-            );
-            set(
-                offset_of!(header::Header, e_shentsize),
-                &claimed.to_ne_bytes(),
-            );
+            set(offset_of!(header::Header, e_shoff), &header::SIZEOF_EHDR.to_ne_bytes());
+            set(offset_of!(header::Header, e_shentsize), &claimed.to_ne_bytes());
             set(offset_of!(header::Header, e_shnum), &2_u16.to_ne_bytes());
             assert!(places(&mut file_of(&bytes)).unwrap().is_empty());
             bytes.pop();

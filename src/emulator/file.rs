@@ -30,9 +30,7 @@ pub(super) fn look(path: &Path) -> Result<File, Unfit> {
     })?;
     let mode = found.stat.st_mode;
     if SFlag::from_bits_truncate(mode) & SFlag::S_IFMT != SFlag::S_IFREG {
-        return Err(wrong(
-            "is not a file; set QEMU_BINARY_PATH to the directory of the emulators",
-        ));
+        return Err(wrong("is not a file; set QEMU_BINARY_PATH to the directory of the emulators"));
     }
     if mode & 0o111 == 0 {
         return Err(Unfit::NotExecutable);
@@ -64,25 +62,17 @@ pub fn check_head(head: &[u8], length: u64) -> Result<(), Unfit> {
         if !host.matches(head) {
             let other = ARCHES.iter().find(|arch| arch.matches(head));
             let other = other.map_or("an unknown architecture", |arch| arch.oci);
-            return Err(Unfit::Wrong(format!(
-                "is a program for {other}, not for this host; use this host's build"
-            )));
+            return Err(Unfit::Wrong(format!("is a program for {other}, not for this host; use this host's build")));
         }
     }
     let loaded = |s: &&ProgramHeader| s.p_type == PT_LOAD;
-    let end = segments
-        .iter()
-        .filter(loaded)
-        .map(|s| s.p_offset.saturating_add(s.p_filesz))
-        .max();
+    let end = segments.iter().filter(loaded).map(|s| s.p_offset.saturating_add(s.p_filesz)).max();
     if end.is_none_or(|end| end > length) {
         return Err(truncated());
     }
     if segments.iter().any(|s| s.p_type == PT_INTERP) {
         // no container has its loader at the path that it asks for
-        return Err(wrong(
-            "is dynamically linked, so it would not start inside a container; use a static build",
-        ));
+        return Err(wrong("is dynamically linked, so it would not start inside a container; use a static build"));
     }
     Ok(())
 }
@@ -110,11 +100,7 @@ pub fn segments(head: &[u8]) -> Option<Vec<ProgramHeader>> {
 /// Width and byte order of what an ELF header describes. `None`: it states no known byte order.
 #[must_use]
 pub(crate) fn context_of(header: &Header) -> Option<Ctx> {
-    let container = if header.e_ident[4] == Class::Elf64 as u8 {
-        Container::Big
-    } else {
-        Container::Little
-    };
+    let container = if header.e_ident[4] == Class::Elf64 as u8 { Container::Big } else { Container::Little };
     Some(Ctx::new(container, header.endianness().ok()?))
 }
 

@@ -76,24 +76,14 @@ impl Identity {
             Some(path) => {
                 let path = PathBuf::from(std::ffi::OsString::from_vec(path.to_vec()));
                 let replaced = path.exists() && is_in_sight(file)?;
-                let place = if replaced {
-                    Place::Replaced
-                } else {
-                    Place::Deleted
-                };
+                let place = if replaced { Place::Replaced } else { Place::Deleted };
                 (path, place)
             }
             None if metadata.nlink() == 0 => (link, Place::Deleted),
             None if is_in_sight(file)? => (link, Place::Replaced),
             None => (link, Place::Elsewhere),
         };
-        Ok(Self {
-            path,
-            place,
-            size: metadata.len(),
-            build_id: build_id(file)?,
-            modified: metadata.mtime(),
-        })
+        Ok(Self { path, place, size: metadata.len(), build_id: build_id(file)?, modified: metadata.mtime() })
     }
 
     /// This identity, with [`Place::Moved`] if the file is no longer at the path `registered`.
@@ -184,10 +174,7 @@ const CHUNK: usize = 128 * 1024;
 const LIMIT: u64 = 1 << 30;
 
 /// Hands on the bytes of `file` and where they are, until there are no more, or `work` says false: then false.
-fn each_chunk(
-    file: &File,
-    mut work: impl FnMut(&[u8], u64) -> io::Result<bool>,
-) -> io::Result<bool> {
+fn each_chunk(file: &File, mut work: impl FnMut(&[u8], u64) -> io::Result<bool>) -> io::Result<bool> {
     let (mut chunk, mut offset) = (vec![0; CHUNK], 0);
     loop {
         let length = file.read_at(&mut chunk, offset)?;

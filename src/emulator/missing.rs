@@ -18,14 +18,9 @@ impl Home {
     pub(super) fn remedy_for_one(self, name: &str, alone: bool) -> String {
         match self {
             Self::Image => {
-                format!(
-                    "build the image with it: make image TARGETS={},…",
-                    target_of(name)
-                )
+                format!("build the image with it: make image TARGETS={},…", target_of(name))
             }
-            _ if alone => {
-                "set QEMU_BINARY_PATH to the directory that has it, or put it there".to_owned()
-            }
+            _ if alone => "set QEMU_BINARY_PATH to the directory that has it, or put it there".to_owned(),
             _ => self.remedy_for_all(),
         }
     }
@@ -83,22 +78,13 @@ mod tests {
     #[test]
     fn the_package_is_the_distributions() {
         for (os_release, expected) in [
-            (
-                "ID=debian\nVERSION_ID=\"12\"\n",
-                "apt install qemu-user-static",
-            ),
+            ("ID=debian\nVERSION_ID=\"12\"\n", "apt install qemu-user-static"),
             ("VERSION_ID=\"13\"\nID=debian\n", "apt install qemu-user"),
             ("ID=debian\n", "apt install qemu-user"),
-            (
-                "ID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"24.04\"\n",
-                "apt install qemu-user-static",
-            ),
+            ("ID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"24.04\"\n", "apt install qemu-user-static"),
             ("ID=ubuntu\nVERSION_ID=\"25.04\"\n", "apt install qemu-user"),
             ("ID=fedora\nVERSION_ID=42\n", "dnf install qemu-user-static"),
-            (
-                "ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n",
-                "apt install qemu-user-static",
-            ),
+            ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", "apt install qemu-user-static"),
             ("ID=arch\n", "pacman -S qemu-user-static"),
         ] {
             assert_eq!(install(os_release), format!("install them: {expected}"));

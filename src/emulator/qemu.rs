@@ -48,10 +48,7 @@ impl Qemu {
         let (target, _) = line.strip_prefix("qemu-")?.split_once(' ')?;
         // qemu-img and the like have such a line, too
         let arch = Arch::by_qemu(target)?;
-        Some(Self {
-            target: arch.qemu.to_owned(),
-            version: Version::parse(line)?,
-        })
+        Some(Self { target: arch.qemu.to_owned(), version: Version::parse(line)? })
     }
 }
 
@@ -61,16 +58,10 @@ impl Version {
         let (_, after) = text.lines().next()?.split_once(" version ")?;
         let after = after.split_once(", Copyright").map_or(after, |(it, _)| it);
         let (number, rest) = after.split_once(' ').unwrap_or((after, ""));
-        let package = rest
-            .trim()
-            .strip_prefix('(')
-            .and_then(|rest| rest.strip_suffix(')'));
+        let package = rest.trim().strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
         number
             .starts_with(|c: char| c.is_ascii_digit())
-            .then(|| Self {
-                number: number.to_owned(),
-                package: package.map(str::to_owned),
-            })
+            .then(|| Self { number: number.to_owned(), package: package.map(str::to_owned) })
     }
 
     /// What tells older from newer: the parts of the number, without noughts at its end, and the number of the release
@@ -78,15 +69,9 @@ impl Version {
     #[must_use]
     pub fn order(&self) -> (Vec<u32>, u32) {
         let number = |digits: &str| digits.parse().unwrap_or(u32::MAX);
-        let end = self
-            .number
-            .find(|c: char| !(c.is_ascii_digit() || c == '.'));
+        let end = self.number.find(|c: char| !(c.is_ascii_digit() || c == '.'));
         let (parts, suffix) = self.number.split_at(end.unwrap_or(self.number.len()));
-        let mut parts: Vec<u32> = parts
-            .split('.')
-            .filter(|part| !part.is_empty())
-            .map(number)
-            .collect();
+        let mut parts: Vec<u32> = parts.split('.').filter(|part| !part.is_empty()).map(number).collect();
         while parts.last() == Some(&0) {
             parts.pop();
         }
@@ -136,13 +121,8 @@ pub fn qemu_of(file: &File) -> io::Result<Option<Qemu>> {
 /// The emulator that the string names that ends here.
 fn before(copyright: &[u8]) -> Option<Qemu> {
     let near = &copyright[copyright.len().saturating_sub(LONGEST)..];
-    let start = near
-        .iter()
-        .rposition(|byte| *byte == 0)
-        .map_or(0, |nul| nul + 1);
-    let line = near[start..]
-        .strip_suffix(b"\n")
-        .or_else(|| near[start..].strip_suffix(b", "))?;
+    let start = near.iter().rposition(|byte| *byte == 0).map_or(0, |nul| nul + 1);
+    let line = near[start..].strip_suffix(b"\n").or_else(|| near[start..].strip_suffix(b", "))?;
     Qemu::parse(std::str::from_utf8(line).ok()?)
 }
 
@@ -158,8 +138,7 @@ mod tests {
     /// An ELF file of this host with one segment, read-only, of these bytes and this size.
     fn elf(bytes: &[u8], size: u64) -> File {
         const START: u64 = 0x1000;
-        let mut head =
-            binfmt_magic::probe::elf(binfmt_magic::arch::Arch::by_qemu("x86_64").unwrap());
+        let mut head = binfmt_magic::probe::elf(binfmt_magic::arch::Arch::by_qemu("x86_64").unwrap());
         head.resize(0x1000, 0);
         head[64 + 4..][..4].copy_from_slice(&4_u32.to_le_bytes());
         head[64 + 8..][..8].copy_from_slice(&START.to_le_bytes());
@@ -174,7 +153,8 @@ mod tests {
         qemu_of(&elf(bytes, bytes.len() as u64)).unwrap()
     }
 
-    const LITERAL: &[u8] = b"qemu-mips64el version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)\nCopyright (c) 2003-2025 Fabrice";
+    const LITERAL: &[u8] =
+        b"qemu-mips64el version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)\nCopyright (c) 2003-2025 Fabrice";
 
     #[test]
     fn the_literal_is_found_wherever_chunks_end() {
@@ -192,12 +172,8 @@ mod tests {
 
     #[test]
     fn older_ones_have_it_in_one_line() {
-        let qemu =
-            of(b"qemu-arm version 2.5.0 (Debian 1:2.5+dfsg-5), Copyright (c) 2003-2008 F").unwrap();
-        assert_eq!(
-            (qemu.target.as_str(), qemu.version.number.as_str()),
-            ("arm", "2.5.0")
-        );
+        let qemu = of(b"qemu-arm version 2.5.0 (Debian 1:2.5+dfsg-5), Copyright (c) 2003-2008 F").unwrap();
+        assert_eq!((qemu.target.as_str(), qemu.version.number.as_str()), ("arm", "2.5.0"));
         assert_eq!(qemu.version.package.as_deref(), Some("Debian 1:2.5+dfsg-5"));
     }
 

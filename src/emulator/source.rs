@@ -46,20 +46,13 @@ impl Source {
     /// The emulators in `dir`, which is absolute.
     #[must_use]
     pub fn directory(dir: &Path) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            from: From::Here,
-            home: Home::Named,
-        }
+        Self { dir: dir.to_owned(), from: From::Here, home: Home::Named }
     }
 
     /// Those in `dir` of the root directory `root`, which is open.
     #[must_use]
     pub fn below(root: OwnedFd, dir: &Path) -> Self {
-        Self {
-            from: From::Below(Arc::new(root)),
-            ..Self::directory(dir)
-        }
+        Self { from: From::Below(Arc::new(root)), ..Self::directory(dir) }
     }
 
     /// Those that are embedded in this program, under names that begin with `prefix`; or, as most builds have none, those of
@@ -68,15 +61,10 @@ impl Source {
     /// # Errors
     /// When that file was cut short.
     pub fn own(prefix: &str, in_image: bool) -> io::Result<Self> {
-        let source = Self {
-            home: if in_image { Home::Image } else { Home::System },
-            ..Self::directory(Path::new(DIR))
-        };
+        let source =
+            Self { home: if in_image { Home::Image } else { Home::System }, ..Self::directory(Path::new(DIR)) };
         match Embedded::in_this_program(prefix) {
-            Ok(Some(embedded)) => Ok(Self {
-                from: From::Program(Arc::new(embedded)),
-                ..source
-            }),
+            Ok(Some(embedded)) => Ok(Self { from: From::Program(Arc::new(embedded)), ..source }),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(error),
             _ => Ok(source),
         }
@@ -94,20 +82,13 @@ impl Source {
     pub fn path_for(&self, arch: &Arch, prefix: &str) -> PathBuf {
         let plain = self.dir.join(arch.interpreter_name(prefix));
         let named_static = self.dir.join(arch.interpreter_name(prefix) + "-static");
-        if self.has(&named_static) && self.fit(&plain).is_err() {
-            named_static
-        } else {
-            plain
-        }
+        if self.has(&named_static) && self.fit(&plain).is_err() { named_static } else { plain }
     }
 
     /// What an install registers for `arch`; `prefix` is put before the names of the emulator and of the entry.
     #[must_use]
     pub fn rule_for(&self, arch: &Arch, prefix: &str, flags: Flags) -> Rule {
-        Rule {
-            interpreter: self.path_for(arch, prefix),
-            ..Rule::for_arch(arch, prefix, &self.dir, flags)
-        }
+        Rule { interpreter: self.path_for(arch, prefix), ..Rule::for_arch(arch, prefix, &self.dir, flags) }
     }
 
     /// What the names of the embedded emulators begin with, if they are the source.
@@ -159,20 +140,17 @@ impl Source {
     fn fit(&self, path: &Path) -> Result<File, Unfit> {
         match &self.from {
             From::Here => file::look(path),
-            From::Below(root) => with_root_directory(root, || file::look(path))
-                .unwrap_or_else(|errno| Err(Unfit::Refused(errno.into()))),
-            From::Program(embedded) => {
-                embedded
-                    .open(name(path))
-                    .map_err(|error| match error.kind() {
-                        io::ErrorKind::NotFound => Unfit::Wrong(format!(
-                            "is not embedded in this binfmt; build one that has it: make single TARGETS={},…; or set \
-                             QEMU_BINARY_PATH to a directory that has it",
-                            target_of(&name(path).to_string_lossy())
-                        )),
-                        _ => Unfit::Refused(error),
-                    })
+            From::Below(root) => {
+                with_root_directory(root, || file::look(path)).unwrap_or_else(|errno| Err(Unfit::Refused(errno.into())))
             }
+            From::Program(embedded) => embedded.open(name(path)).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => Unfit::Wrong(format!(
+                    "is not embedded in this binfmt; build one that has it: make single TARGETS={},…; or set \
+                             QEMU_BINARY_PATH to a directory that has it",
+                    target_of(&name(path).to_string_lossy())
+                )),
+                _ => Unfit::Refused(error),
+            }),
         }
     }
 
@@ -186,9 +164,7 @@ impl Source {
     /// Whether there is an emulator, of whichever architecture.
     #[must_use]
     pub fn has_any(&self, prefix: &str) -> bool {
-        ARCHES
-            .iter()
-            .any(|arch| self.has(&self.path_for(arch, prefix)))
+        ARCHES.iter().any(|arch| self.has(&self.path_for(arch, prefix)))
     }
 
     /// What to do where there is none.
@@ -232,11 +208,7 @@ impl Source {
                 let unpacked = embedded.root(name(path));
                 unpacked.map_err(|error| {
                     let (path, cause) = (path.display(), cause(&error));
-                    let needs = if cannot_mount(&error) {
-                        "; this needs root and Linux 5.2"
-                    } else {
-                        ""
-                    };
+                    let needs = if cannot_mount(&error) { "; this needs root and Linux 5.2" } else { "" };
                     anyhow!("{path} cannot be unpacked: {cause}{needs}")
                 })?
             }

@@ -64,8 +64,7 @@ impl fmt::Display for Stranger {
             Who::Group(group) => write!(f, "group {group}, whose members may write to {place}")?,
             Who::All => write!(f, "any user, since all may write to {place}")?,
         }
-        let elsewhere =
-            || "set QEMU_BINARY_PATH to a folder that belongs to root or to you".to_owned();
+        let elsewhere = || "set QEMU_BINARY_PATH to a folder that belongs to root or to you".to_owned();
         write!(f, "; {}", self.remedy().unwrap_or_else(elsewhere))
     }
 }
@@ -117,12 +116,7 @@ impl Walk {
     fn start() -> nix::Result<Self> {
         let folder = folder(AT_FDCWD, OsStr::new("/"))?;
         let stat = fstat(&folder)?;
-        let mut walk = Self {
-            folder,
-            place: PathBuf::from("/"),
-            open_to: None,
-            stranger: None,
-        };
+        let mut walk = Self { folder, place: PathBuf::from("/"), open_to: None, stranger: None };
         walk.judge(&stat, PathBuf::from("/"));
         Ok(walk)
     }
@@ -150,10 +144,7 @@ impl Walk {
                 let target = PathBuf::from(readlinkat(&found, "")?);
                 if target.has_root() {
                     let stranger = self.stranger.take();
-                    self = Self {
-                        stranger,
-                        ..Self::start()?
-                    };
+                    self = Self { stranger, ..Self::start()? };
                 }
                 ahead.extend(names(&target));
                 continue;
@@ -161,21 +152,11 @@ impl Walk {
             if !ahead.is_empty() {
                 return Err(Errno::ENOTDIR);
             }
-            return Ok(Found {
-                folder: self.folder,
-                name,
-                stat,
-                stranger: self.stranger,
-            });
+            return Ok(Found { folder: self.folder, name, stat, stranger: self.stranger });
         }
         // the path is that of a folder
         let stat = fstat(&self.folder)?;
-        Ok(Found {
-            folder: self.folder,
-            name: ".".into(),
-            stat,
-            stranger: self.stranger,
-        })
+        Ok(Found { folder: self.folder, name: ".".into(), stat, stranger: self.stranger })
     }
 
     fn enter(&mut self, next: OwnedFd, name: &OsStr) -> nix::Result<()> {
@@ -231,16 +212,12 @@ fn is_unknown(user: u32) -> bool {
     let is_overflow = || read("/proc/sys/kernel/overflowuid").trim() == user.to_string();
     let map = || read("/proc/self/uid_map");
     let owns_root = || fs::metadata("/").is_ok_and(|root| root.uid() == user);
-    in_user_namespace()
-        && is_overflow()
-        && (owns_root() || !map().lines().any(|line| maps(line, user)))
+    in_user_namespace() && is_overflow() && (owns_root() || !map().lines().any(|line| maps(line, user)))
 }
 
 /// Whether this line of a map of ids, `INSIDE OUTSIDE COUNT`, has this one (`user_namespaces(7)`).
 fn maps(line: &str, user: u32) -> bool {
-    let mut numbers = line
-        .split_whitespace()
-        .map_while(|number| number.parse::<u64>().ok());
+    let mut numbers = line.split_whitespace().map_while(|number| number.parse::<u64>().ok());
     match (numbers.next(), numbers.nth(1)) {
         (Some(first), Some(count)) => (first..first.saturating_add(count)).contains(&user.into()),
         _ => true,
@@ -259,10 +236,7 @@ fn folder(from: impl AsFd, name: &OsStr) -> nix::Result<OwnedFd> {
 
 /// The components, the last one first.
 fn names(path: &Path) -> Vec<OsString> {
-    let names = path
-        .components()
-        .rev()
-        .map(|name| name.as_os_str().to_owned());
+    let names = path.components().rev().map(|name| name.as_os_str().to_owned());
     names.filter(|name| name != "/" && name != ".").collect()
 }
 

@@ -104,28 +104,16 @@ impl Image {
     ///
     /// # Errors
     /// What makes `by` refuse the file.
-    pub fn read(
-        file: &mut (impl Read + Seek),
-        arch: &Arch,
-        by: LoadedBy,
-    ) -> Result<Self, FatalFlaw> {
+    pub fn read(file: &mut (impl Read + Seek), arch: &Arch, by: LoadedBy) -> Result<Self, FatalFlaw> {
         let mut image = Self::read_loader(file, arch, by)?;
         let mut paths = image.segments.iter().filter(|s| s.p_type == PT_INTERP);
-        let loader = paths
-            .next()
-            .map(|segment| loader(file, segment))
-            .transpose()?;
+        let loader = paths.next().map(|segment| loader(file, segment)).transpose()?;
         if by == LoadedBy::Emulator && paths.next().is_some() {
             return Err(FatalFlaw::malformed("names two loaders (PT_INTERP)"));
         }
-        let mut properties = image
-            .segments
-            .iter()
-            .filter(|s| s.p_type == PT_GNU_PROPERTY);
+        let mut properties = image.segments.iter().filter(|s| s.p_type == PT_GNU_PROPERTY);
         let stated = properties.next().filter(|_| arch.levels > 1);
-        let note = stated.and_then(|segment| {
-            read_at(file, segment.p_offset, segment.p_filesz.min(LONGEST_PATH))
-        });
+        let note = stated.and_then(|segment| read_at(file, segment.p_offset, segment.p_filesz.min(LONGEST_PATH)));
         image.loader = loader;
         image.level = note.map_or(1, |note| level(&note));
         Ok(image)
@@ -135,11 +123,7 @@ impl Image {
     ///
     /// # Errors
     /// What makes `by` refuse the file.
-    pub fn read_loader(
-        file: &mut (impl Read + Seek),
-        arch: &Arch,
-        by: LoadedBy,
-    ) -> Result<Self, FatalFlaw> {
+    pub fn read_loader(file: &mut (impl Read + Seek), arch: &Arch, by: LoadedBy) -> Result<Self, FatalFlaw> {
         let header = header(file, arch)?;
         Ok(Self {
             loader: None,
@@ -196,9 +180,7 @@ impl Image {
         // the rest of the page that the file ends in reads as zeros
         let mapped = length.checked_next_multiple_of(page).unwrap_or(length);
         let needs = self.needs();
-        (needs > mapped).then(|| {
-            FatalFlaw::killed(format!("is truncated: {length} of {needs} bytes are there"))
-        })
+        (needs > mapped).then(|| FatalFlaw::killed(format!("is truncated: {length} of {needs} bytes are there")))
     }
 
     /// Whether it is a library that does not state where to begin.
@@ -339,12 +321,7 @@ mod tests {
                 let image = Image::read(&mut Cursor::new(&file), arch, by).unwrap();
                 assert_eq!((&image.loader, image.level), (&None, 1), "{}", arch.qemu);
                 assert!(!image.is_position_independent(), "{}", arch.qemu);
-                assert_eq!(
-                    image.fatal_flaw(file.len() as u64, 4096),
-                    None,
-                    "{}",
-                    arch.qemu
-                );
+                assert_eq!(image.fatal_flaw(file.len() as u64, 4096), None, "{}", arch.qemu);
             }
         }
     }
@@ -402,25 +379,9 @@ mod tests {
             let mut body = [&kind.to_le_bytes(), &size, data].concat();
             body.resize(body.len().next_multiple_of(ALIGNMENT), 0);
             let length = u32::try_from(body.len()).unwrap().to_le_bytes();
-            [
-                &4u32.to_le_bytes(),
-                &length,
-                &5u32.to_le_bytes(),
-                b"GNU\0",
-                &body[..],
-            ]
-            .concat()
+            [&4u32.to_le_bytes(), &length, &5u32.to_le_bytes(), b"GNU\0", &body[..]].concat()
         };
-        let rows = [
-            (0, 1),
-            (1, 1),
-            (2, 2),
-            (3, 2),
-            (4, 3),
-            (7, 3),
-            (8, 4),
-            (15, 4),
-        ];
+        let rows = [(0, 1), (1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (8, 4), (15, 4)];
         for (bits, expected) in rows {
             assert_eq!(level(&note(ISA_NEEDED, &u32::to_le_bytes(bits))), expected);
         }

@@ -47,8 +47,7 @@ const BY_SHELL: &str = "run it by a shell: sh FILE; or, once its loader is /usr/
     echo ':APE:M::MZqFpD::/usr/bin/ape:' > TABLE/register";
 const BY_SHELL_JART: &str = "run it by a shell: sh FILE; or, once its loader is /usr/bin/ape, for good: \
     echo ':APE-jart:M::jartsr::/usr/bin/ape:' > TABLE/register";
-const FROM_UTF_16: &str =
-    "convert it: iconv -f UTF-16 -t UTF-8 FILE >FILE.utf8 && cat FILE.utf8 >FILE";
+const FROM_UTF_16: &str = "convert it: iconv -f UTF-16 -t UTF-8 FILE >FILE.utf8 && cat FILE.utf8 >FILE";
 
 #[rustfmt::skip]
 const FORMATS: &[Format] = &[
@@ -131,8 +130,7 @@ impl Sign {
                 let at = head.get(0x3c..).and_then(|rest| rest.first_chunk());
                 let at = at.and_then(|four| usize::try_from(u32::from_le_bytes(*four)).ok());
                 let rest = at.and_then(|at| head.get(at..)?.strip_prefix(b"PE\0\0"));
-                head.starts_with(b"MZ")
-                    && rest.is_some_and(|rest| rest.starts_with(&machine.to_le_bytes()))
+                head.starts_with(b"MZ") && rest.is_some_and(|rest| rest.starts_with(&machine.to_le_bytes()))
             }
             Self::Text(start) => {
                 let head = head.trim_ascii_start();
@@ -155,9 +153,7 @@ fn is_text(head: &[u8]) -> bool {
         Err(error) if error.error_len().is_some() => return false,
         Err(error) => from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(),
     };
-    whole
-        .chars()
-        .all(|c| !c.is_control() || c.is_ascii_whitespace() || c == '\u{1b}')
+    whole.chars().all(|c| !c.is_control() || c.is_ascii_whitespace() || c == '\u{1b}')
 }
 
 #[cfg(test)]
@@ -167,8 +163,7 @@ mod tests {
     /// Those that tests/explain.rs does not have.
     #[test]
     fn formats_are_told_apart() {
-        let windows =
-            |machine: &[u8]| [&b"MZ"[..], &[0; 58], &[64, 0, 0, 0], b"PE\0\0", machine].concat();
+        let windows = |machine: &[u8]| [&b"MZ"[..], &[0; 58], &[64, 0, 0, 0], b"PE\0\0", machine].concat();
         #[rustfmt::skip]
         let rows: [(&[u8], &str); 11] = [
             (b"\xff\xfe#\0!\0", "UTF-16"),

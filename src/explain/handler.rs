@@ -33,11 +33,7 @@ impl Handlers {
         let matching = entries.iter().filter(matches);
         let (on, off): (Vec<&Entry>, _) = matching.partition(|entry| entry.enabled && enabled);
         let mut on = on.into_iter().cloned();
-        Self {
-            taker: on.next(),
-            shadowed: on.collect(),
-            disabled: off.into_iter().cloned().collect(),
-        }
+        Self { taker: on.next(), shadowed: on.collect(), disabled: off.into_iter().cloned().collect() }
     }
 }
 
@@ -59,25 +55,14 @@ pub struct Byte {
 /// The bytes of `matcher`'s magic beside those of a file that begins with `head`. None for an extension.
 #[must_use]
 pub fn compare(matcher: &Matcher, head: &[u8]) -> Vec<Byte> {
-    let Matcher::Magic {
-        offset,
-        magic,
-        mask,
-    } = matcher
-    else {
+    let Matcher::Magic { offset, magic, mask } = matcher else {
         return Vec::new();
     };
     let bytes = magic.iter().enumerate().map(|(at, &magic)| {
         let mask = mask.as_ref().and_then(|mask| mask.get(at).copied());
         let (offset, mask) = (offset + at, mask.unwrap_or(0xff));
         let file = head.get(offset).copied().unwrap_or(0);
-        Byte {
-            offset,
-            file,
-            mask,
-            magic,
-            equal: (file ^ magic) & mask == 0,
-        }
+        Byte { offset, file, mask, magic, equal: (file ^ magic) & mask == 0 }
     });
     bytes.collect()
 }
@@ -118,9 +103,7 @@ impl<'a> Unmatched<'a> {
         let bytes: Vec<String> = self.wanted().map(|byte| format!("\\{byte:03o}")).collect();
         let bytes = bytes.concat();
         let start = self.0[0].offset;
-        format!(
-            "cp {file} {file}.plain && printf '{bytes}' | dd of={file}.plain bs=1 seek={start} conv=notrunc"
-        )
+        format!("cp {file} {file}.plain && printf '{bytes}' | dd of={file}.plain bs=1 seek={start} conv=notrunc")
     }
 }
 
@@ -135,19 +118,10 @@ impl fmt::Display for Unmatched<'_> {
         if first == last {
             write!(f, "byte {first} of its header is {}", has[0])?;
         } else {
-            write!(
-                f,
-                "bytes {first} to {last} of its header are {}",
-                has.join(" ")
-            )?;
+            write!(f, "bytes {first} to {last} of its header are {}", has.join(" "))?;
         }
         let file = |at: usize| self.0.get(at).map(|byte| byte.file);
-        if first == 8
-            && matches!(
-                (file(0), file(1), file(2)),
-                (Some(b'A'), Some(b'I'), Some(1 | 2))
-            )
-        {
+        if first == 8 && matches!((file(0), file(1), file(2)), (Some(b'A'), Some(b'I'), Some(1 | 2))) {
             f.write_str(" (the mark of an AppImage)")?;
         }
         write!(f, ", not {}", wanted.join(" "))
@@ -163,18 +137,10 @@ mod tests {
     #[test]
     fn bytes_are_compared_as_the_kernel_does() {
         let text = "enabled\ninterpreter /i\nflags: \noffset 1\nmagic 4142\nmask fff0\n";
-        let matcher = Entry::parse(OsStr::new("a"), text.as_bytes())
-            .matcher
-            .unwrap();
+        let matcher = Entry::parse(OsStr::new("a"), text.as_bytes()).matcher.unwrap();
         let bytes = compare(&matcher, b"xA");
-        assert_eq!(
-            (bytes[0].offset, bytes[0].file, bytes[1].file),
-            (1, b'A', 0)
-        );
+        assert_eq!((bytes[0].offset, bytes[0].file, bytes[1].file), (1, b'A', 0));
         assert_eq!((bytes[0].equal, bytes[1].equal), (true, false));
-        assert!(
-            compare(&matcher, b"xAO")[1].equal,
-            "the low bits do not count"
-        );
+        assert!(compare(&matcher, b"xAO")[1].equal, "the low bits do not count");
     }
 }

@@ -75,9 +75,7 @@ impl Libc {
         }
         let cross = CROSS.iter().find(|(qemu, ..)| *qemu == arch.qemu);
         let (_, debian, folder) = cross.filter(|_| self == Self::Glibc && !native)?;
-        Some(format!(
-            "on Debian: apt-get install libc6-{debian}-cross, and run it with QEMU_LD_PREFIX=/usr/{folder}"
-        ))
+        Some(format!("on Debian: apt-get install libc6-{debian}-cross, and run it with QEMU_LD_PREFIX=/usr/{folder}"))
     }
 }
 
@@ -100,18 +98,10 @@ mod tests {
             ("arm", "/lib/ld-linux.so.3", Some("libc6:armel")),
             ("arm", "/lib/ld-musl-armhf.so.1", Some("musl:armhf")),
             ("ppc64le", "/lib64/ld64.so.2", Some("libc6:ppc64el")),
-            (
-                "m68k",
-                "/lib/ld.so.1",
-                Some("libc6-m68k-cross, and run it with QEMU_LD_PREFIX=/usr/m68k-linux-gnu"),
-            ),
+            ("m68k", "/lib/ld.so.1", Some("libc6-m68k-cross, and run it with QEMU_LD_PREFIX=/usr/m68k-linux-gnu")),
             ("m68k", "/lib/ld-musl-m68k.so.1", None),
             ("aarch64", "/opt/x/ld-linux-aarch64.so.1", None),
-            (
-                "aarch64",
-                "/nix/store/x-glibc-2.40/lib/ld-linux-aarch64.so.1",
-                None,
-            ),
+            ("aarch64", "/nix/store/x-glibc-2.40/lib/ld-linux-aarch64.so.1", None),
             ("aarch64", "/system/bin/linker64", None),
         ] {
             let (loader, arch) = (Path::new(loader), Arch::by_qemu(qemu).unwrap());

@@ -86,18 +86,13 @@ impl Place {
     pub fn below(dir: &Path) -> Result<Self> {
         let name = shown(dir.as_os_str());
         let unopened = |error: io::Error| {
-            anyhow!(
-                "cannot open the root directory {name}: {}; name another with --root",
-                cause(&error)
-            )
+            anyhow!("cannot open the root directory {name}: {}; name another with --root", cause(&error))
         };
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = open(dir, flags, Mode::empty());
         let root = root.map_err(|errno| unopened(errno.into()))?;
         let path = dir.canonicalize().map_err(unopened)?;
-        let place = Self {
-            root: Some((root, path)),
-        };
+        let place = Self { root: Some((root, path)) };
         // said here once, and not for each file; unlike a look at "/", one at "/." needs the right to search the directory
         match place.look_up(Path::new("/."), OFlag::empty()) {
             Ok(_) => Ok(place),
@@ -158,13 +153,11 @@ impl Place {
     /// # Errors
     /// The first of them that fails.
     pub fn open(&self, path: &Path, purpose: Purpose) -> Result<Opened, Unopened> {
-        let found = self
-            .look_up(path, OFlag::empty())
-            .map_err(|errno| match errno {
-                Errno::ENOENT => self.missing(path),
-                Errno::EACCES => Unopened::Denied,
-                errno => Unopened::Refused(errno),
-            })?;
+        let found = self.look_up(path, OFlag::empty()).map_err(|errno| match errno {
+            Errno::ENOENT => self.missing(path),
+            Errno::EACCES => Unopened::Denied,
+            errno => Unopened::Refused(errno),
+        })?;
         let found = File::from(found);
         let name = name_of(&found);
         check_kind(&found)?;
@@ -172,9 +165,7 @@ impl Place {
             check_executable(&found, &name, purpose)?;
         }
         let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
+        let file = options.read(true).custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
         let file = file.open(&name).map_err(|error| match errno_of(&error) {
             Errno::EACCES => Unopened::Unreadable,
             errno => Unopened::Refused(errno),
@@ -184,20 +175,12 @@ impl Place {
             let writer = writer_of(&file).map_err(refused)?;
             writer.map_or(Ok(()), |writer| Err(Unopened::BeingWritten(writer)))?;
         }
-        Opened::new(
-            file,
-            fs::read_link(&name).unwrap_or_else(|_| path.to_owned()),
-        )
-        .map_err(refused)
+        Opened::new(file, fs::read_link(&name).unwrap_or_else(|_| path.to_owned())).map_err(refused)
     }
 
     fn look_up(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
         match &self.root {
-            None => open(
-                path,
-                flags | OFlag::O_PATH | OFlag::O_CLOEXEC,
-                Mode::empty(),
-            ),
+            None => open(path, flags | OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()),
             Some((root, _)) => lookup::find(root, path, flags, lookup::IN_ROOT),
         }
     }
@@ -205,9 +188,7 @@ impl Place {
     fn missing(&self, path: &Path) -> Unopened {
         let link = self.look_up(path, OFlag::O_NOFOLLOW);
         let target: Option<OsString> = link.ok().and_then(|link| readlinkat(&link, "").ok());
-        target.map_or(Unopened::Missing, |target| {
-            Unopened::Dangling(target.into())
-        })
+        target.map_or(Unopened::Missing, |target| Unopened::Dangling(target.into()))
     }
 }
 
@@ -217,9 +198,7 @@ fn name_of(descriptor: &impl AsRawFd) -> PathBuf {
 }
 
 fn check_kind(found: &File) -> Result<(), Unopened> {
-    let metadata = found
-        .metadata()
-        .map_err(|error| Unopened::Refused(errno_of(&error)))?;
+    let metadata = found.metadata().map_err(|error| Unopened::Refused(errno_of(&error)))?;
     let kind = metadata.file_type();
     Err(Unopened::NoFile(if kind.is_file() {
         return Ok(());
@@ -240,9 +219,7 @@ fn check_executable(found: &File, name: &Path, purpose: Purpose) -> Result<(), U
         return Ok(());
     }
     let noexec = fstatvfs(found).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC));
-    let has_x = found
-        .metadata()
-        .is_ok_and(|metadata| metadata.mode() & 0o111 != 0);
+    let has_x = found.metadata().is_ok_and(|metadata| metadata.mode() & 0o111 != 0);
     Err(match (noexec, has_x) {
         (true, true) if purpose == Purpose::ExecuteElsewhere => return Ok(()),
         (true, _) if purpose == Purpose::Execute => Unopened::NoExec,
@@ -320,8 +297,7 @@ fn writes(pid: u32, file: &Metadata) -> bool {
         let is_for_writing = item.metadata().is_ok_and(|link| link.mode() & 0o200 != 0);
         is_for_writing
             && inode.is_none_or(|inode| inode.trim() == file.ino().to_string())
-            && fs::metadata(item.path())
-                .is_ok_and(|other| (other.dev(), other.ino()) == (file.dev(), file.ino()))
+            && fs::metadata(item.path()).is_ok_and(|other| (other.dev(), other.ino()) == (file.dev(), file.ino()))
     })
 }
 
@@ -368,9 +344,7 @@ impl Unopened {
     /// What to do about the file at `path`, which a shell calls `file`. It is there.
     pub(super) fn remedy(&self, path: &Path, file: &str) -> Remedy {
         match self {
-            Self::NotExecutable => {
-                Remedy::with(format!("chmod +x {file}"), Fix::Executable(path.to_owned()))
-            }
+            Self::NotExecutable => Remedy::with(format!("chmod +x {file}"), Fix::Executable(path.to_owned())),
             Self::NoExec => {
                 let mount = format!("$(findmnt -n -o TARGET -T {file})");
                 let text = format!("copy it elsewhere, or: mount -o remount,exec \"{mount}\"");
@@ -389,19 +363,13 @@ impl fmt::Display for Unopened {
         match self {
             Self::Missing => f.write_str("does not exist"),
             Self::Dangling(target) => {
-                write!(
-                    f,
-                    "is a symbolic link to {}, which does not exist",
-                    shown(target.as_os_str())
-                )
+                write!(f, "is a symbolic link to {}, which does not exist", shown(target.as_os_str()))
             }
             Self::NoFile(kind) => write!(f, "is {kind}, not a file"),
             Self::NotExecutable => f.write_str("is not executable: its mode has no x"),
             Self::NoExec => f.write_str("is on a file system that is mounted noexec"),
             Self::Denied => f.write_str("may not be executed by this user"),
-            Self::Unreadable => {
-                f.write_str("cannot be read by this user, so nothing can be said of it")
-            }
+            Self::Unreadable => f.write_str("cannot be read by this user, so nothing can be said of it"),
             Self::BeingWritten(writer) => write!(f, "is open for writing, by {writer}"),
             Self::Refused(Errno::ENOTDIR) => {
                 f.write_str("has a path that leads through something that is not a directory")

@@ -111,9 +111,7 @@ impl Problem {
         let subject = match &visit.role {
             Role::Program => "it".to_owned(),
             Role::Interpreter(..) if ends_in_return(&visit.path) => {
-                format!(
-                    "its #! line ends in a carriage return, so its interpreter is {path}, which"
-                )
+                format!("its #! line ends in a carriage return, so its interpreter is {path}, which")
             }
             Role::Interpreter(..) => format!("its interpreter {path}"),
             Role::Handler(entry, _) => format!("its handler {} starts {path}, which", shown(entry)),
@@ -128,19 +126,13 @@ impl Problem {
             Role::Program => format!("its loader {path}"),
             Role::Interpreter(..) => format!("its interpreter is {asks}, whose loader {path}"),
             Role::Handler(entry, _) => {
-                format!(
-                    "its handler {} starts {asks}, whose loader {path}",
-                    shown(entry)
-                )
+                format!("its handler {} starts {asks}, whose loader {path}", shown(entry))
             }
         };
         if by == LoadedBy::Emulator && fault.end != End::Unknown {
             fault.end = End::Emulator;
         }
-        Self {
-            is_emulators_loader: by == LoadedBy::Emulator,
-            ..Self::new(&subject, fault)
-        }
+        Self { is_emulators_loader: by == LoadedBy::Emulator, ..Self::new(&subject, fault) }
     }
 
     fn new(subject: &str, fault: Fault) -> Self {
@@ -153,12 +145,7 @@ impl Problem {
             End::Emulator => format!("{what}; its emulator starts, and ends at once"),
             End::RefusedAsSaid(_) | End::Told | End::Unknown => what,
         };
-        Self {
-            sentence,
-            end: fault.end,
-            is_emulators_loader: false,
-            remedy: fault.remedy,
-        }
+        Self { sentence, end: fault.end, is_emulators_loader: false, remedy: fault.remedy }
     }
 }
 
@@ -275,9 +262,7 @@ impl Scene<'_> {
         let remedy = match &visit.role {
             _ if !unopened.is_absent() => unopened.remedy(&visit.path, &file),
             Role::Program => Remedy::advice(self.remedy_of_absence(&visit.path, &file)),
-            Role::Interpreter(script, outside)
-                if *unopened == Unopened::Missing && ends_in_return(&visit.path) =>
-            {
+            Role::Interpreter(script, outside) if *unopened == Unopened::Missing && ends_in_return(&visit.path) => {
                 let opened = self.place.open(script, Purpose::Read).ok();
                 let start = fixes.start(script).map(<[u8]>::to_vec);
                 let start = start.or_else(|| opened.map(|opened| opened.head));
@@ -285,23 +270,15 @@ impl Scene<'_> {
                 let text = without_returns(&quoted(outside));
                 Remedy { text, fix }
             }
-            Role::Interpreter(_, script) => Remedy::advice(format!(
-                "install it, or name another in the first line of {}",
-                quoted(script)
-            )),
-            Role::Handler(entry, switch) => {
-                Remedy::replace(entry, self.here).unwrap_or_else(|| {
-                    let switch = quoted(switch);
-                    Remedy::advice(format!(
-                        "put it there, or remove the entry: echo -1 > {switch}"
-                    ))
-                })
+            Role::Interpreter(_, script) => {
+                Remedy::advice(format!("install it, or name another in the first line of {}", quoted(script)))
             }
+            Role::Handler(entry, switch) => Remedy::replace(entry, self.here).unwrap_or_else(|| {
+                let switch = quoted(switch);
+                Remedy::advice(format!("put it there, or remove the entry: echo -1 > {switch}"))
+            }),
         };
-        Problem::of(
-            visit,
-            Fault::new(unopened.to_string(), unopened.end(), remedy),
-        )
+        Problem::of(visit, Fault::new(unopened.to_string(), unopened.end(), remedy))
     }
 
     /// Of the file that was asked for: below another root directory, what was meant may be told.
@@ -330,13 +307,7 @@ impl Scene<'_> {
     }
 
     /// How the loader at `path` comes to where the program `asker` of `arch` runs.
-    pub(super) fn remedy_of_loader(
-        &self,
-        path: &Path,
-        arch: &Arch,
-        by: LoadedBy,
-        asker: &Visit,
-    ) -> Remedy {
+    pub(super) fn remedy_of_loader(&self, path: &Path, arch: &Arch, by: LoadedBy, asker: &Visit) -> Remedy {
         // what the kernel starts as a handler's interpreter is to need no loader
         if let Role::Handler(entry, _) = &asker.role {
             if let Some(remedy) = Remedy::replace(entry, self.here) {
@@ -368,9 +339,7 @@ pub(super) fn without_returns(file: &str) -> String {
 
 pub(super) fn unix_lines(head: &[u8]) -> Vec<u8> {
     let lines = head.split(|byte| *byte == b'\n');
-    let lines: Vec<&[u8]> = lines
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-        .collect();
+    let lines: Vec<&[u8]> = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect();
     lines.join(&b'\n')
 }
 

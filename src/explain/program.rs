@@ -37,12 +37,7 @@ pub(super) enum Emulated {
 
 impl Scene<'_> {
     /// `None`: `entry` is not known as the handler of an architecture's programs, so that no probe went through it.
-    pub(super) fn emulated(
-        &mut self,
-        entry: &Entry,
-        step: &mut Step,
-        opened: &mut Opened,
-    ) -> Option<Emulated> {
+    pub(super) fn emulated(&mut self, entry: &Entry, step: &mut Step, opened: &mut Opened) -> Option<Emulated> {
         let arch = Ident::read(&step.head).and_then(|ident| ident.arch())?;
         let status = self.here.means.survey.of(arch);
         let handler = status.handler.as_ref();
@@ -52,10 +47,7 @@ impl Scene<'_> {
             Verdict::Fails(_) => arch.levels,
         };
         if let Verdict::Fails(failure) = &status.verdict {
-            let can_work = matches!(
-                failure,
-                Failure::NotPinned | Failure::NoLoader | Failure::SwitchedOff { .. }
-            );
+            let can_work = matches!(failure, Failure::NotPinned | Failure::NoLoader | Failure::SwitchedOff { .. });
             if !can_work {
                 let fault = self.foreign(arch, failure);
                 return Some(Emulated::Fails(Problem::of(&step.visit, fault)));
@@ -112,20 +104,11 @@ impl Scene<'_> {
             Failure::SwitchedOff { table: Some(_) } if is_there => Fix::On(None),
             _ => Fix::Installed(arch),
         };
-        Fault::new(
-            what,
-            end,
-            Remedy::with(self.here.means.against(failure, arch), fix),
-        )
+        Fault::new(what, end, Remedy::with(self.here.means.against(failure, arch), fix))
     }
 
     /// An ELF file that no entry takes. `None`: it runs.
-    pub(super) fn by_machine(
-        &mut self,
-        ident: Ident,
-        step: &mut Step,
-        opened: &mut Opened,
-    ) -> Option<Problem> {
+    pub(super) fn by_machine(&mut self, ident: Ident, step: &mut Step, opened: &mut Opened) -> Option<Problem> {
         let native = self.native(ident, step);
         if let Some((mut arch, mut level)) = native.filter(|_| is_native_program(&step.head)) {
             // the kernel goes by the machine; what then makes no sense to it may be an ABI of its own
@@ -141,10 +124,7 @@ impl Scene<'_> {
             _ if step.head.len() < DECISIVE => flawed(&FatalFlaw::cut_header(), LoadedBy::Kernel),
             arch if !ident.is_program() => self.not_a_program(ident, arch, step),
             None => Fault::unknown_format(
-                format!(
-                    "is a program for {}, and QEMU has no user emulator for those",
-                    ident.machine_in_words()
-                ),
+                format!("is a program for {}, and QEMU has no user emulator for those", ident.machine_in_words()),
                 Remedy::advice("run it on such a machine, or build it for this one"),
             ),
             Some(arch) => match self.by_architecture(arch, step, opened) {
@@ -158,10 +138,7 @@ impl Scene<'_> {
     fn not_a_program(&self, ident: Ident, arch: Option<&Arch>, step: &Step) -> Fault {
         let file = self.file(&step.visit);
         let remedy = match (ident.kind_name(), arch) {
-            ("an object file", Some(arch)) => format!(
-                "link it into a program, with a compiler for linux/{}",
-                arch.oci
-            ),
+            ("an object file", Some(arch)) => format!("link it into a program, with a compiler for linux/{}", arch.oci),
             ("a core dump", _) => format!("look at it with a debugger: gdb --core={file}"),
             _ => format!("see what it is: file {file}"),
         };
@@ -192,10 +169,7 @@ impl Scene<'_> {
                 (step.unseen, step.works) = (true, Some(true));
                 return Ok(complaint);
             }
-            (Verdict::Fails(failure), None)
-            | (Verdict::Fails(failure @ Failure::SwitchedOff { .. }), _)
-                if is_ours =>
-            {
+            (Verdict::Fails(failure), None) | (Verdict::Fails(failure @ Failure::SwitchedOff { .. }), _) if is_ours => {
                 return Err(self.foreign(arch, failure));
             }
             _ => {}
@@ -215,13 +189,7 @@ impl Scene<'_> {
     }
 
     /// By its header it is not a program that `entry` takes, or, where there is none, that an install's would take.
-    fn not_taken(
-        &self,
-        arch: &'static Arch,
-        entry: Option<&Entry>,
-        unmatched: &Unmatched,
-        step: &Step,
-    ) -> Fault {
+    fn not_taken(&self, arch: &'static Arch, entry: Option<&Entry>, unmatched: &Unmatched, step: &Step) -> Fault {
         let by = match entry {
             Some(entry) => format!("its handler {} does not take it", shown(&entry.name)),
             None => "no handler for those takes it".to_owned(),
@@ -309,9 +277,7 @@ impl Scene<'_> {
         }
         for (path, bytes) in missing.into_iter().filter(|(_, bytes)| *bytes > 0) {
             let path = shown(path.as_os_str());
-            self.notes.push(format!(
-                "{path} is truncated: the last {bytes} bytes are missing, and read as zeros"
-            ));
+            self.notes.push(format!("{path} is truncated: the last {bytes} bytes are missing, and read as zeros"));
         }
         if needs > level {
             self.notes.push(format!(
@@ -335,17 +301,12 @@ impl Scene<'_> {
     ) -> Result<u64, Fault> {
         let remedy = || self.remedy_of_loader(path, arch, by, asker);
         let mut loader = loader.map_err(|unopened| {
-            let remedy = if unopened.is_absent() {
-                remedy()
-            } else {
-                unopened.remedy(path, &quoted(&self.reach(path, false)))
-            };
+            let remedy =
+                if unopened.is_absent() { remedy() } else { unopened.remedy(path, &quoted(&self.reach(path, false))) };
             Fault::new(unopened.to_string(), unopened.end(), remedy)
         })?;
-        let image = read_loader(&mut loader, arch, by).map_err(|flaw| Fault {
-            remedy: remedy(),
-            ..flawed(&flaw, by)
-        })?;
+        let image =
+            read_loader(&mut loader, arch, by).map_err(|flaw| Fault { remedy: remedy(), ..flawed(&flaw, by) })?;
         match image.fatal_flaw(loader.length, page_size()) {
             Some(flaw) => Err(flawed(&flaw, by)),
             None => Ok(image.missing(loader.length)),
@@ -369,9 +330,8 @@ impl Scene<'_> {
         }
         let inside = path.strip_prefix("/").unwrap_or(path);
         let sysroots = SYSROOTS.iter().rev();
-        let mut found = sysroots.filter_map(|root| {
-            open(&Path::new(&format!("{root}{}", arch.interpreter)).join(inside)).ok()
-        });
+        let mut found =
+            sysroots.filter_map(|root| open(&Path::new(&format!("{root}{}", arch.interpreter)).join(inside)).ok());
         found.next().map_or_else(|| open(path), Ok)
     }
 }
@@ -397,13 +357,8 @@ fn library(by: LoadedBy) -> Fault {
 
 /// Its C library refuses a program of this level.
 fn too_high(arch: &Arch, needs: u8, level: u8) -> Fault {
-    let what = format!(
-        "says that it needs level v{needs} of linux/{}, and only level v{level} runs here",
-        arch.oci
-    );
-    let remedy = format!(
-        "build it for a lower level, or use a processor or an emulator with x86-64-v{needs}"
-    );
+    let what = format!("says that it needs level v{needs} of linux/{}, and only level v{level} runs here", arch.oci);
+    let remedy = format!("build it for a lower level, or use a processor or an emulator with x86-64-v{needs}");
     Fault::new(what, End::Told, Remedy::advice(remedy))
 }
 
@@ -427,24 +382,16 @@ fn read_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Result
         LoadedBy::Emulator => ident.arch().is_some_and(|other| other == arch),
     };
     if !same {
-        let other = ident.arch().map_or_else(
-            || ident.machine_name(),
-            |arch| format!("linux/{}", arch.oci),
-        );
+        let other = ident.arch().map_or_else(|| ident.machine_name(), |arch| format!("linux/{}", arch.oci));
         return Err(none(format!("is for {other}, not for linux/{}", arch.oci)));
     }
     let image = Image::read_loader(opened.file(), arch, by).map_err(|flaw| none(flaw.what))?;
-    Ok(if ident.is_program() {
-        image
-    } else {
-        image.without_segments()
-    })
+    Ok(if ident.is_program() { image } else { image.without_segments() })
 }
 
 fn page_size() -> u64 {
     let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
-    size.and_then(|size| u64::try_from(size).ok())
-        .unwrap_or(USUAL_PAGE)
+    size.and_then(|size| u64::try_from(size).ok()).unwrap_or(USUAL_PAGE)
 }
 
 /// `e_type` as this host's kernel reads it, whatever byte order the file states.

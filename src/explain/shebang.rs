@@ -27,10 +27,7 @@ impl Shebang {
     }
 
     pub(super) fn argument(&self) -> &[u8] {
-        self.argument
-            .as_deref()
-            .unwrap_or_default()
-            .as_encoded_bytes()
+        self.argument.as_deref().unwrap_or_default().as_encoded_bytes()
     }
 }
 
@@ -96,10 +93,7 @@ fn parse(buffer: &[u8; WINDOW]) -> Result<Shebang, Unusable> {
     if interpreter.is_empty() {
         return Err(Unusable::Nameless);
     }
-    Ok(Shebang {
-        interpreter: OsString::from_vec(interpreter).into(),
-        argument,
-    })
+    Ok(Shebang { interpreter: OsString::from_vec(interpreter).into(), argument })
 }
 
 /// Where the line ends, without the blanks at its end. An argument may be cut, an interpreter's name may not.
@@ -133,10 +127,7 @@ mod tests {
     use super::*;
 
     fn line(interpreter: &str, argument: Option<&str>) -> Shebang {
-        Shebang {
-            interpreter: interpreter.into(),
-            argument: argument.map(OsString::from),
-        }
+        Shebang { interpreter: interpreter.into(), argument: argument.map(OsString::from) }
     }
 
     #[test]

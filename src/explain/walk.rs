@@ -10,9 +10,7 @@ use super::elf::{Ident, LoadedBy};
 use super::format;
 use super::handler::Handlers;
 use super::place::{Opened, Place};
-use super::problem::{
-    End, Fault, Fix, Fixes, Problem, Remedy, Role, Scene, quoted, unix_lines, without_returns,
-};
+use super::problem::{End, Fault, Fix, Fixes, Problem, Remedy, Role, Scene, quoted, unix_lines, without_returns};
 use super::program::Emulated;
 use super::shebang::{self, Shebang, Unusable};
 use super::{Content, Explanation, Here, Step, Visit, WINDOW};
@@ -63,21 +61,11 @@ impl<'a> Walk<'a> {
 
     pub(super) fn explain(mut self, file: &Path) -> Explanation {
         let problem = self.follow(file);
-        Explanation {
-            file: file.to_owned(),
-            steps: self.steps,
-            problem,
-            remedy: None,
-            notes: self.scene.notes,
-        }
+        Explanation { file: file.to_owned(), steps: self.steps, problem, remedy: None, notes: self.scene.notes }
     }
 
     fn follow(&mut self, file: &Path) -> Option<Problem> {
-        let mut visit = Visit {
-            path: file.to_owned(),
-            role: Role::Program,
-            pinned: false,
-        };
+        let mut visit = Visit { path: file.to_owned(), role: Role::Program, pinned: false };
         // what an emulator will say of the program, once it has been started
         let mut later = None;
         let mut rewrites = 0;
@@ -116,10 +104,7 @@ impl<'a> Walk<'a> {
                     shown(entry)
                 ),
             ),
-            _ => (
-                visit,
-                "is the sixth interpreter in a row, and the kernel follows five".to_owned(),
-            ),
+            _ => (visit, "is the sixth interpreter in a row, and the kernel follows five".to_owned()),
         };
         // in a circle of scripts, none of them is the program that was meant
         let named = if is_script {
@@ -166,12 +151,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The interpreter's own chain is followed, unless the probes have shown what comes of it.
-    fn by_entry(
-        &mut self,
-        entry: &Entry,
-        step: &mut Step,
-        opened: &mut Opened,
-    ) -> (Next, Option<Problem>) {
+    fn by_entry(&mut self, entry: &Entry, step: &mut Step, opened: &mut Opened) -> (Next, Option<Problem>) {
         let Some(interpreter) = entry.interpreter.clone() else {
             return (Next::Ends(None), None);
         };
@@ -235,10 +215,7 @@ impl<'a> Walk<'a> {
                         file()
                     )),
                     Unusable::Blank | Unusable::Nameless => Remedy::with(
-                        format!(
-                            "put an interpreter there: sed -i '1s|.*|#!/bin/sh|' {}",
-                            file()
-                        ),
+                        format!("put an interpreter there: sed -i '1s|.*|#!/bin/sh|' {}", file()),
                         start(b"#!/bin/sh\n".to_vec()),
                     ),
                 };
@@ -248,10 +225,7 @@ impl<'a> Walk<'a> {
             Content::Other(format) => {
                 let table = quoted(self.scene.here.table);
                 let remedy = Remedy {
-                    text: format
-                        .remedy
-                        .replace("FILE", &file())
-                        .replace("TABLE", &table),
+                    text: format.remedy.replace("FILE", &file()).replace("TABLE", &table),
                     fix: format.repaired(&opened.head).map(start),
                 };
                 Fault::unknown_format(format!("is {}", format.name), remedy)
@@ -284,7 +258,8 @@ impl<'a> Walk<'a> {
         }
         let fix = Fix::Start(visit.path.clone(), unix_lines(head));
         let remedy = Remedy::with(without_returns(&self.scene.file(visit)), fix);
-        let what = "is a script whose #! line ends in a carriage return, which env takes for a part of the program's name";
+        let what =
+            "is a script whose #! line ends in a carriage return, which env takes for a part of the program's name";
         let fault = Fault::new(what, End::Told, remedy);
         Some(Problem::of(visit, fault))
     }
@@ -307,9 +282,7 @@ pub(super) fn content(head: &[u8]) -> Content {
 fn note_line(line: &Shebang, script: &Path, notes: &mut Vec<String>) {
     let (argument, script) = (line.argument(), shown(script.as_os_str()));
     if line.is_env() && !argument.starts_with(b"-") && argument.contains(&b' ') {
-        notes.push(format!(
-            "env takes the rest of the #! line of {script} for one name; env -S splits it into words"
-        ));
+        notes.push(format!("env takes the rest of the #! line of {script} for one name; env -S splits it into words"));
     }
     if !line.is_env() && argument.ends_with(b"\r") {
         notes.push(format!(

@@ -213,10 +213,7 @@ pub fn give(words: &[OsString]) -> Result<()> {
         // there is no namespace
         return Ok(());
     }
-    for (map, lines, program) in [
-        ("uid_map", users, "newuidmap"),
-        ("gid_map", groups, "newgidmap"),
-    ] {
+    for (map, lines, program) in [("uid_map", users, "newuidmap"), ("gid_map", groups, "newgidmap")] {
         if how == WRITTEN {
             let path = Path::new("/proc").join(whom.to_string()).join(map);
             let written = fs::write(&path, lines);
@@ -230,9 +227,7 @@ pub fn give(words: &[OsString]) -> Result<()> {
 
 fn ask(program: &str, whom: Pid, lines: &str) -> Result<()> {
     let mut command = Command::new(program);
-    command
-        .arg(whom.to_string())
-        .args(lines.split_ascii_whitespace());
+    command.arg(whom.to_string()).args(lines.split_ascii_whitespace());
     let output = match command.output() {
         Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {
             bail!("{program} is not installed (Debian's package uidmap)")
@@ -256,10 +251,7 @@ mod tests {
         let of = |text| subordinate(text, &owners, 1000);
         for (text, map) in [
             ("anna:100000:65536\n", Some("0 1000 1\n1 100000 65536\n")),
-            (
-                "otto:100000:65536\n1000:200000:10\nanna:300000:5\n",
-                Some("0 1000 1\n1 200000 10\n11 300000 5\n"),
-            ),
+            ("otto:100000:65536\n1000:200000:10\nanna:300000:5\n", Some("0 1000 1\n1 200000 10\n11 300000 5\n")),
             ("otto:100000:65536\n", None),
             ("anna:100000:0\n", None),
             ("anna:100000\nanna:x:5\nanna\n:1:1\n\n#anna:1:1", None),
@@ -267,15 +259,9 @@ mod tests {
             ("anna:4294967290:6", None),
             ("anna:4294967290:5\n", Some("0 1000 1\n1 4294967290 5\n")),
             // twice, and with the user's own
-            (
-                "anna:100000:65536\n1000:100000:65536\nanna:165535:2\n",
-                Some("0 1000 1\n1 100000 65536\n"),
-            ),
+            ("anna:100000:65536\n1000:100000:65536\nanna:165535:2\n", Some("0 1000 1\n1 100000 65536\n")),
             ("anna:900:200\n", None),
-            (
-                "anna:900:100\nanna:1001:1\n",
-                Some("0 1000 1\n1 900 100\n101 1001 1\n"),
-            ),
+            ("anna:900:100\nanna:1001:1\n", Some("0 1000 1\n1 900 100\n101 1001 1\n")),
             ("", None),
         ] {
             assert_eq!(of(text).as_deref(), map, "{text:?}");

@@ -137,8 +137,7 @@ pub fn run_within(limit: Duration, jobs: &[Job]) -> Result<Vec<Run>> {
     for _ in 1..TRIES {
         let crashed = |run: &&mut Run| matches!(run.outcome, ProbeOutcome::Killed(_));
         let again = runs.iter_mut().zip(&tasks).filter(|(run, _)| crashed(run));
-        let (crashed, again): (Vec<_>, Vec<_>) =
-            again.map(|(run, task)| (run, task.clone())).unzip();
+        let (crashed, again): (Vec<_>, Vec<_>) = again.map(|(run, task)| (run, task.clone())).unzip();
         if again.is_empty() {
             break;
         }
@@ -159,9 +158,7 @@ pub fn ask(emulators: &[&File], limit: Duration) -> Result<Vec<Run>> {
         return Ok(Vec::new());
     }
     let own = std::process::id();
-    let paths = emulators
-        .iter()
-        .map(|file| format!("/proc/{own}/fd/{}", file.as_raw_fd()));
+    let paths = emulators.iter().map(|file| format!("/proc/{own}/fd/{}", file.as_raw_fd()));
     let tasks: Vec<Task> = paths.map(|path| Task::Ask(path.into())).collect();
     watch::start(&tasks, limit)
 }

@@ -28,10 +28,7 @@ use crate::kernel::wording::{cause, errno_of};
 /// The event's name in tracefs.
 const EVENT: &str = "binfmt/anchor";
 /// Where hosts mount tracefs: since Linux 4.1, and through debugfs.
-const EVENTS: [&str; 2] = [
-    "/sys/kernel/tracing/uprobe_events",
-    "/sys/kernel/debug/tracing/uprobe_events",
-];
+const EVENTS: [&str; 2] = ["/sys/kernel/tracing/uprobe_events", "/sys/kernel/debug/tracing/uprobe_events"];
 
 /// Anchors the mount that the regular file `file` is on. To anchor it again does nothing.
 ///
@@ -41,8 +38,7 @@ pub fn set(file: &Path) -> Result<()> {
     let failed = |error| failed("set", &error);
     let path = file.as_os_str().as_bytes();
     if path.iter().any(u8::is_ascii_whitespace) {
-        let blank =
-            "the mount point's path has a blank or a line break, which ends a word in tracefs";
+        let blank = "the mount point's path has a blank or a line break, which ends a word in tracefs";
         return Err(failed(io::Error::other(blank)));
     }
     let mut events = open().map_err(failed)?;
@@ -72,9 +68,7 @@ pub fn is_set() -> bool {
 /// Whether there is an anchor on this host, judged by its path; `None` if tracefs cannot be read.
 #[must_use]
 pub fn seen() -> Option<bool> {
-    let defined = open()
-        .and_then(|mut events| definitions(&mut events))
-        .ok()?;
+    let defined = open().and_then(|mut events| definitions(&mut events)).ok()?;
     Some(defined.iter().any(|words| is_of_table(words)))
 }
 
@@ -137,9 +131,7 @@ fn open() -> io::Result<File> {
     }
     let mounted = namespace::with_private_mounts(Path::new("/sys"), || {
         if tracing_is_forbidden() {
-            return Err(io::Error::other(
-                "kernel lockdown (confidentiality) forbids tracing",
-            ));
+            return Err(io::Error::other("kernel lockdown (confidentiality) forbids tracing"));
         }
         mount_at("tracefs", "/sys/kernel/tracing")?;
         open(EVENTS[0])
@@ -161,11 +153,5 @@ fn tracing_is_forbidden() -> bool {
 
 fn mount_at(kind: &str, dir: &str) -> io::Result<()> {
     let nothing = None::<&str>;
-    Ok(mount(
-        Some(kind),
-        dir,
-        Some(kind),
-        MsFlags::empty(),
-        nothing,
-    )?)
+    Ok(mount(Some(kind), dir, Some(kind), MsFlags::empty(), nothing)?)
 }

@@ -42,8 +42,7 @@ pub fn lock(file: &File, path: &Path, patience: Duration) -> io::Result<()> {
     let mut wait = Wait::at_most(patience);
     while !try_lock(file)? {
         if wait.is_long() && is_read_locked(file)? {
-            let who = holder(file, "READ")
-                .unwrap_or_else(|| "a process that cannot be seen from here".to_owned());
+            let who = holder(file, "READ").unwrap_or_else(|| "a process that cannot be seen from here".to_owned());
             wait::say(&format!(
                 "going on without the lock on {}: {who} keeps it locked and may only read it",
                 path.display()
@@ -60,30 +59,19 @@ pub fn lock(file: &File, path: &Path, patience: Duration) -> io::Result<()> {
 /// What is waited for where `file` is locked.
 #[must_use]
 pub fn awaited(file: &File, path: &Path) -> String {
-    let who = holder(file, "WRITE")
-        .unwrap_or_else(|| "another call, which cannot be seen from here,".to_owned());
+    let who = holder(file, "WRITE").unwrap_or_else(|| "another call, which cannot be seen from here,".to_owned());
     format!("{who} to unlock {}", path.display())
 }
 
 /// Why a wait is over that has come to nothing.
 #[must_use]
 pub fn over() -> Errno {
-    if wait::is_told_to_end() {
-        Errno::EINTR
-    } else {
-        Errno::EWOULDBLOCK
-    }
+    if wait::is_told_to_end() { Errno::EINTR } else { Errno::EWOULDBLOCK }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the numbers are 0 to 2")]
 fn of_all(kind: libc::c_int) -> libc::flock {
-    libc::flock {
-        l_type: kind as c_short,
-        l_whence: libc::SEEK_SET as c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    }
+    libc::flock { l_type: kind as c_short, l_whence: libc::SEEK_SET as c_short, l_start: 0, l_len: 0, l_pid: 0 }
 }
 
 fn is_read_locked(file: &File) -> io::Result<bool> {
@@ -97,12 +85,8 @@ fn holder(file: &File, kind: &str) -> Option<String> {
     let file = file.metadata().ok()?;
     let (major, minor, inode) = (major(file.dev()), minor(file.dev()), file.ino());
     let id = format!(" {major:02x}:{minor:02x}:{inode} ");
-    let has_it = |line: &str| {
-        line.starts_with("lock:")
-            && !line.contains("FLOCK")
-            && line.contains(kind)
-            && line.contains(&id)
-    };
+    let has_it =
+        |line: &str| line.starts_with("lock:") && !line.contains("FLOCK") && line.contains(kind) && line.contains(&id);
     let mut processes = fs::read_dir("/proc").ok()?.flatten();
     let process = processes.find(|process| {
         let open = fs::read_dir(process.path().join("fdinfo"));
@@ -113,9 +97,5 @@ fn holder(file: &File, kind: &str) -> Option<String> {
     })?;
     let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
     let id = process.file_name();
-    Some(format!(
-        "PID {} ({})",
-        id.to_string_lossy(),
-        name.trim_end()
-    ))
+    Some(format!("PID {} ({})", id.to_string_lossy(), name.trim_end()))
 }

@@ -136,11 +136,7 @@ pub fn for_installing(at: &MountPoint) -> Result<Mounted> {
         let lock = table.lock()?;
         // the call that held the lock may have removed the last entry, and with it the mount
         if is_mounted(&table, &at.dir).map_err(|e| unfit(&at.dir, errno_of(&e)))? {
-            return Ok(Mounted {
-                table,
-                lock,
-                held_by,
-            });
+            return Ok(Mounted { table, lock, held_by });
         }
     }
 }
@@ -185,9 +181,7 @@ pub fn would_mount(at: &MountPoint) -> Result<bool, MountError> {
 pub fn for_looking(at: &MountPoint) -> Result<Option<Table>, MountError> {
     match existing(&at.dir) {
         // a mount here would hide the host's table; what is mounted at the usual place counts
-        Ok(None) if namespace::in_user_namespace() => {
-            Ok(existing(Path::new(DEFAULT)).ok().flatten())
-        }
+        Ok(None) if namespace::in_user_namespace() => Ok(existing(Path::new(DEFAULT)).ok().flatten()),
         Ok(None) => Ok(in_passing().ok()),
         Err(_) if !at.explicit => Ok(None),
         found => found,
@@ -246,11 +240,7 @@ fn release(dir: &Path) -> Result<(), MountError> {
     match umount2(dir, MntFlags::MNT_DETACH) {
         // locked in a user namespace: a copy of another namespace's mount
         Ok(()) | Err(Errno::EINVAL) => Ok(()),
-        Err(errno) => Err(other(format!(
-            "cannot unmount {}: {} ({errno:?})",
-            dir.display(),
-            errno.desc()
-        ))),
+        Err(errno) => Err(other(format!("cannot unmount {}: {} ({errno:?})", dir.display(), errno.desc()))),
     }
 }
 
@@ -304,9 +294,9 @@ fn unfit(dir: &Path, errno: Errno) -> MountError {
             format!("mount point {shown} does not exist; create it, or leave out --mount")
         }
         Errno::ENOTDIR => format!("mount point {shown} is not a directory; name one"),
-        Errno::ELOOP => format!(
-            "mount point {shown} is a circle of symbolic links; name a directory, or leave out --mount"
-        ),
+        Errno::ELOOP => {
+            format!("mount point {shown} is a circle of symbolic links; name a directory, or leave out --mount")
+        }
         errno => return refused(dir, errno),
     })
 }
@@ -316,11 +306,7 @@ fn other(text: String) -> MountError {
 }
 
 fn refused(dir: &Path, errno: Errno) -> MountError {
-    other(format!(
-        "cannot use mount point {}: {} ({errno:?})",
-        dir.display(),
-        errno.desc()
-    ))
+    other(format!("cannot use mount point {}: {} ({errno:?})", dir.display(), errno.desc()))
 }
 
 fn no_support(dir: &Path) -> MountError {

@@ -44,16 +44,11 @@ pub fn sees_host_init() -> bool {
 /// before any other, and has a number that no later one gets (`MNT_NS_INIT_INO`, or the first of the others).
 #[must_use]
 pub fn shares_host_mounts() -> bool {
-    let (own, init) = (
-        fs::read_link("/proc/self/ns/mnt"),
-        fs::read_link("/proc/1/ns/mnt"),
-    );
+    let (own, init) = (fs::read_link("/proc/self/ns/mnt"), fs::read_link("/proc/1/ns/mnt"));
     match (own, init) {
         _ if !sees_host_init() => false,
         (Ok(own), Ok(init)) => own == init,
-        (Ok(own), Err(_)) => INITIAL_MOUNT
-            .iter()
-            .any(|initial| own.as_os_str() == *initial),
+        (Ok(own), Err(_)) => INITIAL_MOUNT.iter().any(|initial| own.as_os_str() == *initial),
         (Err(_), _) => false,
     }
 }
@@ -65,13 +60,9 @@ pub fn shares_mounts_with_others() -> bool {
     let id = std::process::id().to_string();
     let others = fs::read_dir("/proc").into_iter().flatten().flatten();
     let others = others.filter(|process| {
-        process.file_name() != *id
-            && !["self", "thread-self"]
-                .iter()
-                .any(|own| process.file_name() == *own)
+        process.file_name() != *id && !["self", "thread-self"].iter().any(|own| process.file_name() == *own)
     });
-    let mut namespaces =
-        others.filter_map(|process| fs::read_link(process.path().join("ns/mnt")).ok());
+    let mut namespaces = others.filter_map(|process| fs::read_link(process.path().join("ns/mnt")).ok());
     own.is_some_and(|own| namespaces.any(|namespace| namespace == own))
 }
 
@@ -88,11 +79,7 @@ pub fn reaches_host_from_container() -> bool {
 #[must_use]
 pub fn shares_root_with_init() -> Option<bool> {
     let booted = sees_host_init() || Path::new("/run/systemd/system").is_dir();
-    if booted {
-        shares_init_root()
-    } else {
-        Some(false)
-    }
+    if booted { shares_init_root() } else { Some(false) }
 }
 
 fn shares_init_root() -> Option<bool> {
@@ -105,10 +92,7 @@ fn shares_init_root() -> Option<bool> {
 ///
 /// # Errors
 /// When a mount namespace is refused (`EPERM` without `CAP_SYS_ADMIN`), or `under` is no mount point.
-pub fn with_private_mounts<T: Send>(
-    under: &Path,
-    work: impl FnOnce() -> T + Send,
-) -> nix::Result<T> {
+pub fn with_private_mounts<T: Send>(under: &Path, work: impl FnOnce() -> T + Send) -> nix::Result<T> {
     in_thread(|| {
         unshare(CloneFlags::CLONE_NEWNS)?;
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -134,10 +118,7 @@ pub fn with_host_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> nix::Result
 ///
 /// # Errors
 /// When it cannot become that (`EPERM` without `CAP_SYS_CHROOT`).
-pub fn with_root_directory<T: Send>(
-    root: impl AsFd + Send,
-    work: impl FnOnce() -> T + Send,
-) -> nix::Result<T> {
+pub fn with_root_directory<T: Send>(root: impl AsFd + Send, work: impl FnOnce() -> T + Send) -> nix::Result<T> {
     in_thread(|| {
         unshare(CloneFlags::CLONE_FS)?;
         fchdir(root)?;

@@ -70,10 +70,7 @@ pub fn hear_of_failures() -> io::Result<()> {
 /// Closes whatever this process was started with, except its standard streams, so that nothing that it starts has it either. To
 /// be called before it opens anything itself.
 pub fn close_inherited() {
-    let names = fs::read_dir("/proc/self/fd")
-        .into_iter()
-        .flatten()
-        .flatten();
+    let names = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let numbers = names.filter_map(|fd| fd.file_name().to_str()?.parse::<RawFd>().ok());
     for number in numbers.collect::<Vec<_>>() {
         if number > 2 {

@@ -57,9 +57,7 @@ impl NotMounted {
         match self.errno {
             Errno::ELOOP => "is a symbolic link, so nothing is mounted there".to_owned(),
             // move_mount(2) has both for a file and a directory
-            Errno::ENOTDIR | Errno::EINVAL => {
-                "is of the wrong kind, so nothing is mounted there".to_owned()
-            }
+            Errno::ENOTDIR | Errno::EINVAL => "is of the wrong kind, so nothing is mounted there".to_owned(),
             errno => format!("is not mounted: {}", cause(&errno.into())),
         }
     }
@@ -100,12 +98,8 @@ pub fn enter(dir: &Path) -> Result<Vec<NotMounted>> {
     change_root().map_err(refused("chroot"))?;
 
     let place = directory(&root, "proc").map_err(|errno| match errno {
-        Errno::ELOOP => anyhow!(
-            "{name}/proc is a symbolic link, which is not followed; put a directory in its place"
-        ),
-        Errno::ENOTDIR => anyhow!(
-            "{name}/proc is not a directory; replace it: rm {name}/proc && mkdir {name}/proc"
-        ),
+        Errno::ELOOP => anyhow!("{name}/proc is a symbolic link, which is not followed; put a directory in its place"),
+        Errno::ENOTDIR => anyhow!("{name}/proc is not a directory; replace it: rm {name}/proc && mkdir {name}/proc"),
         errno => anyhow!(
             "{name} has no directory proc, and it cannot be made: {}; make it: mkdir {name}/proc",
             cause(&errno.into())
@@ -233,9 +227,7 @@ impl Devices {
             let copied = copy(CWD, path, OpenTreeFlags::empty()).ok()?;
             Some((name, copied))
         };
-        let named = DEVICES
-            .iter()
-            .filter_map(|name| device(*name, &Path::new("/dev").join(name)));
+        let named = DEVICES.iter().filter_map(|name| device(*name, &Path::new("/dev").join(name)));
         // its own name is in a /dev/pts that this root does not have, so it gets a second name
         let console = terminal().and_then(|path| device("console", &path));
         Self(named.chain(console).collect())

@@ -61,10 +61,7 @@ impl Table {
     /// The table whose root directory is open as `dir`; `path` is its name in messages.
     #[must_use]
     pub fn new(path: &Path, dir: File) -> Self {
-        Self {
-            path: path.to_owned(),
-            dir,
-        }
+        Self { path: path.to_owned(), dir }
     }
 
     /// The mount point, as messages name it.
@@ -122,10 +119,7 @@ impl Table {
     /// The entries of these names and inodes that still exist.
     fn read_all(&self, names: &[(OsString, u64)]) -> Result<Vec<Entry>, TableError> {
         let read = |(name, inode): &(OsString, u64)| match self.read(name) {
-            Ok(text) => Some(Ok(Entry {
-                registration: *inode,
-                ..Entry::parse(name, &text)
-            })),
+            Ok(text) => Some(Ok(Entry { registration: *inode, ..Entry::parse(name, &text) })),
             Err(error) if error.errno == Errno::ENOENT => None,
             Err(error) => Some(Err(error)),
         };
@@ -151,8 +145,7 @@ impl Table {
     /// What a change would fail with.
     pub fn may_change(&self) -> Result<(), TableError> {
         let (name, flags) = (OsStr::new("register"), AtFlags::AT_EACCESS);
-        faccessat(&self.dir, name, AccessFlags::W_OK, flags)
-            .map_err(|errno| self.error("open", name, errno))
+        faccessat(&self.dir, name, AccessFlags::W_OK, flags).map_err(|errno| self.error("open", name, errno))
     }
 
     /// Removes the entry `name`, if it exists. Tried twice, because a shortage of memory may pass.
@@ -211,8 +204,7 @@ impl Table {
         for item in dir.iter() {
             let item = item.map_err(refused)?;
             let name = item.file_name().to_bytes();
-            if item.file_type() != Some(Type::Directory) && name != b"register" && name != b"status"
-            {
+            if item.file_type() != Some(Type::Directory) && name != b"register" && name != b"status" {
                 names.push((OsStr::from_bytes(name).to_owned(), item.ino()));
             }
         }
@@ -247,10 +239,6 @@ impl Table {
     }
 
     fn error(&self, verb: &'static str, name: &OsStr, errno: Errno) -> TableError {
-        TableError {
-            verb,
-            path: self.path.join(name),
-            errno,
-        }
+        TableError { verb, path: self.path.join(name), errno }
     }
 }

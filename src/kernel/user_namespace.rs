@@ -25,11 +25,7 @@ pub use refusal::Refused;
 /// The kernel's refusal, which [`Refused`] words.
 pub fn enter_as_root() -> nix::Result<()> {
     let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
-    enter_as(
-        root,
-        group,
-        CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS,
-    )
+    enter_as(root, group, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
 }
 
 /// Enters a user namespace below this one, in which this user is `user` and `group`, and nobody else is known. What it

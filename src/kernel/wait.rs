@@ -54,19 +54,14 @@ pub fn end_by_signals() -> io::Result<()> {
 
 /// Ends this process if it is still there twice [`GRACE`] after it is told to end. The signals above do not interrupt a system
 /// call that waits for a FUSE or NFS server; only the end of the process does.
-#[expect(
-    clippy::exit,
-    reason = "the thread that would return is in a system call"
-)]
+#[expect(clippy::exit, reason = "the thread that would return is in a system call")]
 fn end_by_force() {
     let Some(ends) = ENDS.get() else { return };
     let mut told = [PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
     while ppoll(&mut told, None, None) == Err(Errno::EINTR) {}
     thread::sleep(2 * GRACE);
-    say(
-        "binfmt: still at work ten seconds after the signal to end, perhaps because a file system does not answer; \
-         this call ends now, and the handlers stay as they are",
-    );
+    say("binfmt: still at work ten seconds after the signal to end, perhaps because a file system does not answer; \
+         this call ends now, and the handlers stay as they are");
     std::process::exit(1);
 }
 
@@ -108,11 +103,7 @@ impl Wait {
     /// Begins one of at most `limit`.
     #[must_use]
     pub fn at_most(limit: Duration) -> Self {
-        Self {
-            began: Instant::now(),
-            limit,
-            said: false,
-        }
+        Self { began: Instant::now(), limit, said: false }
     }
 
     /// Whether it takes so long that it is said.

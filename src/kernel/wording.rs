@@ -9,9 +9,7 @@ use nix::errno::Errno;
 #[must_use]
 pub fn cause(error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EFBIG) => {
-            "larger than a file may be (EFBIG); raise that limit (ulimit -f)".to_owned()
-        }
+        Some(Errno::EFBIG) => "larger than a file may be (EFBIG); raise that limit (ulimit -f)".to_owned(),
         Some(errno) => format!("{} ({errno:?})", errno.desc()),
         None => error.to_string(),
     }
@@ -56,11 +54,7 @@ pub fn is_control(c: char) -> bool {
 #[must_use]
 pub fn printable(text: &str) -> String {
     let escape = |c: char| {
-        if is_control(c) {
-            c.escape_default().to_string()
-        } else {
-            c.to_string()
-        }
+        if is_control(c) { c.escape_default().to_string() } else { c.to_string() }
     };
     text.chars().map(escape).collect()
 }

@@ -147,8 +147,7 @@ fn platforms(status: &PlatformStatus) -> Vec<String> {
         return Vec::new();
     };
     let names = status.arch.platforms();
-    let levels =
-        (2..=level).filter_map(|level| names.first().map(|name| format!("{name}/v{level}")));
+    let levels = (2..=level).filter_map(|level| names.first().map(|name| format!("{name}/v{level}")));
     let names = names.iter().map(ToString::to_string);
     names.chain(levels).collect()
 }
@@ -176,9 +175,7 @@ impl Health {
 
     /// Those that do not run.
     pub fn failing(&self) -> impl Iterator<Item = &PlatformHealth> {
-        self.platforms
-            .iter()
-            .filter(|p| matches!(p.state, State::Broken | State::Missing))
+        self.platforms.iter().filter(|p| matches!(p.state, State::Broken | State::Missing))
     }
 }
 
@@ -188,19 +185,11 @@ impl PlatformHealth {
         let handler = status.handler.as_ref();
         let (state, failure, argv0, start_us) = match &status.verdict {
             Verdict::Works { argv0, micros, .. } => {
-                let state = if status.is_native() {
-                    State::Native
-                } else {
-                    State::Works
-                };
+                let state = if status.is_native() { State::Native } else { State::Works };
                 (state, None, Some(*argv0), Some(*micros))
             }
             Verdict::Fails(failure) => {
-                let state = if handler.is_some() {
-                    State::Broken
-                } else {
-                    State::Missing
-                };
+                let state = if handler.is_some() { State::Broken } else { State::Missing };
                 (state, Some(failure), None, None)
             }
         };
@@ -291,22 +280,13 @@ impl From<&Listed> for Architecture {
     fn from(listed: &Listed) -> Self {
         let (state, entry, reason) = match &listed.available {
             Available::Native => ("native", None, None),
-            Available::Registered { entry, failure } => (
-                "registered",
-                entry.as_deref().map(text),
-                failure.as_ref().map(Failure::to_string),
-            ),
+            Available::Registered { entry, failure } => {
+                ("registered", entry.as_deref().map(text), failure.as_ref().map(Failure::to_string))
+            }
             Available::Emulator => ("available", None, None),
             Available::No(error) => ("unavailable", None, Some(error.to_string())),
         };
-        Self {
-            platform: name(listed.arch),
-            qemu: listed.arch.qemu,
-            aliases: listed.arch.aliases,
-            state,
-            entry,
-            reason,
-        }
+        Self { platform: name(listed.arch), qemu: listed.arch.qemu, aliases: listed.arch.aliases, state, entry, reason }
     }
 }
 

@@ -42,11 +42,7 @@ pub fn write_metrics(out: &mut dyn Write, platforms: &[Measured]) -> io::Result<
     let one = || "1".to_owned();
     let either = |yes: bool| u8::from(yes).to_string();
     let families = [
-        (
-            "build_info",
-            "The binfmt that has looked.",
-            vec![(vec![("version", env!("CARGO_PKG_VERSION"))], one())],
-        ),
+        ("build_info", "The binfmt that has looked.", vec![(vec![("version", env!("CARGO_PKG_VERSION"))], one())]),
         (
             "platform_up",
             "Whether a program of the platform has just run, natively or through a handler.",

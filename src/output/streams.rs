@@ -20,9 +20,7 @@ pub struct Streams<'a> {
 
 impl std::fmt::Debug for Streams<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Streams")
-            .field("colour", &self.colour)
-            .finish_non_exhaustive()
+        f.debug_struct("Streams").field("colour", &self.colour).finish_non_exhaustive()
     }
 }
 

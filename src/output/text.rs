@@ -38,13 +38,9 @@ pub fn removal(removal: &Removal) -> String {
         Ok(RemovalOutcome::Removed(names)) => {
             format!("uninstalling: {label} OK ({})", join(names))
         }
-        Ok(RemovalOutcome::NotFound {
-            left_to: Some(entry),
-        }) => {
+        Ok(RemovalOutcome::NotFound { left_to: Some(entry) }) => {
             let entry = shown(entry);
-            format!(
-                "uninstalling: {label} not found; {entry}, which is not QEMU's, runs it; --force removes that"
-            )
+            format!("uninstalling: {label} not found; {entry}, which is not QEMU's, runs it; --force removes that")
         }
         Ok(RemovalOutcome::NotFound { left_to: None }) => {
             format!("uninstalling: {label} not found")
@@ -96,40 +92,20 @@ pub fn would(line: &str) -> String {
 fn describe(arch: &Arch, outcome: &InstallOutcome) -> String {
     match outcome {
         InstallOutcome::Native { shadowed_by: None } => "native".to_owned(),
-        InstallOutcome::Native {
-            shadowed_by: Some(by),
-        } => format!(
-            "native, but {} takes its programs; remove it: {}",
-            shown(&by.entry),
-            by.removal
-        ),
-        InstallOutcome::AlreadyInstalled {
-            entry,
-            kept,
-            unseen,
-            credentials,
-        } => {
+        InstallOutcome::Native { shadowed_by: Some(by) } => {
+            format!("native, but {} takes its programs; remove it: {}", shown(&by.entry), by.removal)
+        }
+        InstallOutcome::AlreadyInstalled { entry, kept, unseen, credentials } => {
             let kept = kept.as_ref().map(|why| format!(", kept: {why}"));
-            let unseen = unseen
-                .as_ref()
-                .map(|why| format!("; which emulator it has cannot be seen: {why}"));
+            let unseen = unseen.as_ref().map(|why| format!("; which emulator it has cannot be seen: {why}"));
             let (kept, unseen) = (kept.unwrap_or_default(), unseen.unwrap_or_default());
             let setuid = setuid(*credentials);
             format!("already installed ({}{kept}{unseen}{setuid})", shown(entry))
         }
         InstallOutcome::LeftTo { entry } => {
-            format!(
-                "left to {}, which runs it; --force takes over",
-                shown(entry)
-            )
+            format!("left to {}, which runs it; --force takes over", shown(entry))
         }
-        InstallOutcome::Installed {
-            version,
-            micros,
-            former,
-            replaced,
-            credentials,
-        } => {
+        InstallOutcome::Installed { version, micros, former, replaced, credentials } => {
             let name = format!("qemu-{}", arch.interpreter);
             let what = match former {
                 Some(former) => change(&name, former.version.as_ref(), version),
@@ -137,11 +113,8 @@ fn describe(arch: &Arch, outcome: &InstallOutcome) -> String {
             };
             let start = micros.map(|micros| format!(", {}", milliseconds(micros)));
             let start = start.unwrap_or_default();
-            let others: Vec<OsString> = replaced
-                .iter()
-                .filter(|other| former.is_none() || **other != *name)
-                .cloned()
-                .collect();
+            let others: Vec<OsString> =
+                replaced.iter().filter(|other| former.is_none() || **other != *name).cloned().collect();
             let replaced = match others[..] {
                 [] => String::new(),
                 _ => format!(", replaced {}", join(&others)),
@@ -195,19 +168,10 @@ fn join(names: &[OsString]) -> String {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_list(
-    out: &mut dyn Write,
-    list: &[Architecture],
-    colour: bool,
-    width: Option<usize>,
-) -> io::Result<()> {
+pub fn write_list(out: &mut dyn Write, list: &[Architecture], colour: bool, width: Option<usize>) -> io::Result<()> {
     let mut rows = vec![row(["PLATFORM", "STATE", "QEMU", "ENTRY OR REASON"])];
     for arch in list {
-        let note = arch
-            .reason
-            .as_deref()
-            .or(arch.entry.as_deref())
-            .unwrap_or("");
+        let note = arch.reason.as_deref().or(arch.entry.as_deref()).unwrap_or("");
         rows.push(row([&arch.platform, arch.state, arch.qemu, note]));
     }
     write_columns(out, &rows, colour, width, &[2])

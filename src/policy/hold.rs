@@ -92,22 +92,13 @@ struct Refused {
 impl Hold {
     /// Begins to hold the result of an install by `order`. From now on, no handler that works is replaced.
     #[must_use]
-    pub fn begin(
-        order: Order,
-        table: HeldTable,
-        mut watch: Watch,
-        items: &[Item],
-        survey: &Survey,
-    ) -> Self {
+    pub fn begin(order: Order, table: HeldTable, mut watch: Watch, items: &[Item], survey: &Survey) -> Self {
         if let Some(table) = table.table() {
             watch.follow(table);
         }
         let arches = order.selection.arches(&ARCHES);
         let mut hold = Self {
-            order: Order {
-                working: Working::Keep,
-                ..order
-            },
+            order: Order { working: Working::Keep, ..order },
             watch,
             table,
             settled: Snapshot::of(survey, &arches),
@@ -211,8 +202,7 @@ impl Hold {
         if retries || before != self.settled {
             let mut order = self.order.clone();
             if retries {
-                self.timed_out
-                    .retain(|known| !order.selection.wants(known.arch));
+                self.timed_out.retain(|known| !order.selection.wants(known.arch));
             } else {
                 let failing = self.failing.iter().map(|(arch, _)| *arch);
                 order.selection = order.selection.without(failing);
@@ -236,10 +226,7 @@ impl Hold {
                 break;
             }
             let hopeless = hopeless.into_iter().map(|(arch, _)| *arch);
-            let order = Order {
-                selection: order.selection.clone().without(hopeless),
-                ..order.clone()
-            };
+            let order = Order { selection: order.selection.clone().without(hopeless), ..order.clone() };
             // an error now must not hide what was done before
             let Ok(again) = install(table, &order, &survey.timed_out(), &mut |_| ()) else {
                 break;
@@ -272,11 +259,7 @@ impl Hold {
         };
         let lock = table.lock()?;
         let is_held = |entry: &Entry| self.arches.iter().any(|arch| takes(entry, arch));
-        let removals = if uninstall {
-            uninstall_others(&table, |entry| !is_held(entry))?
-        } else {
-            Vec::new()
-        };
+        let removals = if uninstall { uninstall_others(&table, |entry| !is_held(entry))? } else { Vec::new() };
         self.table.tidy(&table, &lock)?;
         Ok(removals)
     }

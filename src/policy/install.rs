@@ -163,12 +163,7 @@ pub struct DoesNotRun {
 
 impl DoesNotRun {
     fn new(arch: &Arch, rule: &Rule, failure: Failure, now: Option<&'static str>) -> Self {
-        Self {
-            path: rule.interpreter.clone(),
-            remedy: failure.outer_remedy(arch),
-            failure,
-            now,
-        }
+        Self { path: rule.interpreter.clone(), remedy: failure.outer_remedy(arch), failure, now }
     }
 }
 
@@ -219,9 +214,7 @@ pub fn install(
     if !late.is_empty() {
         let names: Vec<&str> = late.iter().map(|(arch, _)| arch.oci).collect();
         let (names, limit) = (names.join(", "), LIMIT.as_secs());
-        wait::say(&format!(
-            "waiting for the emulators of {names}, for {limit} s at most"
-        ));
+        wait::say(&format!("waiting for the emulators of {names}, for {limit} s at most"));
     }
     let second = attempt(table, order, &first.timed_out, LIMIT)?;
     for item in &second.items {
@@ -259,17 +252,9 @@ struct Attempt {
 }
 
 /// Installs, and gives each new emulator `limit` to run a program.
-fn attempt(
-    table: &Table,
-    order: &Order,
-    timed_out: &[PlatformStatus],
-    limit: Duration,
-) -> Result<Attempt> {
+fn attempt(table: &Table, order: &Order, timed_out: &[PlatformStatus], limit: Duration) -> Result<Attempt> {
     prepare(table)?;
-    let look = Look {
-        timed_out,
-        ..Look::default()
-    };
+    let look = Look { timed_out, ..Look::default() };
     let survey = Survey::look(Some(table), look)?;
     let timed_out = survey.timed_out();
     let mut round = Round::decide(order, &survey, &timed_out, limit)?;
@@ -283,11 +268,7 @@ fn attempt(
     let survey = finished?;
     // if it was switched off meanwhile, every platform would fail for that reason
     check_enabled(table, survey.enabled)?;
-    Ok(Attempt {
-        items: round.items(order),
-        survey,
-        timed_out,
-    })
+    Ok(Attempt { items: round.items(order), survey, timed_out })
 }
 
 /// What [`install`] would do on a host with this `survey` and `table`, without a write to the table. Where nothing can be rehearsed,
@@ -316,11 +297,7 @@ pub fn dry_run(table: Option<&Table>, order: &Order, survey: &Survey) -> Result<
 ///
 /// # Errors
 /// Those of [`install`].
-pub fn try_out(
-    table: &Table,
-    order: &Order,
-    arches: &[&'static Arch],
-) -> Result<Vec<(&'static Arch, Result<()>)>> {
+pub fn try_out(table: &Table, order: &Order, arches: &[&'static Arch]) -> Result<Vec<(&'static Arch, Result<()>)>> {
     prepare(table)?;
     let rules: Vec<Rule> = arches.iter().map(|arch| order.rule(arch)).collect();
     let emulators = &order.emulators;
@@ -328,11 +305,7 @@ pub fn try_out(
     let opened: Vec<_> = opened.collect();
     let questions = rules.iter().zip(&opened).map(|(rule, file)| {
         let (path, file) = (rule.interpreter.as_path(), file.as_ref().ok()?);
-        Some(Question {
-            path,
-            file,
-            may_start: true,
-        })
+        Some(Question { path, file, may_start: true })
     });
     let answers = answers(questions, LIMIT);
     let fit: Vec<Result<(), EmulatorError>> = opened

@@ -20,9 +20,7 @@ impl Invocation {
     #[must_use]
     pub fn command(&self, words: &str) -> String {
         let assignments = self.environment.iter();
-        let mut line: Vec<String> = assignments
-            .map(|(name, value)| format!("{name}={}", quoted(value)))
-            .collect();
+        let mut line: Vec<String> = assignments.map(|(name, value)| format!("{name}={}", quoted(value))).collect();
         line.extend(["binfmt".to_owned(), words.to_owned()]);
         let repeated = self.options.iter();
         line.extend(repeated.filter(|option| !words.contains(*option)).cloned());
@@ -35,10 +33,7 @@ impl Invocation {
     /// `binfmt` with `words` for a mode that has no use for emulators: of the caller's words, it repeats the mount point.
     #[must_use]
     pub fn without_emulators(&self, words: &str) -> String {
-        let invocation = Self {
-            mount: self.mount.clone(),
-            ..Self::default()
-        };
+        let invocation = Self { mount: self.mount.clone(), ..Self::default() };
         invocation.command(words)
     }
 
@@ -64,10 +59,7 @@ mod tests {
             invocation.command("--install arm64 --force"),
             "QEMU_BINARY_PATH='/opt/q e' binfmt --install arm64 --force --credentials no --mount /m"
         );
-        assert_eq!(
-            invocation.explain("./f --verbose"),
-            "binfmt --explain ./f --verbose --mount /m"
-        );
+        assert_eq!(invocation.explain("./f --verbose"), "binfmt --explain ./f --verbose --mount /m");
         assert_eq!(Invocation::default().command("--status"), "binfmt --status");
     }
 }

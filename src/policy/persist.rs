@@ -250,11 +250,7 @@ impl Host {
 ///
 /// # Errors
 /// When `dir` cannot be made the root directory, or the record cannot be read.
-pub fn would_write(
-    dir: &Path,
-    files: &[(PathBuf, Vec<u8>)],
-    force: bool,
-) -> Result<Vec<Result<FileOutcome>>> {
+pub fn would_write(dir: &Path, files: &[(PathBuf, Vec<u8>)], force: bool) -> Result<Vec<Result<FileOutcome>>> {
     with_root_directory(enter(dir)?, || {
         let record = Record::read()?;
         let fate = |(path, bytes): &(PathBuf, Vec<u8>)| {
@@ -312,10 +308,7 @@ fn enter(dir: &Path) -> Result<File> {
     open().map_err(|error| {
         let remedy = match errno_of(&error) {
             Errno::EPERM => "run it as root, or the container with --privileged".to_owned(),
-            _ => format!(
-                "in a container, mount the host's there: docker run -v /:{}",
-                dir.display()
-            ),
+            _ => format!("in a container, mount the host's there: docker run -v /:{}", dir.display()),
         };
         let (dir, cause) = (dir.display(), cause(&error));
         anyhow!("{dir} cannot be entered as a root directory: {cause}; {remedy}")

@@ -40,10 +40,7 @@ pub enum Rehearsed {
 ///
 /// # Errors
 /// If there can be no user namespace, or no table in it: then nobody knows.
-pub fn rehearse(
-    candidates: &[(&'static Arch, Rule)],
-    emulators: &Source,
-) -> Result<Vec<Rehearsed>> {
+pub fn rehearse(candidates: &[(&'static Arch, Rule)], emulators: &Source) -> Result<Vec<Rehearsed>> {
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
@@ -91,8 +88,7 @@ pub fn perform(words: &[OsString], mut answers: impl Write) -> Result<()> {
     let [from, prefix, words @ ..] = words else {
         bail!("nothing to rehearse");
     };
-    let candidates: Vec<(&'static Arch, Rule)> =
-        words.chunks(2).map(candidate).collect::<Result<_>>()?;
+    let candidates: Vec<(&'static Arch, Rule)> = words.chunks(2).map(candidate).collect::<Result<_>>()?;
     user_namespace::enter_as_root()?;
     let table = mount::in_passing()?;
     if !table.entries()?.is_empty() {
@@ -103,10 +99,7 @@ pub fn perform(words: &[OsString], mut answers: impl Write) -> Result<()> {
     } else {
         Source::directory(Path::new(DIR))
     };
-    let rules: Vec<_> = candidates
-        .iter()
-        .map(|(arch, rule)| (*arch, rule))
-        .collect();
+    let rules: Vec<_> = candidates.iter().map(|(arch, rule)| (*arch, rule)).collect();
     for verdict in trial::run(&table, &emulators, &rules, LIMIT)? {
         let answer = match verdict {
             Ok(Verdict::Works { argv0: true, .. }) => KEPT.to_owned(),

@@ -27,9 +27,7 @@ pub struct Means<'a> {
 impl fmt::Debug for Means<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut means = f.debug_struct("Means");
-        means
-            .field("invocation", self.invocation)
-            .finish_non_exhaustive()
+        means.field("invocation", self.invocation).finish_non_exhaustive()
     }
 }
 
@@ -37,12 +35,7 @@ impl<'a> Means<'a> {
     /// Remedies by an install by `order`, whatever its selection.
     #[must_use]
     pub fn new(survey: &'a Survey, order: Order, invocation: &'a Invocation) -> Self {
-        Self {
-            survey,
-            invocation,
-            order,
-            failing: OnceCell::new(),
-        }
+        Self { survey, invocation, order, failing: OnceCell::new() }
     }
 
     /// What to do about `failure` of the programs of `arch`.
@@ -52,9 +45,7 @@ impl<'a> Means<'a> {
             return remedy;
         }
         match failure {
-            Failure::SwitchedOff {
-                table: Some(switch),
-            } => {
+            Failure::SwitchedOff { table: Some(switch) } => {
                 let switch = quoted(&switch.to_string_lossy());
                 let on = format!("switch it on: echo 1 > {switch}");
                 match self.survey.of(arch).handler {
@@ -95,16 +86,12 @@ impl<'a> Means<'a> {
         };
         let decision = planned.find(|(of, _)| *of == arch);
         match decision.map(|(_, decision)| decision) {
-            Some(Ok(Decision::Register(pending))) => {
-                match self.order.emulators.look(&pending.rule.interpreter) {
-                    Ok(()) => install(""),
-                    Err(error) => format!("{error}; then {}", install("")),
-                }
-            }
+            Some(Ok(Decision::Register(pending))) => match self.order.emulators.look(&pending.rule.interpreter) {
+                Ok(()) => install(""),
+                Err(error) => format!("{error}; then {}", install("")),
+            },
             Some(Err(InstallRefusal::Hijacked(by))) => format!("remove it: {}", by.removal),
-            Some(Err(_) | Ok(Decision::Leave(InstallOutcome::LeftTo { .. }))) => {
-                install(" --force")
-            }
+            Some(Err(_) | Ok(Decision::Leave(InstallOutcome::LeftTo { .. }))) => install(" --force"),
             Some(Ok(_)) | None => "run it on such a machine: no install changes that".to_owned(),
         }
     }
@@ -112,10 +99,7 @@ impl<'a> Means<'a> {
     /// What an install of the architectures that are `wanted` would do.
     fn plan(&self, wanted: &dyn Fn(&Arch) -> bool) -> Result<Vec<Planned>, String> {
         let arches: Vec<_> = ARCHES.iter().filter(|arch| wanted(arch)).collect();
-        let order = Order {
-            selection: Selection::of(&arches),
-            ..self.order.clone()
-        };
+        let order = Order { selection: Selection::of(&arches), ..self.order.clone() };
         plan(&order, self.survey).map_err(|error| format!("{error:#}"))
     }
 }

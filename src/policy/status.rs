@@ -39,11 +39,7 @@ pub struct Emulator {
 
 /// Looks closely at `arches`, or at whatever is native or has a handler. `digest`: read each emulator whole.
 #[must_use]
-pub fn examine<'a>(
-    survey: &'a Survey,
-    arches: Option<&[&Arch]>,
-    digest: bool,
-) -> Vec<Examined<'a>> {
+pub fn examine<'a>(survey: &'a Survey, arches: Option<&[&Arch]>, digest: bool) -> Vec<Examined<'a>> {
     let asked = |status: &&PlatformStatus| match arches {
         Some(arches) => arches.contains(&status.arch),
         None => status.is_known() && !(status.is_native() && status.arch.platforms().is_empty()),
@@ -51,11 +47,7 @@ pub fn examine<'a>(
     let statuses: Vec<&PlatformStatus> = survey.statuses.iter().filter(asked).collect();
     let emulators = examine_all(&statuses, digest);
     let examined = statuses.into_iter().zip(emulators);
-    let examined = examined.map(|(status, emulator)| Examined {
-        status,
-        emulator,
-        shadowed: shadowed(survey, status),
-    });
+    let examined = examined.map(|(status, emulator)| Examined { status, emulator, shadowed: shadowed(survey, status) });
     examined.collect()
 }
 
@@ -64,39 +56,28 @@ fn shadowed<'a>(survey: &'a Survey, status: &PlatformStatus) -> Vec<&'a Entry> {
         return Vec::new();
     };
     let entries = survey.entries.iter();
-    let older = entries
-        .skip_while(|entry| entry.name != handler.name)
-        .skip(1);
-    older
-        .filter(|entry| entry.enabled && takes(entry, status.arch))
-        .collect()
+    let older = entries.skip_while(|entry| entry.name != handler.name).skip(1);
+    older.filter(|entry| entry.enabled && takes(entry, status.arch)).collect()
 }
 
-fn examine_all(
-    statuses: &[&PlatformStatus],
-    digest: bool,
-) -> Vec<Option<Result<Emulator, String>>> {
+fn examine_all(statuses: &[&PlatformStatus], digest: bool) -> Vec<Option<Result<Emulator, String>>> {
     let found: Vec<Option<Result<(Identity, &File), String>>> = statuses
         .iter()
         .map(|status| match &status.ran {
             Ran::Itself => None,
             Ran::Unseen(why) => Some(Err(why.clone())),
-            Ran::Interpreter(file) => {
-                Some(identify(status.handler.as_ref(), file).map(|identity| (identity, &**file)))
-            }
+            Ran::Interpreter(file) => Some(identify(status.handler.as_ref(), file).map(|identity| (identity, &**file))),
         })
         .collect();
     let files = || found.iter().flatten().flatten();
     let handlers = statuses.iter().zip(&found);
     let handlers = handlers.filter(|(_, found)| matches!(found, Some(Ok(_))));
-    let questions = handlers
-        .zip(files())
-        .map(|((status, _), (identity, file))| Question {
-            path: &identity.path,
-            file,
-            // what runs programs of other systems need not take it for a question
-            may_start: status.handler.as_ref().is_some_and(Entry::is_qemu),
-        });
+    let questions = handlers.zip(files()).map(|((status, _), (identity, file))| Question {
+        path: &identity.path,
+        file,
+        // what runs programs of other systems need not take it for a question
+        may_start: status.handler.as_ref().is_some_and(Entry::is_qemu),
+    });
     let questions: Vec<Question> = questions.collect();
     let (versions, digests) = thread::scope(|scope| {
         let threads = files().filter(|_| digest).map(|(_, file)| {

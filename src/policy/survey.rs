@@ -81,11 +81,7 @@ pub struct Look<'a> {
 
 impl Default for Look<'_> {
     fn default() -> Self {
-        Self {
-            limit: LIMIT,
-            timed_out: &[],
-            setuid: false,
-        }
+        Self { limit: LIMIT, timed_out: &[], setuid: false }
     }
 }
 
@@ -149,13 +145,7 @@ impl Survey {
             status.handler.is_some() && failure.is_some_and(Failure::is_timeout)
         });
         let unseen = || Ran::Unseen("it timed out, and is not started again".to_owned());
-        timed_out
-            .cloned()
-            .map(|status| PlatformStatus {
-                ran: unseen(),
-                ..status
-            })
-            .collect()
+        timed_out.cloned().map(|status| PlatformStatus { ran: unseen(), ..status }).collect()
     }
 }
 
@@ -174,14 +164,7 @@ impl<'a> TableSnapshot<'a> {
         let entries = table.map(Table::entries).transpose()?.unwrap_or_default();
         let (trials, entries) = entries.into_iter().partition(|entry| is_trial(&entry.name));
         let enabled = table.map_or(Ok(true), Table::enabled)?;
-        Ok(Self {
-            table,
-            entries,
-            trials,
-            enabled,
-            limits: Limits::of_this_process(),
-            look,
-        })
+        Ok(Self { table, entries, trials, enabled, limits: Limits::of_this_process(), look })
     }
 
     fn handler_of(&self, arch: &Arch) -> Option<&Entry> {
@@ -220,27 +203,14 @@ impl<'a> TableSnapshot<'a> {
         let seen = statuses.iter().map(|s| (s.handler.as_ref(), &s.ran));
         let recognised = Recognised::among(seen);
         find_hijacked(&mut statuses, &self.entries)?;
-        Ok(Survey {
-            statuses,
-            recognised,
-            entries: self.entries,
-            trials: self.trials,
-            enabled: self.enabled,
-        })
+        Ok(Survey { statuses, recognised, entries: self.entries, trials: self.trials, enabled: self.enabled })
     }
 
     /// The architectures whose probes show what the kernel does with setuid programs: one that it runs natively, and one whose
     /// handler has flag C. The kernel does the same for all of these.
-    fn showing_setuid<'b>(
-        &self,
-        arches: &'b [&'static Arch],
-    ) -> impl Iterator<Item = &'b &'static Arch> {
-        let native = arches
-            .iter()
-            .find(|arch| may_be_native(arch) && self.handler_of(arch).is_none());
-        let with_flag = arches
-            .iter()
-            .find(|arch| self.handler_of(arch).is_some_and(|h| h.flags.credentials));
+    fn showing_setuid<'b>(&self, arches: &'b [&'static Arch]) -> impl Iterator<Item = &'b &'static Arch> {
+        let native = arches.iter().find(|arch| may_be_native(arch) && self.handler_of(arch).is_none());
+        let with_flag = arches.iter().find(|arch| self.handler_of(arch).is_some_and(|h| h.flags.credentials));
         native.into_iter().chain(with_flag)
     }
 
@@ -248,9 +218,7 @@ impl<'a> TableSnapshot<'a> {
         let handler = self.handler_of(arch);
         let pinned = handler.map(|entry| entry.flags.fix_binary);
         let no_handler = Verdict::Fails(Failure::NoHandler);
-        let mut verdict = run.as_ref().map_or(no_handler, |run| {
-            Verdict::of(arch, pinned, run, self.limits)
-        });
+        let mut verdict = run.as_ref().map_or(no_handler, |run| Verdict::of(arch, pinned, run, self.limits));
         let dormant = || self.entries.iter().find(|entry| takes(entry, arch));
         let handler = handler.or_else(dormant);
         if verdict == Verdict::Fails(Failure::NoHandler) && (handler.is_some() || !self.enabled) {
@@ -283,10 +251,8 @@ fn find_hijacked(statuses: &mut [PlatformStatus], entries: &[Entry]) -> Result<(
             continue;
         };
         if runs_natively(&seen, status.arch) {
-            status.verdict = Verdict::Fails(Failure::Hijacked {
-                entry: handler.name.clone(),
-                failure: Box::new(failure.clone()),
-            });
+            status.verdict =
+                Verdict::Fails(Failure::Hijacked { entry: handler.name.clone(), failure: Box::new(failure.clone()) });
         }
     }
     Ok(())
@@ -319,11 +285,7 @@ impl Setuid {
 
     /// Whether setuid programs get their owner's privilege through `handler`.
     fn with(&self, handler: &Entry) -> Option<bool> {
-        let by_flag = if handler.flags.credentials {
-            self.by_flag
-        } else {
-            Some(false)
-        };
+        let by_flag = if handler.flags.credentials { self.by_flag } else { Some(false) };
         by_flag.filter(|_| self.natively)
     }
 }
@@ -455,11 +417,7 @@ impl Verdict {
             Reading::Kept { level } => (level, true),
             Reading::Replaced { level } => (level, false),
         };
-        Self::Works {
-            level,
-            argv0,
-            micros: run.micros,
-        }
+        Self::Works { level, argv0, micros: run.micros }
     }
 }
 

@@ -28,37 +28,18 @@ pub fn run(
     candidates: &[(&'static Arch, &Rule)],
     limit: Duration,
 ) -> Result<Vec<Result<Verdict>>> {
-    let trials: Vec<Rule> = candidates
-        .iter()
-        .map(|(arch, rule)| trial_of(arch, rule))
-        .collect();
-    let registered: Vec<_> = trials
-        .iter()
-        .map(|trial| emulators.register(table, trial))
-        .collect();
-    let jobs: Vec<Job> = candidates
-        .iter()
-        .map(|&(arch, _)| Job {
-            arch,
-            form: Form::Marked,
-        })
-        .collect();
+    let trials: Vec<Rule> = candidates.iter().map(|(arch, rule)| trial_of(arch, rule)).collect();
+    let registered: Vec<_> = trials.iter().map(|trial| emulators.register(table, trial)).collect();
+    let jobs: Vec<Job> = candidates.iter().map(|&(arch, _)| Job { arch, form: Form::Marked }).collect();
     let runs = probes::run_within(limit, &jobs);
     // each, before the first failure counts
-    let removed: Vec<_> = trials
-        .iter()
-        .map(|trial| table.remove(&trial.name))
-        .collect();
+    let removed: Vec<_> = trials.iter().map(|trial| table.remove(&trial.name)).collect();
     removed.into_iter().collect::<Result<(), _>>()?;
     let limits = Limits::of_this_process();
-    let verdicts = registered
-        .into_iter()
-        .zip(runs?)
-        .zip(&jobs)
-        .map(|((registered, run), job)| {
-            registered?;
-            Ok(Verdict::of(job.arch, Some(true), &run, limits))
-        });
+    let verdicts = registered.into_iter().zip(runs?).zip(&jobs).map(|((registered, run), job)| {
+        registered?;
+        Ok(Verdict::of(job.arch, Some(true), &run, limits))
+    });
     Ok(verdicts.collect())
 }
 
@@ -75,10 +56,7 @@ pub fn clear(table: &Table, entries: &[Entry]) -> Result<()> {
 
 fn trial_of(arch: &Arch, rule: &Rule) -> Rule {
     let name = OsString::from(format!("{TRIAL}{}", arch.qemu));
-    let mut trial = Rule {
-        name,
-        ..rule.clone()
-    };
+    let mut trial = Rule { name, ..rule.clone() };
     if let Matcher::Magic { magic, .. } = &mut trial.matcher {
         mark(magic);
     }

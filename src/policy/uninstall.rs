@@ -139,12 +139,7 @@ fn remove_from(table: &Table) -> impl Fn(&Entry) -> Result<bool, TableError> + '
     |entry| table.remove_if(&entry.name, Some(entry.registration))
 }
 
-fn remove_listed(
-    mut entries: Vec<Entry>,
-    list: &str,
-    force: bool,
-    remove: &Remove<'_>,
-) -> Result<Vec<Removal>> {
+fn remove_listed(mut entries: Vec<Entry>, list: &str, force: bool, remove: &Remove<'_>) -> Result<Vec<Removal>> {
     let (excluded, asked): (Vec<&str>, Vec<&str>) =
         platform::items(list).partition(|item| item.starts_with(['-', '!']));
     check_excluded(&excluded, &entries)?;
@@ -178,11 +173,7 @@ fn check_excluded(excluded: &[&str], entries: &[Entry]) -> Result<()> {
     Ok(())
 }
 
-fn remove_others(
-    entries: &[Entry],
-    stay: impl Fn(&Entry) -> bool,
-    remove: &Remove<'_>,
-) -> Vec<Removal> {
+fn remove_others(entries: &[Entry], stay: impl Fn(&Entry) -> bool, remove: &Remove<'_>) -> Vec<Removal> {
     let ours = Ours::of(entries, false, |entry| !stay(entry));
     let others = entries.iter().filter(|e| ours.has(e) && !stay(e));
     others.map(|entry| remove_entry(remove, entry)).collect()
@@ -215,10 +206,7 @@ fn remove_item(remove: &Remove<'_>, entries: &[Entry], item: &str, ours: &Ours) 
         named && !ours.has(entry)
     };
     if entries.iter().any(kept) {
-        return vec![Removal {
-            label: item.into(),
-            result: Err(NotRemoved::NotQemu),
-        }];
+        return vec![Removal { label: item.into(), result: Err(NotRemoved::NotQemu) }];
     }
     let mut removal = remove_all(remove, item.into(), meant);
     if let Ok(RemovalOutcome::NotFound { left_to }) = &mut removal.result {
@@ -237,11 +225,7 @@ fn remove_entry(remove: &Remove<'_>, entry: &Entry) -> Removal {
     remove_all(remove, entry.name.clone(), std::iter::once(entry))
 }
 
-fn remove_all<'a>(
-    remove: &Remove<'_>,
-    label: OsString,
-    entries: impl Iterator<Item = &'a Entry>,
-) -> Removal {
+fn remove_all<'a>(remove: &Remove<'_>, label: OsString, entries: impl Iterator<Item = &'a Entry>) -> Removal {
     let (mut removed, mut replaced, mut refused) = (Vec::new(), false, None);
     for entry in entries {
         match remove(entry) {
@@ -327,10 +311,7 @@ mod tests {
 
     fn entry(name: &str, qemu: &str) -> Entry {
         let magic = Arch::by_qemu(qemu).unwrap().magic();
-        let magic = magic
-            .as_slice()
-            .iter()
-            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let magic = magic.as_slice().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         let text = format!("enabled\ninterpreter /qemu-x\nflags: F\noffset 0\nmagic {magic}\n");
         Entry::parse(OsStr::new(name), text.as_bytes())
     }

@@ -14,9 +14,7 @@ use binfmt_magic::platform::{Platform, Selection};
 use crate::emulator::{EmulatorError, Unfit};
 use crate::helper::probes::is_trial;
 use crate::kernel::wording::quoted;
-use crate::policy::install::{
-    Credentials, Decision, InstallOutcome, InstallRefusal, Order, is_stand_in, plan,
-};
+use crate::policy::install::{Credentials, Decision, InstallOutcome, InstallRefusal, Order, is_stand_in, plan};
 use crate::policy::survey::{PlatformStatus, Survey, may_be_native, takes};
 
 mod compare;
@@ -74,10 +72,7 @@ pub fn verify(survey: &Survey, order: &Order, asked: Option<&[&'static Arch]>) -
         None => concerns(survey, order, arch),
     };
     let arches: Vec<&'static Arch> = ARCHES.iter().filter(concerned).collect();
-    let order = Order {
-        selection: Selection::of(&arches),
-        ..order.clone()
-    };
+    let order = Order { selection: Selection::of(&arches), ..order.clone() };
     let mut audit = Audit::default();
     let mut pending = Vec::new();
     for (arch, decision) in plan(&order, survey)? {
@@ -116,63 +111,31 @@ fn concerns(survey: &Survey, order: &Order, arch: &Arch) -> bool {
 const UNSEEN: &str = "verify as root, outside of strace and of filters that forbid ptrace(2)";
 
 impl Audit {
-    fn find(
-        &mut self,
-        arch: impl Into<Option<&'static Arch>>,
-        entry: Option<&OsStr>,
-        drift: Drift,
-        repair: Repair,
-    ) {
-        self.findings.push(Finding {
-            arch: arch.into(),
-            entry: entry.map(OsStr::to_owned),
-            drift,
-            repair,
-        });
+    fn find(&mut self, arch: impl Into<Option<&'static Arch>>, entry: Option<&OsStr>, drift: Drift, repair: Repair) {
+        self.findings.push(Finding { arch: arch.into(), entry: entry.map(OsStr::to_owned), drift, repair });
     }
 
-    fn is_in_order(
-        &mut self,
-        arch: &'static Arch,
-        entry: Option<OsString>,
-        left_to: bool,
-        kept: Option<String>,
-    ) {
-        self.in_order.push(InOrder {
-            arch,
-            entry,
-            left_to,
-            kept,
-        });
+    fn is_in_order(&mut self, arch: &'static Arch, entry: Option<OsString>, left_to: bool, kept: Option<String>) {
+        self.in_order.push(InOrder { arch, entry, left_to, kept });
     }
 
     /// What an install would leave as it is.
     fn leave(&mut self, arch: &'static Arch, outcome: InstallOutcome, order: &Order) {
         match outcome {
-            InstallOutcome::Native {
-                shadowed_by: Some(by),
-            } => self.find(arch, Some(&by.entry), Drift::TakesNative, Repair::Uninstall),
+            InstallOutcome::Native { shadowed_by: Some(by) } => {
+                self.find(arch, Some(&by.entry), Drift::TakesNative, Repair::Uninstall)
+            }
             InstallOutcome::Native { .. } | InstallOutcome::Installed { .. } => {
                 self.is_in_order(arch, None, false, None);
             }
             InstallOutcome::LeftTo { entry } => self.is_in_order(arch, Some(entry), true, None),
-            InstallOutcome::AlreadyInstalled {
-                entry,
-                unseen: Some(why),
-                ..
-            } => {
+            InstallOutcome::AlreadyInstalled { entry, unseen: Some(why), .. } => {
                 let repair = Repair::Advice(UNSEEN.to_owned());
                 self.find(arch, Some(&entry), Drift::Unseen(why), repair);
             }
-            InstallOutcome::AlreadyInstalled {
-                entry,
-                kept,
-                credentials,
-                ..
-            } => {
+            InstallOutcome::AlreadyInstalled { entry, kept, credentials, .. } => {
                 let without = credentials == Credentials::LeftOut;
-                let without =
-                    without.then(|| "it is without flag C; --credentials yes sets it".to_owned());
+                let without = without.then(|| "it is without flag C; --credentials yes sets it".to_owned());
                 match order.emulators.open(&order.rule(arch).interpreter) {
                     Ok(_) => self.is_in_order(arch, Some(entry), false, kept.or(without)),
                     Err(error) => {
@@ -197,12 +160,7 @@ impl Audit {
 
     /// What an install would register anew.
     fn differ(&mut self, status: &PlatformStatus, compared: ComparedEntry) {
-        let ComparedEntry {
-            arch,
-            entry,
-            drifts,
-            obstacle,
-        } = compared;
+        let ComparedEntry { arch, entry, drifts, obstacle } = compared;
         if drifts.is_empty() {
             return self.is_in_order(arch, entry, false, None);
         }
@@ -247,9 +205,7 @@ impl Audit {
         let by = handler.name.clone();
         let (drift, repair) = match self.in_order.iter().find(|o| o.arch == arch) {
             Some(InOrder { left_to: true, .. }) => (Drift::Preceded(by), Repair::Uninstall),
-            Some(_) if is_stand_in(name, &by) => {
-                (Drift::Leftover, Repair::Install { arch, force: false })
-            }
+            Some(_) if is_stand_in(name, &by) => (Drift::Leftover, Repair::Install { arch, force: false }),
             Some(_) => (Drift::Shadowed(by), Repair::Uninstall),
             None => (Drift::Shadowed(by), self.removal(arch)),
         };
@@ -271,14 +227,10 @@ impl Audit {
         };
         let mut outgrown = Vec::new();
         for entry in survey.entries.iter().filter(|entry| survey.is_qemu(entry)) {
-            let uses =
-                |s: &&PlatformStatus| s.handler.as_ref().is_some_and(|h| h.name == entry.name);
+            let uses = |s: &&PlatformStatus| s.handler.as_ref().is_some_and(|h| h.name == entry.name);
             let statuses: Vec<&PlatformStatus> = survey.statuses.iter().filter(uses).collect();
             let is_name = |s: &&PlatformStatus| is_named_after(&entry.name, s.arch);
-            if statuses.len() > 1
-                && statuses.iter().all(is_installed)
-                && !statuses.iter().any(is_name)
-            {
+            if statuses.len() > 1 && statuses.iter().all(is_installed) && !statuses.iter().any(is_name) {
                 outgrown.push(entry.name.clone());
             }
         }
@@ -292,10 +244,9 @@ impl Audit {
 fn remedy(arch: &'static Arch, obstacle: &Drift) -> Repair {
     match obstacle {
         Drift::Unfit(error) => unfit(error),
-        Drift::Unready(path, why) => Repair::Advice(format!(
-            "{} does not run programs: {why}; put another build there",
-            path.display()
-        )),
+        Drift::Unready(path, why) => {
+            Repair::Advice(format!("{} does not run programs: {why}; put another build there", path.display()))
+        }
         _ => Repair::Install { arch, force: false },
     }
 }

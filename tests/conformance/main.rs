@@ -117,33 +117,16 @@ fn the_kernel_does_it() {
     fs::create_dir_all(&folder).expect("a folder for binaries");
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
     none(&each(&names("kernel", "c"), |program| {
-        let (source, binary) = (
-            sources.join(format!("{program}.c")),
-            folder.join(program.replace('/', "-")),
-        );
-        let compiled = Outcome::of(
-            Command::new("cc")
-                .args(["-O2", "-w", "-pthread", "-o"])
-                .args([&binary, &source]),
-        );
+        let (source, binary) = (sources.join(format!("{program}.c")), folder.join(program.replace('/', "-")));
+        let compiled = Outcome::of(Command::new("cc").args(["-O2", "-w", "-pthread", "-o"]).args([&binary, &source]));
         if !compiled.succeeded() {
             return Err(format!("{program}: does not compile: {compiled:#?}"));
         }
-        let namespaces = [
-            "--user",
-            "--map-root-user",
-            "--mount",
-            "--uts",
-            "--pid",
-            "--fork",
-        ];
+        let namespaces = ["--user", "--map-root-user", "--mount", "--uts", "--pid", "--fork"];
         told(
             program,
             &Outcome::of(
-                Command::new("unshare")
-                    .args(namespaces)
-                    .args(["--kill-child", "--mount-proc", "--"])
-                    .arg(&binary),
+                Command::new("unshare").args(namespaces).args(["--kill-child", "--mount-proc", "--"]).arg(&binary),
             ),
         )
     }));
@@ -164,15 +147,11 @@ fn a_guest_of_one_thread_is_a_process_of_one() {
 
 #[test]
 fn programs_of_debian_do_the_same() {
-    let mut programs: Vec<String> = ["sh", "pl", "py"]
-        .iter()
-        .flat_map(|extension| names("programs", extension))
-        .collect();
+    let mut programs: Vec<String> =
+        ["sh", "pl", "py"].iter().flat_map(|extension| names("programs", extension)).collect();
     // it is part of another one
     programs.retain(|name| name != "programs/serve.pl");
-    in_userlands(&programs, |userland, program| {
-        userland.compare(program, &[&format!("/conformance/{program}")])
-    });
+    in_userlands(&programs, |userland, program| userland.compare(program, &[&format!("/conformance/{program}")]));
 }
 
 #[test]
@@ -187,11 +166,7 @@ fn qemus_own_tests_do_the_same() {
 /// A suite that finds nothing proves something only if it would.
 #[test]
 fn what_differs_is_told() {
-    let outcome = |status, stdout: &str, stderr: &str| Outcome {
-        status,
-        stdout: stdout.into(),
-        stderr: stderr.into(),
-    };
+    let outcome = |status, stdout: &str, stderr: &str| Outcome { status, stdout: stdout.into(), stderr: stderr.into() };
     let one = outcome(0, "a\nb\n", "");
     assert_eq!(one.difference(&one), None);
     for (other, told) in [
@@ -211,16 +186,9 @@ fn told(program: &str, outcome: &Outcome) -> Result<(), String> {
     if outcome.succeeded() {
         return Ok(());
     }
-    let broken: Vec<_> = outcome
-        .stdout
-        .lines()
-        .filter(|line| !line.ends_with(": yes"))
-        .collect();
+    let broken: Vec<_> = outcome.stdout.lines().filter(|line| !line.ends_with(": yes")).collect();
     let Outcome { status, stderr, .. } = outcome;
-    Err(format!(
-        "{program}: status {status}, {stderr:?}\n  {}",
-        broken.join("\n  ")
-    ))
+    Err(format!("{program}: status {status}, {stderr:?}\n  {}", broken.join("\n  ")))
 }
 
 /// An emulator under test, and Debian's.
@@ -233,11 +201,7 @@ pub(crate) struct Pair {
 
 impl Pair {
     /// Does the same with both, at once.
-    pub(crate) fn compare(
-        &self,
-        what: &str,
-        run: impl Fn(&Path) -> Outcome + Sync,
-    ) -> Result<(), String> {
+    pub(crate) fn compare(&self, what: &str, run: impl Fn(&Path) -> Outcome + Sync) -> Result<(), String> {
         let (expected, found) = both(|| run(&self.debians), || run(&self.tested));
         match expected.difference(&found) {
             None => Ok(()),
@@ -268,19 +232,11 @@ fn emulators() -> Option<Vec<Pair>> {
         .filter(|arch| wanted.is_empty() || wanted.contains(&arch.qemu))
         .map(|arch| (arch, arch.interpreter_name("")))
         .filter(|(_, name)| tested.join(name).exists())
-        .map(|(arch, name)| Pair {
-            arch,
-            debians: debians.join(&name),
-            tested: tested.join(&name),
-        })
+        .map(|(arch, name)| Pair { arch, debians: debians.join(&name), tested: tested.join(&name) })
         .collect();
     assert!(!pairs.is_empty(), "{} has no emulator", tested.display());
     for pair in &pairs {
-        assert!(
-            pair.debians.exists(),
-            "no {}: run `make emulators`",
-            pair.debians.display()
-        );
+        assert!(pair.debians.exists(), "no {}: run `make emulators`", pair.debians.display());
     }
     Some(pairs)
 }
@@ -294,20 +250,12 @@ pub(crate) fn folder(variable: &str, name: &str) -> PathBuf {
 
 /// The files of a folder of this one that have this extension, as `c/threads`, sorted; scripts keep their extension.
 fn names(folder: &str, extension: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/conformance")
-        .join(folder);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(folder);
     let files = fs::read_dir(path).expect("a folder of the tests");
     let files = files.map(|file| PathBuf::from(file.expect("a file").file_name()));
     let mut names: Vec<_> = files
         .filter(|file| file.extension() == Some(OsStr::new(extension)))
-        .map(|file| {
-            if extension == "c" {
-                file.with_extension("")
-            } else {
-                file
-            }
-        })
+        .map(|file| if extension == "c" { file.with_extension("") } else { file })
         .map(|file| format!("{folder}/{}", file.display()))
         .collect();
     names.sort();
@@ -328,9 +276,7 @@ struct Userland {
 
 impl Userland {
     fn new(debian: &'static str, root: &Path, pair: &Pair) -> Self {
-        let binaries = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join("conformance-binaries")
-            .join(debian);
+        let binaries = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance-binaries").join(debian);
         fs::create_dir_all(&binaries).expect("a folder for binaries");
         let sandbox = |emulator| Sandbox::new(pair.arch, root, &binaries, emulator);
         Self {
@@ -347,32 +293,18 @@ impl Userland {
     fn compile(&self, program: &str) -> Result<String, String> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
         let read = |file: &str| fs::read_to_string(folder.join(file)).expect("a source");
-        let made = [
-            "compile.sh",
-            "c/check.h",
-            "kernel/must.h",
-            &format!("{program}.c"),
-        ]
-        .map(read);
+        let made = ["compile.sh", "c/check.h", "kernel/must.h", &format!("{program}.c")].map(read);
         let made = self.made.clone() + &made.concat();
         let name = program.rsplit('/').next().unwrap_or(program);
         let compiled = format!("/binaries/{name}");
-        let (binary, record) = (
-            self.binaries.join(name),
-            self.binaries.join(format!("{name}.made")),
-        );
+        let (binary, record) = (self.binaries.join(name), self.binaries.join(format!("{name}.made")));
         if binary.exists() && fs::read_to_string(&record).is_ok_and(|text| text == made) {
             return Ok(compiled);
         }
         let _ = fs::remove_file(&record);
-        let outcome = self
-            .debians
-            .run(&["/conformance/compile.sh", program, &compiled]);
+        let outcome = self.debians.run(&["/conformance/compile.sh", program, &compiled]);
         if !outcome.succeeded() {
-            return Err(format!(
-                "{} {program}: does not compile: {outcome:#?}",
-                self.debian
-            ));
+            return Err(format!("{} {program}: does not compile: {outcome:#?}", self.debian));
         }
         fs::write(record, made).expect("a record of what was compiled");
         Ok(compiled)
@@ -383,10 +315,7 @@ impl Userland {
         let (expected, found) = both(|| self.debians.run(command), || self.tested.run(command));
         let ending = ENDINGS.iter().find(|(name, _)| *name == program);
         if expected.status != ending.map_or(0, |(_, status)| *status) {
-            return Err(format!(
-                "{} {program}: not even with Debian's emulator: {expected:#?}",
-                self.debian
-            ));
+            return Err(format!("{} {program}: not even with Debian's emulator: {expected:#?}", self.debian));
         }
         match expected.difference(&found) {
             None => Ok(()),
@@ -412,15 +341,11 @@ fn in_userlands(programs: &[String], run: impl Fn(&Userland, &str) -> Result<(),
             userlands.push(Userland::new(debian, &root, pair));
         } else {
             let root = root.display();
-            harness::turn::cannot_run(&format!(
-                "there is no {root}; qemu/rootfs.sh {debian} {root} makes it"
-            ));
+            harness::turn::cannot_run(&format!("there is no {root}; qemu/rootfs.sh {debian} {root} makes it"));
         }
     }
-    let jobs: Vec<_> = programs
-        .iter()
-        .flat_map(|program| userlands.iter().map(move |userland| (program, userland)))
-        .collect();
+    let jobs: Vec<_> =
+        programs.iter().flat_map(|program| userlands.iter().map(move |userland| (program, userland))).collect();
     none(&each(&jobs, |(program, userland)| run(userland, program)));
 }
 
@@ -455,10 +380,5 @@ fn each<T: Sync>(jobs: &[T], job: impl Fn(&T) -> Result<(), String> + Sync) -> V
 
 #[track_caller]
 fn none(defects: &[String]) {
-    assert!(
-        defects.is_empty(),
-        "{} defects:\n{}",
-        defects.len(),
-        defects.join("\n")
-    );
+    assert!(defects.is_empty(), "{} defects:\n{}", defects.len(), defects.join("\n"));
 }

@@ -37,13 +37,8 @@ fn the_cache_of_blocks_is_shared_by_equals_only() {
         let same = "fork, exec, script, same user";
         let none = "privileged, setuid, seteuid, setgid, setgroups, no_new_privs, bounding set, not dumpable, capset, \
                     unshare, chroot";
-        let another =
-            "native, new user, empty, read-only, of another, unsealed, small, given to another";
-        let mut expected = vec![
-            "own: yes".to_owned(),
-            "own: none".into(),
-            "fork: none".into(),
-        ];
+        let another = "native, new user, empty, read-only, of another, unsealed, small, given to another";
+        let mut expected = vec!["own: yes".to_owned(), "own: none".into(), "fork: none".into()];
         for (cases, whose) in [(same, "the same"), (none, "none"), (another, "another")] {
             expected.extend(cases.split(", ").map(|case| format!("{case}: {whose}")));
         }
@@ -125,13 +120,7 @@ fn the_core_of_an_ordinary_program_is_a_new_file_of_its_users() {
 }
 
 /// What a user's attempts with a privileged program of root's leave of root's file.
-fn attempt(
-    sandbox: &Sandbox,
-    userland: &Userland,
-    binary: &str,
-    what: &str,
-    expected: &str,
-) -> Result<(), String> {
+fn attempt(sandbox: &Sandbox, userland: &Userland, binary: &str, what: &str, expected: &str) -> Result<(), String> {
     let script = format!(
         "rm -rf /tmp/theirs; mkdir /tmp/theirs; cd /tmp/theirs
          cp {binary} plain; cp {binary} privileged; chmod 4755 privileged; chown 1000 .

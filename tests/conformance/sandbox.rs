@@ -18,12 +18,8 @@ use binfmt_magic::rule::{Flags, Matcher, Rule};
 /// Seconds after which a program has failed.
 const LIMIT: &str = "240";
 /// All that the programs find in their environment.
-const ENVIRONMENT: [(&str, &str); 4] = [
-    ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
-    ("HOME", "/root"),
-    ("LANG", "C.UTF-8"),
-    ("TERM", "dumb"),
-];
+const ENVIRONMENT: [(&str, &str); 4] =
+    [("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("HOME", "/root"), ("LANG", "C.UTF-8"), ("TERM", "dumb")];
 /// The one variable that is passed on: whether emulators share translated blocks (`docs/emulators.md`).
 const CACHE: &str = "QEMU_TB_CACHE";
 /// A user namespace has no identities until somebody outside has said which, and only then can the rest be made.
@@ -83,10 +79,7 @@ impl Sandbox {
             .join(self.place.strip_prefix("/").expect("an absolute path"))
             .join("root");
         let mut call = self.enter();
-        call.arg(format!("--root={}", root.display()))
-            .arg(format!("--wd={}", root.display()))
-            .arg("--")
-            .args(command);
+        call.arg(format!("--root={}", root.display())).arg(format!("--wd={}", root.display())).arg("--").args(command);
         Outcome::of(&mut call)
     }
 
@@ -158,9 +151,7 @@ impl Outcome {
                     (one, two) => {
                         let end = "(no more)";
                         let (one, two) = (one.unwrap_or(end), two.unwrap_or(end));
-                        return Some(format!(
-                            "{name}, line {number}\n    Debian's: {one}\n    tested:   {two}"
-                        ));
+                        return Some(format!("{name}, line {number}\n    Debian's: {one}\n    tested:   {two}"));
                     }
                 }
             }
@@ -170,11 +161,8 @@ impl Outcome {
             let (one, two) = (self.status, other.status);
             format!("status\n    Debian's: {one}\n    tested:   {two}")
         });
-        let differences = [
-            line("stdout", &self.stdout, &other.stdout),
-            line("stderr", &self.stderr, &other.stderr),
-            status,
-        ];
+        let differences =
+            [line("stdout", &self.stdout, &other.stdout), line("stderr", &self.stderr, &other.stderr), status];
         let told: Vec<_> = differences.into_iter().flatten().collect();
         (!told.is_empty()).then(|| told.join("\n  "))
     }
@@ -208,10 +196,7 @@ fn rule(arch: &Arch, emulator: &Path) -> (Option<Copy>, String) {
     emulator.clone_into(&mut rule.interpreter);
     let mut copy = None;
     if Arch::of_host().is_some_and(|host| host == arch) {
-        let Matcher::Magic {
-            mask: Some(mask), ..
-        } = &mut rule.matcher
-        else {
+        let Matcher::Magic { mask: Some(mask), .. } = &mut rule.matcher else {
             unreachable!("a row of the table has magic and mask");
         };
         mask[OS_ABI] = 0xff;
@@ -235,10 +220,7 @@ fn for_another_system(emulator: &Path) -> PathBuf {
         "mkdir \"$2\"; cp \"$1\" \"$2\"
          printf '\\003' | dd of=\"$2/$(basename \"$1\")\" bs=1 seek={OS_ABI} conv=notrunc status=none"
     );
-    let copied = Command::new("sh")
-        .args(["-e", "-c", &script, "sh"])
-        .args([emulator, &folder])
-        .status();
+    let copied = Command::new("sh").args(["-e", "-c", &script, "sh"]).args([emulator, &folder]).status();
     let copied = copied.is_ok_and(|status| status.success());
     assert!(copied, "no copy of {}", emulator.display());
     folder

@@ -58,10 +58,7 @@ impl Varies {
             Self::All => String::new(),
             Self::Numbers => {
                 let words = text.split(|c: char| !c.is_ascii_alphanumeric());
-                words
-                    .filter(|word| !is_number(word))
-                    .collect::<Vec<_>>()
-                    .join(" ")
+                words.filter(|word| !is_number(word)).collect::<Vec<_>>().join(" ")
             }
             Self::Lines(starts) => {
                 let varies = |line: &&str| starts.iter().any(|start| line.starts_with(start));
@@ -76,21 +73,14 @@ impl Varies {
 pub(crate) fn tests(pairs: &[Pair]) -> Option<Vec<Test<'_>>> {
     let built = folder("BINFMT_TEST_TCG", "tcg-tests");
     if !built.join(".made").exists() {
-        turn::cannot_run(&format!(
-            "there is no {}; qemu/tcg-tests.sh makes it",
-            built.display()
-        ));
+        turn::cannot_run(&format!("there is no {}; qemu/tcg-tests.sh makes it", built.display()));
         return None;
     }
     let tests = pairs.iter().flat_map(|pair| {
         let folder = built.join(pair.arch.qemu);
         // a target without a cross compiler has no folder
         let runs = fs::read_to_string(folder.join("runs")).unwrap_or_default();
-        let test = |line: &str| Test {
-            pair,
-            folder: folder.clone(),
-            arguments: line.to_owned(),
-        };
+        let test = |line: &str| Test { pair, folder: folder.clone(), arguments: line.to_owned() };
         runs.lines().map(test).collect::<Vec<_>>()
     });
     Some(tests.collect())
@@ -101,16 +91,15 @@ impl Test<'_> {
     pub(crate) fn compare(&self) -> Result<(), String> {
         let name = self.arguments.rsplit(' ').next().unwrap_or_default();
         let varies = VARYING.iter().find(|(varying, ..)| *varying == name);
-        self.pair
-            .compare(&format!("tests/tcg {}", self.arguments), |emulator| {
-                let mut outcome = self.run(emulator);
-                if let Some((_, varies, _)) = varies {
-                    for text in [&mut outcome.stdout, &mut outcome.stderr] {
-                        *text = varies.without(text);
-                    }
+        self.pair.compare(&format!("tests/tcg {}", self.arguments), |emulator| {
+            let mut outcome = self.run(emulator);
+            if let Some((_, varies, _)) = varies {
+                for text in [&mut outcome.stdout, &mut outcome.stderr] {
+                    *text = varies.without(text);
                 }
-                outcome
-            })
+            }
+            outcome
+        })
     }
 
     /// In a PID namespace, so that nothing outlives it; behind a shell, since a signal that is not handled passes the

@@ -13,13 +13,8 @@ use crate::harness::{BINFMT, old_emulators};
 /// What `make` with these words prints, where emulators and the tool are there already.
 fn make(words: &[&str]) -> String {
     let mut make = Command::new("make");
-    make.arg("-C")
-        .arg(root())
-        .args(["--old-file=build", "--old-file=emulators"]);
-    make.args([
-        "ROUNDS=1",
-        "BENCH=cargo run --locked --quiet --package binfmt-bench --",
-    ]);
+    make.arg("-C").arg(root()).args(["--old-file=build", "--old-file=emulators"]);
+    make.args(["ROUNDS=1", "BENCH=cargo run --locked --quiet --package binfmt-bench --"]);
     // so that the tests of emulators need not be built for those of the tool
     run(make.env("QEMU_FROM", "package").args(words))
 }
@@ -28,10 +23,7 @@ fn make(words: &[&str]) -> String {
 fn has_rows(printed: &str, rows: &[&str]) {
     for row in rows {
         let mut lines = printed.lines();
-        assert!(
-            lines.any(|line| line.starts_with(row)),
-            "no {row:?} in {printed}"
-        );
+        assert!(lines.any(|line| line.starts_with(row)), "no {row:?} in {printed}");
     }
 }
 
@@ -66,23 +58,8 @@ fn make_bench_image_compares_images() {
         return;
     }
     let printed = make(&["bench-image"]);
-    run(Command::new("docker").args([
-        "rmi",
-        "--force",
-        "binfmt-bench-floor",
-        "binfmt-bench-shape",
-    ]));
-    has_rows(
-        &printed,
-        &[
-            "install all, first",
-            "install all, again",
-            "status",
-            "uninstall",
-            "image",
-            "compressed",
-        ],
-    );
+    run(Command::new("docker").args(["rmi", "--force", "binfmt-bench-floor", "binfmt-bench-shape"]));
+    has_rows(&printed, &["install all, first", "install all, again", "status", "uninstall", "image", "compressed"]);
 }
 
 #[test]
@@ -99,14 +76,7 @@ fn make_bench_emulators_compares_directories() {
         &format!("RIVALS=old={}", old_emulators().display()),
         &format!("PLOTS={}", plots.display()),
     ]);
-    has_rows(
-        &printed,
-        &[
-            "linux/s390x, processor time",
-            "start, smallest program",
-            "size of the emulator",
-        ],
-    );
+    has_rows(&printed, &["linux/s390x, processor time", "start, smallest program", "size of the emulator"]);
     assert!(printed.contains("tuned / debian  tuned / old"), "{printed}");
     assert!(plots.join("s390x.svg").exists());
 }

@@ -72,13 +72,8 @@ fn every_page_has_a_test() {
     let names = files.map(|file| file.expect("a page").file_name());
     let names = names.map(|name| format!("docs/{}", name.to_string_lossy()));
     let names = names.filter(|name| Path::new(name).extension().is_some_and(|of| of == "md"));
-    let unknown: Vec<String> = names
-        .filter(|name| !PAGES.contains(&name.as_str()))
-        .collect();
-    assert_eq!(
-        unknown, [""; 0],
-        "add them to the list in tests/documents/pages.rs"
-    );
+    let unknown: Vec<String> = names.filter(|name| !PAGES.contains(&name.as_str())).collect();
+    assert_eq!(unknown, [""; 0], "add them to the list in tests/documents/pages.rs");
 }
 
 /// Runs the blocks of a page, setting by setting. All that differs is told, not only the first.

@@ -23,18 +23,9 @@ impl Document {
     fn all() -> Vec<Self> {
         let pages = fs::read_dir(root().join("docs")).expect("pages");
         let pages = pages.map(|page| page.expect("a page").path());
-        let files = [
-            "README.md",
-            "SECURITY.md",
-            "CONTRIBUTING.md",
-            "CHANGELOG.md",
-        ]
-        .map(|file| root().join(file));
+        let files = ["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|file| root().join(file));
         let files = files.into_iter().chain(pages);
-        let read = |file: PathBuf| Self {
-            text: fs::read_to_string(&file).expect("a document"),
-            file,
-        };
+        let read = |file: PathBuf| Self { text: fs::read_to_string(&file).expect("a document"), file };
         files.map(read).collect()
     }
 
@@ -53,9 +44,7 @@ impl Document {
     /// Where its links and pictures lead to.
     fn links(&self) -> impl Iterator<Item = String> {
         self.events().filter_map(|event| match event {
-            Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
-                Some(dest_url.into_string())
-            }
+            Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => Some(dest_url.into_string()),
             _ => None,
         })
     }
@@ -93,10 +82,7 @@ impl Document {
             while let Some(row) = lines.next_if(|next| next.starts_with('|')) {
                 rows.push(cells(row));
             }
-            tables.push(Table {
-                head: cells(line),
-                rows,
-            });
+            tables.push(Table { head: cells(line), rows });
         }
         tables
     }
@@ -113,9 +99,7 @@ fn cells(line: &str) -> Vec<String> {
     // a bar within a cell is written \|
     let line = line.replace("\\|", "\u{1}");
     let cells = line.split('|');
-    cells
-        .map(|cell| cell.trim().replace('\u{1}', "|"))
-        .collect()
+    cells.map(|cell| cell.trim().replace('\u{1}', "|")).collect()
 }
 
 /// The rows of the only table that has this head.
@@ -129,9 +113,7 @@ fn table(head: &[&str]) -> Vec<Vec<String>> {
 
 fn anchor(heading: &str) -> String {
     let heading = heading.to_lowercase();
-    let kept = heading
-        .chars()
-        .filter(|&c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    let kept = heading.chars().filter(|&c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
@@ -145,24 +127,14 @@ fn root() -> &'static Path {
 
 #[test]
 fn the_option_table_is_that_of_the_help() {
-    let help = Command::new(env!("CARGO_BIN_EXE_binfmt"))
-        .arg("--help")
-        .output()
-        .unwrap();
+    let help = Command::new(env!("CARGO_BIN_EXE_binfmt")).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    let options = help
-        .lines()
-        .filter_map(|line| line.strip_prefix("  "))
-        .filter(|line| line.starts_with('-'));
+    let options = help.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| line.starts_with('-'));
     let long = |line: &str| -> Vec<String> {
-        let words = line
-            .split([' ', ',', '`', '=', '['])
-            .filter(|word| word.starts_with("--"));
+        let words = line.split([' ', ',', '`', '=', '[']).filter(|word| word.starts_with("--"));
         words.map(str::to_owned).collect()
     };
-    let mut helped: Vec<String> = options
-        .filter_map(|line| long(line).into_iter().next())
-        .collect();
+    let mut helped: Vec<String> = options.filter_map(|line| long(line).into_iter().next()).collect();
     let rows = table(&["option", "meaning"]);
     let mut documented: Vec<String> = rows.iter().flat_map(|row| long(&row[0])).collect();
     helped.sort();
@@ -184,9 +156,7 @@ fn the_architecture_table_is_that_of_the_program() {
 /// Of the targets that `make help` lists, all are somewhere in the documents, but for what is internal to tests and releases.
 #[test]
 fn the_make_targets_exist() {
-    let targets = MAKEFILE
-        .lines()
-        .filter(|line| line.contains(": ") && line.contains(" ## "));
+    let targets = MAKEFILE.lines().filter(|line| line.contains(": ") && line.contains(" ## "));
     let targets: BTreeSet<&str> = targets.filter_map(|line| line.split(':').next()).collect();
     let documents = Document::all();
     let said = documents.iter().flat_map(Document::code);
@@ -200,8 +170,7 @@ fn the_make_targets_exist() {
     let named: BTreeSet<String> = said.chain(shown.map(str::to_owned)).collect();
     for target in &named {
         // a setting alone is of the target that was named before
-        let is_target =
-            targets.contains(target.as_str()) || MAKEFILE.contains(&format!("\n{target}:"));
+        let is_target = targets.contains(target.as_str()) || MAKEFILE.contains(&format!("\n{target}:"));
         assert!(is_target, "{target}");
     }
     for target in targets {
@@ -230,21 +199,12 @@ fn what_they_link_to_exists() {
         let folder = document.file.parent().expect("a folder");
         for link in document.links().filter(|link| !link.contains("://")) {
             let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
-            let file = if file.is_empty() {
-                document.file.clone()
-            } else {
-                folder.join(file)
-            };
+            let file = if file.is_empty() { document.file.clone() } else { folder.join(file) };
             let file = file.canonicalize();
-            let file =
-                file.unwrap_or_else(|error| panic!("{}: {link}: {error}", document.file.display()));
+            let file = file.unwrap_or_else(|error| panic!("{}: {link}: {error}", document.file.display()));
             let mut documents = documents.iter();
             let has_anchor = documents.any(|to| to.file == file && to.anchors().contains(anchor));
-            assert!(
-                anchor.is_empty() || has_anchor,
-                "{}: {link}",
-                document.file.display()
-            );
+            assert!(anchor.is_empty() || has_anchor, "{}: {link}", document.file.display());
         }
     }
 }
@@ -253,15 +213,9 @@ fn what_they_link_to_exists() {
 fn the_readme_leads_to_every_page() {
     let documents = Document::all();
     let links: Vec<String> = documents[0].links().collect();
-    for page in documents
-        .iter()
-        .filter_map(|document| document.file.strip_prefix(root()).ok())
-    {
+    for page in documents.iter().filter_map(|document| document.file.strip_prefix(root()).ok()) {
         let page = page.to_str().expect("UTF-8");
-        assert!(
-            !page.starts_with("docs/") || links.iter().any(|link| link == page),
-            "{page}"
-        );
+        assert!(!page.starts_with("docs/") || links.iter().any(|link| link == page), "{page}");
     }
 }
 
@@ -280,11 +234,7 @@ fn the_tests_they_name_exist() {
             for part in fs::read_dir(root().join(parts)).into_iter().flatten() {
                 text += &fs::read_to_string(part.expect("a file").path()).unwrap_or_default();
             }
-            for name in table
-                .rows
-                .iter()
-                .flat_map(|row| code(row.last().expect("cells")))
-            {
+            for name in table.rows.iter().flat_map(|row| code(row.last().expect("cells"))) {
                 assert!(text.contains(&format!("fn {name}()")), "{name}");
                 named += 1;
             }
@@ -300,22 +250,13 @@ fn the_tests_they_name_exist() {
 /// All that `make run` does besides building and fetching is this script, as the Makefile calls it.
 #[test]
 fn what_make_run_shows_is_what_runs() {
-    let call = MAKEFILE
-        .lines()
-        .find(|line| line.trim_start().starts_with("@qemu/demo.sh "));
-    assert_eq!(
-        call,
-        Some("\t@qemu/demo.sh $(BINFMT) build/emulators build/programs"),
-        "make run"
-    );
+    let call = MAKEFILE.lines().find(|line| line.trim_start().starts_with("@qemu/demo.sh "));
+    assert_eq!(call, Some("\t@qemu/demo.sh $(BINFMT) build/emulators build/programs"), "make run");
     let host = Host::new();
     let programs = program("arm64");
     let programs = programs.ancestors().nth(2).expect("a folder of programs");
     let demo = host.program(root().join("qemu/demo.sh"));
-    let shown = demo
-        .args([Path::new(BINFMT), &emulators(), programs])
-        .run()
-        .ok();
+    let shown = demo.args([Path::new(BINFMT), &emulators(), programs]).run().ok();
     let mut shown = shown.prints("Installing on this host");
     for uname in ["aarch64", "armv7l", "riscv64", "s390x", "ppc64le"] {
         shown = shown.prints(&format!("uname -m\n{uname}\n"));
@@ -346,14 +287,6 @@ fn a_phrase_that_is_hard_to_read_is_found() {
     fs::remove_dir_all(&folder).expect("the folder");
     let [fine, phrase, spelling] = found;
     assert_eq!(fine, (true, String::new()));
-    assert!(
-        !phrase.0 && phrase.1.contains("page.md:1: It was waited for in vain."),
-        "{}",
-        phrase.1
-    );
-    assert!(
-        !spelling.0 && spelling.1.contains("should be `platform`"),
-        "{}",
-        spelling.1
-    );
+    assert!(!phrase.0 && phrase.1.contains("page.md:1: It was waited for in vain."), "{}", phrase.1);
+    assert!(!spelling.0 && spelling.1.contains("should be `platform`"), "{}", spelling.1);
 }

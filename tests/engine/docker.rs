@@ -21,9 +21,7 @@ const BOUND: &str = "-v /proc/sys/fs/binfmt_misc:/binfmt_misc";
 /// A machine that mounts nothing, and no privilege but what it takes there.
 const LEAST: &str = "--cap-drop ALL --cap-add SYS_ADMIN --security-opt apparmor=unconfined";
 /// Debian's names of architectures that no machine on which these tests run has itself.
-const PROGRAMS: [&str; 7] = [
-    "arm64", "armhf", "armel", "riscv64", "s390x", "ppc64el", "mips64el",
-];
+const PROGRAMS: [&str; 7] = ["arm64", "armhf", "armel", "riscv64", "s390x", "ppc64el", "mips64el"];
 
 #[test]
 fn version_is_one_line_that_the_labels_agree_with() {
@@ -74,10 +72,7 @@ fn every_program_of_the_image_is_static_and_comes_with_its_licence() {
         let text = format!("\n==== {name}-");
         let shared = format!(" {name}-");
         assert!(crates.contains(&format!("\n{name}-")), "{name} is missing");
-        assert!(
-            crates.contains(&text) || crates.contains(&shared),
-            "{name} has no text"
-        );
+        assert!(crates.contains(&text) || crates.contains(&shared), "{name} has no text");
     }
     for library in ["rust", "musl", "gcc"] {
         let text = doc(&format!("binfmt/linked/{library}"));
@@ -119,16 +114,11 @@ fn a_list_is_installed_natives_and_all() {
         return;
     };
     let install = machine.privileged("--install arm64,arm").ok();
-    install
-        .says("installing: arm64 OK")
-        .says("installing: arm OK");
+    install.says("installing: arm64 OK").says("installing: arm OK");
     machine.runs("arm64");
     machine.runs("armhf");
     let natives = machine.privileged("--install linux/amd64,linux/arm64,386,amd64/v2");
-    natives
-        .ok()
-        .says("installing: amd64 native")
-        .says("installing: arm64 already installed");
+    natives.ok().says("installing: amd64 native").says("installing: arm64 already installed");
     assert_eq!(machine.entries(), ["qemu-aarch64", "qemu-arm"]);
     machine.privileged("--uninstall arm64").ok();
     assert_eq!(machine.entries(), ["qemu-arm"]);
@@ -150,11 +140,7 @@ fn an_image_with_emulators_of_our_own_does_the_same_and_is_small() {
         return;
     };
     let image = format!("{OURS}tuned");
-    make_image(&[
-        "QEMU_FROM=source",
-        "TARGETS=arm,s390x",
-        &format!("IMAGE={image}"),
-    ]);
+    make_image(&["QEMU_FROM=source", "TARGETS=arm,s390x", &format!("IMAGE={image}")]);
     let call = |args: &str| machine.docker(&format!("run --rm --privileged {image} {args}"));
     call("--install arm,s390x").ok().says("installing: arm OK");
     for debian in ["armhf", "armel", "s390x"] {
@@ -172,10 +158,7 @@ fn an_image_with_emulators_of_our_own_does_the_same_and_is_small() {
         let size = |path: &Path| fs::metadata(path).unwrap().len();
         let ours = size(&files.join("usr/bin").join(name));
         let debians = size(&root().join("build/emulators").join(name));
-        assert!(
-            ours * 100 < debians * 48,
-            "{name}: {ours} of {debians} bytes"
-        );
+        assert!(ours * 100 < debians * 48, "{name}: {ours} of {debians} bytes");
     }
     let doc = files.join("usr/share/doc");
     assert!(doc.join("qemu-user/tuned/patches").is_dir());
@@ -190,9 +173,7 @@ fn foreign_containers_run() {
     machine.privileged("--install arm64,s390x").ok();
     for (debian, uname) in [("arm64", "aarch64"), ("s390x", "s390x")] {
         let image = userland(debian);
-        let ran = machine.docker(&format!(
-            "run --rm --platform linux/{debian} {image} uname -m"
-        ));
+        let ran = machine.docker(&format!("run --rm --platform linux/{debian} {image} uname -m"));
         assert_eq!(ran.ok().stdout.trim(), uname);
     }
 }
@@ -229,15 +210,9 @@ fn credentials_are_the_users_choice() {
     assert_eq!(setuid(), Some(true), "as it is seen");
     assert!(writes_for_its_user(&machine, "arm64"));
 
-    machine
-        .privileged("--install arm64 --credentials no")
-        .ok()
-        .says("installing: arm64 OK");
+    machine.privileged("--install arm64 --credentials no").ok().says("installing: arm64 OK");
     let unprivileged = machine.docker(&sudo);
-    assert!(
-        unprivileged.stderr.contains("effective uid is not 0"),
-        "{unprivileged}"
-    );
+    assert!(unprivileged.stderr.contains("effective uid is not 0"), "{unprivileged}");
     assert_eq!(setuid(), Some(false), "as it is seen");
     let refused = machine.docker(&written);
     let log = "Error opening logfile /etc/of-root: Permission denied";
@@ -272,8 +247,7 @@ fn the_image_for_arm64_runs() {
     let image = format!("{OURS}on-arm64");
     make_image(&["PLATFORM=linux/arm64", &format!("IMAGE={image}")]);
     machine.privileged("--install arm64").ok();
-    let run =
-        |args: &str| machine.docker(&format!("run --rm --platform linux/arm64 {image} {args}"));
+    let run = |args: &str| machine.docker(&format!("run --rm --platform linux/arm64 {image} {args}"));
     run("--version").ok().says("binfmt/");
     assert_eq!(run("").ok().list("supported")[0], "linux/arm64");
     run("--list").ok();
@@ -316,13 +290,7 @@ fn without_the_privilege_to_mount_the_last_line_says_so() {
     let Some(machine) = Machine::take() else {
         return;
     };
-    for options in [
-        "",
-        "--cap-drop ALL",
-        "--privileged --user 1000",
-        "--pid=host",
-        "--env RUST_BACKTRACE=1",
-    ] {
+    for options in ["", "--cap-drop ALL", "--privileged --user 1000", "--pid=host", "--env RUST_BACKTRACE=1"] {
         let install = machine.binfmt(options, "--install arm64").ends(1);
         install.ends_saying(&["permission denied", "--privileged"]);
         machine.is_clean();
@@ -337,10 +305,7 @@ fn without_an_anchor_the_last_line_says_what_is_lost() {
     let Some(machine) = Machine::take_unheld() else {
         return;
     };
-    for (options, args) in [
-        ("--privileged", "--anchor never"),
-        ("--privileged --tmpfs /sys/kernel", ""),
-    ] {
+    for (options, args) in [("--privileged", "--anchor never"), ("--privileged --tmpfs /sys/kernel", "")] {
         let install = machine.binfmt(options, &format!("--install arm64 {args}"));
         let install = install.ends(1).says("installing: arm64 OK");
         install.ends_saying(&["end with this container", "--pid=host"]);
@@ -443,9 +408,7 @@ fn reset_in_multiarchs_words_starts_over() {
     let mount = format!("mount -t binfmt_misc binfmt_misc {MOUNT_POINT}");
     machine.host.sh(&mount).ok();
     let old = old_emulators().join("qemu-aarch64");
-    machine
-        .host
-        .register("qemu-aarch64-static", "aarch64", &old, "F");
+    machine.host.register("qemu-aarch64-static", "aarch64", &old, "F");
     machine.host.register_other("other", b"#!other");
     machine.privileged("--reset -p yes").ok();
     let entries = machine.entries();
@@ -479,19 +442,13 @@ fn lists_all_that_is_linked_in(doc: &Path) {
     let bill: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
     let packages = bill["packages"].as_array().expect("packages");
     let sums = fs::read_to_string(doc.join("qemu-user/SHA256SUMS")).expect("the sums");
-    let sources = sums
-        .lines()
-        .filter_map(|line| line.strip_prefix("# source: "));
-    let sources: Vec<_> = sources
-        .filter_map(|source| source.split_once('='))
-        .collect();
+    let sources = sums.lines().filter_map(|line| line.strip_prefix("# source: "));
+    let sources: Vec<_> = sources.filter_map(|source| source.split_once('=')).collect();
     for name in ["qemu", "glibc", "glib2.0"] {
         assert!(sources.iter().any(|(source, _)| *source == name), "{sums}");
     }
     for (name, version) in sources {
-        let named = |package: &serde_json::Value| {
-            package["name"] == name && package["versionInfo"] == version
-        };
+        let named = |package: &serde_json::Value| package["name"] == name && package["versionInfo"] == version;
         assert!(packages.iter().any(named), "no {name} {version} in {bill}");
     }
 }

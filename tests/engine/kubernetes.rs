@@ -39,9 +39,7 @@ fn the_manifests_pod_holds_through_deaths_and_wipes_and_leaves_what_works() {
         machine.runs(debian);
     }
     // a builder beside it, without privilege, sees the same
-    machine
-        .binfmt("--cap-drop ALL", "--status arm64,s390x")
-        .ok();
+    machine.binfmt("--cap-drop ALL", "--status arm64,s390x").ok();
 
     pod.is_restarted(|| machine.runs("arm64"));
     pod.gets_ready();
@@ -71,20 +69,11 @@ fn with_uninstall_nothing_is_left_of_a_pod() {
     let Some(helm) = Helm::take() else {
         return;
     };
-    for (access, mounted) in [
-        ("own", false),
-        ("own", true),
-        ("bind", true),
-        ("host", false),
-    ] {
+    for (access, mounted) in [("own", false), ("own", true), ("bind", true), ("host", false)] {
         if mounted {
             mount(&machine);
         }
-        let values = [
-            r#"onExit="uninstall""#,
-            r#"platforms=["arm64","s390x"]"#,
-            &format!("access={access:?}"),
-        ];
+        let values = [r#"onExit="uninstall""#, r#"platforms=["arm64","s390x"]"#, &format!("access={access:?}")];
         let pod = Pod::of(&machine, &format!("pod-{access}"), &helm.daemonset(&values));
         pod.start();
         pod.gets_ready();
@@ -134,10 +123,7 @@ fn where_the_node_has_nothing_mounted_such_a_pod_ends_and_says_why() {
     let Some(helm) = Helm::take() else {
         return;
     };
-    for (value, status, reason) in [
-        (r#"access="bind""#, 1, "/binfmt_misc"),
-        (r#"platforms=["arm46"]"#, 2, "arm46"),
-    ] {
+    for (value, status, reason) in [(r#"access="bind""#, 1, "/binfmt_misc"), (r#"platforms=["arm46"]"#, 2, "arm46")] {
         let pod = Pod::of(&machine, "pod", &helm.daemonset(&[value]));
         pod.start();
         assert_eq!(pod.ends(), status);

@@ -13,11 +13,7 @@ use crate::harness::machine::{Machine, OURS, build, built, debian, root, run};
 use crate::harness::{Output, emulators, program};
 
 /// This machine, in Docker's words.
-const ARCH: &str = if cfg!(target_arch = "aarch64") {
-    "arm64"
-} else {
-    "amd64"
-};
+const ARCH: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
 /// Two versions of the package, and the archives, each made twice.
 struct Made {
@@ -44,15 +40,11 @@ impl Made {
             run(make.arg("-C").arg(root()).args(words))
         };
         let second = format!("{}+more", env!("CARGO_PKG_VERSION"));
-        for (name, version) in [
-            (Self::FIRST, env!("CARGO_PKG_VERSION")),
-            (Self::SECOND, &second),
-            (Self::SECOND_AGAIN, &second),
-        ] {
+        for (name, version) in
+            [(Self::FIRST, env!("CARGO_PKG_VERSION")), (Self::SECOND, &second), (Self::SECOND_AGAIN, &second)]
+        {
             let said = make(&["deb", &format!("DEB_VERSION={version}")]);
-            let file = said
-                .lines()
-                .find(|line| line.starts_with("build/package/binfmt_"));
+            let file = said.lines().find(|line| line.starts_with("build/package/binfmt_"));
             let file = root().join(file.expect("the path of a package"));
             fs::copy(file, folder.join(name)).expect("a file that was made");
         }
@@ -74,15 +66,10 @@ impl Made {
 /// A host that was booted, with two emulators where Debian's package has them.
 fn booted<'a>(machine: &'a Machine, made: &Made) -> Booted<'a> {
     let emulator = |qemu: &str| {
-        let file = emulators()
-            .join(qemu)
-            .canonicalize()
-            .expect("a file that was made");
+        let file = emulators().join(qemu).canonicalize().expect("a file that was made");
         format!("--volume {}:/usr/bin/{qemu}:ro", file.display())
     };
-    let foreign = program("arm64")
-        .canonicalize()
-        .expect("a file that was made");
+    let foreign = program("arm64").canonicalize().expect("a file that was made");
     let options = [
         made.volume(),
         emulator("qemu-aarch64"),
@@ -110,16 +97,11 @@ fn on_a_host_with_systemd_nothing_starts_unasked_and_nothing_is_lost() {
     // it takes nothing upon itself
     host.sh("dpkg --install /packages/first.deb").ok();
     assert_eq!(machine.entries(), [""; 0]);
-    for unit in [
-        "binfmt.service",
-        "binfmt-health.timer",
-        "binfmt-metrics.timer",
-    ] {
+    for unit in ["binfmt.service", "binfmt-health.timer", "binfmt-metrics.timer"] {
         host.systemctl(&format!("is-enabled {unit}")).ends(1);
         assert_eq!(host.state(unit), "inactive", "{unit}");
     }
-    host.systemctl("enable --now binfmt.service binfmt-health.timer")
-        .ok();
+    host.systemctl("enable --now binfmt.service binfmt-health.timer").ok();
     host.sh("mkdir -p /etc/systemd/system/binfmt.service.d; printf '[Service]\\nNice=1\\n' >/etc/systemd/system/binfmt.service.d/mine.conf")
         .ok();
     host.systemctl("daemon-reload").ok();
@@ -138,9 +120,7 @@ fn on_a_host_with_systemd_nothing_starts_unasked_and_nothing_is_lost() {
     assert!(!upgrade.stdout.contains("lost"), "{upgrade}");
     assert_eq!(host.sh(AGES).ok().stdout, ages);
     let show = |property: &str| {
-        let show = host.systemctl(&format!(
-            "show --property {property} --value binfmt.service"
-        ));
+        let show = host.systemctl(&format!("show --property {property} --value binfmt.service"));
         show.ok().stdout.trim().to_owned()
     };
     let after = ["ActiveState", "UnitFileState", "Nice", "NeedDaemonReload"].map(show);
@@ -159,8 +139,7 @@ fn on_a_host_with_systemd_nothing_starts_unasked_and_nothing_is_lost() {
     let after = ["ActiveState", "UnitFileState", "Nice"].map(show);
     assert_eq!(after, ["active", "enabled", "1"]);
 
-    host.sh("dpkg --purge binfmt; rm -r /etc/systemd/system/binfmt.service.d")
-        .ok();
+    host.sh("dpkg --purge binfmt; rm -r /etc/systemd/system/binfmt.service.d").ok();
     assert_eq!(host.sh(FILES).ok().stdout, files);
 }
 
@@ -182,10 +161,7 @@ fn handlers_that_no_service_has_installed_outlive_the_package() {
 
 /// Runs a script in a container that ends with it.
 fn in_container(machine: &Machine, image: &str, script: &str) -> Output {
-    let run = format!(
-        "run --rm {} --network none {image} sh -e -c",
-        Made::get().volume()
-    );
+    let run = format!("run --rm {} --network none {image} sh -e -c", Made::get().volume());
     machine.docker_with(&run, &[script])
 }
 
@@ -221,8 +197,7 @@ fn lintian_has_nothing_to_say() {
     let Some(machine) = Machine::take() else {
         return;
     };
-    let lintian =
-        "lintian --allow-root --display-info --fail-on error,warning,info /packages/second.deb";
+    let lintian = "lintian --allow-root --display-info --fail-on error,warning,info /packages/second.deb";
     let output = in_container(&machine, &with_tools(), lintian).ok();
     assert_eq!(output.stdout, "", "{output}");
 }
@@ -234,9 +209,7 @@ fn the_shells_complete_and_man_shows() {
     };
     // images leave documentation out
     let installed = |script: &str| {
-        let script = format!(
-            "rm -f /etc/dpkg/dpkg.cfg.d/*; dpkg --install /packages/second.deb >/dev/null\n{script}"
-        );
+        let script = format!("rm -f /etc/dpkg/dpkg.cfg.d/*; dpkg --install /packages/second.deb >/dev/null\n{script}");
         in_container(&machine, &with_tools(), &script).ok()
     };
     let page = installed("LC_ALL=C.UTF-8 man --warnings --pager=cat binfmt");
@@ -256,9 +229,7 @@ fn the_shells_complete_and_man_shows() {
     let fish = installed(
         r#"fish -c 'complete -C "binfmt --stat"; complete -C "binfmt --format prom"; complete -C "binfmt --install arm64,s390"'"#,
     );
-    fish.prints("--status\t")
-        .prints("prometheus\t")
-        .prints("arm64,s390x\t");
+    fish.prints("--status\t").prints("prometheus\t").prints("arm64,s390x\t");
     let zsh = "zsh -fc 'autoload -Uz compinit; compinit -u; print $_comps[binfmt]; autoload +X _binfmt; print ok'";
     assert_eq!(installed(zsh).stdout, "_binfmt\nok\n");
 }
@@ -276,38 +247,18 @@ fn two_builds_are_the_same_and_the_sums_are_right() {
     let program = format!("binfmt-{version}-linux-{ARCH}");
     let sources = format!("binfmt-{version}");
     let [one, two] = &made.archives;
-    for name in [
-        "SHA256SUMS".to_owned(),
-        format!("{program}.tar.gz"),
-        format!("{sources}.tar.gz"),
-    ] {
-        assert!(
-            fs::read(one.join(&name)).unwrap() == fs::read(two.join(&name)).unwrap(),
-            "{name}"
-        );
+    for name in ["SHA256SUMS".to_owned(), format!("{program}.tar.gz"), format!("{sources}.tar.gz")] {
+        assert!(fs::read(one.join(&name)).unwrap() == fs::read(two.join(&name)).unwrap(), "{name}");
     }
     let folder = one.display();
-    let checked = machine.host.sh(&format!(
-        "cd {folder}; sha256sum --check --strict SHA256SUMS"
-    ));
+    let checked = machine.host.sh(&format!("cd {folder}; sha256sum --check --strict SHA256SUMS"));
     assert_eq!(checked.ok().stdout.matches(": OK\n").count(), 2);
 
-    let unpack = format!(
-        "cd {folder}; for file in *.tar.gz; do tar -xf $file; done; {program}/binfmt --version"
-    );
-    machine
-        .host
-        .sh(&unpack)
-        .ok()
-        .says(&format!("binfmt/{version} "));
-    for file in [
-        "LICENSE",
-        "binfmt.1",
-        "completions/_binfmt",
-        "systemd/binfmt.service",
-        "licences/crates",
-        "docs/boot.md",
-    ] {
+    let unpack = format!("cd {folder}; for file in *.tar.gz; do tar -xf $file; done; {program}/binfmt --version");
+    machine.host.sh(&unpack).ok().says(&format!("binfmt/{version} "));
+    for file in
+        ["LICENSE", "binfmt.1", "completions/_binfmt", "systemd/binfmt.service", "licences/crates", "docs/boot.md"]
+    {
         assert!(one.join(&program).join(file).exists(), "{file}");
     }
     for file in ["Cargo.lock", "src/main.rs", "deploy/package/build.sh"] {

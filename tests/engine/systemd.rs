@@ -17,9 +17,7 @@ fn uninstalling_leaves_no_file_of_what_was_installed() {
         return;
     };
     let stage = Stage::new(&machine);
-    let units = UNITS
-        .split(' ')
-        .map(|unit| format!("lib/systemd/system/{unit}"));
+    let units = UNITS.split(' ').map(|unit| format!("lib/systemd/system/{unit}"));
     let emulators = ["qemu-aarch64", "qemu-i386", "qemu-s390x", "copyright"];
     let emulators = emulators.map(|file| format!("lib/binfmt/{file}"));
     let others = [
@@ -45,23 +43,13 @@ fn the_units_are_valid_and_confined() {
     };
     let host = Booted::new(&machine);
     let verified = host.sh(&format!("systemd-analyze verify {UNITS}")).ok();
-    assert_eq!(
-        (verified.stdout, verified.stderr),
-        (String::new(), String::new())
-    );
+    assert_eq!((verified.stdout, verified.stderr), (String::new(), String::new()));
     // in tenths, as systemd-analyze has it: 96 without any setting
-    for (service, exposure) in [
-        ("binfmt", 42),
-        ("binfmt-hold", 42),
-        ("binfmt-health", 16),
-        ("binfmt-repair", 11),
-        ("binfmt-metrics", 20),
-    ] {
+    for (service, exposure) in
+        [("binfmt", 42), ("binfmt-hold", 42), ("binfmt-health", 16), ("binfmt-repair", 11), ("binfmt-metrics", 20)]
+    {
         let options = format!("--no-pager --threshold={exposure}");
-        host.sh(&format!(
-            "systemd-analyze security {options} {service}.service"
-        ))
-        .ok();
+        host.sh(&format!("systemd-analyze security {options} {service}.service")).ok();
     }
 }
 
@@ -95,8 +83,7 @@ fn when_systemd_binfmt_is_restarted_the_service_fills_the_table_again() {
         return;
     };
     let host = Booted::new(&machine);
-    host.systemctl("enable --now binfmt.service binfmt-health.timer")
-        .ok();
+    host.systemctl("enable --now binfmt.service binfmt-health.timer").ok();
     // first with nothing to do for it, then started for the first time, then running already
     host.systemctl("restart systemd-binfmt").ok();
     host.comes_to_run("arm64");
@@ -150,18 +137,12 @@ fn what_the_health_check_finds_broken_is_repaired() {
     host.comes_to_run("arm64");
     let status = host.systemctl("status binfmt-health.service").ends(3);
     assert!(status.stdout.contains("Active: failed"), "{status}");
-    assert!(
-        status
-            .stdout
-            .contains("linux/arm64 does not run: no handler"),
-        "{status}"
-    );
+    assert!(status.stdout.contains("linux/arm64 does not run: no handler"), "{status}");
     assert_eq!(host.state("binfmt-repair.service"), "inactive");
     host.systemctl("start binfmt-health.service").ok();
 
     // what cannot be repaired is still seen to be broken
-    host.sh("ln -sf /bin/false /usr/local/lib/binfmt/qemu-aarch64")
-        .ok();
+    host.sh("ln -sf /bin/false /usr/local/lib/binfmt/qemu-aarch64").ok();
     host.loses("qemu-aarch64");
     host.systemctl("start binfmt-health.service").ends(1);
     host.comes_to_be("binfmt-repair.service", "failed");
@@ -175,10 +156,8 @@ fn an_emulator_that_is_broken_from_the_start_leaves_the_others_their_service() {
         return;
     };
     let host = Booted::new(&machine);
-    host.sh("ln -sf /bin/false /usr/local/lib/binfmt/qemu-aarch64")
-        .ok();
-    host.systemctl("enable --now binfmt.service binfmt-health.timer")
-        .ok();
+    host.sh("ln -sf /bin/false /usr/local/lib/binfmt/qemu-aarch64").ok();
+    host.systemctl("enable --now binfmt.service binfmt-health.timer").ok();
     let status = host.systemctl("status binfmt.service").ok();
     assert!(status.stdout.contains("status=1/FAILURE"), "{status}");
     host.systemctl("start binfmt-health.service").ends(1);
@@ -202,13 +181,9 @@ fn the_timer_checks_for_as_long_as_the_service_is_there() {
     let host = Booted::new(&machine);
     let often = "[Timer]\nOnActiveSec=\nOnActiveSec=1s\nOnUnitActiveSec=1s\nAccuracySec=1ms\n";
     let folder = "/run/systemd/system/binfmt-health.timer.d";
-    host.sh(&format!(
-        "mkdir -p {folder}; printf '{often}' >{folder}/often.conf"
-    ))
-    .ok();
+    host.sh(&format!("mkdir -p {folder}; printf '{often}' >{folder}/often.conf")).ok();
     host.systemctl("daemon-reload").ok();
-    host.systemctl("enable --now binfmt.service binfmt-health.timer")
-        .ok();
+    host.systemctl("enable --now binfmt.service binfmt-health.timer").ok();
     for _ in 0..2 {
         host.loses("qemu-aarch64");
         host.comes_to_run("arm64");
@@ -228,16 +203,13 @@ fn the_metrics_are_written_whether_platforms_run_or_not() {
     // nowhere to write to
     host.systemctl("start binfmt-metrics.service").ends(1);
     host.sh(&format!("mkdir -p $(dirname {file})")).ok();
-    host.systemctl("enable --now binfmt.service binfmt-metrics.timer")
-        .ok();
+    host.systemctl("enable --now binfmt.service binfmt-metrics.timer").ok();
     for up in [1, 0] {
         host.systemctl("start binfmt-metrics.service").ok();
         let sample = format!("binfmt_platform_up{{platform=\"linux/arm64\"}} {up}");
         // as the exporter's own user
-        host.sh(&format!("setpriv --reuid 65534 grep -Fx '{sample}' {file}"))
-            .ok();
-        host.sh(&format!("grep '^binfmt_emulator_stale.* 0$' {file}"))
-            .ok();
+        host.sh(&format!("setpriv --reuid 65534 grep -Fx '{sample}' {file}")).ok();
+        host.sh(&format!("grep '^binfmt_emulator_stale.* 0$' {file}")).ok();
         if up == 1 {
             host.loses("qemu-aarch64");
         }
@@ -309,8 +281,7 @@ fn a_container_that_persists_is_needed_once() {
     let path = "/var/lib/binfmt/qemu-aarch64\n";
     assert!(status.stdout.contains(path), "{status}");
 
-    host.container(with_host, "--uninstall all --unpersist /host")
-        .ok();
+    host.container(with_host, "--uninstall all --unpersist /host").ok();
     assert_eq!(host.sh(files).ok().stdout, before);
     machine.stops_running("arm64");
 }
@@ -347,8 +318,7 @@ fn where_the_host_mounts_the_table_a_containers_handlers_stay_until_systemd_empt
     let plain = ("--privileged", "", ["systemd-1"].as_slice());
     for (options, args, mounts) in [bound, privileged, plain] {
         assert_eq!(host.mounts(), ["systemd-1"]);
-        host.container(options, &format!("{args} --install arm64"))
-            .ok();
+        host.container(options, &format!("{args} --install arm64")).ok();
         assert_eq!(host.mounts(), mounts, "{options}");
         machine.runs("arm64");
         // with nothing to do it does nothing

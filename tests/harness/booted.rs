@@ -31,12 +31,7 @@ impl Stage {
         let stage = Self(machine.host.scratch().join("stage"));
         let binary = machine.files(IMAGE).join("usr/bin/binfmt");
         let binary = format!("BINFMT={}", binary.display());
-        stage.make(&[
-            "--old-file=build",
-            "--old-file=emulators",
-            &binary,
-            "install",
-        ]);
+        stage.make(&["--old-file=build", "--old-file=emulators", &binary, "install"]);
         stage
     }
 
@@ -48,13 +43,7 @@ impl Stage {
     pub(crate) fn files(&self, machine: &Machine) -> Vec<String> {
         let listed = machine.host.program("find").args([&self.0]);
         let listed = listed.args(["-not", "-type", "d", "-printf", "/%P\n"]);
-        let mut files: Vec<String> = listed
-            .run()
-            .ok()
-            .stdout
-            .lines()
-            .map(str::to_owned)
-            .collect();
+        let mut files: Vec<String> = listed.run().ok().stdout.lines().map(str::to_owned).collect();
         files.sort();
         files
     }
@@ -114,17 +103,13 @@ impl<'a> Booted<'a> {
 
     /// The tool, as a user of this host calls it.
     pub(crate) fn binfmt(&self, args: &str) -> Output {
-        self.sh(&format!(
-            "QEMU_BINARY_PATH=/usr/local/lib/binfmt binfmt {args}"
-        ))
+        self.sh(&format!("QEMU_BINARY_PATH=/usr/local/lib/binfmt binfmt {args}"))
     }
 
     /// The image in a container of this host's own engine.
     pub(crate) fn container(&self, options: &str, args: &str) -> Output {
         let run = "podman --log-level=error run --rm --network none";
-        self.sh(&format!(
-            "{run} {options} --rootfs {FILES}:O /usr/bin/binfmt {args}"
-        ))
+        self.sh(&format!("{run} {options} --rootfs {FILES}:O /usr/bin/binfmt {args}"))
     }
 
     /// `active`, `inactive`, `failed`, ….
@@ -136,9 +121,7 @@ impl<'a> Booted<'a> {
     /// Waits until it is in this state.
     #[track_caller]
     pub(crate) fn comes_to_be(&self, unit: &str, state: &str) {
-        wait_until(&format!("{unit} is not {state}"), || {
-            self.state(unit) == state
-        });
+        wait_until(&format!("{unit} is not {state}"), || self.state(unit) == state);
     }
 
     /// Waits until the programs run.
@@ -155,23 +138,15 @@ impl<'a> Booted<'a> {
 
     /// The sources of what is mounted where the kernel expects the table: `systemd-1` is the automount, waiting.
     pub(crate) fn mounts(&self) -> Vec<String> {
-        let mounts = self.sh(&format!(
-            "findmnt --noheadings --output SOURCE {MOUNT_POINT} || :"
-        ));
-        mounts
-            .ok()
-            .stdout
-            .lines()
-            .map(|line| line.trim().to_owned())
-            .collect()
+        let mounts = self.sh(&format!("findmnt --noheadings --output SOURCE {MOUNT_POINT} || :"));
+        mounts.ok().stdout.lines().map(|line| line.trim().to_owned()).collect()
     }
 
     /// Gives systemd-binfmt something to do whenever it starts, and with it the table to empty.
     pub(crate) fn configure_other(&self) {
         let line = ":other:E::binfmt-test-other::/bin/true:";
         let folder = Path::new(OTHER).parent().expect("a folder").display();
-        self.sh(&format!("mkdir -p {folder}; echo '{line}' >{OTHER}"))
-            .ok();
+        self.sh(&format!("mkdir -p {folder}; echo '{line}' >{OTHER}")).ok();
     }
 
     /// Undoes that; the automount waits again.

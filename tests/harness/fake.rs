@@ -67,9 +67,7 @@ pub(crate) fn has_real_emulators() -> bool {
 
 /// A folder of `build/`.
 pub(crate) fn built(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("build")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("build").join(name)
 }
 
 /// The folder that has `emulators`, `emulators-7.2` and `programs`.
@@ -93,18 +91,12 @@ fn make(folder: &Path) {
         return;
     }
     let template = folder.join("template");
-    let compile = format!(
-        "cc -static -O1 -Wall -Wextra -Werror -x c -o '{}' -",
-        template.display()
-    );
+    let compile = format!("cc -static -O1 -Wall -Wextra -Werror -x c -o '{}' -", template.display());
     shell(&compile, SOURCE.as_bytes());
     let template = fs::read(template).expect("a program");
     executable(&folder.join("programs/amd64/busybox"), &template);
     let places = template.windows(PLACEHOLDER.len());
-    let place = places
-        .into_iter()
-        .position(|at| at == PLACEHOLDER)
-        .expect("the identity");
+    let place = places.into_iter().position(|at| at == PLACEHOLDER).expect("the identity");
     for (name, version) in VERSIONS {
         for arch in &ARCHES {
             let mut emulator = template.clone();
@@ -127,20 +119,13 @@ fn make(folder: &Path) {
 /// Not written by this process, as said in the harness: files that are executed. One of a run before may be in use.
 fn executable(path: &Path, bytes: &[u8]) {
     fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-    let script = format!(
-        "cat >'{0}.new' && chmod 755 '{0}.new' && mv '{0}.new' '{0}'",
-        path.display()
-    );
+    let script = format!("cat >'{0}.new' && chmod 755 '{0}.new' && mv '{0}.new' '{0}'", path.display());
     shell(&script, bytes);
 }
 
 fn shell(script: &str, input: &[u8]) {
     let mut shell = Command::new("sh");
-    let mut shell = shell
-        .args(["-c", script])
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("a shell");
+    let mut shell = shell.args(["-c", script]).stdin(Stdio::piped()).spawn().expect("a shell");
     let mut stdin = shell.stdin.take().expect("a pipe");
     stdin.write_all(input).expect("a shell that reads");
     drop(stdin);

@@ -37,11 +37,7 @@ impl Host {
     pub(crate) fn injector(&self) -> PathBuf {
         let path = self.scratch().join("inject");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/harness/inject.c");
-        let script = format!(
-            "cc -O1 -Wall -Wextra -Werror -static -o '{}' '{}'",
-            path.display(),
-            source.display()
-        );
+        let script = format!("cc -O1 -Wall -Wextra -Werror -static -o '{}' '{}'", path.display(), source.display());
         self.sh(&script).ok();
         path
     }
@@ -76,11 +72,7 @@ pub(crate) struct Count {
 impl Faults {
     /// Faults of `binfmt ARGS...`; `tools` is the host whose scratch folder has what it takes.
     pub(crate) fn of(args: &'static [&'static str], tools: &Host) -> Self {
-        Self {
-            inject: tools.injector(),
-            report: tools.scratch().join("report"),
-            args,
-        }
+        Self { inject: tools.injector(), report: tools.scratch().join("report"), args }
     }
 
     /// Calls it with nothing going wrong.

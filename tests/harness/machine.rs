@@ -45,10 +45,7 @@ impl Machine {
         run(Command::new("sh").args(["-e", "-c", &format!(
             "! docker image inspect {IMAGE} >/dev/null 2>&1 || docker tag {IMAGE} {KEPT}; docker tag {BUILT} {IMAGE}"
         )]));
-        Some(Self {
-            host: Host::with(&[], ""),
-            _turn: turn,
-        })
+        Some(Self { host: Host::with(&[], ""), _turn: turn })
     }
 
     /// `docker` with these words.
@@ -75,12 +72,8 @@ impl Machine {
     /// The files of an image, in a folder.
     pub(crate) fn files(&self, image: &str) -> PathBuf {
         let folder = self.host.scratch().join("files");
-        self.docker(&format!("create --name {OURS}files {image}"))
-            .ok();
-        let unpacked = self.host.sh(&format!(
-            "mkdir {0}; docker export {OURS}files | tar -x -C {0}",
-            folder.display()
-        ));
+        self.docker(&format!("create --name {OURS}files {image}")).ok();
+        let unpacked = self.host.sh(&format!("mkdir {0}; docker export {OURS}files | tar -x -C {0}", folder.display()));
         unpacked.ok();
         folder
     }
@@ -104,10 +97,7 @@ impl Machine {
     }
 }
 
-#[allow(
-    clippy::unused_self,
-    reason = "only who has the machine to itself can make sense of the answers"
-)]
+#[allow(clippy::unused_self, reason = "only who has the machine to itself can make sense of the answers")]
 impl Machine {
     /// The names of the machine's entries, sorted.
     pub(crate) fn entries(&self) -> Vec<String> {
@@ -125,9 +115,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        let _ = Command::new("docker")
-            .args(["rmi", "--no-prune", IMAGE])
-            .output();
+        let _ = Command::new("docker").args(["rmi", "--no-prune", IMAGE]).output();
         clear();
     }
 }
@@ -191,10 +179,7 @@ pub(crate) fn userland(debian: &str) -> String {
     let script = root().join("qemu/image/userland.sh");
     run(Command::new(script).arg(debian).arg(folder.join(&archive)));
     let file = root().join("tests/engine/docker/userland.Dockerfile");
-    let options = format!(
-        "--platform linux/{debian} --build-arg ARCHIVE={archive} --file {}",
-        file.display()
-    );
+    let options = format!("--platform linux/{debian} --build-arg ARCHIVE={archive} --file {}", file.display());
     build(&image, &options, &folder);
     image
 }

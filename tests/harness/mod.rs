@@ -7,12 +7,7 @@
 //! Files that are executed are made by processes, never by the test itself: a process that is forked while one thread
 //! writes a file would make executing that file fail (`ETXTBSY`).
 
-#![allow(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    reason = "each tier uses a part of it"
-)]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each tier uses a part of it")]
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -64,11 +59,7 @@ pub(crate) fn old_emulators() -> PathBuf {
     if fake::is_used() {
         return fake::folder().join("emulators-7.2");
     }
-    material(
-        "BINFMT_TEST_OLD_EMULATORS",
-        "emulators-7.2",
-        "make test-material",
-    )
+    material("BINFMT_TEST_OLD_EMULATORS", "emulators-7.2", "make test-material")
 }
 
 /// The static busybox of a Debian architecture: arm64, armhf, riscv64, amd64, ….
@@ -79,20 +70,13 @@ pub(crate) fn program(debian: &str) -> PathBuf {
         material("BINFMT_TEST_PROGRAMS", "programs", "make test-material")
     };
     let file = programs.join(debian).join("busybox");
-    assert!(
-        file.exists(),
-        "no {}: run `make test-material`",
-        file.display()
-    );
+    assert!(file.exists(), "no {}: run `make test-material`", file.display());
     file
 }
 
 /// The version that the emulators of a folder state: `10.0.13`.
 pub(crate) fn version(folder: &Path) -> String {
-    let said = Command::new(folder.join("qemu-aarch64"))
-        .arg("--version")
-        .output()
-        .expect("qemu-aarch64");
+    let said = Command::new(folder.join("qemu-aarch64")).arg("--version").output().expect("qemu-aarch64");
     let said = text(said.stdout);
     let version = said.split_whitespace().nth(2);
     version.expect("QEMU's version").to_owned()
@@ -131,11 +115,7 @@ pub(crate) fn wait_for(file: &Path) {
         let threads = threads.into_iter().flatten().flatten();
         let children = threads.filter_map(|it| fs::read_to_string(it.path().join("children")).ok());
         children
-            .flat_map(|list| {
-                list.split_whitespace()
-                    .map(str::to_owned)
-                    .collect::<Vec<_>>()
-            })
+            .flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
             .filter_map(|child| child.parse().ok())
             .any(|child: u32| {
                 let exe = fs::read_link(format!("/proc/{child}/exe"));
@@ -144,11 +124,7 @@ pub(crate) fn wait_for(file: &Path) {
     }
     let patience = Instant::now() + Duration::from_secs(30);
     while !runs(std::process::id(), file) {
-        assert!(
-            Instant::now() < patience,
-            "{} is not started",
-            file.display()
-        );
+        assert!(Instant::now() < patience, "{} is not started", file.display());
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -197,8 +173,7 @@ impl Host {
         setup: &str,
         meanwhile: impl FnOnce(&mut Child, &mut BufReader<ChildStdout>),
     ) -> Self {
-        let script =
-            format!("read -r pid rest </proc/self/stat\n{setup}\necho ready $pid\nexec cat");
+        let script = format!("read -r pid rest </proc/self/stat\n{setup}\necho ready $pid\nexec cat");
         let mut keeper = Command::new("unshare")
             .args(namespaces)
             .args(["--", "sh", "-e", "-c", &script])
@@ -209,30 +184,19 @@ impl Host {
         let mut said = BufReader::new(keeper.stdout.take().expect("a piped stdout"));
         meanwhile(&mut keeper, &mut said);
         let mut line = String::new();
-        said.read_line(&mut line)
-            .expect("a line from the namespaces");
+        said.read_line(&mut line).expect("a line from the namespaces");
         let pid = line.trim().strip_prefix("ready ").map(str::parse);
         let Some(Ok(pid)) = pid else {
-            panic!(
-                "no namespaces for a test: unshare {namespaces:?} ends; needs Linux 6.7 and user namespaces"
-            );
+            panic!("no namespaces for a test: unshare {namespaces:?} ends; needs Linux 6.7 and user namespaces");
         };
-        let entering = [
-            ("--user", &["--user", "--preserve-credentials"][..]),
-            ("--mount", &["--mount"]),
-            ("--pid", &["--pid"]),
-        ];
+        let entering =
+            [("--user", &["--user", "--preserve-credentials"][..]), ("--mount", &["--mount"]), ("--pid", &["--pid"])];
         let entering = entering
             .into_iter()
             .filter(|(namespace, _)| namespaces.contains(namespace))
             .flat_map(|(_, options)| options.iter().copied())
             .collect();
-        Self {
-            keeper,
-            pid,
-            entering,
-            scratch: Scratch::new(),
-        }
+        Self { keeper, pid, entering, scratch: Scratch::new() }
     }
 
     /// Runs the tool with `args`, with the emulators of [`emulators`].
@@ -362,11 +326,7 @@ impl Host {
     pub(crate) fn register_other(&self, name: &str, magic: &[u8]) {
         self.register_rule(&Rule {
             name: name.into(),
-            matcher: Matcher::Magic {
-                offset: 0,
-                magic: magic.to_vec(),
-                mask: None,
-            },
+            matcher: Matcher::Magic { offset: 0, magic: magic.to_vec(), mask: None },
             interpreter: "/bin/true".into(),
             flags: Flags::parse("").0,
         });
@@ -380,8 +340,7 @@ impl Host {
     /// Writes a registration line.
     pub(crate) fn register_line(&self, line: &[u8]) {
         // cat's one write: a line is shorter than any buffer
-        self.sh_with("cat >/proc/sys/fs/binfmt_misc/register", line)
-            .ok();
+        self.sh_with("cat >/proc/sys/fs/binfmt_misc/register", line).ok();
     }
 
     /// Runs shell commands with `input` on stdin.
@@ -407,10 +366,7 @@ impl Host {
 
     /// Copies a file that is to be executed.
     pub(crate) fn copy(&self, from: &Path, to: &Path) {
-        self.program("cp")
-            .args(["--reflink=auto".as_ref(), from, to])
-            .run()
-            .ok();
+        self.program("cp").args(["--reflink=auto".as_ref(), from, to]).run().ok();
     }
 
     /// Makes a translator of arm64 programs that works and is not QEMU's: the emulator, without what shows that it is one.
@@ -491,15 +447,13 @@ pub(crate) struct Call<'a> {
 impl Call<'_> {
     /// More arguments.
     pub(crate) fn args<I: IntoIterator<Item: AsRef<OsStr>>>(mut self, args: I) -> Self {
-        self.args
-            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
     /// An environment variable.
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.environment
-            .push((name.into(), Some(value.as_ref().to_owned())));
+        self.environment.push((name.into(), Some(value.as_ref().to_owned())));
         self
     }
 
@@ -540,10 +494,7 @@ impl Call<'_> {
         }
         let mut child = command.spawn().expect("coreutils' timeout");
         // nobody needs to read it: a program may well ignore its stdin
-        let _ = child
-            .stdin
-            .take()
-            .map(|mut stdin| stdin.write_all(&self.input));
+        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(&self.input));
         let output = child.wait_with_output().expect("the output of a command");
         let is_binfmt = self.program == BINFMT;
         let mut shown = vec![self.program];
@@ -604,12 +555,7 @@ impl Output {
     /// What a command did elsewhere than in a [`Host`].
     pub(crate) fn new(command: &str, status: i32, stdout: String, stderr: String) -> Self {
         let command = command.into();
-        Self {
-            command,
-            status,
-            stdout,
-            stderr,
-        }
+        Self { command, status, stdout, stderr }
     }
 
     /// It ended with this status.
@@ -666,10 +612,7 @@ impl Output {
     pub(crate) fn ends_saying(self, words: &[&str]) -> Self {
         let last = self.stderr.lines().next_back().unwrap_or_default();
         for word in words {
-            assert!(
-                last.contains(word),
-                "no {word:?} in the last line of {self}"
-            );
+            assert!(last.contains(word), "no {word:?} in the last line of {self}");
         }
         self
     }
@@ -685,19 +628,13 @@ impl Output {
     pub(crate) fn list(&self, key: &str) -> Vec<String> {
         let json = self.json();
         let items = json[key].as_array().into_iter().flatten();
-        items
-            .map(|item| item.as_str().expect("a list of strings").to_owned())
-            .collect()
+        items.map(|item| item.as_str().expect("a list of strings").to_owned()).collect()
     }
 }
 
 impl std::fmt::Display for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let command = String::from_utf8_lossy(self.command.as_bytes());
-        write!(
-            f,
-            "{command}\nstatus {}\nstdout: {}\nstderr: {}",
-            self.status, self.stdout, self.stderr
-        )
+        write!(f, "{command}\nstatus {}\nstdout: {}\nstderr: {}", self.status, self.stdout, self.stderr)
     }
 }

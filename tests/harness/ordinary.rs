@@ -28,11 +28,8 @@ impl Ordinary {
         let programs = program("arm64");
         let programs = programs.ancestors().nth(2).expect("a folder of programs");
         // a fake emulator runs no Debian
-        let rootfs = if fake::is_used() {
-            emulators()
-        } else {
-            material("BINFMT_TEST_ROOTFS", "rootfs", "make test-rootfs")
-        };
+        let rootfs =
+            if fake::is_used() { emulators() } else { material("BINFMT_TEST_ROOTFS", "rootfs", "make test-rootfs") };
         let bind = |from: &Path, to: &str| format!("mount --bind '{}' /mnt/{to}\n", from.display());
         let mut setup = format!(
             "mount -t tmpfs -o mode=755 none /mnt
@@ -49,12 +46,7 @@ impl Ordinary {
         let id = Self::ID;
         if !nix::unistd::geteuid().is_root() {
             let mount = format!("mount -t binfmt_misc binfmt_misc {MOUNT_POINT}\n");
-            let user = [
-                "unshare".to_owned(),
-                format!("--map-user={id}"),
-                format!("--map-group={id}"),
-                "--".to_owned(),
-            ];
+            let user = ["unshare".to_owned(), format!("--map-user={id}"), format!("--map-group={id}"), "--".to_owned()];
             return Self {
                 host: Host::with(&["--user", "--map-root-user", "--mount"], &(mount + &setup)),
                 become_user: user.into(),
@@ -68,10 +60,7 @@ impl Ordinary {
             "--clear-groups".to_owned(),
             "--".to_owned(),
         ];
-        Self {
-            host: Host::of_many_users(&setup),
-            become_user: user.into(),
-        }
+        Self { host: Host::of_many_users(&setup), become_user: user.into() }
     }
 
     /// The same, with a range of ids. `None`, with the reason: there is nobody who maps them.
@@ -85,8 +74,7 @@ impl Ordinary {
             cannot_run("it needs newuidmap, of Debian's package uidmap");
             return None;
         }
-        let range =
-            "getent passwd 1 | sed 's/:.*/:100000:65536/' >/mnt/subid; mountpoint -q /etc/subuid";
+        let range = "getent passwd 1 | sed 's/:.*/:100000:65536/' >/mnt/subid; mountpoint -q /etc/subuid";
         user.host.sh(range).ok();
         Some(user)
     }

@@ -75,10 +75,7 @@ impl Drop for Turn {
         let stdin = self.guard.stdin.take();
         let _ = stdin.map(|mut stdin| stdin.write_all(b"done\n"));
         let ended = self.guard.wait().expect("a child");
-        assert!(
-            ended.success() || thread::panicking(),
-            "the machine's table is not emptied: {ended}"
-        );
+        assert!(ended.success() || thread::panicking(), "the machine's table is not emptied: {ended}");
     }
 }
 
@@ -88,10 +85,7 @@ pub(crate) fn cannot_run(reason: &str) {
     let test = thread::current();
     let test = test.name().unwrap_or_default();
     let may_be = reason == HELD && is_held_for_good();
-    assert!(
-        may_be || std::env::var_os("CI").is_none(),
-        "{test} cannot run: {reason}"
-    );
+    assert!(may_be || std::env::var_os("CI").is_none(), "{test} cannot run: {reason}");
     if std::env::var_os("BINFMT_TEST_SUMMARY").is_some() {
         let _ = writeln!(std::io::stderr(), "{test} DID NOT RUN: {reason}");
     } else {
@@ -162,16 +156,10 @@ pub(crate) fn is_held() -> bool {
     // the kernel takes a moment to take a table down
     let patience = Instant::now() + Duration::from_secs(3);
     loop {
-        assert!(
-            succeeds(&format!("{mount}; echo '{line}' >{MOUNT_POINT}/register")),
-            "no entry to be made"
-        );
+        assert!(succeeds(&format!("{mount}; echo '{line}' >{MOUNT_POINT}/register")), "no entry to be made");
         thread::sleep(Duration::from_millis(20));
         let is_gone = succeeds(&format!("{mount}; ! test -e {entry}"));
-        assert!(
-            succeeds(&format!("{mount}; ! test -e {entry} || echo -1 >{entry}")),
-            "no entry to be removed"
-        );
+        assert!(succeeds(&format!("{mount}; ! test -e {entry} || echo -1 >{entry}")), "no entry to be removed");
         if is_gone || Instant::now() > patience {
             return !is_gone;
         }

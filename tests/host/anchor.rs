@@ -40,17 +40,12 @@ fn the_last_uninstall_leaves_no_trace() {
     let Some(machine) = Machine::take() else {
         return;
     };
-    Namespace::new()
-        .binfmt(&["--install", "arm64,riscv64"])
-        .ok();
+    Namespace::new().binfmt(&["--install", "arm64,riscv64"]).ok();
     Namespace::new().binfmt(&["--uninstall", "riscv64"]).ok();
     thread::sleep(TEARDOWN);
     machine.runs("arm64");
     assert_eq!(turn::anchors(), 1, "an entry is left, and so the anchor");
-    Namespace::new()
-        .binfmt(&["--uninstall", "arm64"])
-        .ok()
-        .says("uninstalling: arm64 OK");
+    Namespace::new().binfmt(&["--uninstall", "arm64"]).ok().says("uninstalling: arm64 OK");
     machine.is_clean();
 }
 
@@ -112,14 +107,8 @@ fn an_anchored_table_is_joined_not_anchored_again() {
         return;
     };
     Namespace::new().binfmt(&["--install", "arm64"]).ok();
-    Namespace::new()
-        .binfmt(&["--install", "arm64,riscv64"])
-        .ok()
-        .says("arm64 already installed")
-        .says("riscv64 OK");
-    Namespace::new()
-        .binfmt(&["--install", "riscv64", "--anchor", "never"])
-        .ok();
+    Namespace::new().binfmt(&["--install", "arm64,riscv64"]).ok().says("arm64 already installed").says("riscv64 OK");
+    Namespace::new().binfmt(&["--install", "riscv64", "--anchor", "never"]).ok();
     assert_eq!(turn::anchors(), 1);
     thread::sleep(TEARDOWN);
     machine.runs("arm64");
@@ -132,9 +121,7 @@ fn an_anchor_that_a_killed_install_left_is_taken_over() {
         return;
     };
     let event = format!("p:binfmt/anchor {MOUNT_POINT}/status:0x0");
-    let anchored = machine.sh(&format!(
-        "mount -t binfmt_misc none {MOUNT_POINT}; echo '{event}' >>$uprobes"
-    ));
+    let anchored = machine.sh(&format!("mount -t binfmt_misc none {MOUNT_POINT}; echo '{event}' >>$uprobes"));
     anchored.ok();
     Namespace::new().binfmt(&["--install", "arm64"]).ok();
     thread::sleep(TEARDOWN);
@@ -152,14 +139,8 @@ fn what_only_has_the_anchors_name_is_no_anchor() {
     let other = format!("p:binfmt/anchor {}:0x1000", program("amd64").display());
     machine.sh(&format!("echo '{other}' >>$uprobes")).ok();
     let namespace = Namespace::new();
-    namespace
-        .binfmt(&["--install", "arm64", "--anchor", "never"])
-        .ends(1)
-        .ends_saying(&["end with this container"]);
-    namespace
-        .binfmt(&["--verify"])
-        .ends(1)
-        .says("--install arm64");
+    namespace.binfmt(&["--install", "arm64", "--anchor", "never"]).ends(1).ends_saying(&["end with this container"]);
+    namespace.binfmt(&["--verify"]).ends(1).says("--install arm64");
     namespace.binfmt(&["--install", "arm64"]).ok();
     namespace.binfmt(&["--verify"]).ok();
     namespace.ends();
@@ -167,10 +148,7 @@ fn what_only_has_the_anchors_name_is_no_anchor() {
     Namespace::new().binfmt(&["--install", "riscv64"]).ok();
     assert_eq!(turn::anchors(), 2, "{}", turn::uprobes());
     Namespace::new().binfmt(&["--uninstall", "all"]).ok();
-    assert!(
-        turn::uprobes().contains("/programs/"),
-        "it is somebody else's"
-    );
+    assert!(turn::uprobes().contains("/programs/"), "it is somebody else's");
     machine.sh("echo -:binfmt/anchor >>$uprobes").ok();
     machine.is_clean();
 }
@@ -183,10 +161,7 @@ fn an_event_that_cannot_be_an_anchor_is_named_and_left_alone() {
     };
     let file = program("amd64").display().to_string();
     let (returns, reads) = ("r:binfmt/anchor", "p:binfmt/anchor");
-    for event in [
-        format!("{returns} {file}:0x1000"),
-        format!("{reads} {file}:0x1000 %ax"),
-    ] {
+    for event in [format!("{returns} {file}:0x1000"), format!("{reads} {file}:0x1000 %ax")] {
         machine.sh(&format!("echo '{event}' >>$uprobes")).ok();
         let namespace = Namespace::new();
         let install = namespace.binfmt(&["--install", "arm64"]).ends(1);
@@ -207,9 +182,7 @@ fn an_uninstall_that_finds_nothing_still_clears_the_anchor_of_an_empty_table() {
         return;
     };
     let event = format!("p:binfmt/anchor {MOUNT_POINT}/status:0x0");
-    let anchored = machine.sh(&format!(
-        "mount -t binfmt_misc none {MOUNT_POINT}; echo '{event}' >>$uprobes"
-    ));
+    let anchored = machine.sh(&format!("mount -t binfmt_misc none {MOUNT_POINT}; echo '{event}' >>$uprobes"));
     anchored.ok();
     Namespace::new().binfmt(&["--uninstall", "qemu-*"]).ok();
     machine.is_clean();
@@ -226,12 +199,7 @@ fn without_an_anchor_an_install_says_that_the_handlers_will_end() {
         ("declined in vain", "", "", "--anchor=never --force"),
         ("nothing at /sys", "umount --lazy /sys", "", ""),
         ("a tmpfs at /sys", "mount -t tmpfs none /sys", "", ""),
-        (
-            "no privilege",
-            &by_hand,
-            "setpriv --bounding-set=-all --",
-            "",
-        ),
+        ("no privilege", &by_hand, "setpriv --bounding-set=-all --", ""),
     ] {
         let namespace = Namespace::with(&[], setup);
         let install = namespace.sh(&format!("{around} {BINFMT} --install arm64 {options}"));
@@ -256,13 +224,8 @@ fn an_audit_that_sees_no_holder_names_the_install_that_sets_the_anchor() {
         return;
     };
     let namespace = Namespace::new();
-    namespace
-        .binfmt(&["--install", "arm64", "--anchor", "never"])
-        .ends(1);
-    namespace
-        .binfmt(&["--verify"])
-        .ends(1)
-        .ends_saying(&["1 finding; repair: ", "binfmt --install arm64"]);
+    namespace.binfmt(&["--install", "arm64", "--anchor", "never"]).ends(1);
+    namespace.binfmt(&["--verify"]).ends(1).ends_saying(&["1 finding; repair: ", "binfmt --install arm64"]);
     namespace.binfmt(&["--verify", "--anchor", "never"]).ok();
     assert_eq!(turn::anchors(), 0, "an audit sets nothing");
     namespace.binfmt(&["--install", "arm64"]).ok();
@@ -316,9 +279,7 @@ fn a_container_without_the_hosts_processes_is_anchored_too() {
     container.ends();
     machine.runs("arm64");
     assert_eq!(turn::anchors(), 1);
-    Namespace::container("")
-        .binfmt(&["--uninstall", "arm64"])
-        .ok();
+    Namespace::container("").binfmt(&["--uninstall", "arm64"]).ok();
     machine.is_clean();
 }
 
@@ -336,9 +297,7 @@ fn a_table_that_the_container_itself_mounted_before_is_anchored() {
         container.ends();
         let runs = machine.host.runs("arm64");
         assert_eq!(runs, Ok("aarch64".into()), "mounted {tenths}00 ms after");
-        Namespace::container("")
-            .binfmt(&["--uninstall", "arm64"])
-            .ok();
+        Namespace::container("").binfmt(&["--uninstall", "arm64"]).ok();
         machine.is_clean();
     }
 }

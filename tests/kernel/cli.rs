@@ -37,23 +37,12 @@ fn levels() -> Vec<String> {
         ($($feature:tt)*) => { [$(is_x86_feature_detected!($feature)),*].iter().all(|has| *has) };
     }
     let levels = [
-        (
-            2,
-            all!("sse3" "ssse3" "sse4.1" "sse4.2" "popcnt" "cmpxchg16b"),
-        ),
-        (
-            3,
-            all!("avx" "avx2" "bmi1" "bmi2" "f16c" "fma" "lzcnt" "movbe"),
-        ),
-        (
-            4,
-            all!("avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl"),
-        ),
+        (2, all!("sse3" "ssse3" "sse4.1" "sse4.2" "popcnt" "cmpxchg16b")),
+        (3, all!("avx" "avx2" "bmi1" "bmi2" "f16c" "fma" "lzcnt" "movbe")),
+        (4, all!("avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl")),
     ];
     let reached = levels.into_iter().take_while(|(_, has)| *has);
-    reached
-        .map(|(level, _)| format!("linux/amd64/v{level}"))
-        .collect()
+    reached.map(|(level, _)| format!("linux/amd64/v{level}")).collect()
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -68,15 +57,8 @@ fn expected(supported: &[String], emulators: &[&str]) -> String {
         format!("[\n{}\n  ]", quoted.join(",\n"))
     };
     let supported: Vec<&str> = supported.iter().map(String::as_str).collect();
-    let emulators = if emulators.is_empty() {
-        "null".to_owned()
-    } else {
-        lines(emulators)
-    };
-    format!(
-        "{{\n  \"supported\": {},\n  \"emulators\": {emulators}\n}}\n",
-        lines(&supported)
-    )
+    let emulators = if emulators.is_empty() { "null".to_owned() } else { lines(emulators) };
+    format!("{{\n  \"supported\": {},\n  \"emulators\": {emulators}\n}}\n", lines(&supported))
 }
 
 #[test]
@@ -91,11 +73,7 @@ fn without_arguments_and_handlers_it_prints_the_incumbents_json() {
 fn supported_is_in_the_incumbents_order_and_emulators_are_sorted() {
     needs_emulators!();
     let host = Host::new();
-    host.binfmt(&[
-        "--install",
-        "arm,s390x,loong64,ppc64,riscv64,mips64,arm64,ppc64le,mips64le",
-    ])
-    .ok();
+    host.binfmt(&["--install", "arm,s390x,loong64,ppc64,riscv64,mips64,arm64,ppc64le,mips64le"]).ok();
     host.register_other("python3.12", b"\xa7\x0d\x0d\x0a");
     host.register_other("WSLInterop", b"MZ");
     host.register_other("zzz", b"zzz!");
@@ -103,27 +81,10 @@ fn supported_is_in_the_incumbents_order_and_emulators_are_sorted() {
     let native = native();
     let is_386 = |platform: &&String| *platform == "linux/386";
     let mut supported: Vec<String> = native.iter().filter(|p| !is_386(p)).cloned().collect();
-    supported.extend(
-        [
-            "linux/arm64",
-            "linux/riscv64",
-            "linux/ppc64",
-            "linux/ppc64le",
-            "linux/s390x",
-        ]
-        .map(String::from),
-    );
+    supported.extend(["linux/arm64", "linux/riscv64", "linux/ppc64", "linux/ppc64le", "linux/s390x"].map(String::from));
     supported.extend(native.iter().filter(is_386).cloned());
-    supported.extend(
-        [
-            "linux/mips64le",
-            "linux/mips64",
-            "linux/loong64",
-            "linux/arm/v7",
-            "linux/arm/v6",
-        ]
-        .map(String::from),
-    );
+    supported
+        .extend(["linux/mips64le", "linux/mips64", "linux/loong64", "linux/arm/v7", "linux/arm/v6"].map(String::from));
     let entries = [
         "WSLInterop",
         "python3.12",
@@ -146,12 +107,7 @@ fn supported_is_in_the_incumbents_order_and_emulators_are_sorted() {
 fn supported_is_what_runs_and_not_what_is_registered() {
     needs_emulators!();
     let host = Host::new();
-    host.register(
-        "qemu-aarch64",
-        "aarch64",
-        std::path::Path::new("/nowhere"),
-        "OC",
-    );
+    host.register("qemu-aarch64", "aarch64", std::path::Path::new("/nowhere"), "OC");
     let output = host.binfmt(&[]).ok();
     assert_eq!(output.stdout, expected(&native(), &["qemu-aarch64"]));
 }
@@ -172,22 +128,12 @@ fn json_is_no_terminals_business() {
     let host = Host::new();
     host.binfmt(&["--install", "arm64"]).ok();
     for args in ["", "--status", "--list"] {
-        let on_a_terminal =
-            format!("TERM=xterm script -qec \"'{BINFMT}' {args} --format json\" /dev/null");
-        let plain = host.binfmt(
-            &[args, "--format", "json"]
-                .iter()
-                .filter(|a| !a.is_empty())
-                .copied()
-                .collect::<Vec<_>>(),
-        );
+        let on_a_terminal = format!("TERM=xterm script -qec \"'{BINFMT}' {args} --format json\" /dev/null");
+        let plain =
+            host.binfmt(&[args, "--format", "json"].iter().filter(|a| !a.is_empty()).copied().collect::<Vec<_>>());
         let output = host.sh(&on_a_terminal).ok();
         assert!(!output.stdout.contains('\x1b'), "{output}");
-        assert_eq!(
-            output.stdout.lines().count(),
-            plain.stdout.lines().count(),
-            "{output}"
-        );
+        assert_eq!(output.stdout.lines().count(), plain.stdout.lines().count(), "{output}");
     }
 }
 
@@ -198,18 +144,10 @@ fn text_is_coloured_on_a_terminal_only() {
     for args in ["--status", "--list"] {
         let plain = host.binfmt(&[args]).ok();
         assert!(!plain.stdout.contains('\x1b'), "{plain}");
-        for (variable, coloured) in [
-            ("TERM=xterm", true),
-            ("NO_COLOR=1", false),
-            ("NO_COLOR=", true),
-        ] {
+        for (variable, coloured) in [("TERM=xterm", true), ("NO_COLOR=1", false), ("NO_COLOR=", true)] {
             let script = format!("{variable} script -qec \"'{BINFMT}' {args}\" /dev/null");
             let output = host.sh(&script).ok();
-            assert_eq!(
-                output.stdout.contains('\x1b'),
-                coloured,
-                "{variable}: {output}"
-            );
+            assert_eq!(output.stdout.contains('\x1b'), coloured, "{variable}: {output}");
         }
     }
 }
@@ -220,20 +158,12 @@ fn lists_are_forgiving() {
     let install = |list| {
         let host = Host::new();
         let folder = host.folder("three", &all.map(|file| (file, emulators())));
-        host.call(&["--install", list])
-            .emulators(&folder)
-            .run()
-            .ok()
+        host.call(&["--install", list]).emulators(&folder).run().ok()
     };
     for list in ["all", "ALL", "all,arm64", " all ,", "all,riscv64,all"] {
         assert_eq!(install(list).list("emulators"), all, "{list:?}");
     }
-    for list in [
-        "all,-riscv64",
-        "all, -riscv64",
-        "-RISCV64,all",
-        "all,!riscv64",
-    ] {
+    for list in ["all,-riscv64", "all, -riscv64", "-RISCV64,all", "all,!riscv64"] {
         let expected = ["qemu-aarch64", "qemu-s390x"];
         assert_eq!(install(list).list("emulators"), expected, "{list:?}");
     }
@@ -247,14 +177,8 @@ fn lists_are_forgiving() {
         ("linux/arm/v7,arm/v6,armhf,armel", &["qemu-arm"]),
         ("arm64,arm64 , arm64,", &["qemu-aarch64"]),
         ("riscv64, ppc64le", &["qemu-ppc64le", "qemu-riscv64"]),
-        (
-            "riscv64 ppc64el\ns390x\t",
-            &["qemu-ppc64le", "qemu-riscv64", "qemu-s390x"],
-        ),
-        (
-            "mips64el,loongarch64",
-            &["qemu-loongarch64", "qemu-mips64el"],
-        ),
+        ("riscv64 ppc64el\ns390x\t", &["qemu-ppc64le", "qemu-riscv64", "qemu-s390x"]),
+        ("mips64el,loongarch64", &["qemu-loongarch64", "qemu-mips64el"]),
     ] {
         let output = Host::new().binfmt(&["--install", list]).ok();
         assert_eq!(output.list("emulators"), installed, "{list:?}");
@@ -265,34 +189,19 @@ fn lists_are_forgiving() {
 
 #[test]
 fn several_lists_add_up() {
-    let output = Host::new()
-        .binfmt(&["--install", "arm64", "--install", "s390x,riscv64"])
-        .ok();
-    assert_eq!(
-        output.list("emulators"),
-        ["qemu-aarch64", "qemu-riscv64", "qemu-s390x"]
-    );
+    let output = Host::new().binfmt(&["--install", "arm64", "--install", "s390x,riscv64"]).ok();
+    assert_eq!(output.list("emulators"), ["qemu-aarch64", "qemu-riscv64", "qemu-s390x"]);
 }
 
 #[test]
 fn go_programs_flags_are_understood() {
     let host = Host::new();
-    host.binfmt(&["-install", "arm64"])
-        .ok()
-        .says("installing: arm64 OK");
-    host.binfmt(&["-install=s390x"])
-        .ok()
-        .says("installing: s390x OK");
-    host.binfmt(&["-uninstall", "arm64"])
-        .ok()
-        .says("uninstalling: arm64 OK");
-    host.binfmt(&["-uninstall=s390x"])
-        .ok()
-        .says("uninstalling: s390x OK");
+    host.binfmt(&["-install", "arm64"]).ok().says("installing: arm64 OK");
+    host.binfmt(&["-install=s390x"]).ok().says("installing: s390x OK");
+    host.binfmt(&["-uninstall", "arm64"]).ok().says("uninstalling: arm64 OK");
+    host.binfmt(&["-uninstall=s390x"]).ok().says("uninstalling: s390x OK");
     host.binfmt(&["-mount", crate::harness::MOUNT_POINT]).ok();
-    host.binfmt(&["-mount=/proc/sys/fs/binfmt_misc", "--install=arm64"])
-        .ok()
-        .says("installing: arm64 OK");
+    host.binfmt(&["-mount=/proc/sys/fs/binfmt_misc", "--install=arm64"]).ok().says("installing: arm64 OK");
     host.binfmt(&["-version"]).ok().says("binfmt/");
     host.binfmt(&["-status", "-format=json"]).ok();
     host.binfmt(&["-list"]).ok();
@@ -303,11 +212,7 @@ fn the_version_is_one_line_on_stderr_and_nothing_else_is_done() {
     let host = Host::new();
     let output = host.binfmt(&["--version", "--install", "arm64"]).ok();
     assert_eq!(host.binfmt(&["-V"]).ok().stderr, output.stderr);
-    let qemu = host
-        .program(emulators().join("qemu-aarch64"))
-        .args(["--version"])
-        .run()
-        .ok();
+    let qemu = host.program(emulators().join("qemu-aarch64")).args(["--version"]).run().ok();
     let qemu = qemu.stdout.split_whitespace().nth(2).unwrap().to_owned();
     let expected = format!("binfmt/{} qemu/v{qemu}", env!("CARGO_PKG_VERSION"));
     assert!(output.stderr.starts_with(&expected), "{output}");
@@ -321,13 +226,7 @@ fn help_is_on_stdout() {
     for args in ["--help", "-h", "-help"] {
         let output = Host::new().binfmt(&[args]).ok();
         assert_eq!(output.stderr, "", "{output}");
-        for word in [
-            "--install",
-            "--uninstall",
-            "--status",
-            "QEMU_BINARY_PATH",
-            "Exit status",
-        ] {
+        for word in ["--install", "--uninstall", "--status", "QEMU_BINARY_PATH", "Exit status"] {
             assert!(output.stdout.contains(word), "{word} in {output}");
         }
         for line in output.stdout.lines() {
@@ -345,19 +244,13 @@ fn the_examples_of_the_help_do_what_they_say() {
     host.executable(&folder.join("program"), foreign.as_bytes());
     let help = host.binfmt(&["--help"]).ok().stdout;
     let examples = help.split("\nExamples:\n").nth(1).expect("examples");
-    let examples: Vec<&str> = examples
-        .lines()
-        .take_while(|line| !line.is_empty())
-        .collect();
+    let examples: Vec<&str> = examples.lines().take_while(|line| !line.is_empty()).collect();
     assert!(examples.len() >= 5, "{examples:?}");
     for example in examples {
         let (command, _) = example.trim().split_once("  ").expect("what it does");
         let arguments = command.strip_prefix("binfmt ").expect("a call");
-        let script = format!(
-            "cd '{}'; QEMU_BINARY_PATH='{}' '{BINFMT}' {arguments}",
-            folder.display(),
-            emulators().display()
-        );
+        let script =
+            format!("cd '{}'; QEMU_BINARY_PATH='{}' '{BINFMT}' {arguments}", folder.display(), emulators().display());
         host.sh(&script).ok();
     }
     assert_eq!(host.entries(), ["qemu-riscv64"]);
@@ -372,20 +265,12 @@ fn widths(shown: &str) -> Vec<usize> {
 #[test]
 fn tables_fit_the_terminal() {
     let host = Host::new();
-    host.binfmt(&["--install", "arm64,mips64p32le,ppc64le"])
-        .ok();
-    host.register(
-        "qemu-sparc64",
-        "sparc64",
-        std::path::Path::new("/nowhere/of/a/rather/long/name/qemu"),
-        "",
-    );
+    host.binfmt(&["--install", "arm64,mips64p32le,ppc64le"]).ok();
+    host.register("qemu-sparc64", "sparc64", std::path::Path::new("/nowhere/of/a/rather/long/name/qemu"), "");
     for args in ["--status", "--list", "--verify"] {
         let on = |setting: &str, args: &str| {
-            let command = format!(
-                "{setting}; NO_COLOR=1 QEMU_BINARY_PATH={} {BINFMT} {args} 2>/dev/null",
-                emulators().display()
-            );
+            let command =
+                format!("{setting}; NO_COLOR=1 QEMU_BINARY_PATH={} {BINFMT} {args} 2>/dev/null", emulators().display());
             let script = format!("script -qc '{command}' /dev/null; true");
             host.sh(&script).ok().stdout
         };
@@ -404,16 +289,10 @@ fn tables_fit_the_terminal() {
             // every platform keeps its line
             for line in plain.lines().filter(|line| line.starts_with("linux/")) {
                 let platform = line.split("  ").next().expect("a platform");
-                assert!(
-                    shown.contains(&format!("\n{platform} ")),
-                    "{platform} in {shown}"
-                );
+                assert!(shown.contains(&format!("\n{platform} ")), "{platform} in {shown}");
             }
         }
-        for all in [
-            on("stty cols 400", args),
-            on("stty cols 40", &format!("{args} --verbose")),
-        ] {
+        for all in [on("stty cols 400", args), on("stty cols 40", &format!("{args} --verbose"))] {
             // in columns that are as wide as what they have to show
             let words = |table: &str| -> Vec<String> {
                 let header = table.lines().next().expect("a header");
@@ -425,14 +304,8 @@ fn tables_fit_the_terminal() {
         }
     }
     // why it does not run is not cut off
-    let shown = host.sh(&format!(
-        "script -qc 'stty cols 40; {BINFMT} --status 2>/dev/null' /dev/null; true"
-    ));
-    let words = shown
-        .stdout
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
+    let shown = host.sh(&format!("script -qc 'stty cols 40; {BINFMT} --status 2>/dev/null' /dev/null; true"));
+    let words = shown.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("its interpreter"), "{words}");
 }
 
@@ -447,22 +320,14 @@ fn emulators_may_be_called_static() {
     }
     let call = |args: &[&str]| host.call(args).emulators(&folder).run();
     call(&["--version"]).ok().never_says("none");
-    call(&["--list"])
-        .ok()
-        .prints("linux/arm64         available");
-    call(&["--install", "arm64"])
-        .ok()
-        .says("installing: arm64 OK (qemu-aarch64 ");
+    call(&["--list"]).ok().prints("linux/arm64         available");
+    call(&["--install", "arm64"]).ok().says("installing: arm64 OK (qemu-aarch64 ");
     assert_eq!(host.runs("arm64").as_deref(), Ok("aarch64"));
     let entry = host.entry("qemu-aarch64").expect("an entry");
     assert!(entry.contains("qemu-aarch64-static"), "{entry}");
-    call(&["--install", "arm64"])
-        .ok()
-        .says("already installed (qemu-aarch64)");
+    call(&["--install", "arm64"]).ok().says("already installed (qemu-aarch64)");
     call(&["--verify"]).ok();
-    call(&["--status", "all"])
-        .ends(1)
-        .ends_saying(&["linux/s390x"]);
+    call(&["--status", "all"]).ends(1).ends_saying(&["linux/s390x"]);
     call(&["--install", "all"]).ok();
     call(&["--status", "all"]).ok();
 
@@ -470,22 +335,11 @@ fn emulators_may_be_called_static() {
     let dynamic = "cc -x c -o '{}' - <<<'int main(void) { return 0; }'";
     let dynamic = dynamic.replace("{}", &folder.join("qemu-aarch64").display().to_string());
     host.program("bash").args(["-c", &dynamic]).run().ok();
-    call(&["--install", "arm64"])
-        .ok()
-        .says("already installed (qemu-aarch64)");
+    call(&["--install", "arm64"]).ok().says("already installed (qemu-aarch64)");
     // a good one has the better name
-    host.copy(
-        &emulators().join("qemu-aarch64"),
-        &folder.join("qemu-aarch64.new"),
-    );
-    host.sh(&format!(
-        "cd '{}'; mv qemu-aarch64.new qemu-aarch64",
-        folder.display()
-    ))
-    .ok();
-    call(&["--install", "arm64"])
-        .ok()
-        .says("installing: arm64 OK (");
+    host.copy(&emulators().join("qemu-aarch64"), &folder.join("qemu-aarch64.new"));
+    host.sh(&format!("cd '{}'; mv qemu-aarch64.new qemu-aarch64", folder.display())).ok();
+    call(&["--install", "arm64"]).ok().says("installing: arm64 OK (");
     let entry = host.entry("qemu-aarch64").expect("an entry");
     assert!(!entry.contains("-static"), "{entry}");
 }
@@ -535,10 +389,7 @@ fn a_closed_stdout_is_no_reason_to_panic() {
         let host = Host::new();
         for closed in [">&-", ">&- 2>&-", "| true", "<&-"] {
             let script = format!("set +e; '{BINFMT}' {args} {closed}");
-            let output = host.sh(&format!(
-                "export QEMU_BINARY_PATH='{}'; {script}",
-                emulators().display()
-            ));
+            let output = host.sh(&format!("export QEMU_BINARY_PATH='{}'; {script}", emulators().display()));
             output.ok().never_says("panic");
         }
         if args == "--install arm64" {
@@ -572,10 +423,7 @@ fn a_reader_who_is_slow_gets_everything() {
         fcntl(&writer, FcntlArg::F_SETPIPE_SZ(size)).expect("a smaller pipe");
         writer.write_all(&[b'.'; PAGE]).expect("room in the pipe");
         let mut child = host.command(BINFMT);
-        child
-            .args(args)
-            .env("QEMU_BINARY_PATH", emulators())
-            .stdout(writer);
+        child.args(args).env("QEMU_BINARY_PATH", emulators()).stdout(writer);
         let mut running = child.spawn().expect("nsenter");
         drop(child);
         // each page that is read lets it write one
@@ -598,20 +446,11 @@ fn a_reader_who_is_slow_gets_everything() {
 #[test]
 fn a_full_disk_is_a_failure() {
     let host = Host::new();
-    for args in [
-        "",
-        "--status",
-        "--list",
-        "--list --format json",
-        "--help",
-        "--completions zsh",
-        "--uninstall arm64 --dry-run",
-    ] {
+    for args in
+        ["", "--status", "--list", "--list --format json", "--help", "--completions zsh", "--uninstall arm64 --dry-run"]
+    {
         let output = host.sh(&format!("'{BINFMT}' {args} >/dev/full"));
-        output
-            .ends(1)
-            .never_says("panic")
-            .ends_saying(&["cannot write the output", "No space left"]);
+        output.ends(1).never_says("panic").ends_saying(&["cannot write the output", "No space left"]);
     }
 }
 
@@ -627,10 +466,7 @@ fn a_version_that_is_lost_is_a_failure() {
 #[test]
 fn nobody_listening_on_stderr_is_no_failure() {
     let host = Host::new();
-    let script = format!(
-        "QEMU_BINARY_PATH='{}' '{BINFMT}' --install arm64 2>/dev/full",
-        emulators().display()
-    );
+    let script = format!("QEMU_BINARY_PATH='{}' '{BINFMT}' --install arm64 2>/dev/full", emulators().display());
     host.sh(&script).ok();
     assert_eq!(host.runs("arm64").as_deref(), Ok("aarch64"));
 }
@@ -645,11 +481,7 @@ fn it_works_from_a_folder_that_is_gone_and_without_an_environment() {
         emulators().display()
     );
     host.sh(&script).ok().says("installing: arm64 OK");
-    let echo = host
-        .program(program("arm64"))
-        .args(["echo", "hello"])
-        .run()
-        .ok();
+    let echo = host.program(program("arm64")).args(["echo", "hello"]).run().ok();
     assert_eq!(echo.stdout, "hello\n");
 }
 
@@ -658,50 +490,25 @@ fn where_to_get_emulators_is_what_helps_there() {
     let host = Host::new();
     let release = fs::read_to_string("/etc/os-release").expect("a distribution");
     let is_debian = release.lines().any(|line| line == "ID=debian");
-    let package = if is_debian {
-        "apt install qemu-user"
-    } else {
-        "install"
-    };
+    let package = if is_debian { "apt install qemu-user" } else { "install" };
     let call = |args: &[&str]| host.call(args).env_remove("QEMU_BINARY_PATH");
     for args in [&["--install", "all"][..], &["--reset"]] {
         let output = call(args).run().ends(1);
-        output.ends_saying(&[
-            "no emulators in /usr/bin",
-            package,
-            "make image",
-            "QEMU_BINARY_PATH",
-        ]);
+        output.ends_saying(&["no emulators in /usr/bin", package, "make image", "QEMU_BINARY_PATH"]);
     }
-    call(&["--install", "sparc64"])
-        .run()
-        .ends(1)
-        .ends_saying(&["/usr/bin/qemu-sparc64 does not exist", package]);
+    call(&["--install", "sparc64"]).run().ends(1).ends_saying(&["/usr/bin/qemu-sparc64 does not exist", package]);
 
     // the image has no packages, and says that it is one
     assert!(include_str!("../../Dockerfile").contains("\nENV BINFMT_IMAGE=1\n"));
     let image = |args| call(args).env("BINFMT_IMAGE", "1").run().ends(1);
-    for args in [
-        &["--install", "sparc64"][..],
-        &["--install", "sparc64", "--dry-run"],
-    ] {
-        image(args)
-            .ends_saying(&["make image TARGETS=sparc64"])
-            .never_says("QEMU_BINARY_PATH")
-            .never_says("apt ");
+    for args in [&["--install", "sparc64"][..], &["--install", "sparc64", "--dry-run"]] {
+        image(args).ends_saying(&["make image TARGETS=sparc64"]).never_says("QEMU_BINARY_PATH").never_says("apt ");
     }
 
     // of a folder that was named, another folder
     let folder = host.folder("one", &[("qemu-aarch64", emulators())]);
-    let named = |folder: &std::path::Path| {
-        call(&["--install", "sparc64"])
-            .emulators(folder)
-            .run()
-            .ends(1)
-    };
-    named(&folder)
-        .ends_saying(&["set QEMU_BINARY_PATH to the directory that has it"])
-        .never_says("apt ");
+    let named = |folder: &std::path::Path| call(&["--install", "sparc64"]).emulators(folder).run().ends(1);
+    named(&folder).ends_saying(&["set QEMU_BINARY_PATH to the directory that has it"]).never_says("apt ");
     let empty = host.folder("empty", &[]);
     named(&empty).ends_saying(&["set QEMU_BINARY_PATH", "make emulators"]);
 }

@@ -30,12 +30,12 @@ fn a_limit_on_address_space_is_named() {
         "limited to 100000 kB; lift the limit: ulimit -v unlimited",
     ]);
     let output = limited(&host, NO_CODE, "--verify").ends(1);
-    output
-        .ends_saying(&["ulimit -v unlimited"])
-        .never_says("--install");
-    limited(&host, NO_CODE, "--install s390x")
-        .ends(1)
-        .ends_saying(&["jit buffer", "ulimit -v unlimited", "not registered"]);
+    output.ends_saying(&["ulimit -v unlimited"]).never_says("--install");
+    limited(&host, NO_CODE, "--install s390x").ends(1).ends_saying(&[
+        "jit buffer",
+        "ulimit -v unlimited",
+        "not registered",
+    ]);
     host.binfmt(&["--verify"]).ok();
 }
 
@@ -46,23 +46,13 @@ fn a_limit_that_no_emulator_starts_under_is_named() {
     let host = Host::new();
     host.binfmt(&["--install", "arm64"]).ok();
     for (limit, words) in [
-        (
-            "-v 20000",
-            "limited to 20000 kB; lift the limit: ulimit -v unlimited",
-        ),
-        (
-            "-d 1000",
-            "limited to 1000 kB; lift the limit: ulimit -d unlimited",
-        ),
+        ("-v 20000", "limited to 20000 kB; lift the limit: ulimit -v unlimited"),
+        ("-d 1000", "limited to 1000 kB; lift the limit: ulimit -d unlimited"),
     ] {
         for args in ["--status arm64", "--install s390x"] {
             let script = format!("ulimit {limit}; '{BINFMT}' {args}");
             let call = host.program("sh").args(["-c", &script]);
-            call.env("QEMU_BINARY_PATH", emulators())
-                .run()
-                .ends(1)
-                .ends_saying(&[words])
-                .never_says("fetch it again");
+            call.env("QEMU_BINARY_PATH", emulators()).run().ends(1).ends_saying(&[words]).never_says("fetch it again");
         }
     }
 }
@@ -74,15 +64,10 @@ fn a_whole_address_space_that_cannot_be_reserved() {
     needs_emulators!();
     let host = Host::new();
     host.sh("echo 0 >/proc/sys/user/max_mnt_namespaces").ok();
-    for (folder, words) in [
-        (old_emulators(), "Unable to reserve 0x"),
-        (emulators(), "Unable to find a guest_base"),
-    ] {
+    for (folder, words) in [(old_emulators(), "Unable to reserve 0x"), (emulators(), "Unable to find a guest_base")] {
         let call = |args: &[&str]| host.call(args).emulators(&folder).run();
         call(&["--install", "arm"]).ok();
-        limited(&host, NO_32_BIT, "--status arm")
-            .ends(1)
-            .ends_saying(&[words, "ulimit -v unlimited"]);
+        limited(&host, NO_32_BIT, "--status arm").ends(1).ends_saying(&[words, "ulimit -v unlimited"]);
     }
 }
 
@@ -92,24 +77,15 @@ fn a_newer_qemu_that_looks_for_a_place_until_its_time_is_up() {
     let host = Host::new();
     host.binfmt(&["--install", "arm,arm64"]).ok();
     limited(&host, NO_32_BIT, "--status arm64").ok();
-    limited(&host, NO_32_BIT, "--status")
-        .ends(1)
-        .ends_saying(&["linux/arm does not run", "ulimit -v unlimited"]);
+    limited(&host, NO_32_BIT, "--status").ends(1).ends_saying(&["linux/arm does not run", "ulimit -v unlimited"]);
 }
 
 #[test]
 fn the_emulator_of_another_architecture_is_to_be_installed_again() {
     needs_emulators!();
     let host = Host::new();
-    host.register(
-        "qemu-aarch64",
-        "aarch64",
-        &emulators().join("qemu-s390x"),
-        "POCF",
-    );
-    host.binfmt(&["--status", "arm64"])
-        .ends(1)
-        .ends_saying(&["Invalid ELF image", "binfmt --install arm64"]);
+    host.register("qemu-aarch64", "aarch64", &emulators().join("qemu-s390x"), "POCF");
+    host.binfmt(&["--status", "arm64"]).ends(1).ends_saying(&["Invalid ELF image", "binfmt --install arm64"]);
     host.binfmt(&["--install", "arm64"]).ok();
 }
 
@@ -136,11 +112,7 @@ fn what_spoils_a_native_platform_is_to_be_removed() {
     let fails = host.folder("fails", &[]).join("qemu-i386");
     host.compile(&fails, "return 7;");
     for (name, force) in [("qemu-i386", ""), ("mine", " --force")] {
-        let path = if force.is_empty() {
-            &fails
-        } else {
-            Path::new("/bin/false")
-        };
+        let path = if force.is_empty() { &fails } else { Path::new("/bin/false") };
         host.register(name, "i386", path, "F");
         let output = host.binfmt(&["--status", "386"]).ends(1);
         if !runs_it {

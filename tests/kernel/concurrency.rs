@@ -36,10 +36,7 @@ fn installs_and_uninstalls_at_once_leave_every_platform_working() {
         (&["--uninstall", "ppc64le"], emulators()),
         (&["--install", "ppc64le"], emulators()),
         (&["--uninstall", "ppc64le,mips64le"], emulators()),
-        (
-            &["--install", "riscv64", "--credentials", "no"],
-            emulators(),
-        ),
+        (&["--install", "riscv64", "--credentials", "no"], emulators()),
     ];
     for round in 0..3 {
         for output in all_at_once(&host, &calls) {
@@ -60,9 +57,7 @@ fn first_installs_at_once_share_one_mount() {
     let (host, mount) = unmounted();
     let of = |list| (["--mount", &mount, "--install", list], emulators());
     let calls = ["arm64", "arm", "riscv64", LIST, "s390x", "arm64"].map(of);
-    let calls = calls
-        .each_ref()
-        .map(|(args, folder)| (&args[..], folder.clone()));
+    let calls = calls.each_ref().map(|(args, folder)| (&args[..], folder.clone()));
     for output in all_at_once(&host, &calls) {
         output.never_says("not installed");
     }
@@ -78,15 +73,11 @@ fn programs_and_status_never_miss_a_handler_that_is_being_replaced() {
     host.binfmt(&["--install", LIST]).ok();
     let stop = host.scratch().join("stop");
     let until_stopped = |command: String| {
-        let script = format!(
-            "runs=0; while [ ! -e {} ]; do {command}; runs=$((runs + 1)); done; echo $runs",
-            stop.display()
-        );
+        let script =
+            format!("runs=0; while [ ! -e {} ]; do {command}; runs=$((runs + 1)); done; echo $runs", stop.display());
         host.sh(&script)
     };
-    let mut commands: Vec<String> = PLATFORMS
-        .map(|debian| format!("{} true", program(debian).display()))
-        .into();
+    let mut commands: Vec<String> = PLATFORMS.map(|debian| format!("{} true", program(debian).display())).into();
     commands.push(format!("{BINFMT} --status {LIST} >/dev/null"));
     let loops = thread::scope(|scope| {
         let start = |command| scope.spawn(|| until_stopped(command));
@@ -102,10 +93,7 @@ fn programs_and_status_never_miss_a_handler_that_is_being_replaced() {
             }
         }
         File::create(&stop).unwrap();
-        loops
-            .into_iter()
-            .map(|l| l.join().unwrap())
-            .collect::<Vec<_>>()
+        loops.into_iter().map(|l| l.join().unwrap()).collect::<Vec<_>>()
     });
     for output in loops {
         let runs: u32 = output.clone().ok().stdout.trim().parse().unwrap();
@@ -155,17 +143,14 @@ fn a_call_that_waits_says_for_whom() {
 fn nobody_who_may_only_read_the_table_keeps_a_call_waiting() {
     let host = Host::new();
     let register = host.path(MOUNT_POINT).join("register");
-    let script = format!(
-        "exec 3<{MOUNT_POINT}; exec 4<{MOUNT_POINT}/status; flock 3; flock 4; flock 5; echo held; exec cat"
-    );
+    let script =
+        format!("exec 3<{MOUNT_POINT}; exec 4<{MOUNT_POINT}/status; flock 3; flock 4; flock 5; echo held; exec cat");
     let _flocks = Holder::start(&host, &format!("exec 5<>{MOUNT_POINT}/register; {script}"));
     let began = Instant::now();
     host.binfmt(&["--install", "arm64"]).ok().never_says("lock");
     let lock = crate::harness::lock::of_reader(&register);
     let install = host.binfmt(&["--install", "riscv64"]).ok();
-    install.says(&format!(
-        "going on without the lock on {MOUNT_POINT}/register: "
-    ));
+    install.says(&format!("going on without the lock on {MOUNT_POINT}/register: "));
     assert!(began.elapsed() < Duration::from_secs(20));
     drop(lock);
     host.binfmt(&["--uninstall", "all"]).ok().never_says("lock");
@@ -178,17 +163,8 @@ fn a_signal_ends_a_call_that_waits() {
     let _lock = crate::harness::lock::of_call(&host.path(MOUNT_POINT).join("register"));
     for (signal, status) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
         let mut command = host.command("unshare");
-        command.args([
-            "--pid",
-            "--fork",
-            "--kill-child",
-            BINFMT,
-            "--install",
-            "arm64",
-        ]);
-        command
-            .env("QEMU_BINARY_PATH", emulators())
-            .stderr(Stdio::piped());
+        command.args(["--pid", "--fork", "--kill-child", BINFMT, "--install", "arm64"]);
+        command.env("QEMU_BINARY_PATH", emulators()).stderr(Stdio::piped());
         let mut unshare = command.stdout(Stdio::null()).spawn().expect("util-linux");
         let stderr = BufReader::new(unshare.stderr.take().expect("a pipe"));
         let line = stderr.lines().next().expect("a line").expect("a text");
@@ -286,10 +262,7 @@ fn a_killed_install_takes_an_emulator_that_hangs_with_it() {
     install.until(|stop| stop.waits);
     let patience = Instant::now() + Duration::from_secs(5);
     let emulator = folder.join("qemu-aarch64");
-    while !processes(&host)
-        .iter()
-        .any(|(_, program)| *program == emulator)
-    {
+    while !processes(&host).iter().any(|(_, program)| *program == emulator) {
         assert!(Instant::now() < patience, "no emulator starts");
     }
     install.kill();
@@ -303,28 +276,15 @@ fn a_killed_install_takes_an_emulator_that_hangs_with_it() {
 fn a_status_that_reads_a_changing_table_misses_no_handler() {
     let host = Host::new();
     // as in the middle of an upgrade, when the old entry has gone and the new one does not have its name yet
-    host.register(
-        "qemu-aarch64.next",
-        "aarch64",
-        &emulators().join("qemu-aarch64"),
-        "POCF",
-    );
+    host.register("qemu-aarch64.next", "aarch64", &emulators().join("qemu-aarch64"), "POCF");
     for args in [&["--status", "arm64"][..], &[]] {
         let mut status = Traced::start(&host, args, &emulators());
         status.until(|stop| stop.after && stop.call == libc::SYS_getdents64);
-        host.binfmt(&["--install", "arm64"])
-            .ok()
-            .says("replaced qemu-aarch64.next");
+        host.binfmt(&["--install", "arm64"]).ok().says("replaced qemu-aarch64.next");
         let status = status.output().ok();
         assert!(status.stdout.contains("linux/arm64"), "{args:?}: {status}");
-        host.register(
-            "qemu-aarch64.next",
-            "aarch64",
-            &emulators().join("qemu-aarch64"),
-            "POCF",
-        );
-        host.sh(&format!("echo -1 >{MOUNT_POINT}/qemu-aarch64"))
-            .ok();
+        host.register("qemu-aarch64.next", "aarch64", &emulators().join("qemu-aarch64"), "POCF");
+        host.sh(&format!("echo -1 >{MOUNT_POINT}/qemu-aarch64")).ok();
     }
 }
 
@@ -385,10 +345,7 @@ fn a_mount_that_goes_away_in_between_is_made_again() {
 fn a_refusal_of_the_kernel_is_named_with_its_remedy() {
     type Change = fn(&Host, &Path);
     let changes: [(Change, &str); 4] = [
-        (
-            |_, emulator| fs::remove_file(emulator).expect("an emulator"),
-            "does not exist (ENOENT)",
-        ),
+        (|_, emulator| fs::remove_file(emulator).expect("an emulator"), "does not exist (ENOENT)"),
         (
             |_, emulator| {
                 let mode = Permissions::from_mode(0o644);
@@ -403,10 +360,7 @@ fn a_refusal_of_the_kernel_is_named_with_its_remedy() {
             },
             "circle of symbolic links (ELOOP)",
         ),
-        (
-            |host, _| host.register_other("qemu-aarch64", b"nobody's magic"),
-            "an entry of this name is there already",
-        ),
+        (|host, _| host.register_other("qemu-aarch64", b"nobody's magic"), "an entry of this name is there already"),
     ];
     for (change, words) in changes {
         let host = Host::new();
@@ -428,19 +382,13 @@ fn an_emulator_that_is_being_written_is_refused_with_its_remedy() {
     let folder = host.folder("emulators", &[("qemu-aarch64", emulators())]);
     let mut install = Traced::start(&host, &["--install", "arm64"], &folder);
     install.until(Stop::is_change);
-    let script = format!(
-        "exec 3>>{}/qemu-aarch64; echo open; exec cat",
-        folder.display()
-    );
+    let script = format!("exec 3>>{}/qemu-aarch64; echo open; exec cat", folder.display());
     let writer = Holder::start(&host, &script);
     let refused = install.output().ends(1);
     refused.ends_saying(&["is being written (ETXTBSY)", "try again"]);
     drop(writer);
     assert_eq!(host.table(), "");
-    host.call(&["--install", "arm64"])
-        .emulators(&folder)
-        .run()
-        .ok();
+    host.call(&["--install", "arm64"]).emulators(&folder).run().ok();
 }
 
 /// Starts all calls at the same moment.
@@ -480,9 +428,7 @@ fn mounts(host: &Host, mount: &str) -> usize {
 #[track_caller]
 fn no_leftovers(host: &Host) {
     let left = host.entries();
-    let left = left
-        .iter()
-        .filter(|name| !name.starts_with("qemu-") || name.contains(".next"));
+    let left = left.iter().filter(|name| !name.starts_with("qemu-") || name.contains(".next"));
     assert_eq!(left.collect::<Vec<_>>(), [""; 0]);
 }
 
@@ -503,12 +449,7 @@ fn assert_table(host: &Host, point: &str) {
 /// Runs the call again and again, and kills it at the first, the second, … point that matters: before each change of
 /// the table and at the very end, which are all states that the table is ever in, and while it waits for processes that
 /// it started. Returns how many points there are.
-fn kill_at_every_point(
-    host: &Host,
-    args: &[&str],
-    before: impl Fn(),
-    after: impl Fn(&str),
-) -> usize {
+fn kill_at_every_point(host: &Host, args: &[&str], before: impl Fn(), after: impl Fn(&str)) -> usize {
     for point in 0.. {
         before();
         let mut call = Traced::start(host, args, &emulators());
@@ -564,9 +505,7 @@ fn processes(host: &Host) -> Vec<(Pid, PathBuf)> {
         let program = fs::read_link(process.path().join("exe")).ok()?;
         Some((Pid::from_raw(pid), program))
     });
-    programs
-        .filter(|(_, program)| !program.ends_with("cat"))
-        .collect()
+    programs.filter(|(_, program)| !program.ends_with("cat")).collect()
 }
 
 /// A call of the tool under ptrace: its first thread stops before and after every system call. Threads and processes
@@ -622,18 +561,10 @@ impl<'a> Traced<'a> {
             thread::sleep(Duration::from_millis(1));
         }
         let pid = Pid::from_raw(child.id().try_into().expect("a process id"));
-        let options = Options::PTRACE_O_TRACESYSGOOD
-            | Options::PTRACE_O_TRACEEXEC
-            | Options::PTRACE_O_EXITKILL;
+        let options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_EXITKILL;
         ptrace::seize(pid, options).expect("ptrace of a process of ours");
         ptrace::interrupt(pid).expect("ptrace");
-        let mut traced = Self {
-            host,
-            pid,
-            inside: None,
-            outcome: None,
-            child,
-        };
+        let mut traced = Self { host, pid, inside: None, outcome: None, child };
         traced.wait();
         let stdin = traced.child.stdin.take();
         let told = stdin.expect("a pipe").write_all(b"go\n");
@@ -669,11 +600,7 @@ impl<'a> Traced<'a> {
     /// What it has stopped at. The argument is looked at before: on some machines the result takes its place.
     fn stop(&mut self) -> Stop {
         if let Some(entered) = self.inside.take() {
-            return Stop {
-                after: true,
-                waits: false,
-                ..entered
-            };
+            return Stop { after: true, waits: false, ..entered };
         }
         let process = Path::new("/proc").join(self.pid.to_string());
         let text = fs::read_to_string(process.join("syscall")).expect("its system call");

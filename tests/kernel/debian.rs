@@ -18,8 +18,8 @@ fn folder() -> PathBuf {
 fn the_captured_registrations_are_the_packages() {
     needs_emulators!();
     let folder = folder();
-    let files = fs::read_dir(&folder)
-        .unwrap_or_else(|e| panic!("no {}: {e}; run make test-material", folder.display()));
+    let files =
+        fs::read_dir(&folder).unwrap_or_else(|e| panic!("no {}: {e}; run make test-material", folder.display()));
     let paths = files.map(|file| file.unwrap().path());
     let rules = paths.filter(|path| path.extension().is_some_and(|e| e == "conf"));
     let packaged: BTreeSet<String> = rules
@@ -29,10 +29,7 @@ fn the_captured_registrations_are_the_packages() {
         })
         .collect();
     let captured = CAPTURED.lines().filter(|line| line.starts_with(':'));
-    assert_eq!(
-        captured.map(str::to_owned).collect::<BTreeSet<_>>(),
-        packaged
-    );
+    assert_eq!(captured.map(str::to_owned).collect::<BTreeSet<_>>(), packaged);
     for line in packaged {
         let rule = Rule::decode(line.as_bytes()).unwrap_or_else(|e| panic!("{line}: {e}"));
         assert!(rule.flags.fix_binary, "{line}");

@@ -44,10 +44,7 @@ impl Lab {
     fn new() -> Self {
         let host = Host::new();
         let exec = host.scratch().join("exec");
-        host.compile(
-            &exec,
-            "execv(argv[1], argv + 1); perror(\"execv\"); return 1;",
-        );
+        host.compile(&exec, "execv(argv[1], argv + 1); perror(\"execv\"); return 1;");
         Self { host, exec }
     }
 
@@ -66,16 +63,8 @@ impl Lab {
     fn ends(&self, row: &str, path: &Path, expected: Fate) -> Output {
         let output = self.explain(path, &["--format", "json"]);
         assert_eq!(explained(&output), expected, "{row}: {output}");
-        assert_eq!(
-            output.status,
-            i32::from(expected != Runs),
-            "{row}: {output}"
-        );
-        assert_eq!(
-            output.stderr.lines().count(),
-            usize::from(expected != Runs),
-            "{row}: {output}"
-        );
+        assert_eq!(output.status, i32::from(expected != Runs), "{row}: {output}");
+        assert_eq!(output.stderr.lines().count(), usize::from(expected != Runs), "{row}: {output}");
         assert_eq!(self.execute(path), expected, "{row}: {output}");
         output.never_says("os error").never_says("panic")
     }
@@ -91,11 +80,7 @@ impl Lab {
             return Fails(errno(text.trim_end()));
         }
         // the first byte of argv[0], and on amd64 the level above it
-        if (47..51).contains(&output.status) {
-            Runs
-        } else {
-            Ends
-        }
+        if (47..51).contains(&output.status) { Runs } else { Ends }
     }
 
     #[track_caller]
@@ -120,9 +105,7 @@ fn explained(output: &Output) -> Fate {
         (Some(true), None) => Runs,
         (Some(false), None) => Ends,
         (Some(false), Some(name)) => {
-            let found = (1..134)
-                .map(Errno::from_raw)
-                .find(|errno| format!("{errno:?}") == name);
+            let found = (1..134).map(Errno::from_raw).find(|errno| format!("{errno:?}") == name);
             Fails(found.expect("an errno"))
         }
         _ => panic!("{output}"),
@@ -131,21 +114,13 @@ fn explained(output: &Output) -> Fate {
 
 fn native() -> &'static Arch {
     let host = Arch::of_host().expect("a host that QEMU knows");
-    assert_eq!(
-        host.header()[4..6],
-        [2, 1],
-        "the files of these tests are 64-bit and little-endian"
-    );
+    assert_eq!(host.header()[4..6], [2, 1], "the files of these tests are 64-bit and little-endian");
     host
 }
 
 /// Another architecture of that kind.
 fn foreign() -> &'static Arch {
-    arch(if native().qemu == "aarch64" {
-        "riscv64"
-    } else {
-        "aarch64"
-    })
+    arch(if native().qemu == "aarch64" { "riscv64" } else { "aarch64" })
 }
 
 #[test]
@@ -196,20 +171,13 @@ fn loaders_are_looked_at_as_the_kernel_does() {
         let path = lab.make(name, bytes).into_os_string().into_encoded_bytes();
         asking(&[&path[..], b"\0"].concat()).bytes()
     };
-    let segment = |path: &[u8], change: fn(&mut elf::Segment)| {
-        Program::new(native()).loader(path, change).bytes()
-    };
+    let segment = |path: &[u8], change: fn(&mut elf::Segment)| Program::new(native()).loader(path, change).bytes();
     let good = Program::position_independent(native());
     let plain = lab.make("plain", &good.bytes());
     fs::set_permissions(&plain, PermissionsExt::from_mode(0o644)).unwrap();
     let plain = format!("{}\0", plain.display());
     let long = [&b"/"[..], &[b'a'; 5000], b"\0"].concat();
-    let long = Program::new(native())
-        .loader(b"/", |s| s.in_file = 5002)
-        .bytes()
-        .into_iter()
-        .chain(long)
-        .collect();
+    let long = Program::new(native()).loader(b"/", |s| s.in_file = 5002).bytes().into_iter().chain(long).collect();
     #[rustfmt::skip]
     let rows = [
         ("a loader", loader("loader", &good.bytes()), Runs),
@@ -233,9 +201,7 @@ fn loaders_are_looked_at_as_the_kernel_does() {
     ];
     lab.all_end(&rows);
     let missing = lab.explain(&lab.path("file2"), &[]);
-    missing
-        .ends(1)
-        .ends_saying(&["its loader /nowhere/ld.so", "no such file or directory"]);
+    missing.ends(1).ends_saying(&["its loader /nowhere/ld.so", "no such file or directory"]);
 }
 
 #[test]
@@ -255,8 +221,7 @@ fn truncated_programs_are_told_from_whole_ones() {
     let path = lab.make("cut", &whole[..0x200]);
     let output = lab.ends("cut within a page", &path, Runs);
     assert!(output.stdout.contains("the last 3584 bytes"), "{output}");
-    let asking =
-        Program::new(native()).loader(format!("{}\0", loader.display()).as_bytes(), |_| ());
+    let asking = Program::new(native()).loader(format!("{}\0", loader.display()).as_bytes(), |_| ());
     let path = lab.make("asking", &asking.bytes());
     let output = lab.ends("its loader cut within a page", &path, Runs);
     assert!(output.stdout.contains("the last 3584 bytes"), "{output}");
@@ -295,18 +260,9 @@ fn scripts_end_as_explained() {
     let rows = rows.map(|(row, text, fate)| (row, text.into_bytes(), fate));
     lab.all_end(&rows);
     let output = lab.explain(&lab.path("file4"), &[]).ends(1);
-    output
-        .ends_saying(&["too long", "shorter path", "#!/usr/bin/env"])
-        .never_says("sed");
+    output.ends_saying(&["too long", "shorter path", "#!/usr/bin/env"]).never_says("sed");
     let mut last = lab.path("good");
-    for (depth, expected) in [
-        (1, Runs),
-        (2, Runs),
-        (3, Runs),
-        (4, Runs),
-        (5, Runs),
-        (6, Fails(Errno::ELOOP)),
-    ] {
+    for (depth, expected) in [(1, Runs), (2, Runs), (3, Runs), (4, Runs), (5, Runs), (6, Fails(Errno::ELOOP))] {
         let line = format!("#!{}\n", last.display());
         last = lab.make(&format!("script{depth}"), line.as_bytes());
         lab.ends(&format!("a chain of {depth}"), &last, expected);
@@ -340,11 +296,7 @@ fn a_chain_of_scripts_to_a_foreign_program_is_one_shorter() {
     let line = format!("#!{}\n", last.display());
     let fifth = lab.make("script5", line.as_bytes());
     let output = lab.ends("a chain of 5", &fifth, Fails(Errno::ELOOP));
-    let remedy = format!(
-        "name {} itself in the first line of {}",
-        program.display(),
-        fifth.display()
-    );
+    let remedy = format!("name {} itself in the first line of {}", program.display(), fifth.display());
     output.ends_saying(&["one interpreter too many", foreign.qemu, &remedy]);
 }
 
@@ -358,15 +310,9 @@ fn notes_tell_what_the_kernel_does_not_mind() {
     ] {
         let path = lab.make("script", text.as_bytes());
         let output = lab.explain(&path, &[]);
-        let note = output
-            .stdout
-            .lines()
-            .find(|line| line.starts_with("  note"));
+        let note = output.stdout.lines().find(|line| line.starts_with("  note"));
         for word in words {
-            assert!(
-                note.is_some_and(|note| note.contains(word)),
-                "{text}: {output}"
-            );
+            assert!(note.is_some_and(|note| note.contains(word)), "{text}: {output}");
         }
     }
     let path = lab.make("script", b"#!/usr/bin/env -S sh -e\n");
@@ -398,8 +344,7 @@ fn what_is_no_program_is_named() {
     ];
     for (bytes, words) in rows {
         let path = lab.make("file", bytes);
-        lab.ends(words[0], &path, Fails(Errno::ENOEXEC))
-            .ends_saying(words);
+        lab.ends(words[0], &path, Fails(Errno::ENOEXEC)).ends_saying(words);
     }
 }
 
@@ -409,12 +354,8 @@ fn remedies_are_commands_that_help() {
     let lab = Lab::new();
     let good = lab.make("good", &Program::new(native()).bytes());
     let good = good.display();
-    for text in [
-        format!("#!{good}\r\n"),
-        format!("\u{feff}#!{good}\n"),
-        format!("\n \n #!{good}\n"),
-        "#!\n".to_owned(),
-    ] {
+    for text in [format!("#!{good}\r\n"), format!("\u{feff}#!{good}\n"), format!("\n \n #!{good}\n"), "#!\n".to_owned()]
+    {
         let path = lab.make("a file", text.as_bytes());
         let json = lab.explain(&path, &["--format", "json"]).ends(1).json();
         let remedy = json["remedy"].as_str().unwrap();
@@ -433,13 +374,7 @@ fn remedies_are_commands_that_help() {
 #[test]
 fn remedies_are_commands_for_oddly_named_files_too() {
     let lab = Lab::new();
-    let names: [&[u8]; 5] = [
-        b"-dash",
-        b"odd\n\x1b[31mname\\",
-        b"it's",
-        "\u{9b}31m".as_bytes(),
-        b"latin \xe9'",
-    ];
+    let names: [&[u8]; 5] = [b"-dash", b"odd\n\x1b[31mname\\", b"it's", "\u{9b}31m".as_bytes(), b"latin \xe9'"];
     let good = lab.make("good", &Program::new(native()).bytes());
     for name in names.map(OsStr::from_bytes) {
         let path = lab.host.scratch().join(name);
@@ -489,8 +424,7 @@ fn what_is_no_file_is_refused_at_once() {
         output.ends_saying(&[words]);
     }
     let device = Path::new("/dev/null");
-    lab.ends("a device", device, Fails(Errno::EACCES))
-        .ends_saying(&["device"]);
+    lab.ends("a device", device, Fails(Errno::EACCES)).ends_saying(&["device"]);
     let long = "a".repeat(300);
     lab.ends("a long name", &path(&long), Fails(Errno::ENAMETOOLONG));
 }
@@ -500,11 +434,8 @@ fn a_file_being_written_is_told_with_its_writer() {
     let lab = Lab::new();
     let path = lab.make("busy", &Program::new(native()).bytes());
     let mut writer = lab.host.command("sh");
-    let writer = writer
-        .args(["-c", "exec 3>>\"$0\"; echo; exec cat"])
-        .arg(&path)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+    let writer =
+        writer.args(["-c", "exec 3>>\"$0\"; echo; exec cat"]).arg(&path).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut writer = writer.spawn().unwrap();
     let mut ready = String::new();
     let stdout = writer.stdout.take().unwrap();
@@ -516,9 +447,7 @@ fn a_file_being_written_is_told_with_its_writer() {
     let call = call.args(["--bounding-set=-all", BINFMT, "--explain"]);
     let output = call.args([&path]).run();
     if tells_without_executing(&lab) {
-        output
-            .ends(1)
-            .ends_saying(&["may not look into", "ETXTBSY"]);
+        output.ends(1).ends_saying(&["may not look into", "ETXTBSY"]);
     }
     drop(writer.stdin.take());
     writer.wait().unwrap();
@@ -528,9 +457,7 @@ fn a_file_being_written_is_told_with_its_writer() {
 /// Whether the kernel has `AT_EXECVE_CHECK`: Linux 6.14 and newer.
 fn tells_without_executing(lab: &Lab) -> bool {
     let release = lab.host.sh("uname -r").ok().stdout;
-    let mut numbers = release
-        .split(['.', '-'])
-        .map_while(|part| part.parse::<u32>().ok());
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     (numbers.next(), numbers.next()) >= (Some(6), Some(14))
 }
 
@@ -540,45 +467,20 @@ fn permission_is_the_kernels_to_give() {
     let path = lab.make("program", &Program::new(native()).bytes());
     // root without its privileges, and the owner of the file
     let powerless = |program: &str, args: &[&str]| {
-        let call = lab
-            .host
-            .program("setpriv")
-            .args(["--bounding-set=-all", program]);
+        let call = lab.host.program("setpriv").args(["--bounding-set=-all", program]);
         call.args(args).args([&path]).run()
     };
     let exec = lab.exec.to_str().unwrap();
     for (mode, words, errno) in [
-        (
-            0o066,
-            "may not be executed by this user (EACCES",
-            Some("Permission denied"),
-        ),
-        (
-            0o611,
-            "may not be executed by this user (EACCES",
-            Some("Permission denied"),
-        ),
-        (
-            0o100,
-            "runs is not known: it cannot be read by this user",
-            None,
-        ),
+        (0o066, "may not be executed by this user (EACCES", Some("Permission denied")),
+        (0o611, "may not be executed by this user (EACCES", Some("Permission denied")),
+        (0o100, "runs is not known: it cannot be read by this user", None),
     ] {
         fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
-        let words = if mode & 0o111 == 0 {
-            "its mode has no x"
-        } else {
-            words
-        };
-        powerless(BINFMT, &["--explain"])
-            .ends(1)
-            .ends_saying(&[words]);
+        let words = if mode & 0o111 == 0 { "its mode has no x" } else { words };
+        powerless(BINFMT, &["--explain"]).ends(1).ends_saying(&[words]);
         let output = powerless(exec, &[]);
-        assert_eq!(
-            output.stderr.strip_prefix("execv: ").map(str::trim_end),
-            errno,
-            "{mode:o}"
-        );
+        assert_eq!(output.stderr.strip_prefix("execv: ").map(str::trim_end), errno, "{mode:o}");
     }
 }
 
@@ -599,18 +501,8 @@ fn a_noexec_mount_is_told() {
     let lab = Lab::new();
     let dir = lab.path("noexec");
     fs::create_dir(&dir).unwrap();
-    lab.host
-        .sh(&format!(
-            "mount -t tmpfs -o noexec,size=1m none '{}'",
-            dir.display()
-        ))
-        .ok();
-    lab.host
-        .sh(&format!(
-            "cp /bin/true '{0}/true'; chmod 755 '{0}/true'",
-            dir.display()
-        ))
-        .ok();
+    lab.host.sh(&format!("mount -t tmpfs -o noexec,size=1m none '{}'", dir.display())).ok();
+    lab.host.sh(&format!("cp /bin/true '{0}/true'; chmod 755 '{0}/true'", dir.display())).ok();
     let output = lab.ends("noexec", &dir.join("true"), Fails(Errno::EACCES));
     output.ends_saying(&["noexec", "remount,exec"]);
 }
@@ -619,27 +511,16 @@ fn a_noexec_mount_is_told() {
 fn huge_and_oddly_named_files_cost_no_more() {
     let lab = Lab::new();
     let sparse = lab.path("sparse");
-    lab.host
-        .sh(&format!(
-            "truncate -s 4G '{0}'; chmod 755 '{0}'",
-            sparse.display()
-        ))
-        .ok();
-    lab.ends("sparse", &sparse, Fails(Errno::ENOEXEC))
-        .ends_saying(&["zeros"]);
+    lab.host.sh(&format!("truncate -s 4G '{0}'; chmod 755 '{0}'", sparse.display())).ok();
+    lab.ends("sparse", &sparse, Fails(Errno::ENOEXEC)).ends_saying(&["zeros"]);
     let program = lab.make("huge", &Program::new(native()).bytes());
-    lab.host
-        .sh(&format!("truncate -s 4G '{}'", program.display()))
-        .ok();
+    lab.host.sh(&format!("truncate -s 4G '{}'", program.display())).ok();
     lab.ends("a huge program", &program, Runs);
     let odd = lab.path("odd\n\x1b[31mname");
     fs::copy(lab.path("sparse").parent().unwrap().join("exec"), &odd).unwrap();
     fs::set_permissions(&odd, PermissionsExt::from_mode(0o644)).unwrap();
     let output = lab.explain(&odd, &[]).ends(1);
-    assert!(
-        !output.stderr.contains('\x1b') && !output.stdout.contains('\x1b'),
-        "{output}"
-    );
+    assert!(!output.stderr.contains('\x1b') && !output.stdout.contains('\x1b'), "{output}");
     assert_eq!(output.stderr.lines().count(), 1, "{output}");
 }
 
@@ -704,11 +585,7 @@ fn foreign_programs_end_as_explained() {
     fs::set_permissions(&plain, PermissionsExt::from_mode(0o644)).unwrap();
     let bytes = asking(format!("{}\0", plain.display()).as_bytes()).bytes();
     let path = lab.make("asking", &bytes);
-    lab.ends(
-        "an emulator reads its loader, and executes it not",
-        &path,
-        Runs,
-    );
+    lab.ends("an emulator reads its loader, and executes it not", &path, Runs);
 }
 
 #[test]
@@ -732,10 +609,7 @@ fn handlers_of_every_kind_are_told() {
     host.sh(&format!("echo 0 >{MOUNT_POINT}/first")).ok();
     let output = lab.ends("both off", &path, Fails(Errno::ENOEXEC));
     output.ends_saying(&["switched off", "echo 1"]);
-    host.sh(&format!(
-        "for e in first second; do echo 1 >{MOUNT_POINT}/$e; done; echo 0 >{MOUNT_POINT}/status"
-    ))
-    .ok();
+    host.sh(&format!("for e in first second; do echo 1 >{MOUNT_POINT}/$e; done; echo 0 >{MOUNT_POINT}/status")).ok();
     let output = lab.ends("the table off", &path, Fails(Errno::ENOEXEC));
     output.ends_saying(&["echo 1", "status"]);
     let elsewhere = lab.path("elsewhere");
@@ -745,19 +619,14 @@ fn handlers_of_every_kind_are_told() {
     let output = lab.explain(&path, &["--mount", at]).ends(1);
     output.ends_saying(&[&format!("echo 1 > {at}/status")]);
     host.sh(&format!("echo 1 >{MOUNT_POINT}/status")).ok();
-    let long = [
-        &b":long:M:56:"[..],
-        "\\xab".repeat(200).as_bytes(),
-        format!("::{}:", good.display()).as_bytes(),
-    ]
-    .concat();
+    let long =
+        [&b":long:M:56:"[..], "\\xab".repeat(200).as_bytes(), format!("::{}:", good.display()).as_bytes()].concat();
     host.register_line(&long);
     let path = lab.make("far", &[[b'.'; 56].as_slice(), &[0xab; 200]].concat());
     lab.ends("a huge magic at an offset", &path, Runs);
     host.register_line(b":nowhere:M::odd::/nowhere/at/all:");
     let path = lab.make("odd", b"odd one");
-    lab.ends("a handler without interpreter", &path, Fails(Errno::ENOENT))
-        .ends_saying(&["nowhere", "echo -1"]);
+    lab.ends("a handler without interpreter", &path, Fails(Errno::ENOENT)).ends_saying(&["nowhere", "echo -1"]);
     let output = lab.explain(&path, &["--mount", at]).ends(1);
     output.ends_saying(&[&format!("echo -1 > {at}/nowhere")]);
     host.register_line(format!(":pinned:M::pin::{}:F", exec.display()).as_bytes());
@@ -778,12 +647,9 @@ fn a_handler_that_does_not_work_is_the_reason() {
     let output = lab.explain(&path, &[]).ends(1);
     output.ends_saying(&["linux/arm64", "wrong answer", "binfmt --install arm64"]);
     lab.host.sh(&format!("echo 0 >{MOUNT_POINT}/mine")).ok();
-    lab.explain(&path, &[])
-        .ends(1)
-        .ends_saying(&["switched off"]);
+    lab.explain(&path, &[]).ends(1).ends_saying(&["switched off"]);
     lab.host.sh(&format!("echo -1 >{MOUNT_POINT}/mine")).ok();
-    lab.host
-        .register("mine", "aarch64", &emulators().join("qemu-aarch64"), "");
+    lab.host.register("mine", "aarch64", &emulators().join("qemu-aarch64"), "");
     let output = lab.explain(&path, &[]).ok();
     assert!(output.stdout.contains("is not pinned"), "{output}");
     lab.host.runs_arm64();
@@ -799,16 +665,9 @@ fn bytes_are_compared_on_demand() {
     lab.host.binfmt(&["--install", "s390x"]).ok();
     let output = lab.explain(&path, &["--verbose"]).ends(1);
     let lines: Vec<&str> = output.stdout.lines().map(str::trim).collect();
-    assert!(
-        lines.contains(&"9     07    ff    00     differs"),
-        "{output}"
-    );
+    assert!(lines.contains(&"9     07    ff    00     differs"), "{output}");
     assert!(lines.contains(&"7     00    00    00     any"), "{output}");
-    output.ends_saying(&[
-        "linux/s390x",
-        "qemu-s390x",
-        "byte 9 of its header is 07, not 00",
-    ]);
+    output.ends_saying(&["linux/s390x", "qemu-s390x", "byte 9 of its header is 07, not 00"]);
 }
 
 #[test]
@@ -820,13 +679,8 @@ fn a_level_that_is_needed_and_not_there_is_told() {
         let bits = 1 << (level - 1);
         let fixed = lab.make("fixed", &Program::new(native()).needs(bits).bytes());
         let dynamic = lab.path("dynamic");
-        let compile = format!(
-            "cc -Wl,-z,x86-64-v{level} -x c -o '{}' -",
-            dynamic.display()
-        );
-        lab.host
-            .sh_with(&compile, b"int main(void) { return 47; }")
-            .ok();
+        let compile = format!("cc -Wl,-z,x86-64-v{level} -x c -o '{}' -", dynamic.display());
+        lab.host.sh_with(&compile, b"int main(void) { return 47; }").ok();
         let is_there = supported.contains(&format!("linux/amd64/v{level}"));
         // glibc's loader refuses what it finds stated there; nobody else looks at it
         lab.ends("dynamic", &dynamic, if is_there { Runs } else { Ends });
@@ -846,9 +700,7 @@ fn the_shell_of_an_unpacked_image_is_explained() {
         let root = ["--root", root.to_str().unwrap()];
         lab.explain(Path::new("/bin/sh"), &[&root[..], options].concat())
     };
-    below(&[])
-        .ends(1)
-        .ends_saying(&["exec format error", "binfmt --install arm64"]);
+    below(&[]).ends(1).ends_saying(&["exec format error", "binfmt --install arm64"]);
     lab.host.binfmt(&["--install", "arm64"]).ok();
     let json = below(&["--format", "json"]).ok().json();
     let found = json["steps"][0]["loader_found"].as_str().unwrap();
@@ -858,8 +710,7 @@ fn the_shell_of_an_unpacked_image_is_explained() {
     let outside = root.join("usr/bin/dash");
     let output = lab.ends("outside its root", &outside, Ends);
     output.ends_saying(&["/lib/ld-linux-aarch64.so.1", "--root", "libc6:arm64"]);
-    lab.host
-        .executable(&root.join("start"), b"#!/bin/sh\nexit 47\n");
+    lab.host.executable(&root.join("start"), b"#!/bin/sh\nexit 47\n");
     let start = ["--root", root.to_str().unwrap()];
     lab.explain(Path::new("/start"), &start).ok();
     lab.explain(Path::new("start"), &start).ok();
@@ -872,24 +723,15 @@ fn the_shell_of_an_unpacked_image_is_explained() {
     let output = lab.explain(Path::new("/bin/crlf"), &start).ends(1);
     output.ends_saying(&[&format!("chmod +x {}", script.display())]);
     fs::remove_file(root.join("usr/lib/ld-linux-aarch64.so.1")).unwrap();
-    below(&[])
-        .ends(1)
-        .ends_saying(&["ld-linux-aarch64.so.1", "does not exist"]);
+    below(&[]).ends(1).ends_saying(&["ld-linux-aarch64.so.1", "does not exist"]);
 }
 
 /// Debian's dash and C library for arm64, with the links of a real one; `/bin/sh` leads there by absolute ones.
 fn unpack_userland(host: &Host, root: &Path) {
     let from = program("arm64");
-    let from = from
-        .ancestors()
-        .nth(2)
-        .map(|programs| programs.join("arm64-dynamic"));
+    let from = from.ancestors().nth(2).map(|programs| programs.join("arm64-dynamic"));
     let from = from.expect("a folder of folders");
-    assert!(
-        from.is_dir(),
-        "no {}: run `make test-material`",
-        from.display()
-    );
+    assert!(from.is_dir(), "no {}: run `make test-material`", from.display());
     let script = format!(
         "mkdir -p '{0}/usr/bin' '{0}/usr/lib/aarch64-linux-gnu'; cd '{0}'; ln -s usr/lib lib; ln -s /usr/bin bin; \
          cp '{1}/dash' usr/bin/; ln -s /usr/bin/dash usr/bin/sh; cp '{1}-libc/'*.so.* usr/lib/aarch64-linux-gnu/; \
@@ -903,20 +745,11 @@ fn unpack_userland(host: &Host, root: &Path) {
 #[test]
 fn wrong_calls_are_told() {
     let lab = Lab::new();
-    for args in [
-        &["--root", "/"][..],
-        &["--verbose"],
-        &["--explain"],
-        &["--explain", "/bin/sh", "--status"],
-    ] {
+    for args in [&["--root", "/"][..], &["--verbose"], &["--explain"], &["--explain", "/bin/sh", "--status"]] {
         lab.host.binfmt(args).ends(2);
     }
-    let output = lab
-        .host
-        .binfmt(&["--explain", "/bin/sh", "--root", "/nowhere"]);
-    output
-        .ends(1)
-        .ends_saying(&["root directory /nowhere", "--root"]);
+    let output = lab.host.binfmt(&["--explain", "/bin/sh", "--root", "/nowhere"]);
+    output.ends(1).ends_saying(&["root directory /nowhere", "--root"]);
 }
 
 /// As before Linux 5.6, and below a container's filter of system calls that is older than that.
@@ -936,10 +769,7 @@ fn a_root_directory_without_openat2_is_refused_as_such() {
     );
     let call = lab.host.program(&without);
     let call = call.args([BINFMT, "--explain", "/bin/sh", "--root", "/"]);
-    call.run()
-        .ends(1)
-        .ends_saying(&["root directory /", "openat2", "ENOSYS", "5.6", "chroot"])
-        .never_says("/bin/sh");
+    call.run().ends(1).ends_saying(&["root directory /", "openat2", "ENOSYS", "5.6", "chroot"]).never_says("/bin/sh");
     let output = lab.explain(Path::new("/bin/sh"), &["--root", "/"]);
     output.ok();
 }

@@ -128,10 +128,7 @@ impl State {
             runs: PROGRAMS.map(|debian| host.runs(debian).is_ok()),
             there: ENTRIES.map(|name| host.entry(name).is_some()),
             new: ENTRIES.map(of_new),
-            tidy: host
-                .entries()
-                .iter()
-                .all(|entry| ENTRIES.contains(&entry.as_str())),
+            tidy: host.entries().iter().all(|entry| ENTRIES.contains(&entry.as_str())),
         }
     }
 }
@@ -230,8 +227,7 @@ impl Laboratory {
         let table = self.host.path(MOUNT_POINT);
         let write = |file: &str, bytes: &[u8]| {
             let file = OpenOptions::new().write(true).open(table.join(file));
-            file.and_then(|mut file| file.write_all(bytes))
-                .expect("a table");
+            file.and_then(|mut file| file.write_all(bytes)).expect("a table");
         };
         for entry in self.host.entries() {
             write(&entry, b"-1");

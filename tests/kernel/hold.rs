@@ -71,11 +71,7 @@ impl Holder {
                 let _ = sender.send(line.expect("lines"));
             }
         });
-        Self {
-            child,
-            lines,
-            said: Vec::new(),
-        }
+        Self { child, lines, said: Vec::new() }
     }
 
     fn pid(&self) -> Pid {
@@ -184,9 +180,8 @@ fn wipe(host: &Host) {
 #[test]
 fn whatever_is_wiped_out_is_back_before_the_interval_is_over() {
     let interval = Duration::from_secs(10);
-    let wipes = std::env::var("BINFMT_TEST_WIPES").map_or(50, |wipes| {
-        wipes.parse().expect("BINFMT_TEST_WIPES is a number")
-    });
+    let wipes =
+        std::env::var("BINFMT_TEST_WIPES").map_or(50, |wipes| wipes.parse().expect("BINFMT_TEST_WIPES is a number"));
     let host = Host::new();
     let mut holder = Holder::start(&host, &["--interval", "10s"]);
     let load = Load::default();
@@ -201,9 +196,7 @@ fn whatever_is_wiped_out_is_back_before_the_interval_is_over() {
                 let began = Instant::now();
                 wipe_somehow(&host, round);
                 load.round.store(round, Ordering::SeqCst);
-                wait_until(&format!("no program starts, wipe {round}"), || {
-                    load.has_run(round)
-                });
+                wait_until(&format!("no program starts, wipe {round}"), || load.has_run(round));
                 longest = longest.max(began.elapsed());
                 wait_until(&format!("not whole, wipe {round}"), || is_whole(&host));
             }
@@ -218,23 +211,14 @@ fn whatever_is_wiped_out_is_back_before_the_interval_is_over() {
         eprintln!("{wipes} wipes, the longest gap {longest:?}, programs started: {starts:?}");
         starts.iter().sum()
     });
-    assert!(
-        starts >= wipes * PLATFORMS.len(),
-        "only {starts} programs started"
-    );
+    assert!(starts >= wipes * PLATFORMS.len(), "only {starts} programs started");
     let said = holder.ends_well();
     assert!(is_whole(&host));
     let repaired = said.iter().filter(|line| line.starts_with("repairing: "));
     // a wipe may fall into the repair of the one before
     let repaired = repaired.count();
-    assert!(
-        repaired >= wipes / 2 && repaired <= wipes * 2,
-        "{repaired} lines about {wipes} wipes: {said:#?}"
-    );
-    assert!(
-        !said.iter().any(|line| line.contains("failed")),
-        "{said:#?}"
-    );
+    assert!(repaired >= wipes / 2 && repaired <= wipes * 2, "{repaired} lines about {wipes} wipes: {said:#?}");
+    assert!(!said.iter().any(|line| line.contains("failed")), "{said:#?}");
     tally("wipes repaired while programs start", wipes);
 }
 
@@ -281,9 +265,7 @@ impl Load {
     }
 
     fn has_run(&self, round: usize) -> bool {
-        self.ran
-            .iter()
-            .all(|ran| ran.load(Ordering::SeqCst) >= round)
+        self.ran.iter().all(|ran| ran.load(Ordering::SeqCst) >= round)
     }
 }
 
@@ -298,14 +280,8 @@ fn a_repair_is_said_once_and_in_one_line() {
     wipe(&host);
     wait_until("not repaired", || is_whole(&host));
     let said = holder.ends_well();
-    let repairing: Vec<&String> = said
-        .iter()
-        .filter(|line| line.starts_with("repairing: "))
-        .collect();
-    assert_eq!(
-        repairing,
-        ["repairing: arm64, riscv64 OK (no handler was in effect)"]
-    );
+    let repairing: Vec<&String> = said.iter().filter(|line| line.starts_with("repairing: ")).collect();
+    assert_eq!(repairing, ["repairing: arm64, riscv64 OK (no handler was in effect)"]);
 }
 
 #[test]
@@ -313,10 +289,7 @@ fn where_the_kernel_gives_no_watch_the_interval_does() {
     let host = Host::new();
     host.sh("echo 0 >/proc/sys/user/max_inotify_instances").ok();
     let mut holder = Holder::start(&host, &["--interval", "500ms"]);
-    assert_eq!(
-        holder.said.last().map(String::as_str),
-        Some("holding: arm64, riscv64; looking every 500ms")
-    );
+    assert_eq!(holder.said.last().map(String::as_str), Some("holding: arm64, riscv64; looking every 500ms"));
     for _ in 0..3 {
         wipe(&host);
         holder.says("repairing: arm64, riscv64 OK");
@@ -335,9 +308,7 @@ fn the_table_lives_as_long_as_it_is_held() {
     host.runs_arm64();
     holder.signal(Signal::SIGKILL);
     holder.ends();
-    wait_until("the table is kept by something else", || {
-        host.runs("arm64").is_err()
-    });
+    wait_until("the table is kept by something else", || host.runs("arm64").is_err());
 }
 
 #[test]
@@ -347,10 +318,7 @@ fn a_table_that_was_unmounted_is_mounted_again_with_all_that_it_had() {
     let before = host.table();
     host.sh(&format!("umount {MOUNT_POINT}")).ok();
     let line = holder.says("repairing: ");
-    assert_eq!(
-        line,
-        format!("repairing: {MOUNT_POINT} OK (it was not mounted)")
-    );
+    assert_eq!(line, format!("repairing: {MOUNT_POINT} OK (it was not mounted)"));
     assert_eq!(host.table(), before);
     holder.ends_well();
 }
@@ -363,18 +331,12 @@ fn a_table_that_may_not_be_mounted_again_is_repaired_all_the_same() {
     // a second way to it
     let other = host.scratch().join("other");
     fs::create_dir(&other).unwrap();
-    host.sh(&format!(
-        "mount --bind {MOUNT_POINT} {0}; umount {MOUNT_POINT}",
-        other.display()
-    ))
-    .ok();
+    host.sh(&format!("mount --bind {MOUNT_POINT} {0}; umount {MOUNT_POINT}", other.display())).ok();
     holder.says("repairing: failed, retrying every 200ms: this is a user namespace without a binfmt_misc of its own");
-    host.sh(&format!("echo -1 >{}/status", other.display()))
-        .ok();
+    host.sh(&format!("echo -1 >{}/status", other.display())).ok();
     holder.says("repairing: arm64, riscv64 OK");
     host.runs_arm64();
-    host.sh(&format!("mount --bind {} {MOUNT_POINT}", other.display()))
-        .ok();
+    host.sh(&format!("mount --bind {} {MOUNT_POINT}", other.display())).ok();
     holder.says("repairing: OK (all is as it was)");
     holder.ends_well();
     assert!(is_whole(&host));
@@ -392,15 +354,10 @@ fn an_emulator_that_is_gone_is_said_once_and_its_platform_repaired_when_it_is_ba
     host.runs_arm64();
     wipe(&host);
     let line = holder.says("repairing: arm64 failed, retrying every ");
-    assert!(
-        line.contains("does not exist") && line.contains(" every 100ms: "),
-        "{line}"
-    );
+    assert!(line.contains("does not exist") && line.contains(" every 100ms: "), "{line}");
     holder.has_said("repairing: riscv64 OK (no handler was in effect)");
     let before = holder.number("voluntary_ctxt_switches:");
-    wait_until("it does not look", || {
-        holder.number("voluntary_ctxt_switches:") > before + 100
-    });
+    wait_until("it does not look", || holder.number("voluntary_ctxt_switches:") > before + 100);
     fs::rename(&away, &there).unwrap();
     let line = holder.says("repairing: ");
     assert_eq!(line, "repairing: arm64 OK (the obstacle is gone)");
@@ -413,12 +370,7 @@ fn an_emulator_that_is_gone_is_said_once_and_its_platform_repaired_when_it_is_ba
     wipe(&host);
     holder.says("repairing: arm64, riscv64 OK");
     let status = host.binfmt(&["--status", "arm64"]).ok();
-    assert!(
-        status
-            .stdout
-            .contains(&crate::harness::version(&old_emulators())),
-        "{status}"
-    );
+    assert!(status.stdout.contains(&crate::harness::version(&old_emulators())), "{status}");
     holder.ends_well();
 }
 
@@ -435,10 +387,7 @@ fn what_cannot_be_repaired_at_the_end_fails() {
     let (status, said) = holder.ends();
     assert_eq!(status, 1, "{said:#?}");
     let last = said.last().unwrap();
-    assert!(
-        last.starts_with("binfmt: arm64 is not installed: ") && last.contains("does not exist"),
-        "{last}"
-    );
+    assert!(last.starts_with("binfmt: arm64 is not installed: ") && last.contains("does not exist"), "{last}");
 }
 
 #[test]
@@ -447,19 +396,11 @@ fn a_table_that_is_switched_off_is_left_off_and_said_once() {
     let mut holder = Holder::start(&host, &["--interval", "100ms"]);
     write(&host, "0", "status");
     let line = holder.says("repairing: failed, retrying every ");
-    assert!(
-        line.contains("switched off") && line.contains("echo 1 > "),
-        "{line}"
-    );
+    assert!(line.contains("switched off") && line.contains("echo 1 > "), "{line}");
     let before = holder.number("voluntary_ctxt_switches:");
-    wait_until("it does not look", || {
-        holder.number("voluntary_ctxt_switches:") > before + 20
-    });
+    wait_until("it does not look", || holder.number("voluntary_ctxt_switches:") > before + 20);
     write(&host, "1", "status");
-    assert_eq!(
-        holder.says("repairing: "),
-        "repairing: OK (all is as it was)"
-    );
+    assert_eq!(holder.says("repairing: "), "repairing: OK (all is as it was)");
     host.runs_arm64();
     holder.ends_well();
 }
@@ -482,10 +423,7 @@ fn nothing_is_called_well_while_anything_fails() {
     holder.signal(Signal::SIGTERM);
     let (status, said) = holder.ends();
     assert_eq!(status, 1, "{said:#?}");
-    assert!(
-        !said.iter().any(|line| line.contains("all is as")),
-        "{said:#?}"
-    );
+    assert!(!said.iter().any(|line| line.contains("all is as")), "{said:#?}");
 }
 
 /// All is in place, and could not be put back.
@@ -493,8 +431,7 @@ fn nothing_is_called_well_while_anything_fails() {
 fn a_table_that_cannot_be_written_is_not_held() {
     let host = Host::new();
     host.binfmt(&["--install", LIST]).ok();
-    host.sh(&format!("mount -o remount,bind,ro {MOUNT_POINT}"))
-        .ok();
+    host.sh(&format!("mount -o remount,bind,ro {MOUNT_POINT}")).ok();
     host.binfmt(&["--hold", "--install", LIST])
         .ends(1)
         .never_says("holding: ")
@@ -518,10 +455,7 @@ fn a_signal_ends_its_wait() {
         assert!(began.elapsed() < PROBING, "{said:#?}");
         assert_eq!(status, 1, "{said:#?}");
         let last = said.last().map(String::as_str).unwrap_or_default();
-        assert!(
-            last.contains("told to end while another call held the lock"),
-            "{last}"
-        );
+        assert!(last.contains("told to end while another call held the lock"), "{last}");
         drop(lock);
     }
 }
@@ -541,23 +475,16 @@ fn two_that_hold_do_not_fight() {
     }
     // each has had the time to look, and to change its mind
     let table = host.table();
-    let looked: Vec<usize> = [&first, &second, &third]
-        .map(|h| h.number("voluntary_ctxt_switches:"))
-        .into();
+    let looked: Vec<usize> = [&first, &second, &third].map(|h| h.number("voluntary_ctxt_switches:")).into();
     wait_until("they do not look", || {
         let holders = [&first, &second, &third].into_iter().zip(&looked);
-        holders
-            .into_iter()
-            .all(|(holder, before)| holder.number("voluntary_ctxt_switches:") > before + 5)
+        holders.into_iter().all(|(holder, before)| holder.number("voluntary_ctxt_switches:") > before + 5)
     });
     assert_eq!(host.table(), table);
     host.runs_arm64();
     for holder in [&mut first, &mut second, &mut third] {
         let said = holder.ends_well();
-        let lines = said
-            .iter()
-            .filter(|line| line.starts_with("repairing: "))
-            .count();
+        let lines = said.iter().filter(|line| line.starts_with("repairing: ")).count();
         assert!(lines <= 5 * 4, "they fight: {said:#?}");
     }
     assert_eq!(host.table(), table);
@@ -567,23 +494,14 @@ fn two_that_hold_do_not_fight() {
 fn a_handler_that_something_else_has_registered_and_that_works_is_left() {
     let host = Host::new();
     let mut holder = Holder::start(&host, &["--interval", "200ms"]);
-    let other = host
-        .call(&["--install", "arm64"])
-        .emulators(&old_emulators())
-        .env("QEMU_BINARY_REPLACE", "1");
+    let other = host.call(&["--install", "arm64"]).emulators(&old_emulators()).env("QEMU_BINARY_REPLACE", "1");
     other.run().ok();
     let line = holder.says("repairing: ");
-    assert_eq!(
-        line,
-        "repairing: arm64 left to qemu-aarch64, which is not of this install and runs it"
-    );
+    assert_eq!(line, "repairing: arm64 left to qemu-aarch64, which is not of this install and runs it");
     // one that does not is not
     host.register("broken", "aarch64", Path::new("/bin/false"), "F");
     let line = holder.says("repairing: ");
-    assert_eq!(
-        line,
-        "repairing: arm64 OK (another handler took its programs and did not run them)"
-    );
+    assert_eq!(line, "repairing: arm64 OK (another handler took its programs and did not run them)");
     host.runs_arm64();
     holder.ends_well();
 }
@@ -600,10 +518,7 @@ fn told_to_uninstall_it_leaves_what_is_not_its_own() {
         holder.signal(signal);
         let (status, said) = holder.ends();
         assert_eq!(status, 0, "{said:#?}");
-        assert!(
-            said.contains(&"uninstalling: qemu-aarch64 OK".to_owned()),
-            "{said:#?}"
-        );
+        assert!(said.contains(&"uninstalling: qemu-aarch64 OK".to_owned()), "{said:#?}");
         assert_eq!(host.table(), before);
     }
 }
@@ -633,10 +548,7 @@ fn a_table_that_is_wiped_while_it_is_repaired_ends_whole() {
     let host = Host::new();
     let mut holder = Holder::start(&host, &["--interval", "500ms"]);
     for round in 0..5 {
-        host.sh(&format!(
-            "for wipe in $(seq 40); do echo -1 >{MOUNT_POINT}/status; sleep 0.01; done"
-        ))
-        .ok();
+        host.sh(&format!("for wipe in $(seq 40); do echo -1 >{MOUNT_POINT}/status; sleep 0.01; done")).ok();
         wait_until(&format!("not repaired, round {round}"), || is_whole(&host));
         host.runs_arm64();
     }
@@ -688,20 +600,12 @@ fn it_needs_little_memory() {
         wipe(&host);
         holder.says("repairing: arm64, riscv64 OK");
     }
-    assert!(
-        holder.number("RssAnon:") < 1024,
-        "{} kB of its own",
-        holder.number("RssAnon:")
-    );
+    assert!(holder.number("RssAnon:") < 1024, "{} kB of its own", holder.number("RssAnon:"));
     // the call itself, and what ends it by force when a file system does not answer
     assert_eq!(holder.number("Threads:"), 2);
     // of the image's binary; Cargo's brings a C library along, and what debuggers want
     if option_env!("BINFMT_TEST_BINARY").is_some() {
-        assert!(
-            holder.number("VmRSS:") < 2048,
-            "{} kB",
-            holder.number("VmRSS:")
-        );
+        assert!(holder.number("VmRSS:") < 2048, "{} kB", holder.number("VmRSS:"));
     }
     holder.ends_well();
 }
@@ -715,9 +619,7 @@ fn it_goes_on_when_nobody_listens() {
     let mut holder = Holder::spawn(command, &emulators());
     let files = || fs::read_dir(format!("/proc/{}/fd", holder.pid())).expect("proc");
     let watches = || {
-        let mut files = files()
-            .flatten()
-            .flat_map(|file| fs::read_link(file.path()));
+        let mut files = files().flatten().flat_map(|file| fs::read_link(file.path()));
         files.any(|link| link.as_os_str() == "anon_inode:inotify")
     };
     wait_until("not held", watches);
@@ -733,17 +635,10 @@ fn it_goes_on_when_nobody_listens() {
 fn what_cannot_be_installed_at_first_is_tried_again_beside_what_can() {
     let host = Host::new();
     let folder = host.folder("emulators", &[("qemu-riscv64", emulators())]);
-    let mut holder = Holder::call(
-        &host,
-        &["--hold", "--install", LIST, "--interval", "100ms"],
-        &folder,
-    );
+    let mut holder = Holder::call(&host, &["--hold", "--install", LIST, "--interval", "100ms"], &folder);
     holder.says("installing: arm64 ");
     let line = holder.says("holding: ");
-    assert_eq!(
-        line,
-        "holding: riscv64; retrying: arm64; looking at each change and every 100ms"
-    );
+    assert_eq!(line, "holding: riscv64; retrying: arm64; looking at each change and every 100ms");
     host.copy(&emulators().join("qemu-aarch64"), &folder.join("new"));
     fs::rename(folder.join("new"), folder.join("qemu-aarch64")).unwrap();
     holder.says("repairing: arm64 OK (the obstacle is gone)");
@@ -769,14 +664,8 @@ fn an_emulator_that_hangs_does_not_hold_up_the_others() {
     let (status, said) = holder.ends();
     assert_eq!(status, 1, "{said:#?}");
     let last = said.last().map(String::as_str).unwrap_or_default();
-    assert!(
-        last.starts_with("binfmt: arm64 is not installed: "),
-        "{said:#?}"
-    );
-    assert!(
-        began.elapsed() < Duration::from_secs(35),
-        "it was tried again"
-    );
+    assert!(last.starts_with("binfmt: arm64 is not installed: "), "{said:#?}");
+    assert!(began.elapsed() < Duration::from_secs(35), "it was tried again");
 }
 
 /// An emulator that starts, and hangs with programs, is waited for at each try. What is wiped out meanwhile is repaired as soon as
@@ -796,8 +685,7 @@ fn what_is_lost_while_another_one_hangs_is_repaired() {
         assert!(Instant::now() < patience, "it is not tried again");
         thread::sleep(Duration::from_millis(20));
     }
-    host.sh("echo -1 >/proc/sys/fs/binfmt_misc/qemu-aarch64")
-        .ok();
+    host.sh("echo -1 >/proc/sys/fs/binfmt_misc/qemu-aarch64").ok();
     holder.says("repairing: arm64 OK (no handler was in effect)");
     host.runs_arm64();
     // by then it waits again
@@ -815,18 +703,13 @@ fn what_is_lost_while_another_one_hangs_is_repaired() {
 fn what_was_registered_again_is_looked_at_again() {
     let host = Host::new();
     let folder = host.folder("emulators", &[("qemu-aarch64", emulators())]);
-    host.copy(
-        &emulators().join("qemu-riscv64"),
-        &folder.join("qemu-riscv64"),
-    );
+    host.copy(&emulators().join("qemu-riscv64"), &folder.join("qemu-riscv64"));
     host.compile_emulator(&host.scratch().join("broken"), "return 3;");
     let mut holder = Holder::start_with(&host, &["--interval", NEVER], &folder);
     let before = host.entry("qemu-aarch64");
     let path = folder.join("qemu-aarch64");
-    let rule = Rule {
-        name: "qemu-aarch64".into(),
-        ..Rule::for_arch(arch("aarch64"), "", &folder, Flags::parse("POCF").0)
-    };
+    let rule =
+        Rule { name: "qemu-aarch64".into(), ..Rule::for_arch(arch("aarch64"), "", &folder, Flags::parse("POCF").0) };
     // the lock keeps it from repairing in between
     let lock = crate::harness::lock::of_call(&host.path(MOUNT_POINT).join("register"));
     let again = format!(
@@ -852,13 +735,8 @@ fn what_keeps_everything_from_being_tried_is_told_once() {
     let pid = holder.pid().to_string();
     let limit_files = |soft: usize| {
         let limit = format!("--nofile={soft}:");
-        let limited = Command::new("prlimit")
-            .args(["--pid", &pid, &limit])
-            .status();
-        assert!(
-            limited.is_ok_and(|status| status.success()),
-            "util-linux's prlimit"
-        );
+        let limited = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+        assert!(limited.is_ok_and(|status| status.success()), "util-linux's prlimit");
     };
     // between two tries: in a try it has more of them open
     let open = (0..100).map(|_| {
@@ -910,8 +788,7 @@ fn a_handler_of_somebody_else_that_hangs_does_not_hold_up_repairs() {
     let mut holder = Holder::start(&host, &["--interval", NEVER]);
     for _ in 0..2 {
         let begin = Instant::now();
-        host.sh("echo -1 >/proc/sys/fs/binfmt_misc/qemu-riscv64")
-            .ok();
+        host.sh("echo -1 >/proc/sys/fs/binfmt_misc/qemu-riscv64").ok();
         holder.says("repairing: riscv64 OK");
         assert!(begin.elapsed() < PROBING, "{:#?}", holder.said);
     }
@@ -924,12 +801,8 @@ fn what_cannot_be_held_at_all_ends_at_once() {
     let host = Host::new();
     let empty: PathBuf = host.folder("empty", &[]);
     let call = |args: &[&str]| host.call(args).emulators(&empty).run();
-    call(&["--hold", "--install", LIST])
-        .ends(1)
-        .ends_saying(&["riscv64", "does not exist"]);
-    call(&["--hold", "--install", "all"])
-        .ends(1)
-        .ends_saying(&["no emulators in"]);
+    call(&["--hold", "--install", LIST]).ends(1).ends_saying(&["riscv64", "does not exist"]);
+    call(&["--hold", "--install", "all"]).ends(1).ends_saying(&["no emulators in"]);
     for args in [
         &["--hold"][..],
         &["--hold", "--install", "arm64,arm65"],
@@ -948,13 +821,8 @@ fn what_cannot_be_held_at_all_ends_at_once() {
 #[test]
 fn a_host_that_needs_nothing_is_held_too() {
     let host = Host::new();
-    let native = binfmt_magic::arch::Arch::of_host()
-        .expect("a host that QEMU knows")
-        .oci;
+    let native = binfmt_magic::arch::Arch::of_host().expect("a host that QEMU knows").oci;
     let mut holder = Holder::call(&host, &["--hold", "--install", native], &emulators());
-    assert_eq!(
-        holder.says("holding: "),
-        "holding: nothing; looking at each change and every 30s"
-    );
+    assert_eq!(holder.says("holding: "), "holding: nothing; looking at each change and every 30s");
     holder.ends_well();
 }

@@ -16,10 +16,7 @@ const STARTING: [(&[&str], &str); 4] = [
     (&["--install", "arm64"], "arm64 is not installed"),
     (&["--version"], "binfmt/"),
     (&["--verify", "arm64"], "qemu-aarch64 can be replaced"),
-    (
-        &["--run", "linux/arm64", "--", "true"],
-        "programs for linux/arm64 do not run",
-    ),
+    (&["--run", "linux/arm64", "--", "true"], "programs for linux/arm64 do not run"),
 ];
 
 /// None of these calls starts the emulator in `folder`, and each says why.
@@ -54,8 +51,7 @@ fn an_emulator_that_others_can_replace_is_refused() {
         let place = host.scratch().join(open);
         host.sh(&format!("chmod {mode} '{}'", place.display())).ok();
         is_refused(&host, &folder, &[&format!("replaced by {who}"), remedy]);
-        host.sh(&format!("chmod go-w,-t '{}'", place.display()))
-            .ok();
+        host.sh(&format!("chmod go-w,-t '{}'", place.display())).ok();
         let install = host.call(&["--install", "arm64"]);
         install.emulators(&folder).run().ok();
         host.binfmt(&["--uninstall", "all"]).ok();
@@ -74,11 +70,7 @@ fn whoever_owns_a_place_on_the_way_is_trusted_only_if_root_or_the_caller() {
         host.folder(folder.to_str().unwrap(), &[("qemu-aarch64", emulators())]);
     }
     host.sh(&format!("chown 1000 '{}'", theirs.display())).ok();
-    is_refused(
-        &host,
-        &theirs,
-        &["replaced by user 1000", "QEMU_BINARY_PATH"],
-    );
+    is_refused(&host, &theirs, &["replaced by user 1000", "QEMU_BINARY_PATH"]);
     host.sh(&format!(
         "ln -s '{0}/qemu-aarch64' '{1}/qemu-aarch64'; chown -h 1000 '{1}/qemu-aarch64'",
         own.display(),
@@ -86,31 +78,15 @@ fn whoever_owns_a_place_on_the_way_is_trusted_only_if_root_or_the_caller() {
     ))
     .ok();
     is_refused(&host, &sticky, &["replaced by any user"]);
-    host.sh(&format!("chown 1000 '{}/qemu-aarch64'", own.display()))
-        .ok();
+    host.sh(&format!("chown 1000 '{}/qemu-aarch64'", own.display())).ok();
     is_refused(&host, &own, &["replaced by user 1000"]);
-    host.sh(&format!("chown 0 '{}/qemu-aarch64'", own.display()))
-        .ok();
-    host.call(&["--install", "arm64"])
-        .emulators(&own)
-        .run()
-        .ok();
+    host.sh(&format!("chown 0 '{}/qemu-aarch64'", own.display())).ok();
+    host.call(&["--install", "arm64"]).emulators(&own).run().ok();
     host.binfmt(&["--uninstall", "all"]).ok();
     // the caller may be somebody else than root
-    host.sh(&format!(
-        "cp -r '{0}' '{1}/users'; chown -R 1000 '{1}/users'",
-        own.display(),
-        sticky.display()
-    ))
-    .ok();
+    host.sh(&format!("cp -r '{0}' '{1}/users'; chown -R 1000 '{1}/users'", own.display(), sticky.display())).ok();
     let folder = sticky.join("users");
-    let user = [
-        "--reuid=1000",
-        "--regid=1000",
-        "--clear-groups",
-        BINFMT,
-        "--version",
-    ];
+    let user = ["--reuid=1000", "--regid=1000", "--clear-groups", BINFMT, "--version"];
     let version = host.program("setpriv").args(&user).emulators(&folder).run();
     version.ok().never_says("qemu/none");
 }
@@ -159,11 +135,7 @@ fn a_folder_that_changes_during_the_call_is_no_way_around_a_look() {
     for (name, make) in [("older", "cp"), ("fifo", "mkfifo -m 755")] {
         let folder = host.folder(name, &[("qemu-aarch64", emulators())]);
         let old = old_emulators().join("qemu-aarch64");
-        let from = if make == "cp" {
-            old.to_str().unwrap()
-        } else {
-            ""
-        };
+        let from = if make == "cp" { old.to_str().unwrap() } else { "" };
         let swapping = format!(
             "cd '{}'; mv qemu-aarch64 new; {make} {from} other
              while [ ! -e stop ]; do ln -f new a; mv a qemu-aarch64; ln -f other a; mv a qemu-aarch64; done",
@@ -216,10 +188,7 @@ fn an_emulator_is_given_nothing_and_leaves_nothing_behind() {
     let output = host.program("bash").args(["-c", &script]).run();
     output.ok().says("qemu/v1.0.0.0\n");
     assert_eq!(processes(&host), 0);
-    host.call(&["--install", "arm64"])
-        .emulators(&folder)
-        .run()
-        .ends(1);
+    host.call(&["--install", "arm64"]).emulators(&folder).run().ends(1);
     assert_eq!(processes(&host), 0);
 }
 
@@ -254,19 +223,9 @@ fn closed_descriptors_are_nobodys() {
 
 /// A host whose processes can be counted.
 fn with_its_own_processes() -> Host {
-    let namespaces = [
-        "--user",
-        "--map-root-user",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-    ];
+    let namespaces = ["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"];
     let mount = "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc";
-    Host::with(
-        &namespaces,
-        &format!("{mount}; mount -t proc proc /proc; {mount}"),
-    )
+    Host::with(&namespaces, &format!("{mount}; mount -t proc proc /proc; {mount}"))
 }
 
 /// Processes there but for the one that keeps it, and the shell that counts.
@@ -291,15 +250,9 @@ fn entries_that_pass_for_ours_are_seen_through() {
     // our name for somebody else's magic
     host.register_other("qemu-riscv64", b"nobody's magic");
     let before = host.table();
-    host.binfmt(&["--uninstall", "riscv64"])
-        .ok()
-        .says("uninstalling: riscv64 not found");
-    host.binfmt(&["--uninstall", "qemu-riscv64"])
-        .ends(1)
-        .ends_saying(&["not one of QEMU's; --force removes it"]);
-    host.binfmt(&["--install", "riscv64"])
-        .ends(1)
-        .ends_saying(&["qemu-riscv64", "not QEMU's; --force replaces it"]);
+    host.binfmt(&["--uninstall", "riscv64"]).ok().says("uninstalling: riscv64 not found");
+    host.binfmt(&["--uninstall", "qemu-riscv64"]).ends(1).ends_saying(&["not one of QEMU's; --force removes it"]);
+    host.binfmt(&["--install", "riscv64"]).ends(1).ends_saying(&["qemu-riscv64", "not QEMU's; --force replaces it"]);
     assert_eq!(host.table(), before);
     host.binfmt(&["--uninstall", "all"]).ok();
     assert_eq!(host.entries(), ["qemu-riscv64"], "all is all of QEMU's");
@@ -312,13 +265,8 @@ fn entries_that_pass_for_ours_are_seen_through() {
 fn names_are_shown_without_what_a_terminal_acts_on() {
     let host = Host::new();
     let long = "n".repeat(255 - "qemu-".len());
-    let names = [
-        "qemu-\n[31m",
-        "qemu-\x1b]0;title\x07",
-        "qemu-\r\x08\x08OK",
-        "qemu-\u{202e}46mra",
-        &format!("qemu-{long}"),
-    ];
+    let names =
+        ["qemu-\n[31m", "qemu-\x1b]0;title\x07", "qemu-\r\x08\x08OK", "qemu-\u{202e}46mra", &format!("qemu-{long}")];
     for (number, name) in names.iter().enumerate() {
         host.register_other(name, format!("magic {number}").as_bytes());
     }
@@ -370,9 +318,7 @@ fn a_fuse_file_system_is_no_table() {
     ));
     mounted.ok();
     let place = host.scratch().join("place");
-    let seen = host
-        .sh(&format!("stat -f -c %T '{}'", place.display()))
-        .ok();
+    let seen = host.sh(&format!("stat -f -c %T '{}'", place.display())).ok();
     assert_eq!(seen.stdout.trim(), "fuseblk");
     refuses(&host, place.to_str().expect("text"));
     let content = host.sh(&format!("cat '{}/register'", place.display()));
@@ -385,16 +331,9 @@ fn a_fuse_file_system_is_no_table() {
 fn an_emulator_of_terabytes_holds_nobody_up() {
     let host = Host::new();
     let folder = host.folder("sparse", &[("qemu-aarch64", emulators())]);
-    let file = File::options()
-        .write(true)
-        .open(folder.join("qemu-aarch64"));
-    file.expect("a copy")
-        .set_len(8 << 40)
-        .expect("a sparse file");
-    host.call(&["--install", "arm64"])
-        .emulators(&folder)
-        .run()
-        .ok();
+    let file = File::options().write(true).open(folder.join("qemu-aarch64"));
+    file.expect("a copy").set_len(8 << 40).expect("a sparse file");
+    host.call(&["--install", "arm64"]).emulators(&folder).run().ok();
     let status = host.binfmt(&["--status", "arm64", "--json"]).ok().json();
     let platforms = status["platforms"].as_array().expect("a list");
     let emulator = platforms.iter().find(|it| it["platform"] == "linux/arm64");
@@ -426,15 +365,9 @@ fn told_to_end_a_call_that_holds_waits_for_no_file_system() {
 
 #[track_caller]
 fn refuses(host: &Host, place: &str) {
-    for args in [
-        &["--install", "arm64"][..],
-        &["--uninstall", "all"],
-        &["--status"],
-    ] {
+    for args in [&["--install", "arm64"][..], &["--uninstall", "all"], &["--status"]] {
         let refused = host.binfmt(&[&["--mount", place], args].concat());
-        refused
-            .ends(1)
-            .ends_saying(&["something else than binfmt_misc", place]);
+        refused.ends(1).ends_saying(&["something else than binfmt_misc", place]);
     }
 }
 
@@ -458,10 +391,7 @@ fn an_environment_that_somebody_else_has_set_changes_nothing() {
         let call = call.args([format!("QEMU_LOG_FILENAME={}", log.display())]);
         call.args([BINFMT]).args(args).emulators(&emulators())
     };
-    call(&["--install", "arm64"])
-        .run()
-        .ok()
-        .says("arm64 OK (qemu-aarch64 ");
+    call(&["--install", "arm64"]).run().ok().says("arm64 OK (qemu-aarch64 ");
     let status = call(&["--status", "arm64"]).run().ok();
     assert_eq!(status.stdout.lines().count(), 2, "{status}");
     call(&["--verify", "arm64"]).run().ok();
@@ -474,33 +404,15 @@ fn an_environment_that_somebody_else_has_set_changes_nothing() {
 fn limits_down_to_nothing_are_honest() {
     let host = Host::new();
     for (limit, values, least) in [
-        (
-            "nofile",
-            &[64, 24, 16, 12, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0][..],
-            1,
-        ),
-        (
-            "as",
-            &[
-                1_u64 << 33,
-                1 << 29,
-                1 << 27,
-                1 << 26,
-                1 << 25,
-                1 << 24,
-                1 << 23,
-            ],
-            1,
-        ),
+        ("nofile", &[64, 24, 16, 12, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0][..], 1),
+        ("as", &[1_u64 << 33, 1 << 29, 1 << 27, 1 << 26, 1 << 25, 1 << 24, 1 << 23], 1),
         ("fsize", &[1 << 20, 4096, 100, 1, 0], 1),
         // a static program makes do with little
         ("stack", &[1 << 23, 1 << 18, 1 << 16, 1 << 14], 0),
         ("data", &[1 << 26, 1 << 22, 1 << 20, 1 << 16, 0], 1),
         ("cpu", &[1], 0),
     ] {
-        let failed = values
-            .iter()
-            .filter(|value| !is_done_with(&host, "", limit, **value));
+        let failed = values.iter().filter(|value| !is_done_with(&host, "", limit, **value));
         assert!(failed.count() >= least, "no {limit} was too little");
     }
 }
@@ -509,8 +421,7 @@ fn limits_down_to_nothing_are_honest() {
 #[test]
 fn a_limit_of_processes_is_honest() {
     let host = Host::of_many_users("");
-    let who =
-        "setpriv --reuid=1000 --regid=1000 --clear-groups --inh-caps=+all --ambient-caps=+all --";
+    let who = "setpriv --reuid=1000 --regid=1000 --clear-groups --inh-caps=+all --ambient-caps=+all --";
     assert!(is_done_with(&host, who, "nproc", 64));
     let failed = [8, 4, 3, 2, 1, 0].map(|value| !is_done_with(&host, who, "nproc", value));
     assert!(failed[1..].contains(&true), "none was too little");
@@ -554,16 +465,7 @@ fn is_done_with(host: &Host, who: &str, limit: &str, value: u64) -> bool {
 fn filters_of_system_calls_are_honest() {
     let host = Host::new();
     let inject = host.injector();
-    for names in [
-        "ptrace",
-        "chroot",
-        "mount",
-        "unshare",
-        "prctl",
-        "fcntl",
-        "stat,newfstatat,statx",
-        "open,openat",
-    ] {
+    for names in ["ptrace", "chroot", "mount", "unshare", "prctl", "fcntl", "stat,newfstatat,statx", "open,openat"] {
         host.binfmt(&["--uninstall", "all"]).ok();
         let mut forbidden = false;
         for args in [&["--install", "arm64"][..], &["--status", "arm64"]] {
@@ -588,12 +490,7 @@ fn filters_of_system_calls_are_honest() {
 fn the_first_process_of_a_container_without_proc_says_what_is_missing() {
     let host = Host::new();
     host.binfmt(&["--install", "arm64"]).ok();
-    for args in [
-        "--install riscv64",
-        "--uninstall arm64",
-        "--status arm64",
-        "",
-    ] {
+    for args in ["--install riscv64", "--uninstall arm64", "--status arm64", ""] {
         let script = format!(
             "exec unshare --mount --pid --fork --kill-child sh -c 'mount -t tmpfs none /proc && exec {BINFMT} {args}'"
         );

@@ -66,12 +66,7 @@ fn a_deleted_emulator_of_another_tool_is_identified() {
     host.copy(&emulators().join("qemu-aarch64"), &emulator);
     seen("replaced");
     let text = host.binfmt(&["--status", "arm64"]).ok().stdout;
-    for word in [
-        " qemu-aarch64-static ",
-        &version(&old_emulators()),
-        &build_id[..8],
-        "another file is there now",
-    ] {
+    for word in [" qemu-aarch64-static ", &version(&old_emulators()), &build_id[..8], "another file is there now"] {
         assert!(text.contains(word), "{word} in {text}");
     }
 }
@@ -83,15 +78,9 @@ fn what_was_renamed_away_is_where_it_is_now() {
     fs::rename(&emulator, &moved).unwrap();
     let arm64 = arm64(&host);
     assert_eq!(arm64["interpreter"], json!(emulator));
-    assert_eq!(
-        (&arm64["emulator"]["path"], &arm64["emulator"]["place"]),
-        (&json!(moved), &json!("moved"))
-    );
+    assert_eq!((&arm64["emulator"]["path"], &arm64["emulator"]["place"]), (&json!(moved), &json!("moved")));
     // by its entry it is still one of QEMU's
-    assert_eq!(
-        arm64["emulator"]["version"],
-        json!(version(&old_emulators()))
-    );
+    assert_eq!(arm64["emulator"]["version"], json!(version(&old_emulators())));
     assert_eq!(arm64["emulator"]["mute"], json!(null));
 }
 
@@ -104,18 +93,13 @@ fn an_emulator_in_a_mount_namespace_that_is_gone_is_identified() {
         folder.display(),
         old_emulators().display(),
     );
-    let install = host
-        .program("unshare")
-        .args(["--mount", "sh", "-ec", &inside]);
+    let install = host.program("unshare").args(["--mount", "sh", "-ec", &inside]);
     install.run().ok().says("arm64 OK");
     let arm64 = arm64(&host);
     let emulator = &arm64["emulator"];
     assert_eq!(emulator["place"], json!("elsewhere"), "{arm64}");
     assert_eq!(emulator["version"], json!(version(&old_emulators())));
-    assert_eq!(
-        emulator["sha256"],
-        json!(facts(&old_emulators().join("qemu-aarch64")).0)
-    );
+    assert_eq!(emulator["sha256"], json!(facts(&old_emulators().join("qemu-aarch64")).0));
 }
 
 #[test]
@@ -136,10 +120,8 @@ fn a_translator_that_is_not_qemus_is_not_started_for_a_question() {
     let host = Host::new();
     let (rosetta, asked) = (host.scratch().join("rosetta"), host.scratch().join("asked"));
     // answers as a probe does, and tells on whoever asks for its version
-    let body = format!(
-        "if (argc > 1 && argv[1][0] == '-') return !fopen(\"{}\", \"w\"); return argv[2][0];",
-        asked.display()
-    );
+    let body =
+        format!("if (argc > 1 && argv[1][0] == '-') return !fopen(\"{}\", \"w\"); return argv[2][0];", asked.display());
     host.compile(&rosetta, &body);
     host.register("rosetta", "aarch64", &rosetta, "POCF");
     let arm64 = arm64(&host);
@@ -200,24 +182,14 @@ fn without_ptrace_it_says_so_and_the_rest_works() {
     let arm64 = &status.json()["platforms"][0];
     assert_eq!(arm64["state"], json!("works"), "{arm64}");
     assert_eq!(arm64["emulator"], json!(null));
-    assert!(
-        arm64["unseen"].as_str().unwrap().contains("ptrace"),
-        "{arm64}"
-    );
-    call(&["--install", "arm64", "--keep"])
-        .ok()
-        .says("which emulator it has cannot be seen: ptrace(2) is refused");
+    assert!(arm64["unseen"].as_str().unwrap().contains("ptrace"), "{arm64}");
+    call(&["--install", "arm64", "--keep"]).ok().says("which emulator it has cannot be seen: ptrace(2) is refused");
     let text = call(&["--status", "arm64"]).ok().stdout;
-    assert!(
-        text.contains("cannot be seen: ptrace(2) is refused"),
-        "{text}"
-    );
+    assert!(text.contains("cannot be seen: ptrace(2) is refused"), "{text}");
     let verify = call(&["--verify", "arm64", "--keep"]).ends(1);
     assert!(verify.stdout.contains("cannot be seen"), "{verify}");
     verify.ends_saying(&["ptrace"]);
-    call(&["--install", "riscv64"])
-        .ok()
-        .says("riscv64 OK (qemu-riscv64");
+    call(&["--install", "riscv64"]).ok().says("riscv64 OK (qemu-riscv64");
 }
 
 /// What an emulator starts ends with the call that started it, and what it closes keeps nobody busy.
@@ -243,15 +215,8 @@ fn an_emulator_that_leaves_a_process_behind_and_closes_its_stderr_leaves_nothing
 #[test]
 fn a_caller_that_ignores_its_children_makes_no_difference() {
     let (host, _) = with_another_tools_entry();
-    for args in [
-        &["--status", "arm64"][..],
-        &["--install", "arm64"],
-        &["--list"],
-    ] {
-        let call = host
-            .program("env")
-            .args(["--ignore-signal=CHLD", BINFMT])
-            .args(args);
+    for args in [&["--status", "arm64"][..], &["--install", "arm64"], &["--list"]] {
+        let call = host.program("env").args(["--ignore-signal=CHLD", BINFMT]).args(args);
         call.env("QEMU_BINARY_PATH", emulators()).run().ok();
     }
 }
@@ -259,9 +224,7 @@ fn a_caller_that_ignores_its_children_makes_no_difference() {
 #[test]
 fn each_emulator_is_known_by_its_bytes_and_nothing_else_is_one() {
     for folder in [emulators(), old_emulators()] {
-        let files = fs::read_dir(&folder)
-            .expect("a folder")
-            .map(|file| file.unwrap().path());
+        let files = fs::read_dir(&folder).expect("a folder").map(|file| file.unwrap().path());
         let files = files.filter(|file| file.to_string_lossy().contains("/qemu-"));
         let version = version(&folder);
         assert_ne!(
@@ -276,17 +239,7 @@ fn each_emulator_is_known_by_its_bytes_and_nothing_else_is_one() {
             })
         );
     }
-    for other in [
-        Path::new(BINFMT),
-        &std::env::current_exe().unwrap(),
-        &program("arm64"),
-        Path::new("/bin/sh"),
-    ] {
-        assert_eq!(
-            qemu_of(&File::open(other).unwrap()).unwrap(),
-            None,
-            "{}",
-            other.display()
-        );
+    for other in [Path::new(BINFMT), &std::env::current_exe().unwrap(), &program("arm64"), Path::new("/bin/sh")] {
+        assert_eq!(qemu_of(&File::open(other).unwrap()).unwrap(), None, "{}", other.display());
     }
 }

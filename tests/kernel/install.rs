@@ -52,11 +52,7 @@ fn every_architecture_works_through_its_own_entry() {
         assert_eq!(platform["state"], "works", "{platform}");
         assert_eq!(platform["argv0"], true, "{platform}");
         assert_eq!(platform["entry"], row.entry_name(""), "{platform}");
-        assert_eq!(
-            platform["interpreter"],
-            interpreter.to_str().unwrap(),
-            "{platform}"
-        );
+        assert_eq!(platform["interpreter"], interpreter.to_str().unwrap(), "{platform}");
         through_entries += 1;
     }
     let shown = ARCHES.iter().filter(|arch| !arch.platforms().is_empty());
@@ -75,16 +71,11 @@ fn the_kernel_hands_every_program_to_exactly_its_own_interpreter() {
         let stand_in = format!("#!/bin/sh\necho {}\n", arch.qemu);
         let interpreter = folder.join(arch.qemu);
         host.executable(&interpreter, stand_in.as_bytes());
-        host.executable(
-            &folder.join(format!("{}.probe", arch.qemu)),
-            &probe::elf(arch),
-        );
+        host.executable(&folder.join(format!("{}.probe", arch.qemu)), &probe::elf(arch));
         host.register(arch.qemu, arch.qemu, &interpreter, "");
     }
     for arch in ARCHES.iter().filter(foreign) {
-        let output = host
-            .program(folder.join(format!("{}.probe", arch.qemu)))
-            .run();
+        let output = host.program(folder.join(format!("{}.probe", arch.qemu))).run();
         assert_eq!(output.stdout.trim_end(), arch.qemu, "{output}");
     }
 }
@@ -93,11 +84,7 @@ fn the_kernel_hands_every_program_to_exactly_its_own_interpreter() {
 fn each_platform_gets_a_line_in_the_incumbents_words() {
     let host = Host::new();
     let output = host.binfmt(&["--install", "riscv64,arm64"]).ok();
-    let starts: Vec<&str> = output
-        .stderr
-        .lines()
-        .map(|line| line.split(',').next().unwrap())
-        .collect();
+    let starts: Vec<&str> = output.stderr.lines().map(|line| line.split(',').next().unwrap()).collect();
     let version = version(&emulators());
     assert_eq!(
         starts,
@@ -131,10 +118,7 @@ fn what_hangs_does_not_keep_the_others_waiting() {
     assert!(began.elapsed() < Duration::from_secs(20));
     host.runs_arm64();
     let line = lines.next().expect("a line");
-    assert_eq!(
-        line,
-        "waiting for the emulators of riscv64, s390x, for 20 s at most"
-    );
+    assert_eq!(line, "waiting for the emulators of riscv64, s390x, for 20 s at most");
     let rest: Vec<String> = lines.collect();
     let lines = rest.iter().filter(|line| !line.starts_with("waiting for "));
     let lines: Vec<&String> = lines.collect();
@@ -142,10 +126,7 @@ fn what_hangs_does_not_keep_the_others_waiting() {
         panic!("{rest:#?}");
     };
     assert!(riscv64.starts_with("installing: riscv64 "), "{riscv64}");
-    assert!(
-        s390x.starts_with("binfmt: s390x is not installed: "),
-        "{s390x}"
-    );
+    assert!(s390x.starts_with("binfmt: s390x is not installed: "), "{s390x}");
     assert!(s390x.ends_with(" (and 1 more, above)"), "{s390x}");
     assert_eq!(install.wait().expect("a child").code(), Some(1));
     assert_eq!(host.entries(), ["qemu-aarch64"]);
@@ -166,10 +147,7 @@ fn each_failure_is_told_once() {
     };
     let alone = install("riscv64");
     let last = format!("binfmt: riscv64 is not installed: {}", why("riscv64"));
-    assert!(
-        alone.starts_with(&last) && alone.lines().count() == 1,
-        "{alone}"
-    );
+    assert!(alone.starts_with(&last) && alone.lines().count() == 1, "{alone}");
     let said = install("riscv64,arm64,s390x,ppc64le");
     let lines: Vec<&str> = said.lines().collect();
     let [arm64, riscv64, s390x, ppc64le] = lines[..] else {
@@ -178,10 +156,7 @@ fn each_failure_is_told_once() {
     assert!(riscv64.starts_with(&format!("installing: riscv64 {}", why("riscv64"))));
     assert!(arm64.starts_with("installing: arm64 OK ("));
     assert!(s390x.starts_with(&format!("installing: s390x {}", why("s390x"))));
-    assert!(ppc64le.starts_with(&format!(
-        "binfmt: ppc64le is not installed: {}",
-        why("ppc64le")
-    )));
+    assert!(ppc64le.starts_with(&format!("binfmt: ppc64le is not installed: {}", why("ppc64le"))));
     assert!(ppc64le.ends_with(" (and 2 more, above)"));
 }
 
@@ -196,9 +171,7 @@ fn a_second_install_changes_nothing() {
         assert!(line.contains(" already installed ("), "{output}");
     }
     assert_eq!(output.stderr.lines().count(), host.entries().len());
-    host.binfmt(&["--install", "arm64"])
-        .ok()
-        .says("installing: arm64 already installed (qemu-aarch64)\n");
+    host.binfmt(&["--install", "arm64"]).ok().says("installing: arm64 already installed (qemu-aarch64)\n");
     assert_eq!(host.table(), before);
 }
 
@@ -217,22 +190,14 @@ fn a_second_install_leaves_even_the_entrys_file_alone() {
 fn what_the_kernel_runs_natively_is_never_registered() {
     let host = Host::new();
     assert!(emulators().join("qemu-x86_64").exists() && emulators().join("qemu-i386").exists());
-    let output = host
-        .binfmt(&["--install", "amd64,386,linux/amd64/v3,i686,x86_64"])
-        .ok();
-    assert_eq!(
-        output.stderr,
-        "installing: amd64 native\ninstalling: 386 native\n"
-    );
+    let output = host.binfmt(&["--install", "amd64,386,linux/amd64/v3,i686,x86_64"]).ok();
+    assert_eq!(output.stderr, "installing: amd64 native\ninstalling: 386 native\n");
     assert_eq!(host.table(), "");
     host.binfmt(&["--install", "amd64,386", "--force"]).ok();
     assert_eq!(host.table(), "");
     host.binfmt(&["--install", "all"]).ok();
     assert!(host.entry("qemu-x86_64").is_none() && host.entry("qemu-i386").is_none());
-    assert!(
-        host.entry("qemu-i486").is_none(),
-        "the kernel runs these too"
-    );
+    assert!(host.entry("qemu-i486").is_none(), "the kernel runs these too");
 }
 
 #[test]
@@ -264,11 +229,7 @@ fn options_and_environment_decide_the_flags() {
         (&[], &[("QEMU_PRESERVE_ARGV0", "1")], "POCF"),
         (&[], &[("QEMU_PRESERVE_ARGV0", "")], "POCF"),
         (&[], &[("QEMU_PRESERVE_ARGV0", "0")], "OCF"),
-        (
-            &["--credentials", "no"],
-            &[("QEMU_PRESERVE_ARGV0", "0")],
-            "F",
-        ),
+        (&["--credentials", "no"], &[("QEMU_PRESERVE_ARGV0", "0")], "F"),
     ] {
         let host = Host::new();
         let mut call = host.call(&["--install", "arm64"]).args(args);
@@ -277,10 +238,7 @@ fn options_and_environment_decide_the_flags() {
         }
         call.run().ok();
         let entry = host.entry("qemu-aarch64").unwrap();
-        assert!(
-            entry.contains(&format!("\nflags: {flags}\n")),
-            "{args:?} {variables:?}: {entry}"
-        );
+        assert!(entry.contains(&format!("\nflags: {flags}\n")), "{args:?} {variables:?}: {entry}");
         host.runs_arm64();
     }
 }
@@ -291,10 +249,7 @@ fn argv0_survives_unless_it_was_declined() {
     let host = Host::new();
     let applet = format!("exec -a uname '{}' -m", program("arm64").display());
     for (value, machine) in [("1", Some("aarch64")), ("0", None)] {
-        host.call(&["--install", "arm64"])
-            .env("QEMU_PRESERVE_ARGV0", value)
-            .run()
-            .ok();
+        host.call(&["--install", "arm64"]).env("QEMU_PRESERVE_ARGV0", value).run().ok();
         let output = host.program("bash").args(["-c", &applet]).run();
         let said = (output.status == 0).then(|| output.stdout.trim_end());
         assert_eq!(said, machine, "{output}");
@@ -305,10 +260,7 @@ fn argv0_survives_unless_it_was_declined() {
 fn the_prefix_is_put_before_files_and_entries() {
     let host = Host::new();
     let folder = host.folder("prefixed", &[]);
-    host.copy(
-        &emulators().join("qemu-aarch64"),
-        &folder.join("buildkit-qemu-aarch64"),
-    );
+    host.copy(&emulators().join("qemu-aarch64"), &folder.join("buildkit-qemu-aarch64"));
     host.call(&["--install", "arm64"])
         .emulators(&folder)
         .env("QEMU_BINARY_PREFIX", "buildkit-")
@@ -325,11 +277,8 @@ fn the_prefix_is_put_before_files_and_entries() {
 fn emulators_given_by_a_relative_path_are_registered_by_their_absolute_one() {
     let host = Host::new();
     let parent = emulators();
-    let script = format!(
-        "cd '{}'; QEMU_BINARY_PATH=./. '{}' --install arm64",
-        parent.display(),
-        crate::harness::BINFMT
-    );
+    let script =
+        format!("cd '{}'; QEMU_BINARY_PATH=./. '{}' --install arm64", parent.display(), crate::harness::BINFMT);
     host.sh(&script).ok();
     let entry = host.entry("qemu-aarch64").unwrap();
     assert!(entry.contains("\ninterpreter /"), "{entry}");
@@ -340,10 +289,7 @@ fn emulators_given_by_a_relative_path_are_registered_by_their_absolute_one() {
 fn installed_handlers_work_where_their_emulator_is_not() {
     let host = Host::new();
     let folder = host.folder("soon gone", &[("qemu-aarch64", emulators())]);
-    host.call(&["--install", "arm64"])
-        .emulators(&folder)
-        .run()
-        .ok();
+    host.call(&["--install", "arm64"]).emulators(&folder).run().ok();
     std::fs::remove_dir_all(folder).unwrap();
     host.runs_arm64();
     host.binfmt(&["--status", "arm64"]).ok();
@@ -353,19 +299,9 @@ fn installed_handlers_work_where_their_emulator_is_not() {
 fn uninstall_and_install_in_one_call_happen_in_that_order() {
     let host = Host::new();
     host.binfmt(&["--install", "arm64,s390x"]).ok();
-    let output = host
-        .binfmt(&["--install", "arm64", "--uninstall", "qemu-*"])
-        .ok();
-    let words: Vec<&str> = output
-        .stderr
-        .lines()
-        .map(|line| line.split_once(':').unwrap().0)
-        .collect();
-    assert_eq!(
-        words,
-        ["uninstalling", "uninstalling", "installing"],
-        "{output}"
-    );
+    let output = host.binfmt(&["--install", "arm64", "--uninstall", "qemu-*"]).ok();
+    let words: Vec<&str> = output.stderr.lines().map(|line| line.split_once(':').unwrap().0).collect();
+    assert_eq!(words, ["uninstalling", "uninstalling", "installing"], "{output}");
     assert_eq!(output.list("emulators"), ["qemu-aarch64"]);
 }
 
@@ -382,14 +318,7 @@ fn nothing_is_installed_into_a_table_that_is_switched_off() {
 /// A host that sees the processes of its own PID namespace only; the first is the one that keeps it.
 fn with_its_own_processes() -> Host {
     Host::with(
-        &[
-            "--user",
-            "--map-root-user",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-        ],
+        &["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"],
         "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc; mount -t proc proc /proc; \
          mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc",
     )
@@ -409,21 +338,11 @@ fn a_call_leaves_no_process_and_no_file() {
     let tmp = host.folder("tmp", &[]);
     let mounts = "cat /proc/self/mounts";
     let before = host.sh(mounts).ok().stdout;
-    for args in [
-        &["--install", "all"][..],
-        &["--status"],
-        &["--list"],
-        &[],
-        &["--uninstall", "all"],
-    ] {
+    for args in [&["--install", "all"][..], &["--status"], &["--list"], &[], &["--uninstall", "all"]] {
         host.call(args).env("TMPDIR", &tmp).run().ok();
         assert_eq!(processes(&host), 0, "{args:?}");
     }
-    host.call(&["--install", "arm64"])
-        .emulators(&liar)
-        .env("TMPDIR", &tmp)
-        .run()
-        .ends(1);
+    host.call(&["--install", "arm64"]).emulators(&liar).env("TMPDIR", &tmp).run().ends(1);
     assert_eq!(processes(&host), 0, "after a failure");
     assert_eq!(std::fs::read_dir(tmp).unwrap().count(), 0);
     assert_eq!(host.sh(mounts).ok().stdout, before);
@@ -462,15 +381,9 @@ fn an_emulator_that_never_says_its_version_is_given_up_and_ended() {
 fn native_programs_taken_by_a_dead_handler_are_not_in_place() {
     let host = Host::new();
     host.register("qemu-i386", "i386", Path::new("/nowhere/qemu-i386"), "C");
-    host.binfmt(&["--install", "386"]).ends(1).ends_saying(&[
-        "386",
-        "native",
-        "--uninstall qemu-i386",
-    ]);
+    host.binfmt(&["--install", "386"]).ends(1).ends_saying(&["386", "native", "--uninstall qemu-i386"]);
     host.binfmt(&["--uninstall", "qemu-i386"]).ok();
-    host.binfmt(&["--install", "386"])
-        .ok()
-        .says("installing: 386 native");
+    host.binfmt(&["--install", "386"]).ok().says("installing: 386 native");
 }
 
 #[test]
@@ -479,9 +392,7 @@ fn native_is_told_without_user_namespaces_too() {
     let emulator = emulators().join("qemu-i386");
     host.register("qemu-i386", "i386", &emulator, "POCF");
     host.sh("echo 0 >/proc/sys/user/max_user_namespaces").ok();
-    host.binfmt(&["--install", "386"])
-        .ok()
-        .says("installing: 386 native, but qemu-i386 takes its programs");
+    host.binfmt(&["--install", "386"]).ok().says("installing: 386 native, but qemu-i386 takes its programs");
 }
 
 #[test]
@@ -490,28 +401,17 @@ fn a_table_out_of_sight_hides_nothing_that_runs() {
     host.binfmt(&["--install", "arm64"]).ok();
     let inside = |args: &str| {
         let emulators = emulators();
-        let script = format!(
-            "QEMU_BINARY_PATH='{}' unshare --pid --fork --mount-proc '{BINFMT}' {args}",
-            emulators.display()
-        );
+        let script =
+            format!("QEMU_BINARY_PATH='{}' unshare --pid --fork --mount-proc '{BINFMT}' {args}", emulators.display());
         host.sh(&script)
     };
     let plain = inside("").ok();
-    assert!(
-        plain.list("supported").contains(&"linux/arm64".into()),
-        "{plain}"
-    );
+    assert!(plain.list("supported").contains(&"linux/arm64".into()), "{plain}");
     inside("--status arm64").ok();
     inside("--status riscv64").ends(1);
-    inside("--install arm64")
-        .ok()
-        .says("installing: arm64 already installed");
-    inside("--install arm64,riscv64")
-        .ends(1)
-        .ends_saying(&["user namespace"]);
-    inside("--uninstall arm64")
-        .ends(1)
-        .ends_saying(&["arm64", "host"]);
+    inside("--install arm64").ok().says("installing: arm64 already installed");
+    inside("--install arm64,riscv64").ends(1).ends_saying(&["user namespace"]);
+    inside("--uninstall arm64").ends(1).ends_saying(&["arm64", "host"]);
     host.runs_arm64();
 }
 
@@ -521,10 +421,7 @@ fn few_file_descriptors_are_an_error_and_no_reason_to_wait() {
     for limit in 4..12 {
         let script = format!("ulimit -n {limit}; timeout 20 '{BINFMT}' --install 386,arm64");
         let output = host.sh(&script).never_says("panicked");
-        assert!(
-            output.status <= 1 || output.status == 127,
-            "{limit}: {output}"
-        );
+        assert!(output.status <= 1 || output.status == 127, "{limit}: {output}");
         assert!(host.entry("qemu-i386").is_none(), "{limit}: {output}");
     }
 }
@@ -548,13 +445,9 @@ fn an_emulator_that_talks_a_lot_is_heard_to_the_end() {
 fn a_link_that_leads_nowhere_is_not_passed_over() {
     let host = Host::new();
     let folder = host.folder("emulators", &[("qemu-aarch64", emulators())]);
-    host.sh(&format!("ln -s gone '{}/qemu-s390x'", folder.display()))
-        .ok();
+    host.sh(&format!("ln -s gone '{}/qemu-s390x'", folder.display())).ok();
     let call = host.call(&["--install", "all"]).emulators(&folder);
-    call.run()
-        .ends(1)
-        .says("arm64 OK")
-        .says("qemu-s390x does not exist");
+    call.run().ends(1).says("arm64 OK").says("qemu-s390x does not exist");
 }
 
 /// As of a variable of a pipeline that is empty. The incumbent shows what there is, and ends with 0.
@@ -568,16 +461,11 @@ fn a_list_without_items_asks_for_nothing() {
         for list in ["", " ", ",", " ,\n"] {
             let output = host.binfmt(&[option, list]).ok();
             assert_eq!(output.stdout, status, "{output}");
-            assert_eq!(
-                output.stderr,
-                format!("binfmt: the list of {option} is empty, so it does nothing\n")
-            );
+            assert_eq!(output.stderr, format!("binfmt: the list of {option} is empty, so it does nothing\n"));
         }
     }
     assert_eq!(host.table(), before);
-    host.binfmt(&["--uninstall", "arm64", "--install", ""])
-        .ok()
-        .says("uninstalling: arm64 OK");
+    host.binfmt(&["--uninstall", "arm64", "--install", ""]).ok().says("uninstalling: arm64 OK");
     // what would go on without it, or say that all is well, is a mistake
     for args in [
         &["--reset", "--install", ""][..],
@@ -598,12 +486,7 @@ fn what_runs_is_what_is_listed_whichever_mount_point_is_named() {
     let folder = host.folder("unmounted", &[]);
     let mount = ["--mount", folder.to_str().unwrap()];
     let output = host.binfmt(&mount).ok();
-    assert!(
-        output.list("supported").contains(&"linux/arm64".into()),
-        "{output}"
-    );
+    assert!(output.list("supported").contains(&"linux/arm64".into()), "{output}");
     assert_eq!(output.list("emulators"), ["qemu-aarch64"], "{output}");
-    host.binfmt(&[&["--status", "arm64"], &mount[..]].concat())
-        .ok()
-        .prints("qemu-aarch64");
+    host.binfmt(&[&["--status", "arm64"], &mount[..]].concat()).ok().prints("qemu-aarch64");
 }

@@ -20,11 +20,8 @@ const KEPT: [&str; 2] = ["arm64", "riscv64"];
 fn not_one_program_misses_its_handler_while_fifty_calls_change_the_table() {
     let host = Host::new();
     host.binfmt(&["--install", "arm64,riscv64"]).ok();
-    let seconds = std::env::var("BINFMT_TEST_LOAD").map_or(10, |seconds| {
-        seconds
-            .parse()
-            .expect("BINFMT_TEST_LOAD is a number of seconds")
-    });
+    let seconds = std::env::var("BINFMT_TEST_LOAD")
+        .map_or(10, |seconds| seconds.parse().expect("BINFMT_TEST_LOAD is a number of seconds"));
     let end = Instant::now() + Duration::from_secs(seconds);
     let stop = host.scratch().join("stop");
     let calls = AtomicUsize::new(0);
@@ -44,10 +41,7 @@ fn not_one_program_misses_its_handler_while_fifty_calls_change_the_table() {
         for result in results {
             result.expect("a caller without complaint");
         }
-        loops
-            .map(|starts| starts.join().expect("a loop"))
-            .iter()
-            .sum()
+        loops.map(|starts| starts.join().expect("a loop")).iter().sum()
     });
     let calls = calls.into_inner();
     assert!(starts >= KEPT.len() * 5, "only {starts} programs started");
@@ -73,10 +67,7 @@ fn call_until(host: &Host, caller: usize, end: Instant, calls: &AtomicUsize) {
         (&["--verify", "s390x"], &folders[0]),
         (&["--install", "arm,s390x"], &folders[1]),
         (&["--uninstall", "arm,s390x"], &folders[1]),
-        (
-            &["--install", "riscv64", "--credentials", "no"],
-            &folders[0],
-        ),
+        (&["--install", "riscv64", "--credentials", "no"], &folders[0]),
         (&["--list"], &folders[0]),
         (&[], &folders[0]),
     ];
@@ -87,10 +78,7 @@ fn call_until(host: &Host, caller: usize, end: Instant, calls: &AtomicUsize) {
         let output = call.emulators(folder).run();
         // whether what others change all the time is as it should be is anybody's guess
         let audits = args.first() == Some(&"--verify");
-        assert!(
-            output.status == 0 || audits && output.status == 1,
-            "{output}"
-        );
+        assert!(output.status == 0 || audits && output.status == 1, "{output}");
         calls.fetch_add(1, Ordering::Relaxed);
         if Instant::now() > end {
             return;

@@ -40,10 +40,7 @@ fn metrics(host: &Host, args: &[&str]) -> Output {
 #[track_caller]
 fn number<'a>(output: &'a Output, metric: &str, platform: &str) -> Option<&'a str> {
     let start = format!("binfmt_{metric}{{platform=\"{platform}\"");
-    let mut lines = output
-        .stdout
-        .lines()
-        .filter(|line| line.starts_with(&start));
+    let mut lines = output.stdout.lines().filter(|line| line.starts_with(&start));
     let number = lines.next().and_then(|line| Some(line.rsplit_once(' ')?.1));
     assert_eq!(lines.next(), None, "{output}");
     number
@@ -69,10 +66,7 @@ fn a_healthy_host_is_all_there() {
     host.binfmt(&["--install", "arm64,s390x"]).ok();
     let output = metrics(&host, &["--status"]).ok();
     assert_eq!(output.stderr, "");
-    let build = format!(
-        "binfmt_build_info{{version=\"{}\"}} 1\n",
-        env!("CARGO_PKG_VERSION")
-    );
+    let build = format!("binfmt_build_info{{version=\"{}\"}} 1\n", env!("CARGO_PKG_VERSION"));
     let output = output.prints(&build);
     let health = host.binfmt(&["--status", "--format", "json"]).ok().json();
     let platforms = health["platforms"].as_array().unwrap();
@@ -93,21 +87,10 @@ fn a_healthy_host_is_all_there() {
         ("emulator_modified_timestamp_seconds", &stat(&host, &file)),
         ("handler_changed_timestamp_seconds", &changed),
     ] {
-        assert_eq!(
-            number(&output, metric, "linux/arm64"),
-            Some(expected),
-            "{metric}: {output}"
-        );
-        assert_eq!(
-            number(&output, metric, "linux/amd64"),
-            None,
-            "{metric}: {output}"
-        );
+        assert_eq!(number(&output, metric, "linux/arm64"), Some(expected), "{metric}: {output}");
+        assert_eq!(number(&output, metric, "linux/amd64"), None, "{metric}: {output}");
     }
-    let arm64 = platforms
-        .iter()
-        .find(|p| p["platform"] == "linux/arm64")
-        .unwrap();
+    let arm64 = platforms.iter().find(|p| p["platform"] == "linux/arm64").unwrap();
     let of_file = |key: &str| arm64["emulator"][key].as_str().unwrap().to_owned();
     output.prints(&format!(
         "binfmt_emulator_info{{platform=\"linux/arm64\",entry=\"qemu-aarch64\",flags=\"POCF\",interpreter=\"{}\",\
@@ -126,17 +109,11 @@ fn what_does_not_run_is_told_beside_all_else() {
     host.register("qemu-riscv64", "riscv64", Path::new("/nowhere"), "OC");
     let list = ["--status", "arm64,riscv64,s390x,nonsense"];
     let output = metrics(&host, &list).ends(1);
-    let output = output
-        .says("linux/riscv64 does not run: ")
-        .says("linux/s390x does not run: ");
+    let output = output.says("linux/riscv64 does not run: ").says("linux/s390x does not run: ");
     let output = output.says("nonsense");
     for (platform, up, times) in [("arm64", "1", 1), ("riscv64", "0", 1), ("s390x", "0", 0)] {
         let platform = format!("linux/{platform}");
-        assert_eq!(
-            number(&output, "platform_up", &platform),
-            Some(up),
-            "{output}"
-        );
+        assert_eq!(number(&output, "platform_up", &platform), Some(up), "{output}");
         let changed = number(&output, "handler_changed_timestamp_seconds", &platform);
         assert_eq!(changed.iter().count(), times, "{output}");
     }
@@ -150,11 +127,7 @@ fn what_does_not_run_is_told_beside_all_else() {
     );
     host.sh("echo 0 >/proc/sys/fs/binfmt_misc/status").ok();
     let output = metrics(&host, &["--status", "arm64"]).ends(1);
-    assert_eq!(
-        number(&output, "platform_up", "linux/arm64"),
-        Some("0"),
-        "{output}"
-    );
+    assert_eq!(number(&output, "platform_up", "linux/arm64"), Some("0"), "{output}");
 }
 
 #[test]
@@ -168,23 +141,10 @@ fn stale_is_what_verify_calls_another_emulator() {
         let output = metrics_of(&host, call.emulators(folder).run().ok());
         number(&output, "emulator_stale", "linux/arm64").map(str::to_owned)
     };
-    host.call(&["--install", "arm64"])
-        .emulators(&folder)
-        .run()
-        .ok();
+    host.call(&["--install", "arm64"]).emulators(&folder).run().ok();
     for (folder, expected) in [(&folder, "0"), (&same, "0"), (&emulators(), "1")] {
-        assert_eq!(
-            stale(folder).as_deref(),
-            Some(expected),
-            "{}",
-            folder.display()
-        );
-        assert_eq!(
-            verify_finds_another(&host, folder),
-            expected == "1",
-            "{}",
-            folder.display()
-        );
+        assert_eq!(stale(folder).as_deref(), Some(expected), "{}", folder.display());
+        assert_eq!(verify_finds_another(&host, folder), expected == "1", "{}", folder.display());
     }
     // an upgrade in place, as packages do it
     host.copy(&emulators().join("qemu-aarch64"), &folder.join("new"));
@@ -204,16 +164,8 @@ fn another_tools_translator_has_nothing_to_be_compared_with() {
     host.translator(&other);
     host.register("rosetta", "aarch64", &other, "F");
     let output = metrics(&host, &["--status", "arm64"]).ok();
-    assert_eq!(
-        number(&output, "emulator_stale", "linux/arm64"),
-        None,
-        "{output}"
-    );
-    assert_eq!(
-        number(&output, "emulator_info", "linux/arm64"),
-        Some("1"),
-        "{output}"
-    );
+    assert_eq!(number(&output, "emulator_stale", "linux/arm64"), None, "{output}");
+    assert_eq!(number(&output, "emulator_info", "linux/arm64"), Some("1"), "{output}");
 }
 
 #[test]
@@ -227,17 +179,10 @@ fn a_handler_is_as_old_as_its_registration() {
     };
     let first = changed();
     // until a later time is to be told from it
-    host.sh(&format!(
-        "until [ $(date +%s) -gt {} ]; do sleep .1; done",
-        first + 1
-    ))
-    .ok();
+    host.sh(&format!("until [ $(date +%s) -gt {} ]; do sleep .1; done", first + 1)).ok();
     host.binfmt(&["--install", "arm64"]).ok();
     assert_eq!(changed(), first);
-    let upgrade = host
-        .call(&["--install", "arm64"])
-        .emulators(&old_emulators())
-        .env("QEMU_BINARY_REPLACE", "1");
+    let upgrade = host.call(&["--install", "arm64"]).emulators(&old_emulators()).env("QEMU_BINARY_REPLACE", "1");
     upgrade.run().ok();
     assert!(changed() > first);
 }
@@ -265,19 +210,9 @@ fn names_that_the_format_gives_a_meaning_are_escaped() {
     let name = "qemu-\"x\"\ny} 1\u{1b}";
     host.register(name, "aarch64", &file, "F");
     let output = metrics(&host, &["--status", "arm64"]).ok();
-    assert_eq!(
-        number(&output, "emulator_info", "linux/arm64"),
-        Some("1"),
-        "{output}"
-    );
-    let path = file
-        .to_str()
-        .unwrap()
-        .replace('\\', r"\\")
-        .replace('"', "\\\"");
-    output
-        .prints(r#"entry="qemu-\"x\"\ny} 1\\u{1b}","#)
-        .prints(&format!("interpreter=\"{path}\","));
+    assert_eq!(number(&output, "emulator_info", "linux/arm64"), Some("1"), "{output}");
+    let path = file.to_str().unwrap().replace('\\', r"\\").replace('"', "\\\"");
+    output.prints(r#"entry="qemu-\"x\"\ny} 1\\u{1b}","#).prints(&format!("interpreter=\"{path}\","));
 }
 
 #[test]
@@ -299,22 +234,14 @@ fn metrics_are_a_form_of_the_status_alone() {
     }
     assert_eq!(host.entries(), [""; 0]);
     let output = metrics(&host, &["--install", "arm64", "--status"]).ok();
-    assert_eq!(
-        number(&output, "platform_up", "linux/arm64"),
-        Some("1"),
-        "{output}"
-    );
+    assert_eq!(number(&output, "platform_up", "linux/arm64"), Some("1"), "{output}");
 }
 
 /// What the unit runs, with its output below a folder of the test's.
 fn unit(host: &Host, folder: &Path, binfmt: &str) -> Output {
     let joined = UNIT.replace("\\\n", "");
-    let command = joined
-        .lines()
-        .find_map(|line| line.strip_prefix("ExecStart=/bin/sh -c '"));
-    let command = command
-        .and_then(|rest| rest.strip_suffix('\''))
-        .expect("a shell command");
+    let command = joined.lines().find_map(|line| line.strip_prefix("ExecStart=/bin/sh -c '"));
+    let command = command.and_then(|rest| rest.strip_suffix('\'')).expect("a shell command");
     let command = command.replace("@BIN@/binfmt", binfmt);
     let call = host.program("sh").args(["-c", &command]);
     let call = call.env("QEMU_BINARY_PATH", emulators());
@@ -329,25 +256,17 @@ fn the_file_is_replaced_by_a_whole_one_or_not_at_all() {
     let names = || -> Vec<String> {
         let listing = fs::read_dir(&folder).unwrap();
         let names = listing.map(|item| item.unwrap().file_name().into_string().unwrap());
-        names
-            .filter(|name| Path::new(name).extension().is_some_and(|e| e == "prom"))
-            .collect()
+        names.filter(|name| Path::new(name).extension().is_some_and(|e| e == "prom")).collect()
     };
     host.binfmt(&["--install", "all"]).ok();
     unit(&host, &folder, BINFMT).ok();
     let healthy = fs::read_to_string(&file).unwrap();
-    assert!(
-        healthy.contains("binfmt_platform_up{platform=\"linux/arm64\"} 1\n"),
-        "{healthy}"
-    );
+    assert!(healthy.contains("binfmt_platform_up{platform=\"linux/arm64\"} 1\n"), "{healthy}");
     // one that does not run is in the file, and no failure of writing it
     host.binfmt(&["--uninstall", "arm64"]).ok();
     unit(&host, &folder, BINFMT).ok();
     let down = fs::read_to_string(&file).unwrap();
-    assert!(
-        down.contains("binfmt_platform_up{platform=\"linux/arm64\"} 0\n"),
-        "{down}"
-    );
+    assert!(down.contains("binfmt_platform_up{platform=\"linux/arm64\"} 0\n"), "{down}");
 
     let cut = host.scratch().join("cut");
     let body = format!("#!/bin/sh\n{BINFMT} \"$@\" | head -c 200\n");
@@ -395,8 +314,5 @@ fn the_rules_and_the_page_name_metrics_that_there_are() {
     let rows = PAGE.lines().filter(|line| line.starts_with("| `binfmt_"));
     let documented: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
     assert_eq!(documented.len(), there.len());
-    assert!(
-        documented.iter().all(|name| there.contains(*name)),
-        "{documented:?}"
-    );
+    assert!(documented.iter().all(|name| there.contains(*name)), "{documented:?}");
 }

@@ -24,31 +24,17 @@ fn a_mount_point_that_is_none_is_refused_with_its_own_sentence() {
     for (name, words) in [
         ("file", ["is not a directory", "name one"]),
         ("missing", ["does not exist", "create it"]),
-        (
-            "full",
-            ["something else than binfmt_misc", "name the mount point"],
-        ),
-        (
-            "tmpfs",
-            ["something else than binfmt_misc", "name the mount point"],
-        ),
+        ("full", ["something else than binfmt_misc", "name the mount point"]),
+        ("tmpfs", ["something else than binfmt_misc", "name the mount point"]),
         ("full/file", ["is not a directory", "name one"]),
         ("dangling", ["does not exist", "create it"]),
         ("circle", ["circle of symbolic links", "name"]),
-        (
-            "/proc",
-            ["something else than binfmt_misc", "name the mount point"],
-        ),
+        ("/proc", ["something else than binfmt_misc", "name the mount point"]),
         ("/dev/null", ["is not a directory", "name one"]),
     ] {
         let dir = host.scratch().join(name);
         let dir = dir.to_str().unwrap();
-        for args in [
-            &["--install", "arm64"][..],
-            &["--uninstall", "arm64"],
-            &["--status"],
-            &[],
-        ] {
+        for args in [&["--install", "arm64"][..], &["--uninstall", "arm64"], &["--status"], &[]] {
             let output = host.binfmt(&[&["--mount", dir], args].concat());
             let output = output.ends(1).ends_saying(&[&words[..], &[dir]].concat());
             assert_eq!(output.stderr.lines().count(), 1, "{output}");
@@ -63,8 +49,7 @@ fn a_mount_point_that_is_none_is_refused_with_its_own_sentence() {
 fn a_read_only_table_can_be_looked_at_and_says_how_to_make_it_writable() {
     let host = Host::new();
     host.binfmt(&["--install", "arm64"]).ok();
-    host.sh(&format!("mount -o remount,bind,ro {MOUNT_POINT}"))
-        .ok();
+    host.sh(&format!("mount -o remount,bind,ro {MOUNT_POINT}")).ok();
     let before = host.table();
     for args in [["--install", "riscv64"], ["--uninstall", "arm64"]] {
         let refused = host.binfmt(&args).ends(1);
@@ -79,8 +64,7 @@ fn a_read_only_table_can_be_looked_at_and_says_how_to_make_it_writable() {
 fn what_is_in_place_is_in_place_in_a_read_only_table_too() {
     let host = Host::new();
     host.binfmt(&["--install", "arm64"]).ok();
-    host.sh(&format!("mount -o remount,bind,ro {MOUNT_POINT}"))
-        .ok();
+    host.sh(&format!("mount -o remount,bind,ro {MOUNT_POINT}")).ok();
     let install = host.binfmt(&["--install", "arm64"]).ok();
     install.says("already installed");
     let uninstall = host.binfmt(&["--uninstall", "riscv64"]).ok();
@@ -91,8 +75,7 @@ fn what_is_in_place_is_in_place_in_a_read_only_table_too() {
 #[test]
 fn the_remedy_for_a_read_only_table_works() {
     let host = Host::new();
-    host.sh(&format!("mount -o remount,bind,ro {MOUNT_POINT}"))
-        .ok();
+    host.sh(&format!("mount -o remount,bind,ro {MOUNT_POINT}")).ok();
     let refused = host.binfmt(&["--install", "arm64"]).ends(1);
     let last = refused.stderr.lines().next_back().unwrap();
     let remedy = last.split("read-write: ").last().unwrap();
@@ -106,10 +89,7 @@ fn a_kernel_without_binfmt_misc_is_named() {
     let refused = host.binfmt(&["--install", "arm64"]).ends(1);
     refused.ends_saying(&["modprobe binfmt_misc", "CONFIG_BINFMT_MISC"]);
     let status = host.binfmt(&[]).ok();
-    assert!(
-        status.list("supported").iter().any(|p| p == "linux/amd64"),
-        "{status}"
-    );
+    assert!(status.list("supported").iter().any(|p| p == "linux/amd64"), "{status}");
 }
 
 #[test]
@@ -148,17 +128,11 @@ fn what_is_mounted_at_a_named_place_goes_with_the_last_entry() {
 fn a_mount_point_may_be_written_in_many_ways() {
     for written in ["table", "./table/", "table/../table", "link", "link/"] {
         let host = Host::with(&NAMESPACES, "");
-        let setup = format!(
-            "cd {}; mkdir table; ln -s table link",
-            host.scratch().display()
-        );
+        let setup = format!("cd {}; mkdir table; ln -s table link", host.scratch().display());
         host.sh(&setup).ok();
         let before = mounts(&host);
         let call = |args: &str| {
-            let script = format!(
-                "cd {}; {BINFMT} --mount {written} {args}",
-                host.scratch().display()
-            );
+            let script = format!("cd {}; {BINFMT} --mount {written} {args}", host.scratch().display());
             let call = host.program("sh").args(["-c", &script]);
             call.env("QEMU_BINARY_PATH", emulators()).run()
         };
@@ -256,9 +230,7 @@ fn without_the_privilege_to_mount_that_is_said() {
     fs::create_dir(&dir).unwrap();
     let before = mounts(&host);
     let refused = unprivileged(&host, &format!("--install arm64 --mount {}", dir.display()));
-    refused
-        .ends(1)
-        .ends_saying(&["permission denied mounting", "on the host"]);
+    refused.ends(1).ends_saying(&["permission denied mounting", "on the host"]);
     assert_eq!(mounts(&host), before);
 }
 

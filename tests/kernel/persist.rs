@@ -30,8 +30,7 @@ fn root(host: &Host) -> PathBuf {
     let make = "mkdir -p etc/systemd/system usr/lib/systemd/system/sysinit.target.wants; cd usr/lib/systemd
         echo program >systemd-binfmt; echo '[Unit]' | tee system/systemd-binfmt.service >system/sysinit.target
         ln -s ../systemd-binfmt.service system/sysinit.target.wants/systemd-binfmt.service";
-    host.sh(&format!("mkdir '{0}'; cd '{0}'; {make}", root.display()))
-        .ok();
+    host.sh(&format!("mkdir '{0}'; cd '{0}'; {make}", root.display())).ok();
     root
 }
 
@@ -89,8 +88,7 @@ fn to_upgrade(host: &Host, root: &Path) -> [PathBuf; 2] {
 fn restore(host: &Host, state: &Path, root: &Path) {
     let (state, root) = (state.display(), root.display());
     let empty = "echo -1 >/proc/sys/fs/binfmt_misc/status";
-    host.sh(&format!("rm -r {root}; cp -a {state} {root}; {empty}"))
-        .ok();
+    host.sh(&format!("rm -r {root}; cp -a {state} {root}; {empty}")).ok();
 }
 
 /// The next call repairs what another one left, and what it wrote is taken back.
@@ -113,11 +111,7 @@ fn is_mended(host: &Host, root: &Path, before: &str, what: &str) {
 /// Every file and directory below, with what is in it.
 fn contents(host: &Host, root: &Path) -> String {
     let root = root.display();
-    host.sh(&format!(
-        "cd {root}; find . | sort; find . -type f | sort | xargs sha256sum"
-    ))
-    .ok()
-    .stdout
+    host.sh(&format!("cd {root}; find . | sort; find . -type f | sort | xargs sha256sum")).ok().stdout
 }
 
 #[test]
@@ -132,25 +126,20 @@ fn what_was_written_is_taken_back_to_the_last_directory() {
     first.says(&format!("persisting: {} OK", shown.display()));
     host.runs_arm64();
     let entry = host.entry("qemu-aarch64").unwrap();
-    assert!(
-        entry.contains("interpreter /var/lib/binfmt/qemu-aarch64\n"),
-        "{entry}"
-    );
+    assert!(entry.contains("interpreter /var/lib/binfmt/qemu-aarch64\n"), "{entry}");
 
     // what a boot would register is what there is
     let table = host.table();
     let rules = fs::read(root.join(RULES)).unwrap();
     let line = rules.split(|byte| *byte == b'\n').nth(1).unwrap();
-    host.sh("echo -1 >/proc/sys/fs/binfmt_misc/qemu-aarch64")
-        .ok();
+    host.sh("echo -1 >/proc/sys/fs/binfmt_misc/qemu-aarch64").ok();
     let chroot = format!(
         "mount --rbind /proc {0}/proc; chroot {0} /busybox sh -c 'cat >/proc/sys/fs/binfmt_misc/register'",
         root.display()
     );
     fs::create_dir(root.join("proc")).unwrap();
     host.copy(&crate::harness::program("amd64"), &root.join("busybox"));
-    host.sh_with(&chroot.replace("cat", "/busybox cat"), line)
-        .ok();
+    host.sh_with(&chroot.replace("cat", "/busybox cat"), line).ok();
     assert_eq!(host.entry("qemu-aarch64"), Some(entry), "{table}");
     host.runs_arm64();
     host.sh(&format!("umount -l {}/proc", root.display())).ok();
@@ -158,20 +147,14 @@ fn what_was_written_is_taken_back_to_the_last_directory() {
     fs::remove_file(root.join("busybox")).unwrap();
 
     // the record is one that sha256sum(1) understands
-    host.sh(&format!(
-        "cd {0}; sed 's|  /|  |' {RECORD} | sha256sum --check --strict --quiet",
-        root.display()
-    ))
-    .ok();
+    host.sh(&format!("cd {0}; sed 's|  /|  |' {RECORD} | sha256sum --check --strict --quiet", root.display())).ok();
 
     let after = contents(&host, &root);
     let again = persist(&host, &root, "arm64,riscv64").ok();
     again.says("already installed").says("already there");
     assert_eq!(contents(&host, &root), after);
 
-    unpersist(&host, &root)
-        .ok()
-        .says(&format!("unpersisting: {} OK", shown.display()));
+    unpersist(&host, &root).ok().says(&format!("unpersisting: {} OK", shown.display()));
     assert_eq!(contents(&host, &root), before);
     // what runs now is another matter
     host.runs_arm64();
@@ -184,13 +167,8 @@ fn newer_emulators_take_the_place_of_older_ones_and_go_all_the_same() {
     let root = root(&host);
     let before = contents(&host, &root);
     persist_old(&host, &root).ok();
-    persist(&host, &root, "arm64")
-        .ok()
-        .says("upgraded qemu-aarch64 7.");
-    let mode = fs::metadata(root.join(EMULATOR))
-        .unwrap()
-        .permissions()
-        .mode();
+    persist(&host, &root, "arm64").ok().says("upgraded qemu-aarch64 7.");
+    let mode = fs::metadata(root.join(EMULATOR)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o755);
     unpersist(&host, &root).ok();
     assert_eq!(contents(&host, &root), before);
@@ -203,15 +181,13 @@ fn what_others_have_written_or_changed_is_theirs() {
     fs::create_dir(root.join("etc/binfmt.d")).unwrap();
     fs::write(root.join(RULES), "# the administrator's\n").unwrap();
     let before = fs::read(root.join(RULES)).unwrap();
-    persist(&host, &root, "arm64")
-        .ends_saying(&["it exists and was not written by --persist", "--force"]);
+    persist(&host, &root, "arm64").ends_saying(&["it exists and was not written by --persist", "--force"]);
     assert_eq!(fs::read(root.join(RULES)).unwrap(), before);
     unpersist(&host, &root).ok();
     assert_eq!(fs::read(root.join(RULES)).unwrap(), before);
     assert!(!root.join("var").exists());
 
-    host.binfmt(&["--force", "--install", "arm64", "--persist", shown(&root)])
-        .ok();
+    host.binfmt(&["--force", "--install", "arm64", "--persist", shown(&root)]).ok();
     fs::write(root.join(RULES), "# changed since\n").unwrap();
     unpersist(&host, &root).ends_saying(&["was changed since", "remove it by hand"]);
     assert!(root.join(RULES).exists());
@@ -241,21 +217,14 @@ fn only_a_host_that_reads_rules_at_boot_gets_some() {
 fn options_that_are_called_almost_the_same_are_told_apart() {
     let host = Host::new();
     for (words, said) in [
-        (
-            &["--install", "arm64", "--persist", "yes"][..],
-            "--persistent yes",
-        ),
-        (
-            &["--install", "arm64", "--persistent", "/host"],
-            "did you mean --persist /host?",
-        ),
+        (&["--install", "arm64", "--persist", "yes"][..], "--persistent yes"),
+        (&["--install", "arm64", "--persistent", "/host"], "did you mean --persist /host?"),
         (&["--install", "arm64", "-p", "no"], "yes is the only value"),
     ] {
         host.binfmt(words).ends(2).ends_saying(&[said]);
         assert_eq!(host.entries(), [""; 0]);
     }
-    host.binfmt(&["--install", "arm64", "--persistent", "yes"])
-        .ok();
+    host.binfmt(&["--install", "arm64", "--persistent", "yes"]).ok();
 }
 
 /// Not even a lock; and what is told is what then happens.
@@ -287,9 +256,7 @@ fn a_dry_run_tells_what_would_be_written_and_writes_nothing() {
     }
     let planned = dry(&["--unpersist", shown(&root)]).ok();
     for file in files {
-        planned
-            .clone()
-            .prints(&format!("would unpersist: {file}\n"));
+        planned.clone().prints(&format!("would unpersist: {file}\n"));
     }
     fs::write(root.join(RULES), "# somebody else's\n").unwrap();
     dry(&install).ends(1).prints("not written by --persist");
@@ -320,10 +287,7 @@ fn an_emulator_that_does_not_work_leaves_nothing() {
     assert_eq!(contents(&host, &root), before);
 
     // the other one does
-    host.call(&["--install", "all", "--persist", shown(&root)])
-        .emulators(&folder)
-        .run()
-        .ends(1);
+    host.call(&["--install", "all", "--persist", shown(&root)]).emulators(&folder).run().ends(1);
     assert_eq!(host.entries(), ["qemu-arm"]);
     assert!(root.join("etc/binfmt.d/qemu-arm.conf").exists());
     assert!(!root.join(EMULATOR).exists() && !root.join(RULES).exists());
@@ -335,11 +299,7 @@ fn a_full_disk_is_told_and_what_is_there_works() {
     let host = Host::new();
     let root = root(&host);
     // inside and outside it has the same path, and the same files only inside
-    host.sh(&format!(
-        "mkdir {0}/var; mount -t tmpfs -o size=20m none {0}/var",
-        root.display()
-    ))
-    .ok();
+    host.sh(&format!("mkdir {0}/var; mount -t tmpfs -o size=20m none {0}/var", root.display())).ok();
     persist(&host, &root, "arm64,arm")
         .ends(1)
         .says("arm64 OK")
@@ -382,10 +342,7 @@ fn openrc_registers_what_was_written() {
     needs_emulators!();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("build/openrc/binfmt.sh");
     assert!(script.exists(), "make test-material");
-    for shell in [
-        "sh".to_owned(),
-        format!("'{}' ash", program("amd64").display()),
-    ] {
+    for shell in ["sh".to_owned(), format!("'{}' ash", program("amd64").display())] {
         let host = Host::new();
         let root = root(&host);
         persist(&host, &root, "arm64,s390x").ok();
@@ -420,10 +377,7 @@ fn a_failed_upgrade_leaves_what_the_next_boot_needs() {
     let before = contents(&host, &root);
     for options in [&[][..], &["--keep"]] {
         let call = ["--install", "arm64", "--persist", shown(&root)];
-        host.call(&[options, &call].concat())
-            .emulators(&broken(&host))
-            .run()
-            .ends(1);
+        host.call(&[options, &call].concat()).emulators(&broken(&host)).run().ends(1);
         assert_eq!(contents(&host, &root), before, "{options:?}");
     }
     host.runs_arm64();
@@ -450,15 +404,8 @@ fn what_works_here_and_not_from_its_new_place_is_not_persisted() {
     let install = ["--install", "arm64", "--persist", shown(&root)];
     let var = root.join("var/lib/binfmt");
     host.sh(&format!("chmod o+w {}", var.display())).ok();
-    host.binfmt(&install)
-        .ends(1)
-        .says("arm64 is not persisted")
-        .ends_saying(&["can be replaced by any user"]);
-    host.sh(&format!(
-        "chmod o-w {0}; mount -t tmpfs -o noexec,mode=755 none {0}",
-        var.display()
-    ))
-    .ok();
+    host.binfmt(&install).ends(1).says("arm64 is not persisted").ends_saying(&["can be replaced by any user"]);
+    host.sh(&format!("chmod o-w {0}; mount -t tmpfs -o noexec,mode=755 none {0}", var.display())).ok();
     host.binfmt(&install).ends(1).says("EACCES");
     assert!(!host.path(&var).join("qemu-aarch64").exists());
     host.runs_arm64();
@@ -491,11 +438,9 @@ fn what_is_in_the_way_is_named() {
     fs::create_dir_all(root.join(EMULATOR)).unwrap();
     for force in [&[][..], &["--force"]] {
         let call = ["--install", "arm64", "--persist", shown(&root)];
-        host.binfmt(&[&call, force].concat())
-            .ends_saying(&["there is a directory of that name; remove it"]);
+        host.binfmt(&[&call, force].concat()).ends_saying(&["there is a directory of that name; remove it"]);
     }
-    host.sh(&format!("mkfifo '{}'", root.join(LOCK).display()))
-        .ok();
+    host.sh(&format!("mkfifo '{}'", root.join(LOCK).display())).ok();
     persist(&host, &root, "arm64").ends_saying(&[LOCK, "cannot be locked"]);
 }
 
@@ -508,10 +453,7 @@ fn what_needs_no_handler_is_not_persisted() {
     let old = folder.join("qemu-i386");
     host.copy(&emulators().join("qemu-i386"), &old);
     host.register("qemu-i386", "i386", &old, "POCF");
-    host.call(&["--install", "all", "--persist", shown(&root)])
-        .emulators(&folder)
-        .run()
-        .ok();
+    host.call(&["--install", "all", "--persist", shown(&root)]).emulators(&folder).run().ok();
     assert!(root.join(EMULATOR).exists());
     assert!(!root.join("var/lib/binfmt/qemu-i386").exists());
 }
@@ -535,11 +477,7 @@ fn killed_anywhere_it_leaves_nothing_that_is_not_taken_back() {
     let host = Host::new();
     let root = root(&host);
     let before = contents(&host, &root);
-    let rules = [
-        "etc/binfmt.d",
-        RULES,
-        "etc/binfmt.d/.qemu-aarch64.conf.binfmt-new",
-    ];
+    let rules = ["etc/binfmt.d", RULES, "etc/binfmt.d/.qemu-aarch64.conf.binfmt-new"];
     // as the call names them in a directory that is open, and as its open files are called out here
     let names = |path: &str| path.rsplit('/').next().map(str::to_owned);
     let rules = rules.map(|path| [names(path).unwrap(), shown(&root.join(path)).to_owned()]);
@@ -614,11 +552,7 @@ fn an_upgrade_that_does_not_reach_the_disk_leaves_the_former() {
             let what = format!("fsync {nth}, {}: {failed}", state.display());
             let is_old = fs::read(&emulator).unwrap() == old;
             assert!(is_old || is_tried, "{what}");
-            host.sh(&format!(
-                "cd {}; grep $(sha256sum <{EMULATOR} | cut -c-64) {RECORD}",
-                root.display()
-            ))
-            .ok();
+            host.sh(&format!("cd {}; grep $(sha256sum <{EMULATOR} | cut -c-64) {RECORD}", root.display())).ok();
             is_mended(&host, &root, &before, &what);
             failed.says("EIO");
             failures.push((is_tried, nth));
@@ -667,10 +601,7 @@ fn a_copy_that_failed_leaves_the_handler_that_works() {
     let folder = host.folder("two", &[("qemu-aarch64", emulators())]);
     host.copy(&emulators().join("qemu-arm"), &folder.join("qemu-arm"));
     persist_old(&host, &root).ok();
-    host.call(&["--install", "arm64"])
-        .emulators(&folder)
-        .run()
-        .ok();
+    host.call(&["--install", "arm64"]).emulators(&folder).run().ok();
     let newer = host.entry("qemu-aarch64").unwrap();
     fs::create_dir(root.join("var/lib/binfmt/.qemu-aarch64.binfmt-new")).unwrap();
     for list in ["all", "arm64,arm"] {
@@ -702,9 +633,7 @@ fn nobody_but_root_can_keep_a_call_waiting() {
     assert_eq!(lock.permissions().mode() & 0o777, 0o600);
     // as the root of a container can that is given the host's files read-only
     let lock = crate::harness::lock::of_reader(&root.join(LOCK));
-    persist(&host, &root, "arm64")
-        .ok()
-        .says("going on without the lock on ");
+    persist(&host, &root, "arm64").ok().says("going on without the lock on ");
     drop(lock);
     unpersist(&host, &root).ok();
     assert_eq!(contents(&host, &root), before);
@@ -733,10 +662,7 @@ fn a_lock_on_a_file_that_is_gone_is_none() {
         assert!(!root.join(RECORD).exists());
         fs::remove_file(&path).unwrap();
         drop(second);
-        let waited = format!(
-            "waiting for another call, which cannot be seen from here, to unlock {}",
-            path.display()
-        );
+        let waited = format!("waiting for another call, which cannot be seen from here, to unlock {}", path.display());
         call.join().unwrap().says(&waited);
     });
     assert!(!root.join(LOCK).exists());
@@ -753,10 +679,7 @@ fn calls_at_once_wait_for_each_other() {
         }
     });
     for name in ["qemu-aarch64", "qemu-arm", "qemu-riscv64"] {
-        assert!(
-            root.join(format!("etc/binfmt.d/{name}.conf")).exists(),
-            "{name}"
-        );
+        assert!(root.join(format!("etc/binfmt.d/{name}.conf")).exists(), "{name}");
     }
     thread::scope(|scope| {
         scope.spawn(|| persist(&host, &root, "arm64"));
@@ -794,15 +717,11 @@ fn what_is_no_file_is_not_waited_for_nor_replaced() {
     // as systemd has files masked
     symlink("/dev/null", root.join(RULES)).unwrap();
     persist(&host, &root, "arm64").ends_saying(&["it exists and was not written by --persist"]);
-    assert_eq!(
-        fs::read_link(root.join(RULES)).unwrap(),
-        Path::new("/dev/null")
-    );
+    assert_eq!(fs::read_link(root.join(RULES)).unwrap(), Path::new("/dev/null"));
     assert!(!root.join("var").exists());
 
     fs::create_dir_all(root.join("var/lib/binfmt")).unwrap();
-    host.sh(&format!("mkfifo {}", root.join(RECORD).display()))
-        .ok();
+    host.sh(&format!("mkfifo {}", root.join(RECORD).display())).ok();
     persist(&host, &root, "arm64").ends(1).says("persisted");
     unpersist(&host, &root).ends(1).says("persisted");
 }

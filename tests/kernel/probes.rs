@@ -35,21 +35,11 @@ static PROBES: LazyLock<PathBuf> = LazyLock::new(|| {
 fn every_probe_exits_with_the_first_byte_of_its_name() {
     needs_emulators!();
     for_every_arch(|arch| {
-        for argv0 in [
-            b"Q".as_slice(),
-            b"/probe",
-            b"a longer name",
-            b"\x01",
-            b"\xf0\xff",
-        ] {
+        for argv0 in [b"Q".as_slice(), b"/probe", b"a longer name", b"\x01", b"\xf0\xff"] {
             let status = emulate(arch, &[], argv0);
             let above = status - i32::from(argv0[0]);
             let name = argv0.escape_ascii();
-            assert!(
-                (0..i32::from(arch.levels)).contains(&above),
-                "{}: exit status {status} for {name}",
-                arch.qemu
-            );
+            assert!((0..i32::from(arch.levels)).contains(&above), "{}: exit status {status} for {name}", arch.qemu);
         }
     });
 }
@@ -59,17 +49,9 @@ fn every_probe_reads_as_kept_or_replaced() {
     needs_emulators!();
     for_every_arch(|arch| {
         let kept = probe::read(arch, emulate(arch, &[], &[ARGV0]));
-        assert!(
-            matches!(kept, Reading::Kept { .. }),
-            "{}: {kept:?}",
-            arch.qemu
-        );
+        assert!(matches!(kept, Reading::Kept { .. }), "{}: {kept:?}", arch.qemu);
         let replaced = probe::read(arch, emulate(arch, &[], b"/probe"));
-        assert!(
-            matches!(replaced, Reading::Replaced { .. }),
-            "{}: {replaced:?}",
-            arch.qemu
-        );
+        assert!(matches!(replaced, Reading::Replaced { .. }), "{}: {replaced:?}", arch.qemu);
     });
 }
 
@@ -100,17 +82,10 @@ fn the_amd64_probe_tells_the_levels_apart() {
 fn the_hosts_own_probe_runs_without_an_emulator() {
     let host = Arch::of_host().expect("a host that QEMU knows");
     let probe = PROBES.join(host.qemu);
-    let status = Command::new(&probe)
-        .arg0(OsStr::from_bytes(&[ARGV0]))
-        .status();
+    let status = Command::new(&probe).arg0(OsStr::from_bytes(&[ARGV0])).status();
     let status = status.unwrap_or_else(|error| panic!("{}: {error}", probe.display()));
     let reading = probe::read(host, status.code().unwrap_or(-1));
-    assert_eq!(
-        reading,
-        Reading::Kept {
-            level: host_level()
-        }
-    );
+    assert_eq!(reading, Reading::Kept { level: host_level() });
 }
 
 /// The level by the standard library's reading of the processor, for the probe to agree with.
@@ -125,11 +100,7 @@ fn host_level() -> u8 {
         all!("avx" "avx2" "bmi1" "bmi2" "f16c" "fma" "lzcnt" "movbe"),
         all!("avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl"),
     ];
-    1 + levels
-        .iter()
-        .map(|has| u8::from(*has))
-        .take_while(|has| *has == 1)
-        .sum::<u8>()
+    1 + levels.iter().map(|has| u8::from(*has)).take_while(|has| *has == 1).sum::<u8>()
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -141,14 +112,9 @@ fn host_level() -> u8 {
 fn for_every_arch(check: impl Fn(&Arch) + Sync) {
     let _written_before_any_thread_runs = &*PROBES;
     thread::scope(|scope| {
-        let running: Vec<_> = ARCHES
-            .iter()
-            .map(|arch| (arch, scope.spawn(|| check(arch))))
-            .collect();
-        let failed: Vec<_> = running
-            .into_iter()
-            .filter_map(|(arch, thread)| thread.join().is_err().then_some(arch.qemu))
-            .collect();
+        let running: Vec<_> = ARCHES.iter().map(|arch| (arch, scope.spawn(|| check(arch)))).collect();
+        let failed: Vec<_> =
+            running.into_iter().filter_map(|(arch, thread)| thread.join().is_err().then_some(arch.qemu)).collect();
         assert!(failed.is_empty(), "failed: {failed:?}");
     });
 }
@@ -156,11 +122,7 @@ fn for_every_arch(check: impl Fn(&Arch) + Sync) {
 /// Exit status of this row's probe under its emulator; 124 if it took too long.
 fn emulate(arch: &Arch, options: &[&str], argv0: &[u8]) -> i32 {
     let emulator = emulators().join(arch.interpreter_name(""));
-    assert!(
-        emulator.exists(),
-        "no {}: run `make emulators`",
-        emulator.display()
-    );
+    assert!(emulator.exists(), "no {}: run `make emulators`", emulator.display());
     let output = Command::new("timeout")
         .arg("20")
         .arg(&emulator)

@@ -16,8 +16,7 @@ fn fresh() -> String {
 
 fn fresh_with(options: &[&str]) -> String {
     let host = Host::new();
-    host.binfmt(&[&["--install", "arm64"], options].concat())
-        .ok();
+    host.binfmt(&[&["--install", "arm64"], options].concat()).ok();
     host.table()
 }
 
@@ -45,52 +44,32 @@ fn other_flags_are_replaced() {
 #[test]
 fn a_handler_without_flag_c_stays_without_unless_told_otherwise() {
     let without = "; without flag C, as before: --credentials yes sets it)\n";
-    for (flags, after) in [
-        ("", "PF"),
-        ("P", "PF"),
-        ("F", "PF"),
-        ("PF", "PF"),
-        ("POF", "POF"),
-    ] {
+    for (flags, after) in [("", "PF"), ("P", "PF"), ("F", "PF"), ("PF", "PF"), ("POF", "POF")] {
         let host = with_entry("qemu-aarch64", &emulators(), flags);
         let before = host.table();
         let installed = host.binfmt(&["--install", "arm64"]).ok().says(without);
         let entry = host.entry("qemu-aarch64").unwrap();
-        assert!(
-            entry.contains(&format!("\nflags: {after}\n")),
-            "{flags}: {entry}"
-        );
+        assert!(entry.contains(&format!("\nflags: {after}\n")), "{flags}: {entry}");
         if flags == after {
             installed.says("installing: arm64 already installed (qemu-aarch64; ");
             assert_eq!(host.table(), before);
         } else {
             installed.says("installing: arm64 OK (");
         }
-        host.binfmt(&["--install", "arm64"])
-            .ok()
-            .says("already installed");
-        host.binfmt(&["--verify"])
-            .ok()
-            .prints("kept: it is without flag C");
+        host.binfmt(&["--install", "arm64"]).ok().says("already installed");
+        host.binfmt(&["--verify"]).ok().prints("kept: it is without flag C");
         host.binfmt(&["--verify", "--credentials", "yes"]).ends(1);
         host.runs_arm64();
     }
     // an upgrade is one all the same
     let host = with_entry("aarch64", &old_emulators(), "F");
     let output = host.binfmt(&["--install", "arm64"]).ok().says(without);
-    assert!(
-        output
-            .line("installing: arm64 OK (upgraded ")
-            .contains("replaced aarch64")
-    );
+    assert!(output.line("installing: arm64 OK (upgraded ").contains("replaced aarch64"));
     assert_eq!(host.table(), fresh_with(&["--credentials", "no"]));
     // of one that runs nothing there is nothing to keep
     let host = with_entry("qemu-aarch64", Path::new("/nowhere"), "");
-    host.sh("echo 0 >/proc/sys/fs/binfmt_misc/qemu-aarch64")
-        .ok();
-    host.binfmt(&["--install", "arm64"])
-        .ok()
-        .never_says("flag C");
+    host.sh("echo 0 >/proc/sys/fs/binfmt_misc/qemu-aarch64").ok();
+    host.binfmt(&["--install", "arm64"]).ok().never_says("flag C");
     assert_eq!(host.table(), fresh());
 }
 
@@ -116,10 +95,7 @@ fn flag_c_does_not_come_silently() {
         assert_eq!(table, fresh(), "{args:?}");
     }
     for (args, variable) in [
-        (
-            &["--reset", "-p", "yes", "-c", "yes", "--install", "arm64"][..],
-            "",
-        ),
+        (&["--reset", "-p", "yes", "-c", "yes", "--install", "arm64"][..], ""),
         (&["--install", "arm64", "--credentials", "yes"], ""),
         (&["--install", "arm64", "--credentials", "yes"], "1"),
     ] {
@@ -127,10 +103,7 @@ fn flag_c_does_not_come_silently() {
         output.never_says("flag C");
         assert_eq!(table, fresh(), "{args:?}");
     }
-    let (output, table) = replaced(
-        &["--reset", "--credentials", "no", "--install", "arm64"],
-        "1",
-    );
+    let (output, table) = replaced(&["--reset", "--credentials", "no", "--install", "arm64"], "1");
     output.never_says("flag C");
     assert_eq!(table, fresh_with(&["--credentials", "no"]));
 }
@@ -148,9 +121,9 @@ fn a_newer_emulator_stays_unless_told_otherwise() {
     };
     let kept = format!("kept: its QEMU {new} is newer than {old}; --force replaces it");
     for list in ["arm64", "all"] {
-        call(&["--install", list], "").ok().says(&format!(
-            "installing: arm64 already installed (qemu-aarch64, {kept})\n"
-        ));
+        call(&["--install", list], "")
+            .ok()
+            .says(&format!("installing: arm64 already installed (qemu-aarch64, {kept})\n"));
     }
     host.binfmt(&["--uninstall", "all,-arm64"]).ok();
     assert_eq!(host.table(), before);
@@ -166,8 +139,7 @@ fn a_newer_emulator_stays_unless_told_otherwise() {
         (&["--reset", "--install", "arm64"], ""),
         (&["--install", "arm64", "--credentials", "no"], ""),
     ] {
-        host.binfmt(&["--install", "arm64", "--credentials", "yes"])
-            .ok();
+        host.binfmt(&["--install", "arm64", "--credentials", "yes"]).ok();
         call(args, variable).ok().says(&downgraded);
         host.runs_arm64();
     }
@@ -184,17 +156,12 @@ fn qemu_is_known_by_its_file() {
     std::fs::remove_file(&gone).unwrap();
     let status = host.binfmt(&["--status", "--format", "json"]).ok().json();
     let platforms = status["platforms"].as_array().unwrap();
-    let arm64 = platforms
-        .iter()
-        .find(|one| one["entry"] == "old-arm")
-        .unwrap();
+    let arm64 = platforms.iter().find(|one| one["entry"] == "old-arm").unwrap();
     assert_eq!(arm64["emulator"]["version"], old, "{arm64}");
     assert_eq!(arm64["emulator"]["mute"], serde_json::Value::Null);
     let verified = host.binfmt(&["--verify"]).ends(1);
     verified.prints(&format!("pinned: QEMU {old}; "));
-    host.binfmt(&["--install", "arm64"])
-        .ok()
-        .says(&format!("OK (upgraded qemu-aarch64 {old} → {new}, "));
+    host.binfmt(&["--install", "arm64"]).ok().says(&format!("OK (upgraded qemu-aarch64 {old} → {new}, "));
     assert_eq!(host.table(), fresh());
 }
 
@@ -209,14 +176,10 @@ fn an_entry_that_was_replaced_meanwhile_stays() {
         let call = host.call(&["--install", "arm64"]).emulators(&folder);
         let installing = scope.spawn(|| call.run());
         wait_for(&slow);
-        host.sh("cd /proc/sys/fs/binfmt_misc; echo -1 >old; echo :old:E::x::/bin/true: >register")
-            .ok();
+        host.sh("cd /proc/sys/fs/binfmt_misc; echo -1 >old; echo :old:E::x::/bin/true: >register").ok();
         installing.join().unwrap()
     });
-    output
-        .ok()
-        .says("installing: arm64 OK (")
-        .never_says("replaced old");
+    output.ok().says("installing: arm64 OK (").never_says("replaced old");
     assert!(host.entry("old").unwrap().contains("extension .x"));
 }
 
@@ -224,33 +187,18 @@ fn an_entry_that_was_replaced_meanwhile_stays() {
 fn another_magic_is_replaced() {
     let fresh = fresh();
     let wanted = Rule::for_arch(arch("aarch64"), "", &emulators(), Flags::parse("POCF").0);
-    let Matcher::Magic {
-        magic,
-        mask: Some(mask),
-        ..
-    } = wanted.matcher.clone()
-    else {
+    let Matcher::Magic { magic, mask: Some(mask), .. } = wanted.matcher.clone() else {
         panic!("a magic with a mask");
     };
     let mut stricter = mask.clone();
     stricter[7] = 0xfc;
-    for (what, length, mask) in [
-        ("stricter mask", magic.len(), stricter),
-        ("linuxkit's 19 bytes", 19, mask[..19].to_vec()),
-    ] {
+    for (what, length, mask) in
+        [("stricter mask", magic.len(), stricter), ("linuxkit's 19 bytes", 19, mask[..19].to_vec())]
+    {
         let host = Host::new();
         let magic = magic[..length].to_vec();
-        host.register_rule(&Rule {
-            matcher: Matcher::Magic {
-                offset: 0,
-                magic,
-                mask: Some(mask),
-            },
-            ..wanted.clone()
-        });
-        host.binfmt(&["--install", "arm64"])
-            .ok()
-            .says("replaced qemu-aarch64)");
+        host.register_rule(&Rule { matcher: Matcher::Magic { offset: 0, magic, mask: Some(mask) }, ..wanted.clone() });
+        host.binfmt(&["--install", "arm64"]).ok().says("replaced qemu-aarch64)");
         assert_eq!(host.table(), fresh, "{what}");
     }
 }
@@ -259,13 +207,8 @@ fn another_magic_is_replaced() {
 fn another_path_is_replaced() {
     let host = Host::new();
     let folder = host.folder("elsewhere", &[("qemu-aarch64", emulators())]);
-    host.call(&["--install", "arm64"])
-        .emulators(&folder)
-        .run()
-        .ok();
-    host.binfmt(&["--install", "arm64"])
-        .ok()
-        .says("replaced qemu-aarch64)");
+    host.call(&["--install", "arm64"]).emulators(&folder).run().ok();
+    host.binfmt(&["--install", "arm64"]).ok().says("replaced qemu-aarch64)");
     assert_eq!(host.table(), fresh());
 }
 
@@ -273,10 +216,7 @@ fn another_path_is_replaced() {
 fn an_old_emulator_gives_way_to_a_new_one() {
     let host = Host::new();
     let (old, new) = (version(&old_emulators()), version(&emulators()));
-    assert_ne!(
-        old, new,
-        "two versions of QEMU are needed: run `make test-material`"
-    );
+    assert_ne!(old, new, "two versions of QEMU are needed: run `make test-material`");
     host.call(&["--install", "arm64,arm,riscv64,s390x"])
         .emulators(&old_emulators())
         .run()
@@ -284,20 +224,13 @@ fn an_old_emulator_gives_way_to_a_new_one() {
         .says(&format!("installing: arm64 OK (qemu-aarch64 {old}, "));
     host.binfmt(&["--install", "arm64,arm,riscv64,s390x"])
         .ok()
-        .says(&format!(
-            "installing: arm64 OK (upgraded qemu-aarch64 {old} → {new}, "
-        ));
+        .says(&format!("installing: arm64 OK (upgraded qemu-aarch64 {old} → {new}, "));
     let direct = Host::new();
-    direct
-        .binfmt(&["--install", "arm64,arm,riscv64,s390x"])
-        .ok();
+    direct.binfmt(&["--install", "arm64,arm,riscv64,s390x"]).ok();
     let sorted = |host: &Host| {
         let mut names = host.entries();
         names.sort();
-        names
-            .iter()
-            .map(|name| host.entry(name))
-            .collect::<Vec<_>>()
+        names.iter().map(|name| host.entry(name)).collect::<Vec<_>>()
     };
     assert_eq!(sorted(&host), sorted(&direct));
     host.runs_arm64();
@@ -315,12 +248,7 @@ fn the_same_magic_under_other_names_is_replaced() {
     ] {
         let host = Host::new();
         for name in names {
-            host.register(
-                name,
-                "aarch64",
-                &old_emulators().join("qemu-aarch64"),
-                "OCF",
-            );
+            host.register(name, "aarch64", &old_emulators().join("qemu-aarch64"), "OCF");
         }
         let output = host.binfmt(&["--install", "arm64"]).ok();
         for name in names {
@@ -334,20 +262,9 @@ fn the_same_magic_under_other_names_is_replaced() {
 #[test]
 fn what_is_shadowed_or_broken_or_disabled_is_cleared_away() {
     let host = Host::new();
-    host.register(
-        "qemu-aarch64-static",
-        "aarch64",
-        Path::new("/nowhere/qemu-aarch64-static"),
-        "OC",
-    );
-    host.register(
-        "qemu-aarch64",
-        "aarch64",
-        &old_emulators().join("qemu-aarch64"),
-        "F",
-    );
-    host.sh("echo 0 >/proc/sys/fs/binfmt_misc/qemu-aarch64")
-        .ok();
+    host.register("qemu-aarch64-static", "aarch64", Path::new("/nowhere/qemu-aarch64-static"), "OC");
+    host.register("qemu-aarch64", "aarch64", &old_emulators().join("qemu-aarch64"), "F");
+    host.sh("echo 0 >/proc/sys/fs/binfmt_misc/qemu-aarch64").ok();
     host.binfmt(&["--install", "arm64"]).ok();
     assert_eq!(host.table(), fresh());
     host.runs_arm64();
@@ -356,12 +273,7 @@ fn what_is_shadowed_or_broken_or_disabled_is_cleared_away() {
 #[test]
 fn a_handler_for_something_else_that_holds_the_name_keeps_its_platform() {
     let host = Host::new();
-    host.register(
-        "qemu-aarch64",
-        "riscv64",
-        &emulators().join("qemu-riscv64"),
-        "POCF",
-    );
+    host.register("qemu-aarch64", "riscv64", &emulators().join("qemu-riscv64"), "POCF");
     assert_eq!(host.runs("riscv64").as_deref(), Ok("riscv64"));
     let output = host.binfmt(&["--install", "arm64"]);
     assert_eq!(host.runs("riscv64").as_deref(), Ok("riscv64"), "{output}");
@@ -374,9 +286,7 @@ fn a_name_held_by_something_that_is_not_qemus_is_left_to_it() {
     let host = Host::new();
     host.register_line(b":qemu-aarch64:E::arm64::/bin/true:");
     let before = host.table();
-    host.binfmt(&["--install", "arm64"])
-        .ends(1)
-        .ends_saying(&["arm64", "qemu-aarch64", "--force"]);
+    host.binfmt(&["--install", "arm64"]).ends(1).ends_saying(&["arm64", "qemu-aarch64", "--force"]);
     assert_eq!(host.table(), before);
     host.binfmt(&["--install", "arm64", "--force"]).ok();
     assert_eq!(host.table(), fresh());
@@ -385,10 +295,7 @@ fn a_name_held_by_something_that_is_not_qemus_is_left_to_it() {
 #[test]
 fn no_program_fails_while_its_handler_is_replaced() {
     let host = Host::new();
-    host.call(&["--install", "arm64"])
-        .emulators(&old_emulators())
-        .run()
-        .ok();
+    host.call(&["--install", "arm64"]).emulators(&old_emulators()).run().ok();
     let folder = host.scratch().join("loop");
     std::fs::create_dir(&folder).unwrap();
     let loops = format!(
@@ -429,9 +336,7 @@ fn a_working_translator_that_is_not_qemu_is_left_alone() {
         .ok()
         .says("installing: arm64 left to rosetta, which runs it; --force takes over\n");
     assert_eq!(host.table(), before);
-    host.binfmt(&["--install", "all"])
-        .ok()
-        .says("installing: arm64 left to rosetta");
+    host.binfmt(&["--install", "all"]).ok().says("installing: arm64 left to rosetta");
     assert!(host.entry("qemu-aarch64").is_none());
     host.runs_arm64();
 }
@@ -440,9 +345,7 @@ fn a_working_translator_that_is_not_qemu_is_left_alone() {
 fn force_takes_over_and_uninstalling_gives_back() {
     let host = with_rosetta();
     let before = host.table();
-    host.binfmt(&["--install", "arm64", "--force"])
-        .ok()
-        .says("installing: arm64 OK (");
+    host.binfmt(&["--install", "arm64", "--force"]).ok().says("installing: arm64 OK (");
     assert_eq!(host.entries(), ["qemu-aarch64", "rosetta"]);
     host.binfmt(&["--status", "arm64"]).ok();
     host.binfmt(&["--uninstall", "arm64"]).ok();
@@ -454,9 +357,7 @@ fn force_takes_over_and_uninstalling_gives_back() {
 fn a_translator_that_does_not_work_is_overruled() {
     let host = Host::new();
     host.register("rosetta", "aarch64", Path::new("/nowhere/rosetta"), "OC");
-    host.binfmt(&["--install", "arm64"])
-        .ok()
-        .says("installing: arm64 OK (");
+    host.binfmt(&["--install", "arm64"]).ok().says("installing: arm64 OK (");
     assert_eq!(host.entries(), ["qemu-aarch64", "rosetta"]);
     host.runs_arm64();
 }
@@ -467,11 +368,7 @@ fn a_working_handler_is_kept_where_there_is_nothing_to_replace_it_with() {
     host.binfmt(&["--install", "arm64"]).ok();
     let before = host.table();
     let nothing = host.folder("nothing", &[]);
-    host.call(&["--install", "arm64"])
-        .emulators(&nothing)
-        .run()
-        .ok()
-        .says("already installed (qemu-aarch64, kept: ");
+    host.call(&["--install", "arm64"]).emulators(&nothing).run().ok().says("already installed (qemu-aarch64, kept: ");
     assert_eq!(host.table(), before);
 }
 
@@ -486,20 +383,10 @@ fn a_reset_installs_all_and_removes_what_else_is_qemus() {
         &["-reset"],
     ] {
         let host = Host::new();
-        let folder = host.folder(
-            "two",
-            &[("qemu-aarch64", emulators()), ("qemu-arm", emulators())],
-        );
-        host.call(&["--install", "s390x,arm"])
-            .emulators(&old_emulators())
-            .run()
-            .ok();
+        let folder = host.folder("two", &[("qemu-aarch64", emulators()), ("qemu-arm", emulators())]);
+        host.call(&["--install", "s390x,arm"]).emulators(&old_emulators()).run().ok();
         host.register_other("jar", b"PK\x03\x04");
-        host.call(args)
-            .emulators(&folder)
-            .run()
-            .ok()
-            .says("installing: arm64 OK (");
+        host.call(args).emulators(&folder).run().ok().says("installing: arm64 OK (");
         let mut names = host.entries();
         names.sort();
         assert_eq!(names, ["jar", "qemu-aarch64", "qemu-arm"], "{args:?}");
@@ -523,18 +410,8 @@ fn a_reset_of_some_leaves_only_them() {
 #[test]
 fn a_reset_leaves_one_entry_for_each_platform() {
     let host = Host::new();
-    host.register(
-        "qemu-aarch64-static",
-        "aarch64",
-        &old_emulators().join("qemu-aarch64"),
-        "F",
-    );
-    host.register(
-        "qemu-aarch64",
-        "aarch64",
-        &emulators().join("qemu-aarch64"),
-        "POCF",
-    );
+    host.register("qemu-aarch64-static", "aarch64", &old_emulators().join("qemu-aarch64"), "F");
+    host.register("qemu-aarch64", "aarch64", &emulators().join("qemu-aarch64"), "POCF");
     host.binfmt(&["--reset", "--install", "arm64"]).ok();
     assert_eq!(host.entries(), ["qemu-aarch64"]);
 }
@@ -544,15 +421,8 @@ fn a_reset_with_bad_emulators_keeps_what_works() {
     let host = Host::new();
     let folder = host.folder("bad", &[]);
     host.executable(&folder.join("qemu-aarch64"), b"");
-    host.call(&["--install", "arm64"])
-        .emulators(&old_emulators())
-        .run()
-        .ok();
-    host.call(&["--reset", "-p", "yes"])
-        .emulators(&folder)
-        .run()
-        .ends(1)
-        .ends_saying(&["is empty"]);
+    host.call(&["--install", "arm64"]).emulators(&old_emulators()).run().ok();
+    host.call(&["--reset", "-p", "yes"]).emulators(&folder).run().ends(1).ends_saying(&["is empty"]);
     host.runs_arm64();
 }
 
@@ -567,10 +437,7 @@ fn an_emulator_that_changed_at_its_path_is_replaced() {
     install().says(&format!("OK (qemu-aarch64 {}", version(&old_emulators())));
     install().says("already installed");
     std::fs::remove_file(folder.join("qemu-aarch64")).unwrap();
-    host.copy(
-        &emulators().join("qemu-aarch64"),
-        &folder.join("qemu-aarch64"),
-    );
+    host.copy(&emulators().join("qemu-aarch64"), &folder.join("qemu-aarch64"));
     let (old, new) = (version(&old_emulators()), version(&emulators()));
     install().says(&format!("OK (upgraded qemu-aarch64 {old} → {new}, "));
     install().says("already installed");
@@ -582,10 +449,7 @@ fn an_emulator_that_changed_at_its_path_is_replaced() {
 fn another_file_of_the_same_bytes_is_the_same_emulator() {
     let host = Host::new();
     host.binfmt(&["--install", "arm64"]).ok();
-    let (emulator, copy) = (
-        emulators().join("qemu-aarch64"),
-        host.scratch().join("copy"),
-    );
+    let (emulator, copy) = (emulators().join("qemu-aarch64"), host.scratch().join("copy"));
     host.copy(&emulator, &copy);
     // another file at the path that is registered, as in another container from one image
     let install = format!(
@@ -595,15 +459,9 @@ fn another_file_of_the_same_bytes_is_the_same_emulator() {
         emulators().display(),
         crate::harness::BINFMT,
     );
-    let with_copy = || {
-        host.program("unshare")
-            .args(["--mount", "sh", "-ec", &install])
-            .run()
-    };
+    let with_copy = || host.program("unshare").args(["--mount", "sh", "-ec", &install]).run();
     let table = host.table();
-    with_copy()
-        .ok()
-        .says("arm64 already installed (qemu-aarch64)");
+    with_copy().ok().says("arm64 already installed (qemu-aarch64)");
     assert_eq!(host.table(), table);
 
     let last = std::fs::metadata(&copy).unwrap().len() - 1;
@@ -611,9 +469,7 @@ fn another_file_of_the_same_bytes_is_the_same_emulator() {
     std::os::unix::fs::FileExt::write_all_at(&file, b"!", last).unwrap();
     drop(file);
     with_copy().ok().says(", another build, ");
-    with_copy()
-        .ok()
-        .says("arm64 already installed (qemu-aarch64)");
+    with_copy().ok().says("arm64 already installed (qemu-aarch64)");
 }
 
 #[test]
@@ -646,10 +502,7 @@ fn a_program_runs_across_an_upgrade() {
         busybox.display(),
         crate::harness::BINFMT,
     );
-    let command = host.sh(&format!(
-        "export QEMU_BINARY_PATH='{}'; {script}",
-        emulators().display()
-    ));
+    let command = host.sh(&format!("export QEMU_BINARY_PATH='{}'; {script}", emulators().display()));
     let output = command.ok().stdout;
     let lines: Vec<&str> = output.lines().collect();
     let [before, ran, upgraded, runs, after] = lines[..] else {
@@ -666,9 +519,7 @@ fn a_stand_in_that_a_killed_call_left_goes() {
     let emulator = emulators().join("qemu-aarch64");
     host.register("qemu-aarch64.next", "aarch64", &emulator, "POCF");
     host.register("qemu-aarch64", "aarch64", &emulator, "POCF");
-    host.binfmt(&["--install", "arm64"])
-        .ok()
-        .says("already installed (qemu-aarch64)");
+    host.binfmt(&["--install", "arm64"]).ok().says("already installed (qemu-aarch64)");
     assert_eq!(host.entries(), ["qemu-aarch64"]);
     host.runs_arm64();
 }

@@ -54,9 +54,7 @@ fn descriptors_of_the_caller_are_not_handed_on() {
         ("--run amd64".to_owned(), "ls"),
     ] {
         let opened = "exec 7</mnt/home 9>/mnt/home/written; for ((fd = 10; fd < 1000; fd++)); do eval \"exec $fd</dev/null\"; done";
-        let output = user.sh(&format!(
-            "exec bash -c '{opened}; exec /mnt/binfmt {options} -- {list} /proc/self/fd'"
-        ));
+        let output = user.sh(&format!("exec bash -c '{opened}; exec /mnt/binfmt {options} -- {list} /proc/self/fd'"));
         assert_eq!(output.ok().stdout, "0\n1\n2\n3\n", "{options}");
     }
 }
@@ -74,8 +72,7 @@ fn the_exit_status_is_the_commands_own() {
     let user = Ordinary::new();
     for status in [0, 1, 2, 7, 125, 127, 255] {
         for shell in ["sh", "/mnt/programs/arm64/busybox sh"] {
-            user.run(ARM64, &format!("{shell} -c 'exit {status}'"))
-                .ends(status);
+            user.run(ARM64, &format!("{shell} -c 'exit {status}'")).ends(status);
         }
     }
 }
@@ -96,24 +93,15 @@ fn a_command_that_dies_of_a_signal_dies_of_that_signal() {
 #[test]
 fn the_command_is_the_process_that_was_started() {
     let user = Ordinary::new();
-    let script =
-        "trap 'echo caught; exit 3' TERM; echo $$; while :; do read -r line || sleep 1; done";
+    let script = "trap 'echo caught; exit 3' TERM; echo $$; while :; do read -r line || sleep 1; done";
     let shell = "/mnt/programs/arm64/busybox";
     let mut command = user.command(&["--run", "arm64", "--", shell, "sh", "-c", script]);
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
     assert_eq!(line, format!("{}\n", child.id()));
-    kill(
-        Pid::from_raw(child.id().try_into().unwrap()),
-        Signal::SIGTERM,
-    )
-    .unwrap();
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     let mut rest = String::new();
     // the shell is woken from its read
     drop(child.stdin.take());
@@ -174,14 +162,9 @@ fn a_root_file_system_has_what_programs_expect() {
     assert_eq!(user.host.table(), "");
     // what it writes is there, and nothing else is
     user.run(&options, "sh -c 'echo word >/written'").ok();
-    let after = user.sh(&format!(
-        "cd {root}; find . -path ./bin -prune -o -print | sort"
-    ));
+    let after = user.sh(&format!("cd {root}; find . -path ./bin -prune -o -print | sort"));
     let after = after.ok().stdout;
-    assert_eq!(
-        after,
-        ".\n./dev\n./etc\n./etc/resolv.conf\n./proc\n./sys\n./written\n"
-    );
+    assert_eq!(after, ".\n./dev\n./etc\n./etc/resolv.conf\n./proc\n./sys\n./written\n");
 }
 
 /// As systemd leaves it, and as an archive that means ill has it.
@@ -191,10 +174,7 @@ fn names_are_looked_up_as_outside_whatever_is_in_the_place_of_the_resolvers_file
     let user = Ordinary::new();
     let root = user.root("root", "arm64");
     let expected = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    for place in [
-        "ln -sf ../run/systemd/resolve/stub-resolv.conf",
-        "rm -f etc/resolv.conf; mkfifo",
-    ] {
+    for place in ["ln -sf ../run/systemd/resolve/stub-resolv.conf", "rm -f etc/resolv.conf; mkfifo"] {
         user.sh(&format!("cd {root}; {place} etc/resolv.conf")).ok();
         let output = user.run(&format!("{ARM64} --root {root}"), "cat /etc/resolv.conf");
         assert_eq!(output.ok().stdout, expected, "{place}");
@@ -206,10 +186,7 @@ fn in_a_root_file_system_nothing_below_sys_can_be_written() {
     needs_emulators!();
     let user = Ordinary::new();
     let root = user.root("root", "arm64");
-    let mounts = user.run(
-        &format!("{ARM64} --root {root}"),
-        "sh -c 'grep \" /sys\" /proc/self/mountinfo'",
-    );
+    let mounts = user.run(&format!("{ARM64} --root {root}"), "sh -c 'grep \" /sys\" /proc/self/mountinfo'");
     let mounts = mounts.ok().stdout;
     let is_open = |line: &&str| !line.split(' ').nth(5).unwrap_or_default().starts_with("ro");
     let open: Vec<_> = mounts.lines().filter(is_open).collect();
@@ -221,19 +198,11 @@ fn in_a_root_file_system_the_directory_is_kept_where_it_can_be() {
     needs_emulators!();
     let user = Ordinary::new();
     let root = user.root("root", "arm64");
-    for (directory, inside) in [
-        ("/mnt/home/root/etc", "/etc"),
-        ("/mnt/home", "/"),
-        ("/", "/"),
-    ] {
-        let output = user.sh(&format!(
-            "cd {directory}; exec /mnt/binfmt {ARM64} --root {root} -- pwd"
-        ));
+    for (directory, inside) in [("/mnt/home/root/etc", "/etc"), ("/mnt/home", "/"), ("/", "/")] {
+        let output = user.sh(&format!("cd {directory}; exec /mnt/binfmt {ARM64} --root {root} -- pwd"));
         assert_eq!(output.ok().stdout, format!("{inside}\n"), "{directory}");
     }
-    let relative = user.sh(&format!(
-        "cd {root}/bin; exec /mnt/binfmt {ARM64} --root .. -- ./busybox echo found"
-    ));
+    let relative = user.sh(&format!("cd {root}/bin; exec /mnt/binfmt {ARM64} --root .. -- ./busybox echo found"));
     assert_eq!(relative.ok().stdout, "found\n");
 }
 
@@ -247,27 +216,18 @@ fn the_usual_directories_of_programs_are_searched_last() {
     ))
     .ok();
     for (command, found) in [("my-first", "/opt/my-first"), ("my-last", "/sbin/my-last")] {
-        let output = user.sh(&format!(
-            "PATH=/opt:/usr/bin:/bin exec /mnt/binfmt {ARM64} --root {root} -- {command}"
-        ));
+        let output = user.sh(&format!("PATH=/opt:/usr/bin:/bin exec /mnt/binfmt {ARM64} --root {root} -- {command}"));
         // busybox knows no such program
-        output
-            .ends(127)
-            .says(&format!("{command}: applet not found"));
+        output.ends(127).says(&format!("{command}: applet not found"));
         let output = user.sh(&format!(
             "cd {root}; rm .{found}; PATH=/opt:/usr/bin:/bin exec /mnt/binfmt {ARM64} --root {root} -- {command}"
         ));
         let other = output.ends(127);
         let is_there = command == "my-first";
-        assert_eq!(
-            other.stderr.contains("applet not found"),
-            is_there,
-            "{other}"
-        );
+        assert_eq!(other.stderr.contains("applet not found"), is_there, "{other}");
     }
-    let output = user.sh(&format!(
-        "PATH=/opt:/usr/bin:/bin exec /mnt/binfmt {ARM64} --root {root} -- sh -c 'echo $PATH'"
-    ));
+    let output =
+        user.sh(&format!("PATH=/opt:/usr/bin:/bin exec /mnt/binfmt {ARM64} --root {root} -- sh -c 'echo $PATH'"));
     let expected = "/opt:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin\n";
     assert_eq!(output.ok().stdout, expected);
 }
@@ -282,11 +242,7 @@ fn links_of_a_root_file_system_do_not_lead_out_of_it() {
          ln -s ../../../../mnt/home/outside sys"
     ))
     .ok();
-    user.run(
-        &format!("{ARM64} --root {root}"),
-        "sh -c 'test ! -e /mnt/programs'",
-    )
-    .ok();
+    user.run(&format!("{ARM64} --root {root}"), "sh -c 'test ! -e /mnt/programs'").ok();
     assert_eq!(user.sh("ls /mnt/home/outside").ok().stdout, "");
 }
 
@@ -296,8 +252,7 @@ fn by_way_of_links_nothing_is_made_in_a_root_file_system_nor_outside() {
     needs_emulators!();
     let user = Ordinary::new();
     let root = user.root("root", "arm64");
-    let state =
-        format!("cd /mnt/home; find . -path ./root/bin -prune -o -print | sort; ls -l {root}");
+    let state = format!("cd /mnt/home; find . -path ./root/bin -prune -o -print | sort; ls -l {root}");
     for link in [
         "ln -s / dev",
         "ln -s /etc dev",
@@ -317,17 +272,12 @@ fn by_way_of_links_nothing_is_made_in_a_root_file_system_nor_outside() {
         );
         // what is to be a link must not be there
         let names = ["dev", "sys", "etc/resolv.conf"];
-        let gone = names.iter().filter(|name| {
-            link.ends_with(&format!(" {name}")) || link.contains(&format!(" {name};"))
-        });
+        let gone =
+            names.iter().filter(|name| link.ends_with(&format!(" {name}")) || link.contains(&format!(" {name};")));
         let gone: Vec<_> = gone.copied().collect();
         user.sh(&format!(
             "{prepare}; rm -rf {}; {link}",
-            if gone.is_empty() {
-                "none".to_owned()
-            } else {
-                gone.join(" ")
-            }
+            if gone.is_empty() { "none".to_owned() } else { gone.join(" ") }
         ))
         .ok();
         let before = user.sh(&state).ok().stdout;
@@ -337,30 +287,20 @@ fn by_way_of_links_nothing_is_made_in_a_root_file_system_nor_outside() {
         assert_eq!(output.clone().ok().stdout, "aarch64\n", "{link}");
         assert_eq!(user.sh(&state).ok().stdout, before, "{link}");
         if link.contains(" dev") {
-            output.says(&format!(
-                "{root}/dev is a symbolic link, so nothing is mounted there"
-            ));
+            output.says(&format!("{root}/dev is a symbolic link, so nothing is mounted there"));
         }
     }
-    user.sh(&format!("cd {root}; rm -r proc; ln -s / proc"))
-        .ok();
+    user.sh(&format!("cd {root}; rm -r proc; ln -s / proc")).ok();
     user.run(&format!("{ARM64} --root {root}"), "uname -m")
         .ends(125)
         .ends_saying(&[&format!("{root}/proc is a symbolic link")]);
     user.sh(&format!("cd {root}; rm proc; touch proc")).ok();
     let output = user.run(&format!("{ARM64} --root {root}"), "uname -m");
-    output
-        .ends(125)
-        .ends_saying(&[&format!("rm {root}/proc && mkdir {root}/proc")]);
-    user.sh(&format!(
-        "cd {root}; rm -rf proc dev sys etc; mkdir -p proc etc/resolv.conf; touch dev; mkfifo sys"
-    ))
-    .ok();
+    output.ends(125).ends_saying(&[&format!("rm {root}/proc && mkdir {root}/proc")]);
+    user.sh(&format!("cd {root}; rm -rf proc dev sys etc; mkdir -p proc etc/resolv.conf; touch dev; mkfifo sys")).ok();
     let output = user.run(&format!("{ARM64} --root {root}"), "uname -m").ok();
     for path in ["dev", "sys", "etc/resolv.conf"] {
-        output
-            .clone()
-            .says(&format!("{root}/{path} is of the wrong kind"));
+        output.clone().says(&format!("{root}/{path} is of the wrong kind"));
     }
 }
 
@@ -373,11 +313,7 @@ fn without_ranges_root_is_alone_and_that_is_said() {
     let output = output.ok();
     let map: Vec<_> = output.stdout.split_whitespace().collect();
     assert_eq!(map, ["0", &Ordinary::ID.to_string(), "1"]);
-    output.ends_saying(&[
-        "not all users and groups are known in there",
-        "/etc/subuid",
-        "--add-subuids",
-    ]);
+    output.ends_saying(&["not all users and groups are known in there", "/etc/subuid", "--add-subuids"]);
 }
 
 #[test]
@@ -407,10 +343,9 @@ fn what_newuidmap_refuses_is_done_without_and_said() {
     let root = user.root("root", "arm64");
     user.sh("mkdir /mnt/home/bin").ok();
     let refuses = "echo no, not you >&2; exit 1";
-    for (program, said) in [
-        ("newuidmap", "newuidmap refuses: no, not you"),
-        ("newgidmap", "newgidmap refuses: no, not you"),
-    ] {
+    for (program, said) in
+        [("newuidmap", "newuidmap refuses: no, not you"), ("newgidmap", "newgidmap refuses: no, not you")]
+    {
         let output = user.sh(&format!(
             "cd /mnt/home/bin; rm -f *; printf '#!/bin/sh\n{refuses}\n' >{program}; chmod 755 {program}
              PATH=$PWD:$PATH exec /mnt/binfmt {ARM64} --root {root} -- id -u"
@@ -419,9 +354,7 @@ fn what_newuidmap_refuses_is_done_without_and_said() {
         assert_eq!(output.stdout, "0\n");
         output.ends_saying(&[said]);
     }
-    let output = user.sh(&format!(
-        "PATH=/nowhere exec /mnt/binfmt {ARM64} --root {root} -- id -u"
-    ));
+    let output = user.sh(&format!("PATH=/nowhere exec /mnt/binfmt {ARM64} --root {root} -- id -u"));
     output.ok().ends_saying(&["newuidmap is not installed"]);
 }
 
@@ -459,9 +392,7 @@ fn what_runs_already_is_just_run() {
         assert_eq!(namespaces[0], namespaces[1], "{options}");
     }
     let root = user.root("native", "amd64");
-    let output = user.sh(&format!(
-        "QEMU_BINARY_PATH=/nowhere exec /mnt/binfmt --run amd64 --root {root} -- uname -m"
-    ));
+    let output = user.sh(&format!("QEMU_BINARY_PATH=/nowhere exec /mnt/binfmt --run amd64 --root {root} -- uname -m"));
     assert_eq!(output.ok().stdout, "x86_64\n");
     user.host.binfmt(&["--install", "arm64"]).ok();
     let root = user.root("root", "arm64");
@@ -478,22 +409,17 @@ fn what_runs_already_is_just_run() {
 fn a_handler_that_others_uninstall_is_still_the_commands() {
     let user = Ordinary::new();
     for is_gone in [false, true] {
-        let folder = user
-            .host
-            .folder("own", &[("qemu-aarch64", crate::harness::emulators())]);
+        let folder = user.host.folder("own", &[("qemu-aarch64", crate::harness::emulators())]);
         let install = user.host.call(&["--install", "arm64"]);
         install.emulators(&folder).run().ok();
         if is_gone {
             fs::remove_dir_all(&folder).unwrap();
         }
         user.sh("mkfifo /mnt/home/go /mnt/home/gone").ok();
-        let script =
-            format!("{UNAME}; echo >/mnt/home/go; read -r go </mnt/home/gone || :; {UNAME}");
+        let script = format!("{UNAME}; echo >/mnt/home/go; read -r go </mnt/home/gone || :; {UNAME}");
         std::thread::scope(|scope| {
             let output = scope.spawn(|| {
-                user.sh(&format!(
-                    "QEMU_BINARY_PATH=/nowhere exec /mnt/binfmt {ARM64} -- sh -e -c '{script}'"
-                ))
+                user.sh(&format!("QEMU_BINARY_PATH=/nowhere exec /mnt/binfmt {ARM64} -- sh -e -c '{script}'"))
             });
             user.host.sh("read -r go </mnt/home/go || :").ok();
             user.host.binfmt(&["--uninstall", "all"]).ok();
@@ -511,10 +437,7 @@ fn where_no_table_can_be_ones_own_the_hosts_handler_serves() {
     let user = Ordinary::new();
     user.host.binfmt(&["--install", "arm64"]).ok();
     let injector = user.host.injector();
-    let copy = format!(
-        "cp '{}' /mnt/inject; chmod 755 /mnt/inject",
-        injector.display()
-    );
+    let copy = format!("cp '{}' /mnt/inject; chmod 755 /mnt/inject", injector.display());
     user.host.sh(&copy).ok();
     for calls in ["unshare", "fsopen"] {
         let output = user.sh(&format!(
@@ -542,11 +465,7 @@ fn what_no_handler_takes_is_explained_and_no_shell_is_given_it() {
         if install {
             user.host.binfmt(&["--install", "arm64"]).ok();
         }
-        for file in [
-            "/mnt/home/marked",
-            "/mnt/home/text",
-            "/mnt/rootfs/arm64/bin/dash",
-        ] {
+        for file in ["/mnt/home/marked", "/mnt/home/text", "/mnt/rootfs/arm64/bin/dash"] {
             let output = user.run(ARM64, file).ends(126);
             assert_eq!(output.stdout, "", "{output}");
             assert_eq!(output.stderr.lines().count(), 1, "{output}");
@@ -564,9 +483,7 @@ fn what_is_asked_for_wrongly_gets_its_own_sentence() {
     let user = Ordinary::new();
     let (arm64, amd64) = (user.root("root", "arm64"), user.root("native", "amd64"));
     user.sh("cd /mnt/home; printf 'echo hello\n' >text; cp text plain; chmod 755 text; mkdir empty; : >file").ok();
-    user.host
-        .sh("mkdir --mode=700 /mnt/home/closed; chown 0:0 /mnt/home/closed")
-        .ok();
+    user.host.sh("mkdir --mode=700 /mnt/home/closed; chown 0:0 /mnt/home/closed").ok();
     for (words, status, said) in [
         // nothing was started
         ("--run arm64", 125, "the command to run follows --"),
@@ -580,11 +497,7 @@ fn what_is_asked_for_wrongly_gets_its_own_sentence() {
         ("--run windows/arm64 -- ls", 125, "windows/arm64"),
         ("--run all -- ls", 125, "all"),
         ("--run riscv64/rva24u64 -- ls", 125, "rva22u64"),
-        (
-            "--run s390x --root /nowhere -- ls",
-            125,
-            "cannot open the root directory /nowhere",
-        ),
+        ("--run s390x --root /nowhere -- ls", 125, "cannot open the root directory /nowhere"),
         ("--run arm64 --root /mnt/home/file -- ls", 125, "ENOTDIR"),
         (
             "--run arm64 --root /mnt/home/closed -- ls",
@@ -592,26 +505,10 @@ fn what_is_asked_for_wrongly_gets_its_own_sentence() {
             "cannot open the root directory /mnt/home/closed: Permission denied",
         ),
         // not there
-        (
-            "--run arm64 -- no-such-program",
-            127,
-            "there is no no-such-program in any directory of PATH",
-        ),
-        (
-            "--run arm64 -- /mnt/home/missing",
-            127,
-            "/mnt/home/missing does not exist",
-        ),
-        (
-            "--run arm64 --root /mnt/home/root -- /bin/missing",
-            127,
-            "/mnt/home/root/bin/missing does not exist",
-        ),
-        (
-            "--run arm64 --root /mnt/home/empty -- sh",
-            127,
-            "there is no sh",
-        ),
+        ("--run arm64 -- no-such-program", 127, "there is no no-such-program in any directory of PATH"),
+        ("--run arm64 -- /mnt/home/missing", 127, "/mnt/home/missing does not exist"),
+        ("--run arm64 --root /mnt/home/root -- /bin/missing", 127, "/mnt/home/root/bin/missing does not exist"),
+        ("--run arm64 --root /mnt/home/empty -- sh", 127, "there is no sh"),
         ("--run arm64 -- ''", 127, "the command has an empty name"),
         // cannot be run
         ("--run arm64 -- /mnt/home", 126, "is a directory"),
@@ -627,21 +524,9 @@ fn what_is_asked_for_wrongly_gets_its_own_sentence() {
             126,
             "/mnt/home/root is a program for linux/arm64, not for linux/riscv64; name that: --run linux/arm64",
         ),
-        (
-            "--run arm64 --root /mnt/home/native -- sh",
-            126,
-            "linux/amd64, not for linux/arm64",
-        ),
-        (
-            "--run amd64 --root /mnt/home/root -- sh",
-            126,
-            "linux/arm64, not for linux/amd64",
-        ),
-        (
-            "--run amd64 -- /mnt/programs/arm64/busybox",
-            126,
-            "linux/arm64, not for linux/amd64",
-        ),
+        ("--run arm64 --root /mnt/home/native -- sh", 126, "linux/amd64, not for linux/arm64"),
+        ("--run amd64 --root /mnt/home/root -- sh", 126, "linux/arm64, not for linux/amd64"),
+        ("--run amd64 -- /mnt/programs/arm64/busybox", 126, "linux/arm64, not for linux/amd64"),
         ("--run amd64/v9 -- true", 125, "known are v1, v2, v3, v4"),
     ] {
         let output = user.binfmt(words).ends(status);
@@ -650,19 +535,10 @@ fn what_is_asked_for_wrongly_gets_its_own_sentence() {
         output.ends_saying(&["binfmt: ", said]);
     }
     let none = user.sh("QEMU_BINARY_PATH=/nowhere exec /mnt/binfmt --run arm64 -- true");
-    none.ends(125)
-        .ends_saying(&["/nowhere/qemu-aarch64 does not exist", "QEMU_BINARY_PATH"]);
+    none.ends(125).ends_saying(&["/nowhere/qemu-aarch64 does not exist", "QEMU_BINARY_PATH"]);
     // a program of this host in a root file system of another, which its shell tells
-    user.sh(&format!(
-        "cp {amd64}/bin/busybox {arm64}/bin/busybox.native"
-    ))
-    .ok();
-    user.run(
-        &format!("{ARM64} --root {arm64}"),
-        "/bin/busybox.native uname -m",
-    )
-    .ok()
-    .prints("x86_64");
+    user.sh(&format!("cp {amd64}/bin/busybox {arm64}/bin/busybox.native")).ok();
+    user.run(&format!("{ARM64} --root {arm64}"), "/bin/busybox.native uname -m").ok().prints("x86_64");
 }
 
 #[test]
@@ -671,17 +547,9 @@ fn a_program_without_its_loader_is_told_before_it_is_started() {
     let user = Ordinary::new();
     let root = "/mnt/rootfs/arm64";
     let shell = format!("{root}/bin/dash");
-    let missing = user
-        .run(ARM64, &format!("{shell} -c 'echo hello'"))
-        .ends(126);
-    missing.ends_saying(&[
-        "its loader /lib/ld-linux-aarch64.so.1 does not exist",
-        "--root DIR",
-        "QEMU_LD_PREFIX",
-    ]);
-    let found = user.sh(&format!(
-        "QEMU_LD_PREFIX={root} exec /mnt/binfmt {ARM64} -- {shell} -c 'echo hello'"
-    ));
+    let missing = user.run(ARM64, &format!("{shell} -c 'echo hello'")).ends(126);
+    missing.ends_saying(&["its loader /lib/ld-linux-aarch64.so.1 does not exist", "--root DIR", "QEMU_LD_PREFIX"]);
+    let found = user.sh(&format!("QEMU_LD_PREFIX={root} exec /mnt/binfmt {ARM64} -- {shell} -c 'echo hello'"));
     assert_eq!(found.ok().stdout, "hello\n");
 }
 
@@ -689,49 +557,28 @@ fn a_program_without_its_loader_is_told_before_it_is_started() {
 fn where_user_namespaces_are_forbidden_the_setting_is_named() {
     let user = Ordinary::new();
     let injector = user.host.injector();
-    user.host
-        .sh(&format!(
-            "cp '{}' /mnt/inject; chmod 755 /mnt/inject",
-            injector.display()
-        ))
-        .ok();
+    user.host.sh(&format!("cp '{}' /mnt/inject; chmod 755 /mnt/inject", injector.display())).ok();
     let forbidden = |calls: &str| {
-        user.sh(&format!(
-            "exec /mnt/inject /dev/null forbid {calls} 0 /mnt/binfmt {ARM64} -- true"
-        ))
-        .ends(125)
+        user.sh(&format!("exec /mnt/inject /dev/null forbid {calls} 0 /mnt/binfmt {ARM64} -- true")).ends(125)
     };
     forbidden("unshare").ends_saying(&[
         "cannot enter a user namespace",
         "a filter of system calls",
         "seccomp=unconfined",
     ]);
-    forbidden("fsopen").ends_saying(&[
-        "cannot mount /proc/sys/fs/binfmt_misc",
-        "a filter of system calls",
-    ]);
+    forbidden("fsopen").ends_saying(&["cannot mount /proc/sys/fs/binfmt_misc", "a filter of system calls"]);
 
     user.host.sh("echo 6.1.0-40-amd64 >/mnt/release; mount --bind /mnt/release /proc/sys/kernel/osrelease").ok();
-    forbidden("fsconfig").ends_saying(&[
-        "Linux 6.1.0-40-amd64 has no binfmt_misc per user namespace",
-        "needs 6.7",
-    ]);
+    forbidden("fsconfig").ends_saying(&["Linux 6.1.0-40-amd64 has no binfmt_misc per user namespace", "needs 6.7"]);
 
     for (setting, said) in [
-        (
-            "kernel/unprivileged_userns_clone 0",
-            "sysctl kernel.unprivileged_userns_clone=1",
-        ),
-        (
-            "kernel/apparmor_restrict_unprivileged_userns 1",
-            "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
-        ),
+        ("kernel/unprivileged_userns_clone 0", "sysctl kernel.unprivileged_userns_clone=1"),
+        ("kernel/apparmor_restrict_unprivileged_userns 1", "sysctl kernel.apparmor_restrict_unprivileged_userns=0"),
     ] {
         // which of them there is depends on the kernel
         let (file, value) = setting.split_once(' ').unwrap();
-        let settings = format!(
-            "mount -t tmpfs none /proc/sys/kernel; echo {value} >/proc/sys/{file}; chmod 644 /proc/sys/{file}"
-        );
+        let settings =
+            format!("mount -t tmpfs none /proc/sys/kernel; echo {value} >/proc/sys/{file}; chmod 644 /proc/sys/{file}");
         user.host.sh(&settings).ok();
         forbidden("unshare").ends_saying(&["cannot enter a user namespace", said]);
         user.host.sh("umount /proc/sys/kernel").ok();
@@ -739,8 +586,7 @@ fn where_user_namespaces_are_forbidden_the_setting_is_named() {
     // who has set that there, since a user need not have a namespace there either
     let run = |platform: &str| {
         let command = format!("/mnt/binfmt --run {platform} -- true");
-        user.host
-            .sh(&format!("QEMU_BINARY_PATH=/mnt/emulators exec {command}"))
+        user.host.sh(&format!("QEMU_BINARY_PATH=/mnt/emulators exec {command}"))
     };
     for limit in ["max_mnt_namespaces", "max_user_namespaces"] {
         let set = |number: u32| {
@@ -749,9 +595,7 @@ fn where_user_namespaces_are_forbidden_the_setting_is_named() {
         };
         set(0);
         let is_zero = format!("user.{limit} is 0");
-        run("arm64")
-            .ends(125)
-            .ends_saying(&["cannot enter a user namespace", &is_zero]);
+        run("arm64").ends(125).ends_saying(&["cannot enter a user namespace", &is_zero]);
         if limit == "max_mnt_namespaces" {
             set(1000);
         }
@@ -766,16 +610,9 @@ fn where_a_root_directory_cannot_be_changed_that_is_said() {
     let user = Ordinary::new();
     let injector = user.host.injector();
     let root = user.root("root", "arm64");
-    user.host
-        .sh(&format!(
-            "cp '{}' /mnt/inject; chmod 755 /mnt/inject",
-            injector.display()
-        ))
-        .ok();
+    user.host.sh(&format!("cp '{}' /mnt/inject; chmod 755 /mnt/inject", injector.display())).ok();
     let with = |calls: &str| {
-        user.sh(&format!(
-            "exec /mnt/inject /dev/null forbid {calls} 0 /mnt/binfmt {ARM64} --root {root} -- id -u"
-        ))
+        user.sh(&format!("exec /mnt/inject /dev/null forbid {calls} 0 /mnt/binfmt {ARM64} --root {root} -- id -u"))
     };
     for (calls, refused) in [("open_tree", "open_tree"), ("pivot_root,chroot", "chroot")] {
         let output = with(calls).ends(125);
@@ -785,14 +622,8 @@ fn where_a_root_directory_cannot_be_changed_that_is_said() {
     assert_eq!(with("pivot_root").ok().stdout, "0\n");
     let readable = user.root("full", "arm64");
     user.sh(&format!("chmod 555 {readable}")).ok();
-    let output = user.sh(&format!(
-        "exec /mnt/binfmt {ARM64} --root {readable} -- id -u"
-    ));
-    assert_eq!(
-        output.ok().stdout,
-        "0\n",
-        "who is root may write all the same"
-    );
+    let output = user.sh(&format!("exec /mnt/binfmt {ARM64} --root {readable} -- id -u"));
+    assert_eq!(output.ok().stdout, "0\n", "who is root may write all the same");
 }
 
 #[test]
@@ -809,9 +640,7 @@ fn a_debian_works() {
     run("dpkg --print-architecture").prints("arm64");
     run("dpkg -l").prints("ii  bash ");
     run("apt-get --version").prints("arm64");
-    let word = run(
-        "perl -MPOSIX -e 'print join q( ), map { $_ * $_ } 1 .. 4; print q( ), (POSIX::uname)[4]'",
-    );
+    let word = run("perl -MPOSIX -e 'print join q( ), map { $_ * $_ } 1 .. 4; print q( ), (POSIX::uname)[4]'");
     assert_eq!(word.stdout, "1 4 9 16 aarch64");
     let sandboxed = run("setpriv --reuid=42 --regid=65534 --clear-groups id -un");
     assert_eq!(sandboxed.stdout, "_apt\n");
@@ -820,15 +649,8 @@ fn a_debian_works() {
         printf 'Package: own\\nVersion: 1\\nArchitecture: arm64\\nMaintainer: nobody <nobody@example.org>\\nDescription: one\\n' >/tmp/own/DEBIAN/control
         printf '#!/bin/sh\\nuname -m >/made-by-own\\n' >/tmp/own/DEBIAN/postinst; chmod 755 /tmp/own/DEBIAN/postinst
         dpkg-deb --build /tmp/own /tmp/own.deb; dpkg --install /tmp/own.deb; cat /made-by-own; dpkg --purge own";
-    user.host
-        .sh(&format!(
-            "cat >/mnt/home/package <<'end'\n{package}\nend\ncp /mnt/home/package {root}/package"
-        ))
-        .ok();
-    run("sh /package")
-        .prints("Setting up own")
-        .prints("aarch64\n")
-        .prints("Removing own");
+    user.host.sh(&format!("cat >/mnt/home/package <<'end'\n{package}\nend\ncp /mnt/home/package {root}/package")).ok();
+    run("sh /package").prints("Setting up own").prints("aarch64\n").prints("Removing own");
 }
 
 #[test]
@@ -844,10 +666,7 @@ fn apt_reaches_its_mirror() {
         "apt-get update --print-uris -o Dir::State::lists=/mnt/lists | sed -nE \"s#^'(http:.*/debian)/dists/[^/]*/InRelease'.*#\\1#p\" | head -n 1",
     );
     let mirror = mirror.stdout.trim();
-    let release = user
-        .host
-        .sh(&format!(". {root}/etc/os-release; echo $VERSION_CODENAME"))
-        .ok();
+    let release = user.host.sh(&format!(". {root}/etc/os-release; echo $VERSION_CODENAME")).ok();
     let release = release.stdout.trim();
     if user.host.sh(&format!("perl -MIO::Socket::INET -e '
         my ($host) = q({mirror}) =~ m(^http://([^/]+)); exit !IO::Socket::INET->new(PeerAddr => $host, PeerPort => 80, Timeout => 5)'")).status != 0 {
@@ -860,6 +679,11 @@ fn apt_reaches_its_mirror() {
     )).ok();
     let options = format!("{ARM64} --root {root}");
     // what its sandboxed half fetches belongs to another user
-    let output = user.run(&options, "apt-get -o Acquire::Languages=none -o Acquire::IndexTargets::deb::Packages::DefaultEnabled=false update").ok();
+    let output = user
+        .run(
+            &options,
+            "apt-get -o Acquire::Languages=none -o Acquire::IndexTargets::deb::Packages::DefaultEnabled=false update",
+        )
+        .ok();
     output.prints("InRelease").never_says("W:");
 }

@@ -49,8 +49,7 @@ fn run(host: &Host, args: &[&str]) -> Output {
 
 /// Directories, files and mounts that a call could leave behind.
 fn traces(host: &Host) -> String {
-    let traces = host
-        .sh("ls -A / /run /tmp /usr/bin /var/lib | grep -v '^scratch'; cat /proc/self/mountinfo");
+    let traces = host.sh("ls -A / /run /tmp /usr/bin /var/lib | grep -v '^scratch'; cat /proc/self/mountinfo");
     traces.ok().stdout
 }
 
@@ -59,29 +58,18 @@ fn it_installs_what_it_carries_and_writes_nothing() {
     needs_emulators!();
     let host = Host::new();
     let before = traces(&host);
-    run(&host, &["--install", "all"])
-        .ok()
-        .says("arm64 OK (qemu-aarch64 10.")
-        .says("arm OK (qemu-arm 10.");
+    run(&host, &["--install", "all"]).ok().says("arm64 OK (qemu-aarch64 10.").says("arm OK (qemu-arm 10.");
     assert_eq!(host.entries(), ["qemu-arm", "qemu-aarch64"]);
-    assert!(
-        host.entry("qemu-arm")
-            .unwrap()
-            .contains("interpreter /usr/bin/qemu-arm\n")
-    );
+    assert!(host.entry("qemu-arm").unwrap().contains("interpreter /usr/bin/qemu-arm\n"));
     host.runs_arm64();
     assert_eq!(traces(&host), before);
 
     // nothing to do a second time, nor to find fault with
     let table = host.table();
-    run(&host, &["--install", "all"])
-        .ok()
-        .says("arm64 already installed");
+    run(&host, &["--install", "all"]).ok().says("arm64 already installed");
     assert_eq!(host.table(), table);
     run(&host, &["--verify"]).ok().prints("in order");
-    let status = run(&host, &["--status", "arm64", "--format", "json"])
-        .ok()
-        .json();
+    let status = run(&host, &["--status", "arm64", "--format", "json"]).ok().json();
     assert_eq!(status["platforms"][0]["emulator"]["place"], "elsewhere");
 
     run(&host, &["--uninstall", "all"]).ok();
@@ -107,14 +95,9 @@ fn a_later_file_brings_its_emulators() {
     needs_emulators!();
     let host = Host::new();
     let old = made("single-of-old", &old_emulators());
-    call(&host, &old, &["--install", "arm64"])
-        .run()
-        .ok()
-        .says("arm64 OK (qemu-aarch64 7.");
+    call(&host, &old, &["--install", "arm64"]).run().ok().says("arm64 OK (qemu-aarch64 7.");
     run(&host, &["--verify"]).ends(1).prints("pinned: QEMU 7.");
-    run(&host, &["--install", "arm64"])
-        .ok()
-        .says("upgraded qemu-aarch64 7.");
+    run(&host, &["--install", "arm64"]).ok().says("upgraded qemu-aarch64 7.");
     host.runs_arm64();
 }
 
@@ -179,17 +162,11 @@ fn a_directory_that_is_named_goes_before_what_it_carries() {
 fn a_prefix_is_that_of_paths_and_entries() {
     needs_emulators!();
     let host = Host::new();
-    call(&host, single(), &["--install", "arm64"])
-        .env("QEMU_BINARY_PREFIX", "our-")
-        .run()
-        .ok();
+    call(&host, single(), &["--install", "arm64"]).env("QEMU_BINARY_PREFIX", "our-").run().ok();
     let verify = call(&host, single(), &["--verify"]);
     verify.env("QEMU_BINARY_PREFIX", "our-").run().ok();
     let entry = host.entry("our-qemu-aarch64").expect("an entry");
-    assert!(
-        entry.contains("interpreter /usr/bin/our-qemu-aarch64\n"),
-        "{entry}"
-    );
+    assert!(entry.contains("interpreter /usr/bin/our-qemu-aarch64\n"), "{entry}");
 }
 
 #[test]
@@ -225,13 +202,9 @@ fn a_file_that_is_cut_off_says_so_and_does_nothing() {
     let file = made("single-cut-off", &emulators());
     let size = fs::metadata(&file).unwrap().len();
     for kept in [size - 1, size / 4 * 3] {
-        host.sh(&format!("truncate --size={kept} '{}'", file.display()))
-            .ok();
+        host.sh(&format!("truncate --size={kept} '{}'", file.display())).ok();
         for args in [&["--install", "arm64"][..], &["--status"], &["--version"]] {
-            call(&host, &file, args)
-                .run()
-                .ends(1)
-                .ends_saying(&["this program is damaged, fetch it again"]);
+            call(&host, &file, args).run().ends(1).ends_saying(&["this program is damaged, fetch it again"]);
         }
     }
     assert_eq!(host.entries(), [""; 0]);
@@ -273,14 +246,7 @@ fn a_command_is_run_through_what_it_carries() {
         let binfmt = binfmt.env_remove("QEMU_BINARY_PATH").args(args);
         binfmt.output().unwrap()
     };
-    let ran = run(&[
-        "--run",
-        "linux/arm64",
-        "--",
-        busybox.to_str().unwrap(),
-        "uname",
-        "-m",
-    ]);
+    let ran = run(&["--run", "linux/arm64", "--", busybox.to_str().unwrap(), "uname", "-m"]);
     assert_eq!(String::from_utf8_lossy(&ran.stdout), "aarch64\n", "{ran:?}");
     let version = run(&["--version"]);
     let version = String::from_utf8_lossy(&version.stderr).into_owned();

@@ -22,9 +22,7 @@ fn platform<'a>(platforms: &'a Value, name: &str) -> &'a Value {
 
 fn names(list: &Value, key: &str) -> Vec<String> {
     let items = list.as_array().into_iter().flatten();
-    items
-        .map(|item| item[key].as_str().expect("a string").to_owned())
-        .collect()
+    items.map(|item| item[key].as_str().expect("a string").to_owned()).collect()
 }
 
 fn host_platform() -> &'static str {
@@ -53,15 +51,10 @@ fn a_healthy_host_ends_with_0() {
 #[test]
 fn all_means_each_that_there_is_an_emulator_for() {
     let host = Host::new();
-    let folder = host.folder(
-        "two",
-        &[("qemu-aarch64", emulators()), ("qemu-arm", emulators())],
-    );
+    let folder = host.folder("two", &[("qemu-aarch64", emulators()), ("qemu-arm", emulators())]);
     let call = |args: &[&str]| host.call(args).emulators(&folder).run();
     call(&["--install", "arm64"]).ok();
-    call(&["--status", "all"])
-        .ends(1)
-        .ends_saying(&["linux/arm does not run", "--install arm"]);
+    call(&["--status", "all"]).ends(1).ends_saying(&["linux/arm does not run", "--install arm"]);
     call(&["--install", "all"]).ok();
     call(&["--status", "all"]).ok();
 }
@@ -73,22 +66,14 @@ fn its_json_begins_with_the_incumbents_keys_and_says_how_each_platform_runs() {
     let output = status(&host, &[]).ok();
     let plain = host.binfmt(&[]).ok().stdout;
     let shared = plain.trim_end().trim_end_matches('}').trim_end();
-    assert!(
-        output
-            .stdout
-            .starts_with(&format!("{shared},\n  \"platforms\": [\n")),
-        "{output}"
-    );
+    assert!(output.stdout.starts_with(&format!("{shared},\n  \"platforms\": [\n")), "{output}");
     let json = output.json();
     let arm64 = platform(&json["platforms"], "linux/arm64");
     assert!(arm64["start_us"].as_u64().unwrap() > 0, "{arm64}");
     let mut arm64 = arm64.clone();
     arm64["start_us"] = json!(1);
     let emulator = arm64["emulator"].take();
-    assert_eq!(
-        emulator["version"],
-        json!(crate::harness::version(&emulators()))
-    );
+    assert_eq!(emulator["version"], json!(crate::harness::version(&emulators())));
     assert_eq!(
         arm64,
         json!({
@@ -109,10 +94,7 @@ fn its_json_begins_with_the_incumbents_keys_and_says_how_each_platform_runs() {
         })
     );
     let own = platform(&json["platforms"], host_platform());
-    assert_eq!(
-        (&own["state"], &own["entry"]),
-        (&json!("native"), &json!(null))
-    );
+    assert_eq!((&own["state"], &own["entry"]), (&json!("native"), &json!(null)));
     assert_eq!(json["others"], json!([]));
 }
 
@@ -123,23 +105,8 @@ fn its_text_is_aligned() {
     let output = host.binfmt(&["--status"]).ok();
     let mut lines = output.stdout.lines();
     let header = lines.next().unwrap();
-    let columns = [
-        "PLATFORM",
-        "STATE",
-        "ENTRY",
-        "FLAGS",
-        "ARGV0",
-        "SETUID",
-        "START",
-        "QEMU",
-        "BUILD",
-        "INTERPRETER",
-    ];
-    let starts = columns.map(|column| {
-        header
-            .find(column)
-            .unwrap_or_else(|| panic!("{column} in {output}"))
-    });
+    let columns = ["PLATFORM", "STATE", "ENTRY", "FLAGS", "ARGV0", "SETUID", "START", "QEMU", "BUILD", "INTERPRETER"];
+    let starts = columns.map(|column| header.find(column).unwrap_or_else(|| panic!("{column} in {output}")));
     for line in lines {
         assert_eq!(line.trim_end(), line, "{output}");
         for start in &starts[1..] {
@@ -147,18 +114,10 @@ fn its_text_is_aligned() {
             assert_ne!(&line[*start..=*start], " ", "{output}");
         }
     }
-    let arm64 = output
-        .stdout
-        .lines()
-        .find(|line| line.starts_with("linux/arm64 "))
-        .unwrap();
+    let arm64 = output.stdout.lines().find(|line| line.starts_with("linux/arm64 ")).unwrap();
     let words: Vec<&str> = arm64.split_whitespace().collect();
     let interpreter = emulators().join("qemu-aarch64");
-    assert_eq!(
-        words[1..5],
-        ["works", "qemu-aarch64", "POCF", "kept"],
-        "{arm64}"
-    );
+    assert_eq!(words[1..5], ["works", "qemu-aarch64", "POCF", "kept"], "{arm64}");
     let version = crate::harness::version(&emulators());
     assert_eq!(words[7..9], ["ms", &version], "{arm64}");
     assert_eq!(words[10..], [interpreter.to_str().unwrap()], "{arm64}");
@@ -167,17 +126,9 @@ fn its_text_is_aligned() {
 #[test]
 fn a_replaced_argv0_is_told() {
     let host = Host::new();
-    host.register(
-        "qemu-aarch64",
-        "aarch64",
-        &emulators().join("qemu-aarch64"),
-        "OCF",
-    );
+    host.register("qemu-aarch64", "aarch64", &emulators().join("qemu-aarch64"), "OCF");
     let json = status(&host, &["arm64"]).ok().json();
-    assert_eq!(
-        platform(&json["platforms"], "linux/arm64")["argv0"],
-        json!(false)
-    );
+    assert_eq!(platform(&json["platforms"], "linux/arm64")["argv0"], json!(false));
     let text = host.binfmt(&["--status", "arm64"]).ok();
     assert!(text.stdout.contains(" replaced "), "{text}");
 }
@@ -199,40 +150,21 @@ fn what_is_not_installed_is_missing_when_it_was_asked_for() {
     let output = status(&host, &["arm64"]).ends(1);
     let json = output.json();
     let arm64 = platform(&json["platforms"], "linux/arm64");
-    assert_eq!(
-        (&arm64["state"], &arm64["entry"]),
-        (&json!("missing"), &json!(null))
-    );
+    assert_eq!((&arm64["state"], &arm64["entry"]), (&json!("missing"), &json!(null)));
     output.ends_saying(&["linux/arm64", "binfmt --install arm64"]);
-    host.binfmt(&["--status", "arm64,s390x,riscv64"])
-        .ends(1)
-        .ends_saying(&["2 more"]);
+    host.binfmt(&["--status", "arm64,s390x,riscv64"]).ends(1).ends_saying(&["2 more"]);
 }
 
 #[test]
 fn an_entry_that_is_not_pinned_is_broken_and_named() {
     let host = Host::new();
-    host.register(
-        "qemu-aarch64",
-        "aarch64",
-        &emulators().join("qemu-aarch64"),
-        "POC",
-    );
+    host.register("qemu-aarch64", "aarch64", &emulators().join("qemu-aarch64"), "POC");
     let output = status(&host, &[]).ends(1);
     let json = output.json();
     let arm64 = platform(&json["platforms"], "linux/arm64");
-    assert_eq!(
-        (&arm64["state"], &arm64["flags"]),
-        (&json!("broken"), &json!("POC"))
-    );
-    assert!(
-        arm64["reason"].as_str().unwrap().contains("flag F"),
-        "{arm64}"
-    );
-    assert!(
-        !output.list("supported").contains(&"linux/arm64".into()),
-        "{output}"
-    );
+    assert_eq!((&arm64["state"], &arm64["flags"]), (&json!("broken"), &json!("POC")));
+    assert!(arm64["reason"].as_str().unwrap().contains("flag F"), "{arm64}");
+    assert!(!output.list("supported").contains(&"linux/arm64".into()), "{output}");
     output.ends_saying(&["linux/arm64", "flag F", "binfmt --install arm64"]);
     host.binfmt(&["--install", "arm64"]).ok();
     host.binfmt(&["--status"]).ok();
@@ -243,19 +175,11 @@ fn an_interpreter_that_runs_nothing_is_broken_and_named() {
     let host = Host::new();
     let folder = host.folder("broken", &[]);
     let (fails, crashes) = (folder.join("fails"), folder.join("crashes"));
-    host.compile(
-        &fails,
-        "fputs(\"one\\ncannot map 0x10000\\n\", stderr); return 7;",
-    );
+    host.compile(&fails, "fputs(\"one\\ncannot map 0x10000\\n\", stderr); return 7;");
     host.compile(&crashes, "abort();");
     host.register("qemu-aarch64", "aarch64", &fails, "F");
     host.register("qemu-s390x", "s390x", &crashes, "F");
-    host.register(
-        "qemu-riscv64",
-        "riscv64",
-        Path::new("/nowhere/qemu-riscv64"),
-        "",
-    );
+    host.register("qemu-riscv64", "riscv64", Path::new("/nowhere/qemu-riscv64"), "");
     let output = status(&host, &[]).ends(1);
     let json = output.json();
     for (name, entry, words) in [
@@ -265,14 +189,8 @@ fn an_interpreter_that_runs_nothing_is_broken_and_named() {
         ("linux/riscv64", "qemu-riscv64", "not pinned"),
     ] {
         let platform = platform(&json["platforms"], name);
-        assert_eq!(
-            (&platform["state"], &platform["entry"]),
-            (&json!("broken"), &json!(entry))
-        );
-        assert!(
-            platform["reason"].as_str().unwrap().contains(words),
-            "{platform}"
-        );
+        assert_eq!((&platform["state"], &platform["entry"]), (&json!("broken"), &json!(entry)));
+        assert!(platform["reason"].as_str().unwrap().contains(words), "{platform}");
     }
     let text = host.binfmt(&["--status"]).ends(1);
     for words in ["exit status 7", "SIGABRT", "not pinned"] {
@@ -302,9 +220,7 @@ fn an_entry_that_is_switched_off_is_named_and_counts_as_broken() {
     assert_eq!(s390x["entry"], "qemu-s390x", "{output}");
     assert_eq!(output.list("emulators"), ["qemu-aarch64"]);
     output.ends_saying(&["linux/s390x", "switched off", "binfmt --install s390x"]);
-    host.binfmt(&["--status"])
-        .ends(1)
-        .ends_saying(&["linux/s390x", "switched off"]);
+    host.binfmt(&["--status"]).ends(1).ends_saying(&["linux/s390x", "switched off"]);
     host.binfmt(&["--install", "s390x"]).ok();
     host.binfmt(&["--status"]).ok();
 }
@@ -315,21 +231,11 @@ fn a_table_that_is_switched_off_is_the_reason() {
     host.binfmt(&["--install", "arm64"]).ok();
     host.sh(&format!("echo 0 >{MOUNT_POINT}/status")).ok();
     let plain = host.binfmt(&[]).ok();
-    assert_eq!(
-        plain.list("emulators"),
-        ["qemu-aarch64"],
-        "as the incumbent has it"
-    );
-    assert!(
-        !plain.list("supported").contains(&"linux/arm64".into()),
-        "{plain}"
-    );
+    assert_eq!(plain.list("emulators"), ["qemu-aarch64"], "as the incumbent has it");
+    assert!(!plain.list("supported").contains(&"linux/arm64".into()), "{plain}");
     for list in [&[][..], &["arm64"]] {
         let args = [&["--status"], list].concat();
-        host.binfmt(&args)
-            .ends(1)
-            .ends_saying(&["switched off", "echo 1"])
-            .never_says("--install");
+        host.binfmt(&args).ends(1).ends_saying(&["switched off", "echo 1"]).never_says("--install");
     }
     // what has no handler takes more
     let output = host.binfmt(&["--status", "s390x"]).ends(1);
@@ -342,12 +248,7 @@ fn a_table_that_is_switched_off_is_the_reason() {
 fn entries_of_every_kind_are_shown() {
     let host = Host::new();
     host.binfmt(&["--install", "arm64"]).ok();
-    let long = [
-        &b":long:M:56:"[..],
-        "\\xab".repeat(200).as_bytes(),
-        b"::/bin/true:",
-    ]
-    .concat();
+    let long = [&b":long:M:56:"[..], "\\xab".repeat(200).as_bytes(), b"::/bin/true:"].concat();
     for line in [
         &b":extension:E::jar::/usr/bin/jarwrapper:"[..],
         &long,
@@ -362,27 +263,14 @@ fn entries_of_every_kind_are_shown() {
     let json = output.json();
     let mut entries = names(&json["others"], "entry");
     entries.sort();
-    assert_eq!(
-        entries,
-        [
-            "extension",
-            "long",
-            "na:me",
-            "odd \n\t\"name\u{1b}[31m",
-            "path",
-            "\u{fffd}\u{fffd}"
-        ]
-    );
+    assert_eq!(entries, ["extension", "long", "na:me", "odd \n\t\"name\u{1b}[31m", "path", "\u{fffd}\u{fffd}"]);
     for other in json["others"].as_array().unwrap() {
         assert_eq!(other["enabled"], true, "{other}");
         assert_eq!(other["unknown"], json!([]), "{other}");
     }
     let text = host.binfmt(&["--status"]).ok();
     assert!(!text.stdout.contains('\x1b'), "{text}");
-    assert!(
-        text.stdout.contains("odd \\n\\t\"name\\u{1b}[31m"),
-        "{text}"
-    );
+    assert!(text.stdout.contains("odd \\n\\t\"name\\u{1b}[31m"), "{text}");
     let plain = host.binfmt(&[]).ok();
     assert_eq!(plain.list("emulators").len(), 7, "{plain}");
 }
@@ -390,9 +278,7 @@ fn entries_of_every_kind_are_shown() {
 #[test]
 fn what_was_asked_for_and_is_unknown_is_told() {
     let host = Host::new();
-    host.binfmt(&["--status", "amr64"])
-        .ends(1)
-        .ends_saying(&["amr64", "arm64"]);
+    host.binfmt(&["--status", "amr64"]).ends(1).ends_saying(&["amr64", "arm64"]);
 }
 
 #[test]
@@ -402,72 +288,35 @@ fn looking_changes_nothing() {
     host.register("qemu-arm", "arm", Path::new("/nowhere/qemu-arm"), "OC");
     let look = format!("cd {MOUNT_POINT}; stat -c '%n %i %Y %Z' . *");
     let before = (host.table(), host.sh(&look).ok().stdout);
-    for args in [
-        &[][..],
-        &["--status"],
-        &["--status", "arm64"],
-        &["--list"],
-        &["--version"],
-    ] {
+    for args in [&[][..], &["--status"], &["--status", "arm64"], &["--list"], &["--version"]] {
         host.binfmt(args);
-        assert_eq!(
-            (host.table(), host.sh(&look).ok().stdout),
-            before,
-            "{args:?}"
-        );
+        assert_eq!((host.table(), host.sh(&look).ok().stdout), before, "{args:?}");
     }
 }
 
 #[test]
 fn the_list_has_every_architecture_and_its_state() {
     let host = Host::new();
-    let folder = host.folder(
-        "some",
-        &[("qemu-aarch64", emulators()), ("qemu-s390x", emulators())],
-    );
+    let folder = host.folder("some", &[("qemu-aarch64", emulators()), ("qemu-s390x", emulators())]);
     host.executable(&folder.join("qemu-riscv64"), b"");
-    host.call(&["--install", "arm64"])
-        .emulators(&folder)
-        .run()
-        .ok();
+    host.call(&["--install", "arm64"]).emulators(&folder).run().ok();
     host.register("qemu-arm", "arm", Path::new("/nowhere/qemu-arm"), "OC");
-    let list = host
-        .call(&["--list", "--format", "json"])
-        .emulators(&folder)
-        .run()
-        .ok()
-        .json();
+    let list = host.call(&["--list", "--format", "json"]).emulators(&folder).run().ok().json();
     let qemu = names(&list, "qemu");
-    assert_eq!(
-        qemu,
-        ARCHES.iter().map(|arch| arch.qemu).collect::<Vec<_>>()
-    );
+    assert_eq!(qemu, ARCHES.iter().map(|arch| arch.qemu).collect::<Vec<_>>());
     for (name, state, entry, reason) in [
         (host_platform(), "native", None, None),
         ("linux/arm64", "registered", Some("qemu-aarch64"), None),
-        (
-            "linux/arm",
-            "registered",
-            Some("qemu-arm"),
-            Some("not pinned"),
-        ),
+        ("linux/arm", "registered", Some("qemu-arm"), Some("not pinned")),
         ("linux/s390x", "available", None, None),
         ("linux/riscv64", "unavailable", None, Some("is empty")),
         ("linux/ppc64le", "unavailable", None, Some("does not exist")),
     ] {
         let row = platform(&list, name);
-        assert_eq!(
-            (&row["state"], &row["entry"]),
-            (&json!(state), &json!(entry)),
-            "{row}"
-        );
+        assert_eq!((&row["state"], &row["entry"]), (&json!(state), &json!(entry)), "{row}");
         let said = row["reason"].as_str();
         assert_eq!(said.is_some(), reason.is_some(), "{row}");
-        assert!(
-            said.unwrap_or_default()
-                .contains(reason.unwrap_or_default()),
-            "{row}"
-        );
+        assert!(said.unwrap_or_default().contains(reason.unwrap_or_default()), "{row}");
     }
 }
 
@@ -485,9 +334,6 @@ fn the_list_is_aligned_text_by_default() {
         assert_ne!(&line[state..=state], " ", "{output}");
     }
     assert!(output.stdout.contains("\nlinux/arm64 "), "{output}");
-    assert_eq!(
-        host.binfmt(&["--list", "--format", "text"]).ok().stdout,
-        output.stdout
-    );
+    assert_eq!(host.binfmt(&["--list", "--format", "text"]).ok().stdout, output.stdout);
     assert_eq!(output.stderr, "");
 }

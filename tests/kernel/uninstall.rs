@@ -77,9 +77,7 @@ fn architectures_names_and_patterns_remove_what_they_mean() {
 #[test]
 fn what_was_done_is_said_in_the_incumbents_words() {
     let host = with("arm64,s390x,riscv64");
-    let output = host
-        .binfmt(&["--uninstall", "arm64,qemu-s390x,386,nosuchthing"])
-        .ok();
+    let output = host.binfmt(&["--uninstall", "arm64,qemu-s390x,386,nosuchthing"]).ok();
     assert_eq!(
         output.stderr,
         "uninstalling: arm64 OK (qemu-aarch64)\n\
@@ -105,22 +103,11 @@ fn nothing_to_remove_is_no_failure() {
 #[test]
 fn all_entries_of_an_architecture_go() {
     let host = with_others();
-    for name in [
-        "aarch64",
-        "qemu-aarch64-static",
-        "buildkit-qemu-aarch64",
-        "qemu-aarch64",
-    ] {
+    for name in ["aarch64", "qemu-aarch64-static", "buildkit-qemu-aarch64", "qemu-aarch64"] {
         host.register(name, "aarch64", &emulators().join("qemu-aarch64"), "F");
     }
-    host.register(
-        "qemu-broken",
-        "aarch64",
-        Path::new("/nowhere/qemu-aarch64"),
-        "",
-    );
-    host.sh("echo 0 >/proc/sys/fs/binfmt_misc/qemu-aarch64-static")
-        .ok();
+    host.register("qemu-broken", "aarch64", Path::new("/nowhere/qemu-aarch64"), "");
+    host.sh("echo 0 >/proc/sys/fs/binfmt_misc/qemu-aarch64-static").ok();
     host.binfmt(&["--uninstall", "arm64"]).ok();
     assert_eq!(remaining(&host), [""; 0]);
     others_are_there(&host);
@@ -141,9 +128,7 @@ fn what_is_not_qemus_is_named_when_it_was_named() {
     let host = with("arm64");
     let before = host.table();
     for (name, _) in OTHERS {
-        host.binfmt(&["--uninstall", name])
-            .ends(1)
-            .ends_saying(&[name, "kept: ", "--force"]);
+        host.binfmt(&["--uninstall", name]).ends(1).ends_saying(&[name, "kept: ", "--force"]);
         assert_eq!(host.table(), before);
     }
 }
@@ -151,9 +136,7 @@ fn what_is_not_qemus_is_named_when_it_was_named() {
 #[test]
 fn one_that_stays_does_not_keep_the_others() {
     let host = with("arm64,s390x");
-    host.binfmt(&["--uninstall", "jar,arm64,s390x"])
-        .ends(1)
-        .ends_saying(&["jar", "--force"]);
+    host.binfmt(&["--uninstall", "jar,arm64,s390x"]).ends(1).ends_saying(&["jar", "--force"]);
     assert_eq!(remaining(&host), [""; 0]);
     others_are_there(&host);
 }
@@ -161,9 +144,7 @@ fn one_that_stays_does_not_keep_the_others() {
 #[test]
 fn force_removes_what_was_named_and_nothing_more() {
     let host = with("arm64");
-    host.binfmt(&["--uninstall", "jar", "--force"])
-        .ok()
-        .says("uninstalling: jar OK");
+    host.binfmt(&["--uninstall", "jar", "--force"]).ok().says("uninstalling: jar OK");
     assert!(host.entry("jar").is_none());
     assert_eq!(host.entries().len(), OTHERS.len());
     host.binfmt(&["--uninstall", "WSL*", "--force"]).ok();
@@ -193,12 +174,9 @@ fn a_foreign_translator_keeps_its_platform() {
 fn an_architecture_is_not_another_one_whose_name_begins_or_ends_so() {
     let host = with("arm64,arm,mips64le,ppc64le,ppc64");
     host.binfmt(&["--install", "aarch64_be,mips,mipsn32"]).ok();
-    for (list, gone) in [
-        ("arm", "qemu-arm"),
-        ("aarch64", "qemu-aarch64"),
-        ("mips", "qemu-mips"),
-        ("ppc64", "qemu-ppc64"),
-    ] {
+    for (list, gone) in
+        [("arm", "qemu-arm"), ("aarch64", "qemu-aarch64"), ("mips", "qemu-mips"), ("ppc64", "qemu-ppc64")]
+    {
         let mut expected = remaining(&host);
         expected.retain(|name| name != gone);
         host.binfmt(&["--uninstall", list]).ok();
@@ -220,21 +198,14 @@ fn a_removed_platform_no_longer_runs_and_is_no_longer_supported() {
 #[test]
 fn several_lists_add_up() {
     let host = with("arm64,s390x,riscv64");
-    host.binfmt(&["--uninstall", "arm64", "--uninstall", "s390x"])
-        .ok();
+    host.binfmt(&["--uninstall", "arm64", "--uninstall", "s390x"]).ok();
     assert_eq!(remaining(&host), ["qemu-riscv64"]);
 }
 
 #[test]
 fn names_that_are_odd_are_removed_all_the_same() {
     let host = with_others();
-    for name in [
-        "qemu-odd name",
-        "qemu-\u{fc}",
-        "qemu-\"quoted\"",
-        "qemu-[x]",
-        "qemu-a\tb",
-    ] {
+    for name in ["qemu-odd name", "qemu-\u{fc}", "qemu-\"quoted\"", "qemu-[x]", "qemu-a\tb"] {
         host.register(name, "aarch64", &emulators().join("qemu-aarch64"), "F");
     }
     let output = host.binfmt(&["--uninstall", "qemu-*"]).ok();
@@ -253,12 +224,7 @@ fn it_works_on_a_table_that_is_switched_off() {
 
 #[test]
 fn what_a_list_excludes_stays() {
-    for list in [
-        "all,-arm64",
-        "-arm64,all",
-        "qemu-*,!aarch64",
-        "all,-qemu-aarch64",
-    ] {
+    for list in ["all,-arm64", "-arm64,all", "qemu-*,!aarch64", "all,-qemu-aarch64"] {
         let host = Host::new();
         host.binfmt(&["--install", "arm64,s390x"]).ok();
         host.binfmt(&["--uninstall", list]).ok();
@@ -279,9 +245,7 @@ fn an_architecture_that_another_translator_runs_is_left_to_it() {
     host.runs_arm64();
     // of a handler that is off nothing runs
     host.sh("echo 0 >/proc/sys/fs/binfmt_misc/translator").ok();
-    host.binfmt(&["--uninstall", "arm64"])
-        .ok()
-        .says("uninstalling: arm64 not found\n");
+    host.binfmt(&["--uninstall", "arm64"]).ok().says("uninstalling: arm64 not found\n");
     host.binfmt(&["--uninstall", "arm64", "--force"]).ok();
     assert_eq!(remaining(&host), [""; 0]);
 }
@@ -291,23 +255,15 @@ fn what_is_not_found_is_said_with_what_may_have_been_meant() {
     let host = with("arm64");
     host.binfmt(&["--uninstall", "arm46,amr*,my-handler,arm/v99,ja*"])
         .ends(1)
-        .ends_saying(&[
-            "arm/v99",
-            "unsupported variant",
-            "known are v5",
-            "1 more, above",
-        ])
+        .ends_saying(&["arm/v99", "unsupported variant", "known are v5", "1 more, above"])
         .never_says("ja*")
         .says("uninstalling: arm46 not found; did you mean arm64, ")
         .says("uninstalling: amr* not found\n")
         .says("uninstalling: my-handler not found\n");
     assert_eq!(remaining(&host), ["qemu-aarch64"]);
-    host.binfmt(&["--uninstall", "arm46"])
-        .ends(1)
-        .ends_saying(&["cannot uninstall arm46", "did you mean arm64"]);
+    host.binfmt(&["--uninstall", "arm46"]).ends(1).ends_saying(&["cannot uninstall arm46", "did you mean arm64"]);
     // what may be the name of an entry that is gone already is no mistake
-    host.binfmt(&["--uninstall", "amr*,my-handler,qemu-foo"])
-        .ok();
+    host.binfmt(&["--uninstall", "amr*,my-handler,qemu-foo"]).ok();
     Host::with(&["--user", "--map-root-user", "--mount"], "")
         .binfmt(&["--uninstall", "arm46"])
         .ends(1)
@@ -321,12 +277,7 @@ fn only_qemus_user_emulators_go() {
         let host = Host::new();
         host.register_line(b":mytool:M::MYTL::/opt/vendor/xqemu-run:");
         host.register_line(br":qcow2:M::QFI\xfb::/usr/bin/qemu-img:");
-        host.register(
-            "vm",
-            "aarch64",
-            Path::new("/usr/bin/qemu-system-aarch64"),
-            "",
-        );
+        host.register("vm", "aarch64", Path::new("/usr/bin/qemu-system-aarch64"), "");
         let before = host.table();
         host.binfmt(&["--uninstall", list]);
         assert_eq!(host.table(), before, "{list}");
@@ -364,12 +315,9 @@ fn an_entry_that_was_replaced_meanwhile_stays() {
             .ok();
         uninstalling.join().unwrap()
     });
-    output
-        .ends(1)
-        .says("uninstalling: qemu-riscv64 OK\n")
-        .ends_saying(&[
-            "cannot uninstall qemu-aarch64",
-            "another entry of this name was registered meanwhile, and is kept",
-        ]);
+    output.ends(1).says("uninstalling: qemu-riscv64 OK\n").ends_saying(&[
+        "cannot uninstall qemu-aarch64",
+        "another entry of this name was registered meanwhile, and is kept",
+    ]);
     assert!(host.entry("qemu-aarch64").unwrap().contains("extension .x"));
 }

@@ -55,8 +55,7 @@ fn repair(host: &Host, output: &Output) {
 #[track_caller]
 fn run_mend(host: &Host, output: &Output) {
     let folder = Path::new(BINFMT).parent().expect("a folder").display();
-    host.sh(&format!("PATH={folder}:$PATH; {}", command(output)))
-        .ok();
+    host.sh(&format!("PATH={folder}:$PATH; {}", command(output))).ok();
 }
 
 /// The command that the last line on stderr names.
@@ -74,12 +73,7 @@ fn rule(qemu: &str) -> Rule {
 
 fn with_matcher(qemu: &str, change: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) -> Rule {
     let mut rule = rule(qemu);
-    if let Matcher::Magic {
-        magic,
-        mask: Some(mask),
-        ..
-    } = &mut rule.matcher
-    {
+    if let Matcher::Magic { magic, mask: Some(mask), .. } = &mut rule.matcher {
         change(magic, mask);
     }
     rule
@@ -99,11 +93,7 @@ fn what_an_install_has_made_is_in_order() {
     assert_eq!(text.stderr, "");
     let arm64 = text.stdout.lines().nth(1).unwrap();
     let words: Vec<&str> = arm64.split_whitespace().collect();
-    assert_eq!(
-        words,
-        ["linux/arm64", "in", "order", "qemu-aarch64", "-"],
-        "{text}"
-    );
+    assert_eq!(words, ["linux/arm64", "in", "order", "qemu-aarch64", "-"], "{text}");
     let own = Arch::of_host().unwrap().oci;
     verify(&host, &[&format!("arm64,{own}")]).ok();
 }
@@ -119,33 +109,19 @@ fn flags_that_are_missing_or_too_many() {
     assert_eq!(kinds(&output, "qemu-aarch64"), ["flags"], "{output}");
     let json = output.json();
     for (entry, words) in [
-        (
-            "qemu-aarch64",
-            "without flag F; containers do not find its interpreter",
-        ),
+        ("qemu-aarch64", "without flag F; containers do not find its interpreter"),
         ("qemu-s390x", "without flag OC; setuid"),
-        (
-            "qemu-riscv64",
-            "without flag P; programs do not see their own argv[0]",
-        ),
+        ("qemu-riscv64", "without flag P; programs do not see their own argv[0]"),
     ] {
         let mut findings = json["findings"].as_array().unwrap().iter();
         let finding = findings.find(|f| f["entry"] == entry).unwrap();
-        assert!(
-            finding["text"].as_str().unwrap().starts_with(words),
-            "{output}"
-        );
+        assert!(finding["text"].as_str().unwrap().starts_with(words), "{output}");
     }
     run_mend(&host, &output.ends_saying(&["--credentials yes"]));
     verify(&host, &["--credentials", "yes"]).ok();
     let output = verify(&host, &["--credentials", "no"]).ends(1);
     assert_eq!(kinds(&output, "qemu-s390x"), ["flags"], "{output}");
-    assert!(
-        output
-            .stdout
-            .contains("with flag OC, which an install leaves out"),
-        "{output}"
-    );
+    assert!(output.stdout.contains("with flag OC, which an install leaves out"), "{output}");
     run_mend(&host, &output.ends_saying(&["--credentials no"]));
     verify(&host, &["--credentials", "no"]).ok();
 }
@@ -158,19 +134,10 @@ fn flag_p_is_judged_by_what_a_program_sees() {
     host.compile_emulator(&folder.join("qemu-aarch64"), "return argv[1][0];");
     let call = |args: &[&str]| host.call(args).emulators(&folder).run();
     call(&["--install", "arm64"]).ok();
-    assert!(
-        host.entry("qemu-aarch64")
-            .unwrap()
-            .contains("\nflags: OCF\n")
-    );
+    assert!(host.entry("qemu-aarch64").unwrap().contains("\nflags: OCF\n"));
     call(&["--verify"]).ok();
     call(&["--uninstall", "arm64"]).ok();
-    host.register(
-        "qemu-aarch64",
-        "aarch64",
-        &folder.join("qemu-aarch64"),
-        "POCF",
-    );
+    host.register("qemu-aarch64", "aarch64", &folder.join("qemu-aarch64"), "POCF");
     let output = call(&["--verify"]).ends(1);
     assert!(output.stdout.contains("with flag P, which"), "{output}");
     run_mend(&host, &output);
@@ -206,18 +173,10 @@ fn magic_and_mask() {
 fn names() {
     let host = Host::new();
     for (name, qemu) in [("qemu-arm", "aarch64"), ("qemu-s390x-static", "s390x")] {
-        host.register_rule(&Rule {
-            name: name.into(),
-            ..rule(qemu)
-        });
+        host.register_rule(&Rule { name: name.into(), ..rule(qemu) });
     }
     let output = found(&host, "qemu-arm", &["name"]);
-    assert!(
-        output
-            .stdout
-            .contains("has the name of arm; an install names it qemu-aarch64"),
-        "{output}"
-    );
+    assert!(output.stdout.contains("has the name of arm; an install names it qemu-aarch64"), "{output}");
     repair(&host, &output);
     assert_eq!(host.entries(), ["qemu-s390x", "qemu-aarch64"]);
 }
@@ -225,14 +184,8 @@ fn names() {
 #[test]
 fn a_name_that_is_needed_twice() {
     let host = Host::new();
-    host.register_rule(&Rule {
-        name: "qemu-arm".into(),
-        ..rule("aarch64")
-    });
-    host.register_rule(&Rule {
-        name: "mine-qemu-arm".into(),
-        ..rule("arm")
-    });
+    host.register_rule(&Rule { name: "qemu-arm".into(), ..rule("aarch64") });
+    host.register_rule(&Rule { name: "mine-qemu-arm".into(), ..rule("arm") });
     let output = found(&host, "mine-qemu-arm", &["name_taken"]);
     assert_eq!(kinds(&output, "qemu-arm"), ["name"], "{output}");
     repair(&host, &output);
@@ -241,18 +194,10 @@ fn a_name_that_is_needed_twice() {
 #[test]
 fn the_path_and_the_emulator() {
     let host = Host::new();
-    host.register(
-        "qemu-aarch64",
-        "aarch64",
-        &old_emulators().join("qemu-aarch64"),
-        "POCF",
-    );
+    host.register("qemu-aarch64", "aarch64", &old_emulators().join("qemu-aarch64"), "POCF");
     let output = found(&host, "qemu-aarch64", &["emulator", "path"]);
-    let text = format!(
-        "pinned: QEMU {}; an install would pin QEMU {}",
-        version(&old_emulators()),
-        version(&emulators())
-    );
+    let text =
+        format!("pinned: QEMU {}; an install would pin QEMU {}", version(&old_emulators()), version(&emulators()));
     assert!(output.stdout.contains(&text), "{output}");
     repair(&host, &output);
 }
@@ -306,14 +251,8 @@ fn a_broken_interpreter() {
 #[test]
 fn entries_without_effect() {
     let host = Host::new();
-    host.register_rule(&Rule {
-        name: "old".into(),
-        ..rule("aarch64")
-    });
-    host.register_rule(&Rule {
-        name: "qemu-old".into(),
-        ..rule("aarch64")
-    });
+    host.register_rule(&Rule { name: "old".into(), ..rule("aarch64") });
+    host.register_rule(&Rule { name: "qemu-old".into(), ..rule("aarch64") });
     host.binfmt(&["--install", "s390x"]).ok();
     host.register_rule(&rule("aarch64"));
     // of these three for one architecture the newest is in order
@@ -322,10 +261,7 @@ fn entries_without_effect() {
     repair(&host, &output);
     assert_eq!(host.entries(), ["qemu-aarch64", "qemu-s390x"]);
 
-    host.register_rule(&Rule {
-        name: "newer".into(),
-        ..rule("aarch64")
-    });
+    host.register_rule(&Rule { name: "newer".into(), ..rule("aarch64") });
     let output = found(&host, "qemu-aarch64", &["shadowed"]);
     assert_eq!(kinds(&output, "newer"), ["name"], "{output}");
     repair(&host, &output);
@@ -334,22 +270,12 @@ fn entries_without_effect() {
 #[test]
 fn an_older_entry_is_removed_and_not_its_namesakes() {
     let host = Host::new();
-    host.register_rule(&Rule {
-        name: "qemu-arm".into(),
-        ..rule("aarch64")
-    });
+    host.register_rule(&Rule { name: "qemu-arm".into(), ..rule("aarch64") });
     host.binfmt(&["--install", "aarch64"]).ok();
-    host.register_rule(&Rule {
-        name: "qemu-arm.x".into(),
-        ..rule("arm")
-    });
+    host.register_rule(&Rule { name: "qemu-arm.x".into(), ..rule("arm") });
     // left over on purpose: it has the name of arm, and arm's programs run through another
-    host.register_rule(&Rule {
-        name: "qemu-arm".into(),
-        ..rule("aarch64")
-    });
-    host.sh(&format!("echo -1 >{MOUNT_POINT}/qemu-aarch64"))
-        .ok();
+    host.register_rule(&Rule { name: "qemu-arm".into(), ..rule("aarch64") });
+    host.sh(&format!("echo -1 >{MOUNT_POINT}/qemu-aarch64")).ok();
     host.register_rule(&rule("aarch64"));
     let output = found(&host, "qemu-arm", &["shadowed"]);
     repair(&host, &output);
@@ -382,15 +308,10 @@ fn one_entry_for_several_architectures_goes_last() {
     let folder = host.folder("vanishing", &files);
     let call = host.call(&["--verify"]).emulators(&folder);
     let output = call.run().ends(1);
-    assert!(
-        command(&output).ends_with(" binfmt --uninstall qemu-any"),
-        "{output}"
-    );
+    assert!(command(&output).ends_with(" binfmt --uninstall qemu-any"), "{output}");
     host.copy(Path::new("/bin/sh"), &folder.join("qemu-aarch64"));
     let path = Path::new(BINFMT).parent().expect("a folder").display();
-    host.sh(&format!("PATH={path}:$PATH; {}", command(&output)))
-        .ends(1)
-        .says("dynamically linked");
+    host.sh(&format!("PATH={path}:$PATH; {}", command(&output))).ends(1).says("dynamically linked");
     // what was there still does its work
     host.runs_arm64();
 }
@@ -403,12 +324,7 @@ fn entries_that_are_switched_off() {
     finds(&host, "qemu-s390x", &["switched_off"]);
     host.sh(&format!("echo 0 >{MOUNT_POINT}/status")).ok();
     let output = finds(&host, "-", &["table_off"]);
-    assert!(
-        output
-            .stderr
-            .contains(&format!("echo 1 > {MOUNT_POINT}/status")),
-        "{output}"
-    );
+    assert!(output.stderr.contains(&format!("echo 1 > {MOUNT_POINT}/status")), "{output}");
 }
 
 #[test]
@@ -442,11 +358,7 @@ fn another_tools_entry_counts_where_it_gets_in_the_way() {
     assert!(output.stdout.contains("rosetta"), "{output}");
     repair(&host, &output);
     let output = verify(&host, &["arm64"]).ok();
-    assert_eq!(
-        output.json()["checked"][0]["left_to_other"],
-        true,
-        "{output}"
-    );
+    assert_eq!(output.json()["checked"][0]["left_to_other"], true, "{output}");
 
     host.binfmt(&["--install", "arm64", "--force"]).ok();
     verify(&host, &[]).ok();
@@ -457,10 +369,7 @@ fn another_tools_entry_counts_where_it_gets_in_the_way() {
 #[test]
 fn what_killed_calls_leave() {
     let host = Host::new();
-    host.register_rule(&Rule {
-        name: "qemu-aarch64.next".into(),
-        ..rule("aarch64")
-    });
+    host.register_rule(&Rule { name: "qemu-aarch64.next".into(), ..rule("aarch64") });
     host.register_rule(&rule("aarch64"));
     finds(&host, "qemu-aarch64.next", &["leftover"]);
     let mut trial = with_matcher("s390x", |magic, _| magic[9..16].copy_from_slice(b"binfmt!"));
@@ -477,9 +386,7 @@ fn what_was_asked_for_and_is_not_there() {
     assert_eq!(kinds(&output, "-"), ["missing"], "{output}");
     repair(&host, &output);
     verify(&host, &["arm64,s390x"]).ok();
-    verify(&host, &["s930x"])
-        .ends(1)
-        .ends_saying(&["s930x", "s390x"]);
+    verify(&host, &["s930x"]).ends(1).ends_saying(&["s930x", "s390x"]);
     host.call(&["--verify", "ppc64le"])
         .emulators(host.scratch())
         .run()
@@ -500,17 +407,11 @@ fn only_what_was_asked_for_is_judged() {
 fn the_command_repeats_what_the_answer_depends_on() {
     let host = Host::new();
     let folder = host.folder("some emulators", &[("qemu-aarch64", emulators())]);
-    host.sh(&format!(
-        "cd '{}'; mv qemu-aarch64 my-qemu-aarch64",
-        folder.display()
-    ))
-    .ok();
+    host.sh(&format!("cd '{}'; mv qemu-aarch64 my-qemu-aarch64", folder.display())).ok();
     let call = || {
         let args = ["--verify", "arm64", "--credentials=no", "--mount"];
         let call = host.call(&args).args([MOUNT_POINT]).emulators(&folder);
-        call.env("QEMU_BINARY_PREFIX", "my-")
-            .env("QEMU_PRESERVE_ARGV0", "0")
-            .run()
+        call.env("QEMU_BINARY_PREFIX", "my-").env("QEMU_PRESERVE_ARGV0", "0").run()
     };
     run_mend(&host, &call().ends(1));
     call().ok();
@@ -525,14 +426,8 @@ fn all_drifts_at_once_take_one_command() {
     host.register("qemu-aarch64", "aarch64", &old("aarch64"), "OC");
     host.register("qemu-arm", "arm", &old("arm"), "POCF");
     host.register_rule(&rule("s390x"));
-    host.register_rule(&Rule {
-        name: "it's odd,[x] qemu-".into(),
-        ..rule("s390x")
-    });
-    host.register_rule(&Rule {
-        name: "qemu-s390x.b".into(),
-        ..rule("s390x")
-    });
+    host.register_rule(&Rule { name: "it's odd,[x] qemu-".into(), ..rule("s390x") });
+    host.register_rule(&Rule { name: "qemu-s390x.b".into(), ..rule("s390x") });
     host.sh(&format!("echo 0 >{MOUNT_POINT}/qemu-s390x")).ok();
     let output = verify(&host, &[]).ends(1);
     repair(&host, &output);
@@ -548,9 +443,7 @@ fn a_list_that_means_nothing_here_is_a_failure() {
     call(&["--status", "all"]).ok();
     host.binfmt(&["--uninstall", "all"]).ok();
     for look in ["--status", "--verify"] {
-        call(&[look, "all"])
-            .ends(1)
-            .ends_saying(&["nothing says what all is", "QEMU_BINARY_PATH"]);
+        call(&[look, "all"]).ends(1).ends_saying(&["nothing says what all is", "QEMU_BINARY_PATH"]);
     }
 }
 
@@ -570,15 +463,11 @@ fn an_empty_table_is_told() {
         ),
     ] {
         for format in ["json", "text"] {
-            host.binfmt(&[look, "--format", format])
-                .ok()
-                .ends_saying(&[words]);
+            host.binfmt(&[look, "--format", format]).ok().ends_saying(&[words]);
         }
         host.binfmt(&[look, "arm64"]).ends(1).never_says(words);
     }
-    host.binfmt(&["--status", "--format", "prometheus"])
-        .ok()
-        .says("no handler is registered");
+    host.binfmt(&["--status", "--format", "prometheus"]).ok().says("no handler is registered");
     host.binfmt(&["--install", "arm64"]).ok();
     for look in ["--verify", "--status"] {
         let output = host.binfmt(&[look]).ok();
@@ -593,11 +482,7 @@ fn all_say_the_same_of_one_entry() {
     let emulator = host.scratch().join("P");
     host.copy(&emulators().join("qemu-aarch64"), &emulator);
     // as NixOS has it, whose programs run here and in no container; and one that runs none
-    for (path, flags) in [
-        (&emulator, ""),
-        (&emulator.with_file_name("none"), ""),
-        (&"/bin/false".into(), "F"),
-    ] {
+    for (path, flags) in [(&emulator, ""), (&emulator.with_file_name("none"), ""), (&"/bin/false".into(), "F")] {
         host.register("aarch64-linux", "aarch64", path, flags);
         for look in ["--status", "--verify"] {
             for list in [&[][..], &["arm64"]] {
@@ -613,7 +498,6 @@ fn all_say_the_same_of_one_entry() {
         finds(&host, "aarch64-linux", &["broken"]);
         host.runs_arm64();
         host.binfmt(&["--uninstall", "all"]).ok();
-        host.binfmt(&["--uninstall", "aarch64-linux", "--force"])
-            .ok();
+        host.binfmt(&["--uninstall", "aarch64-linux", "--force"]).ok();
     }
 }

@@ -34,9 +34,7 @@ fn a_host_goes_from_bare_to_installed_upgraded_and_bare_again() {
     on_each_kernel(|kernel| {
         let mut vm = Vm::boot(kernel, "");
         vm.sh("cat /proc/modules").ok().prints_no("binfmt_misc");
-        vm.sh("QEMU_BINARY_PATH=/old binfmt --install arm64")
-            .ok()
-            .says("arm64 OK (qemu-aarch64 7.");
+        vm.sh("QEMU_BINARY_PATH=/old binfmt --install arm64").ok().says("arm64 OK (qemu-aarch64 7.");
         vm.sh(PROGRAM).ok().prints("aarch64");
 
         vm.binfmt("--install arm64").ok().says("upgraded");
@@ -56,13 +54,9 @@ fn a_host_goes_from_bare_to_installed_upgraded_and_bare_again() {
 
         vm.sh("rm /usr/bin/qemu-*").ok();
         let single = "/single-file/binfmt";
-        vm.sh(&format!("{single} --install all"))
-            .ok()
-            .says("arm64 OK");
+        vm.sh(&format!("{single} --install all")).ok().says("arm64 OK");
         vm.sh(PROGRAM).ok().prints("aarch64");
-        vm.sh(&format!("{single} --install all"))
-            .ok()
-            .says("already installed");
+        vm.sh(&format!("{single} --install all")).ok().says("already installed");
         vm.sh(&format!("{single} --uninstall all")).ok();
         assert!(is_bare(&mut vm), "the mount is left");
     });
@@ -74,12 +68,9 @@ fn what_is_said_of_the_time_after_is_what_comes() {
     let covered = "mount -t tmpfs none /sys;";
     on_each_kernel(|kernel| {
         let mut vm = Vm::boot(kernel, "");
-        for (setup, options, stays) in [
-            ("", "", true),
-            ("", "--anchor never", false),
-            (hidden, "", false),
-            (covered, "", false),
-        ] {
+        for (setup, options, stays) in
+            [("", "", true), ("", "--anchor never", false), (hidden, "", false), (covered, "", false)]
+        {
             stays_as_said(&mut vm, kernel, (setup, options, stays));
         }
     });
@@ -145,10 +136,7 @@ fn a_table_that_cannot_be_written_or_is_off_is_named_and_left_alone() {
         }
         vm.binfmt("--status arm64").ok();
         vm.sh(PROGRAM).ok().prints("aarch64");
-        vm.sh(&format!(
-            "mount -o remount,rw {TABLE}; echo 0 >{TABLE}/status"
-        ))
-        .ok();
+        vm.sh(&format!("mount -o remount,rw {TABLE}; echo 0 >{TABLE}/status")).ok();
         for options in ["--install riscv64", "--status arm64"] {
             vm.binfmt(options).ends(1).says("switched off");
         }
@@ -165,9 +153,7 @@ fn a_user_namespace_gets_a_table_where_the_kernel_has_one_for_it() {
         if kernel.version >= TABLE_FOR_NAMESPACE {
             inside.prints("aarch64");
         } else {
-            inside
-                .ends(1)
-                .ends_saying(&["needs Linux 6.7", "run it on the host"]);
+            inside.ends(1).ends_saying(&["needs Linux 6.7", "run it on the host"]);
         }
         assert_ne!(vm.sh(PROGRAM).status, 0, "outside of it");
         assert!(is_bare(&mut vm));
@@ -177,12 +163,7 @@ fn a_user_namespace_gets_a_table_where_the_kernel_has_one_for_it() {
 fn on_each_kernel(test: impl Fn(&Kernel)) {
     for kernel in Kernel::chosen() {
         let tested = panic::catch_unwind(AssertUnwindSafe(|| test(&kernel)));
-        assert!(
-            tested.is_ok(),
-            "on Linux {} of {}; see above",
-            kernel.release,
-            kernel.debian
-        );
+        assert!(tested.is_ok(), "on Linux {} of {}; see above", kernel.release, kernel.debian);
     }
 }
 
@@ -207,7 +188,5 @@ fn platform(status: &Output, platform: &str) -> serde_json::Value {
     let json = status.json();
     let platforms = json["platforms"].as_array().expect("platforms");
     let found = platforms.iter().find(|entry| entry["platform"] == platform);
-    found
-        .cloned()
-        .unwrap_or_else(|| panic!("no {platform} in {status}"))
+    found.cloned().unwrap_or_else(|| panic!("no {platform} in {status}"))
 }

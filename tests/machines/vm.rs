@@ -43,9 +43,7 @@ impl Kernel {
     /// Those that are there, the oldest first, or of them the oldest and the newest. None, with the reason: the tier cannot run.
     pub(crate) fn chosen() -> Vec<Self> {
         if fake::is_used() || !fake::built("kernels").is_dir() {
-            cannot_run(
-                "they need Linux kernels, and QEMU's emulators: make emulators test-material test-kernels",
-            );
+            cannot_run("they need Linux kernels, and QEMU's emulators: make emulators test-material test-kernels");
             return Vec::new();
         }
         let folder = material("BINFMT_TEST_KERNELS", "kernels", "make test-kernels");
@@ -67,12 +65,7 @@ impl Kernel {
         let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
             panic!("{}: {release:?} is no version", folder.display());
         };
-        Some(Self {
-            debian: folder.file_name()?.to_str()?.to_owned(),
-            version: (major, minor),
-            release,
-            folder,
-        })
+        Some(Self { debian: folder.file_name()?.to_str()?.to_owned(), version: (major, minor), release, folder })
     }
 }
 
@@ -123,18 +116,8 @@ impl Vm {
             .expect("timeout");
         let lines = BufReader::new(qemu.stdout.take().expect("a pipe")).lines();
         let (answer, answers) = channel();
-        thread::spawn(move || {
-            lines
-                .map_while(Result::ok)
-                .try_for_each(|line| answer.send(line))
-        });
-        let vm = Self {
-            commands: qemu.stdin.take().expect("a pipe"),
-            answers,
-            requests: 0,
-            qemu,
-            folder,
-        };
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| answer.send(line)));
+        let vm = Self { commands: qemu.stdin.take().expect("a pipe"), answers, requests: 0, qemu, folder };
         let first = vm.answers.recv();
         let first = first.unwrap_or_else(|_| vm.has_ended("booting"));
         assert_eq!(first, "ready");
@@ -247,11 +230,7 @@ static COMMON: LazyLock<Vec<u8>> = LazyLock::new(|| {
     run("cp", &[carrying, "single"], &root);
     let carry = Path::new(env!("CARGO_MANIFEST_DIR")).join("qemu/carry.sh");
     let emulator = emulators().join("qemu-aarch64");
-    let words = format!(
-        "LEVEL=1 '{}' single '{}'",
-        carry.display(),
-        emulator.display()
-    );
+    let words = format!("LEVEL=1 '{}' single '{}'", carry.display(), emulator.display());
     run("sh", &["-euc", &words], &root);
     put(&single, "single-file/binfmt");
     put(&program("arm64"), "arm64/busybox");
@@ -260,13 +239,7 @@ static COMMON: LazyLock<Vec<u8>> = LazyLock::new(|| {
     put(&old_emulators().join("qemu-aarch64"), "old/qemu-aarch64");
     let libraries: BTreeSet<PathBuf> = [BINFMT, carrying].into_iter().flat_map(libraries).collect();
     for library in libraries {
-        put(
-            &library,
-            library
-                .to_str()
-                .expect("a path that is text")
-                .trim_start_matches('/'),
-        );
+        put(&library, library.to_str().expect("a path that is text").trim_start_matches('/'));
     }
     run("sh", &["-euc", &script], &root);
     fs::remove_file(single).expect("a file");
@@ -279,26 +252,18 @@ static COMMON: LazyLock<Vec<u8>> = LazyLock::new(|| {
 fn libraries(program: &str) -> Vec<PathBuf> {
     let listed = Command::new("ldd").arg(program).output().expect("ldd");
     let listed = String::from_utf8(listed.stdout).expect("a list of files");
-    let paths = listed
-        .split_whitespace()
-        .filter(|word| word.starts_with('/'));
+    let paths = listed.split_whitespace().filter(|word| word.starts_with('/'));
     paths.map(PathBuf::from).collect()
 }
 
 fn archive(root: &Path) -> Vec<u8> {
     let busybox = program("amd64");
-    let script = format!(
-        "find . | '{}' cpio -o -H newc 2>/dev/null",
-        busybox.display()
-    );
+    let script = format!("find . | '{}' cpio -o -H newc 2>/dev/null", busybox.display());
     run("sh", &["-euc", &script], root)
 }
 
 fn run(program: &str, args: &[&str], folder: &Path) -> Vec<u8> {
-    let output = Command::new(program)
-        .args(args)
-        .current_dir(folder)
-        .output();
+    let output = Command::new(program).args(args).current_dir(folder).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {args:?}: {said}");

@@ -12,12 +12,7 @@ use binfmt_magic::rule::{Flags, Rule};
 use crate::namespace;
 
 /// The flags that an install gives: the program's own `argv[0]`, any program, its setuid bits, any root directory.
-const FLAGS: Flags = Flags {
-    preserve_argv0: true,
-    open_binary: true,
-    credentials: true,
-    fix_binary: true,
-};
+const FLAGS: Flags = Flags { preserve_argv0: true, open_binary: true, credentials: true, fix_binary: true };
 
 /// A directory of emulators, and what it is called in tables and plots.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,10 +28,9 @@ impl FromStr for Named {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once('=') {
-            Some((name, directory)) if !name.is_empty() && !directory.is_empty() => Ok(Self {
-                name: name.to_owned(),
-                directory: directory.into(),
-            }),
+            Some((name, directory)) if !name.is_empty() && !directory.is_empty() => {
+                Ok(Self { name: name.to_owned(), directory: directory.into() })
+            }
             _ => Err("a name, `=` and a directory of emulators, such as debian=build/emulators"),
         }
     }
@@ -68,12 +62,7 @@ impl Emulator {
             format!("{name} has no emulator at {path}; build or fetch it")
         })?;
         let rule = Rule::for_arch(arch, "", &directory, FLAGS);
-        Ok(Self {
-            name: named.name.clone(),
-            version: version(&rule)?,
-            size,
-            rule,
-        })
+        Ok(Self { name: named.name.clone(), version: version(&rule)?, size, rule })
     }
 
     /// Makes it the only emulator in the table.
@@ -96,17 +85,10 @@ impl fmt::Display for Emulator {
 
 fn version(rule: &Rule) -> Result<String> {
     let path = rule.interpreter.display();
-    let output = Command::new(&rule.interpreter)
-        .arg("--version")
-        .output()
-        .with_context(|| format!("cannot run {path}"))?;
-    ensure!(
-        output.status.success(),
-        "{path} --version ends with {}",
-        output.status
-    );
-    stated_version(&String::from_utf8_lossy(&output.stdout))
-        .with_context(|| format!("{path} --version states none"))
+    let output =
+        Command::new(&rule.interpreter).arg("--version").output().with_context(|| format!("cannot run {path}"))?;
+    ensure!(output.status.success(), "{path} --version ends with {}", output.status);
+    stated_version(&String::from_utf8_lossy(&output.stdout)).with_context(|| format!("{path} --version states none"))
 }
 
 /// The version in what `--version` prints.
@@ -129,10 +111,8 @@ mod tests {
             ("ours=", None),
             ("", None),
         ] {
-            let expected = expected.map(|(name, directory)| Named {
-                name: name.to_owned(),
-                directory: directory.into(),
-            });
+            let expected =
+                expected.map(|(name, directory)| Named { name: name.to_owned(), directory: directory.into() });
             assert_eq!(text.parse().ok(), expected, "{text}");
         }
     }

@@ -69,10 +69,7 @@ impl Chart {
             title: format!("linux/{} programs under QEMU", arch.oci),
             note: format!("{} = 1; shorter is better; {clock}", emulators[1].name),
             legend: emulators.iter().map(legend).collect(),
-            groups: rows
-                .iter()
-                .map(|row| Group::of(row, emulators.len()))
-                .collect(),
+            groups: rows.iter().map(|row| Group::of(row, emulators.len())).collect(),
         }
     }
 }
@@ -81,15 +78,9 @@ impl Group {
     fn of(row: &Row, emulators: usize) -> Self {
         let bar = |emulator| {
             let median = format!("{} {}", number(row.median(emulator)), row.unit);
-            Bar {
-                ratio: row.ratio(emulator, 1),
-                median: median.trim_end().to_owned(),
-            }
+            Bar { ratio: row.ratio(emulator, 1), median: median.trim_end().to_owned() }
         };
-        Self {
-            title: row.title.to_owned(),
-            bars: (0..emulators).map(bar).collect(),
-        }
+        Self { title: row.title.to_owned(), bars: (0..emulators).map(bar).collect() }
     }
 }
 
@@ -157,12 +148,7 @@ fn section(group: &Group, places: &[Place]) -> Section {
 /// The line that bars of the second emulator end at.
 fn base(layout: &Layout) -> Line {
     let x = tenths(LEFT + layout.one);
-    Line::new()
-        .set("class", "base")
-        .set("x1", x)
-        .set("x2", x)
-        .set("y1", layout.top)
-        .set("y2", layout.height - MARGIN)
+    Line::new().set("class", "base").set("x1", x).set("x2", x).set("y1", layout.top).set("y2", layout.height - MARGIN)
 }
 
 /// In the colour of an emulator; those behind the last one begin again.
@@ -194,18 +180,11 @@ mod tests {
     use super::*;
 
     fn chart() -> Chart {
-        let row = Row {
-            title: "start",
-            unit: "ms",
-            rounds: vec![vec![1.0, 2.0], vec![3.0, 4.0], vec![1.0, 4.0]],
-        };
+        let row = Row { title: "start", unit: "ms", rounds: vec![vec![1.0, 2.0], vec![3.0, 4.0], vec![1.0, 4.0]] };
         Chart {
             title: "linux/arm64 programs under QEMU".to_owned(),
             note: "debian = 1; shorter is better; elapsed time".to_owned(),
-            legend: vec![
-                "ours: QEMU 10.0.13".to_owned(),
-                "a<b>: QEMU & Co".to_owned(),
-            ],
+            legend: vec!["ours: QEMU 10.0.13".to_owned(), "a<b>: QEMU & Co".to_owned()],
             groups: vec![Group::of(&row, 2)],
         }
     }

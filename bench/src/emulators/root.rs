@@ -39,8 +39,7 @@ impl Root {
         }
         let kind = Some("tmpfs");
         let mode = Some("mode=1777");
-        mount(kind, &path.join("tmp"), kind, MsFlags::empty(), mode)
-            .with_context(|| failed("tmp"))?;
+        mount(kind, &path.join("tmp"), kind, MsFlags::empty(), mode).with_context(|| failed("tmp"))?;
         Ok(Self { path })
     }
 

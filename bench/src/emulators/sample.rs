@@ -25,11 +25,7 @@ use crate::report;
 pub(crate) const VERB: &str = "sample-in-root";
 
 /// What programs are started with, and nothing else: QEMU and gcc listen to the environment.
-const ENVIRONMENT: [(&str, &str); 3] = [
-    ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
-    ("LC_ALL", "C"),
-    ("HOME", WORK),
-];
+const ENVIRONMENT: [(&str, &str); 3] = [("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("LC_ALL", "C"), ("HOME", WORK)];
 
 /// A program as `execve(2)` takes it, and how it ought to end.
 #[derive(Debug, Clone, Copy)]
@@ -104,10 +100,7 @@ fn parse(text: &str, starts: u32, stderr: String) -> Option<Sample> {
         elapsed: of_one()? / 1000.0,
         processor: of_one()? / 1000.0,
         minor_faults: of_one()?,
-        outcome: Outcome {
-            status: numbers.next()?.parse().ok()?,
-            stdout: stdout.trim_end().to_owned(),
-        },
+        outcome: Outcome { status: numbers.next()?.parse().ok()?, stdout: stdout.trim_end().to_owned() },
         stderr,
     })
 }
@@ -140,21 +133,14 @@ pub(crate) fn answer(arguments: &[OsString]) -> Result<()> {
     let Outcome { status, stdout } = common_outcome(&outputs)?;
     let processor = (usage.user_time() + usage.system_time()).num_microseconds();
     let faults = usage.minor_page_faults();
-    report::say(&format!(
-        "{elapsed} {processor} {faults} {status}\n{stdout}"
-    ))
+    report::say(&format!("{elapsed} {processor} {faults} {status}\n{stdout}"))
 }
 
 /// How all of these ended.
 fn common_outcome(outputs: &[Output]) -> Result<Outcome> {
     let outcome = |output: &Output| Outcome {
-        status: output
-            .status
-            .code()
-            .unwrap_or_else(|| 128 + output.status.signal().unwrap_or_default()),
-        stdout: String::from_utf8_lossy(&output.stdout)
-            .trim_end()
-            .to_owned(),
+        status: output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or_default()),
+        stdout: String::from_utf8_lossy(&output.stdout).trim_end().to_owned(),
     };
     let mut outcomes = outputs.iter().map(outcome);
     let first = outcomes.next().context("it was not started at all")?;
@@ -171,11 +157,7 @@ mod tests {
     use super::*;
 
     fn output(wait_status: i32, stdout: &str) -> Output {
-        Output {
-            status: ExitStatus::from_raw(wait_status),
-            stdout: stdout.into(),
-            stderr: Vec::new(),
-        }
+        Output { status: ExitStatus::from_raw(wait_status), stdout: stdout.into(), stderr: Vec::new() }
     }
 
     #[test]
@@ -199,9 +181,7 @@ mod tests {
             (vec![killed.clone()], Ok((139, ""))),
             (
                 vec![hello.clone(), hello, failed],
-                Err(
-                    "one start ends with exit status 0, printed hello; another with exit status 1, printed nothing",
-                ),
+                Err("one start ends with exit status 0, printed hello; another with exit status 1, printed nothing"),
             ),
             (vec![], Err("it was not started at all")),
         ] {

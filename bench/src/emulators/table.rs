@@ -23,11 +23,7 @@ impl Row {
     ) -> Self {
         let rounds = rounds.iter();
         let rounds = rounds.map(|round| round.iter().map(&number).collect());
-        Self {
-            title,
-            unit,
-            rounds: rounds.collect(),
-        }
+        Self { title, unit, rounds: rounds.collect() }
     }
 
     /// The median of an emulator's rounds, in the row's unit.
@@ -76,31 +72,16 @@ mod tests {
         Row {
             title: "start",
             unit: "ms",
-            rounds: vec![
-                vec![1.0, 2.0, 4.0],
-                vec![10.0, 40.0, 10.0],
-                vec![300.0, 400.0, 100.0],
-            ],
+            rounds: vec![vec![1.0, 2.0, 4.0], vec![10.0, 40.0, 10.0], vec![300.0, 400.0, 100.0]],
         }
     }
 
     #[test]
     fn ratio_is_the_median_of_the_rounds_ratios() {
         let table = cells(&["ours", "debian", "other"], &[row()]);
-        let header = [
-            "median",
-            "",
-            "ours",
-            "debian",
-            "other",
-            "ours / debian",
-            "ours / other",
-        ];
+        let header = ["median", "", "ours", "debian", "other", "ours / debian", "ours / other"];
         assert_eq!(table[0], header);
-        assert_eq!(
-            table[1],
-            ["start", "ms", "10.0", "40.0", "10.0", "0.50", "1.00"]
-        );
+        assert_eq!(table[1], ["start", "ms", "10.0", "40.0", "10.0", "0.50", "1.00"]);
     }
 
     #[test]
@@ -112,13 +93,8 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits() {
-        for (value, expected) in [
-            (0.123, "0.12"),
-            (1.934, "1.93"),
-            (19.34, "19.3"),
-            (193.4, "193"),
-            (19340.2, "19340"),
-        ] {
+        for (value, expected) in [(0.123, "0.12"), (1.934, "1.93"), (19.34, "19.3"), (193.4, "193"), (19340.2, "19340")]
+        {
             assert_eq!(number(value), expected);
         }
     }

@@ -34,13 +34,7 @@ pub(super) const PROBE: &str = "probe";
 
 impl Workload {
     const fn new(name: &'static str, title: &'static str, starts: u32, program: Program) -> Self {
-        Self {
-            name,
-            title,
-            starts,
-            program,
-            preparation: None,
-        }
+        Self { name, title, starts, program, preparation: None }
     }
 
     /// The same, once the guest's own compiler has run.
@@ -108,10 +102,7 @@ pub(super) fn write_files(work: &Path, arch: &Arch) -> Result<()> {
         ("probe", &probe::elf(arch)),
         ("hello.c", include_bytes!("../../workloads/hello.c")),
         ("storm.sh", include_bytes!("../../workloads/storm.sh")),
-        (
-            "configure.sh",
-            include_bytes!("../../workloads/configure.sh"),
-        ),
+        ("configure.sh", include_bytes!("../../workloads/configure.sh")),
         ("words.pl", include_bytes!("../../workloads/words.pl")),
         ("words.py", include_bytes!("../../workloads/words.py")),
         ("gzip.sh", include_bytes!("../../workloads/gzip.sh")),
@@ -129,17 +120,13 @@ pub(super) fn write_files(work: &Path, arch: &Arch) -> Result<()> {
 
 /// Words of two or three syllables, short ones more often than long ones, in lines: `length` bytes or little more.
 fn text(length: usize) -> String {
-    const SYLLABLES: [&str; 16] = [
-        "ba", "be", "ko", "ku", "la", "li", "ma", "mo", "na", "ni", "ra", "ri", "sa", "su", "ta",
-        "to",
-    ];
+    const SYLLABLES: [&str; 16] =
+        ["ba", "be", "ko", "ku", "la", "li", "ma", "mo", "na", "ni", "ra", "ri", "sa", "su", "ta", "to"];
     const WORDS: u64 = 4096;
     // Knuth's MMIX generator; its high bits are the random ones
     let mut state = 1_u64;
     let mut random = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state >> 33
     };
     let mut text = String::with_capacity(length + 8);
@@ -170,15 +157,8 @@ mod tests {
     #[test]
     fn every_program_has_a_path_and_a_name() {
         for workload in &WORKLOADS {
-            for program in [Some(workload.program), workload.preparation]
-                .into_iter()
-                .flatten()
-            {
-                assert!(
-                    program.path.starts_with('/') && !program.argv.is_empty(),
-                    "{}",
-                    workload.name
-                );
+            for program in [Some(workload.program), workload.preparation].into_iter().flatten() {
+                assert!(program.path.starts_with('/') && !program.argv.is_empty(), "{}", workload.name);
             }
         }
         assert_eq!(PROBE_NAME.as_bytes(), [probe::ARGV0]);

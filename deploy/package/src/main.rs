@@ -18,15 +18,10 @@ fn main() -> Result<()> {
 
 /// Writes all of them.
 fn write_all(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let failed = || format!("cannot write into {}", folder.display());
     write_man(&folder.join("binfmt.1")).with_context(failed)?;
-    for (shell, file) in [
-        (Shell::Bash, "binfmt.bash"),
-        (Shell::Zsh, "_binfmt"),
-        (Shell::Fish, "binfmt.fish"),
-    ] {
+    for (shell, file) in [(Shell::Bash, "binfmt.bash"), (Shell::Zsh, "_binfmt"), (Shell::Fish, "binfmt.fish")] {
         fs::write(folder.join(file), completions(shell)).with_context(failed)?;
     }
     Ok(())
@@ -100,25 +95,13 @@ mod tests {
         for long in shown.filter_map(Arg::get_long) {
             let escaped = long.replace('-', "\\-");
             assert!(page.contains(&format!("\\-\\-{escaped}")), "{long}: {page}");
-            assert!(
-                read("binfmt.bash").contains(&format!(" --{long}")),
-                "{long}"
-            );
+            assert!(read("binfmt.bash").contains(&format!(" --{long}")), "{long}");
             let zsh = read("_binfmt");
             let is_there = |after| zsh.contains(&format!("--{long}{after}["));
             assert!(is_there("=") || is_there(""), "{long}: {zsh}");
-            assert!(
-                read("binfmt.fish").contains(&format!(" -l {long} ")),
-                "{long}"
-            );
+            assert!(read("binfmt.fish").contains(&format!(" -l {long} ")), "{long}");
         }
-        for word in [
-            "EXAMPLES",
-            "ENVIRONMENT",
-            "QEMU_BINARY_PATH",
-            "EXIT STATUS",
-            "SEE ALSO",
-        ] {
+        for word in ["EXAMPLES", "ENVIRONMENT", "QEMU_BINARY_PATH", "EXIT STATUS", "SEE ALSO"] {
             assert!(page.contains(word), "{word}: {page}");
         }
         fs::remove_dir_all(folder).unwrap();

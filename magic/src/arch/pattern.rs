@@ -54,9 +54,6 @@ impl Pattern {
             Endian::Little => value.to_le_bytes(),
             Endian::Big => value.to_be_bytes(),
         };
-        self.with_byte(at, a)
-            .with_byte(at + 1, b)
-            .with_byte(at + 2, c)
-            .with_byte(at + 3, d)
+        self.with_byte(at, a).with_byte(at + 1, b).with_byte(at + 2, c).with_byte(at + 3, d)
     }
 }

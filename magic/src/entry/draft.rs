@@ -24,18 +24,13 @@ impl Draft {
         let value = |key: &[u8]| line.strip_prefix(key);
         let understood = if let Some(digits) = value(b"offset ") {
             let digits = std::str::from_utf8(digits).ok();
-            set(
-                &mut self.offset,
-                digits.and_then(|digits| digits.parse().ok()),
-            )
+            set(&mut self.offset, digits.and_then(|digits| digits.parse().ok()))
         } else if let Some(digits) = value(b"magic ") {
             set(&mut self.magic, read_hex(digits))
         } else if let Some(digits) = value(b"mask ") {
             set(&mut self.mask, read_hex(digits))
         } else if let Some(text) = value(b"extension ") {
-            let text = text
-                .strip_prefix(b".")
-                .map(|text| OsString::from_vec(text.to_vec()));
+            let text = text.strip_prefix(b".").map(|text| OsString::from_vec(text.to_vec()));
             set(&mut self.extension, text)
         } else {
             return false;
@@ -49,11 +44,7 @@ impl Draft {
     pub(super) fn matcher(&mut self) -> Option<Matcher> {
         let (offset, magic, mask) = (self.offset.take(), self.magic.take(), self.mask.take());
         let matcher = match (offset, magic, mask, self.extension.take()) {
-            (Some(offset), Some(magic), mask, None) => Matcher::Magic {
-                offset,
-                magic,
-                mask,
-            },
+            (Some(offset), Some(magic), mask, None) => Matcher::Magic { offset, magic, mask },
             (None, None, None, Some(text)) => Matcher::Extension(text),
             _ => return None,
         };

@@ -11,8 +11,7 @@ use crate::arch::Arch;
 
 /// The items of a list: between commas or white space, none of them empty.
 pub fn items(list: &str) -> impl Iterator<Item = &str> {
-    list.split(|c: char| c == ',' || c.is_whitespace())
-        .filter(|item| !item.is_empty())
+    list.split(|c: char| c == ',' || c.is_whitespace()).filter(|item| !item.is_empty())
 }
 
 /// A list that asks for nothing.
@@ -44,14 +43,8 @@ impl Selection {
     /// These architectures, each by its name.
     #[must_use]
     pub fn of(arches: &[&'static Arch]) -> Self {
-        let named = arches.iter().map(|arch| Platform {
-            arch,
-            variant: None,
-        });
-        Self {
-            named: named.collect(),
-            ..Self::default()
-        }
+        let named = arches.iter().map(|arch| Platform { arch, variant: None });
+        Self { named: named.collect(), ..Self::default() }
     }
 
     /// Reads a list such as `arm64,arm/v7`, `all` or `all, -riscv64`.
@@ -86,10 +79,7 @@ impl Selection {
                 self.excluded.push(platform.arch);
             }
             Ok(_) => {}
-            Err(unknown) => self.add_unknown(UnknownPlatform {
-                item: item.to_owned(),
-                ..unknown
-            }),
+            Err(unknown) => self.add_unknown(UnknownPlatform { item: item.to_owned(), ..unknown }),
         }
     }
 
@@ -100,11 +90,7 @@ impl Selection {
     }
 
     fn add_platform(&mut self, platform: Platform) {
-        match self
-            .named
-            .iter_mut()
-            .find(|known| is_same(known.arch, platform.arch))
-        {
+        match self.named.iter_mut().find(|known| is_same(known.arch, platform.arch)) {
             Some(known) if known.rank() < platform.rank() => *known = platform,
             Some(_) => {}
             None => self.named.push(platform),
@@ -114,9 +100,7 @@ impl Selection {
     /// The platform that was asked for by name, if `arch` was.
     #[must_use]
     pub fn by_name(&self, arch: &Arch) -> Option<&Platform> {
-        self.named
-            .iter()
-            .find(|platform| is_same(platform.arch, arch))
+        self.named.iter().find(|platform| is_same(platform.arch, arch))
     }
 
     /// Whether `arch` is asked for, by name or as one of all.
@@ -134,17 +118,14 @@ impl Selection {
     }
 
     fn drop_excluded(&mut self) {
-        self.named
-            .retain(|platform| !contains(&self.excluded, platform.arch));
+        self.named.retain(|platform| !contains(&self.excluded, platform.arch));
     }
 
     /// What is asked for: the named in the order of the list, then the wanted ones of `all`, in their order.
     #[must_use]
     pub fn arches(&self, all: impl IntoIterator<Item = &'static Arch>) -> Vec<&'static Arch> {
         let named = self.named.iter().map(|platform| platform.arch);
-        let others = all
-            .into_iter()
-            .filter(|arch| self.wants(arch) && self.by_name(arch).is_none());
+        let others = all.into_iter().filter(|arch| self.wants(arch) && self.by_name(arch).is_none());
         named.chain(others).collect()
     }
 }
@@ -171,25 +152,12 @@ mod tests {
 
     /// `all` or not, then the named, the excluded and the unknown.
     fn summary(list: &str) -> Option<String> {
-        let Selection {
-            all,
-            named,
-            excluded,
-            unknown,
-        } = Selection::parse(list).ok()?;
+        let Selection { all, named, excluded, unknown } = Selection::parse(list).ok()?;
         let named: Vec<_> = named.iter().map(ToString::to_string).collect();
         let excluded: Vec<_> = excluded.iter().map(|arch| arch.oci).collect();
         let unknown: Vec<_> = unknown.into_iter().map(|unknown| unknown.item).collect();
         let all = if all { "all" } else { "" };
-        Some(
-            [
-                all.to_owned(),
-                named.join(","),
-                excluded.join(","),
-                unknown.join(","),
-            ]
-            .join(";"),
-        )
+        Some([all.to_owned(), named.join(","), excluded.join(","), unknown.join(",")].join(";"))
     }
 
     #[test]
@@ -204,10 +172,7 @@ mod tests {
             ("riscv64, ppc64le", Some(";linux/riscv64,linux/ppc64le;;")),
             ("\tarm64\r\narm64 ,,aarch64,", Some(";linux/arm64;;")),
             ("arm/v6,arm/v7,arm/v5", Some(";linux/arm/v7;;")),
-            (
-                "amd64/v2,arm64,amd64",
-                Some(";linux/amd64/v2,linux/arm64;;"),
-            ),
+            ("amd64/v2,arm64,amd64", Some(";linux/amd64/v2,linux/arm64;;")),
             ("arm64,foo,foo,s390x", Some(";linux/arm64,linux/s390x;;foo")),
             ("arm64,s390x,-arm64", Some(";linux/s390x;arm64;")),
             ("all,-foo", Some("all;;;-foo")),
@@ -261,11 +226,9 @@ mod tests {
     #[test]
     fn only_what_is_named_is_asked_for_by_name() {
         let selection = Selection::parse("all,arm/v6,-riscv64").unwrap();
-        for (qemu, by_name, wanted) in [
-            ("arm", Some("linux/arm/v6"), true),
-            ("aarch64", None, true),
-            ("riscv64", None, false),
-        ] {
+        for (qemu, by_name, wanted) in
+            [("arm", Some("linux/arm/v6"), true), ("aarch64", None, true), ("riscv64", None, false)]
+        {
             let arch = Arch::by_qemu(qemu).unwrap();
             let platform = selection.by_name(arch).map(ToString::to_string);
             assert_eq!(platform.as_deref(), by_name, "{qemu}");

@@ -55,17 +55,10 @@ impl fmt::Display for RuleError {
         match self {
             Self::Length(bytes) => {
                 let (least, most) = (LENGTH.start(), LENGTH.end());
-                write!(
-                    f,
-                    "a registration line of {bytes} bytes: the kernel takes {least} to {most}"
-                )
+                write!(f, "a registration line of {bytes} bytes: the kernel takes {least} to {most}")
             }
             Self::Delimiter(byte) => {
-                write!(
-                    f,
-                    "delimiter {:?}: taken for a flag or a newline where the line ends",
-                    char::from(*byte)
-                )
+                write!(f, "delimiter {:?}: taken for a flag or a newline where the line ends", char::from(*byte))
             }
             Self::Unterminated(field) => write!(f, "the registration line ends in its {field}"),
             Self::Name(name) => write!(f, "entry name {name:?}: the kernel does not take it"),
@@ -77,10 +70,7 @@ impl fmt::Display for RuleError {
                 write!(f, "a mask of {mask} bytes for a magic of {magic}")
             }
             Self::Window { offset, magic } => {
-                write!(
-                    f,
-                    "a magic of {magic} bytes at offset {offset}: the kernel reads {WINDOW}"
-                )
+                write!(f, "a magic of {magic} bytes at offset {offset}: the kernel reads {WINDOW}")
             }
             Self::Extension(text) => {
                 write!(f, "extension {text:?}: empty, or with a slash or a NUL")

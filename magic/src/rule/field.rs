@@ -18,13 +18,8 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// A field without escapes. The kernel looks for its end with `strchr`, which a NUL stops.
     pub(super) fn plain(&mut self, field: &'static str) -> Result<&'a [u8], RuleError> {
-        let end = self
-            .rest
-            .iter()
-            .position(|byte| [0, self.delimiter].contains(byte));
-        let end = end
-            .filter(|end| self.rest[*end] == self.delimiter)
-            .ok_or(RuleError::Unterminated(field))?;
+        let end = self.rest.iter().position(|byte| [0, self.delimiter].contains(byte));
+        let end = end.filter(|end| self.rest[*end] == self.delimiter).ok_or(RuleError::Unterminated(field))?;
         let text = &self.rest[..end];
         self.rest = &self.rest[end + 1..];
         Ok(text)
@@ -54,11 +49,7 @@ impl<'a> Fields<'a> {
         let offset = read_offset(self.plain("offset")?)?;
         let magic = self.escaped("magic")?;
         let mask = Some(self.escaped("mask")?).filter(|mask| !mask.is_empty());
-        Ok(Matcher::Magic {
-            offset,
-            magic,
-            mask,
-        })
+        Ok(Matcher::Magic { offset, magic, mask })
     }
 
     /// A field in which `\xHH` stands for a byte, even where `x` or a digit is the delimiter.
@@ -68,9 +59,7 @@ impl<'a> Fields<'a> {
             match self.rest.get(at..).unwrap_or_default() {
                 [] => return Err(RuleError::Unterminated(field)),
                 [byte, ..] if *byte == self.delimiter => break,
-                [b'\\', b'x', high, low, ..]
-                    if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-                {
+                [b'\\', b'x', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                     at += 4;
                 }
                 [b'\\', b'x', ..] => return Err(RuleError::Escape(field)),
@@ -119,7 +108,5 @@ fn read_offset(text: &[u8]) -> Result<usize, RuleError> {
     }
     let digits = std::str::from_utf8(text.strip_suffix(b"\n").unwrap_or(text));
     let offset = digits.ok().and_then(|digits| digits.parse::<i32>().ok());
-    offset
-        .and_then(|offset| offset.try_into().ok())
-        .ok_or_else(|| RuleError::Offset(owned(text)))
+    offset.and_then(|offset| offset.try_into().ok()).ok_or_else(|| RuleError::Offset(owned(text)))
 }

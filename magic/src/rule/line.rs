@@ -23,30 +23,12 @@ impl Rule {
         self.check()?;
         let (kind, offset, magic, mask) = fields(&self.matcher);
         let flags = self.flags.to_string();
-        let (name, interpreter) = (
-            self.name.as_bytes(),
-            self.interpreter.as_os_str().as_bytes(),
-        );
-        let fields = [
-            name,
-            kind.as_bytes(),
-            offset.as_bytes(),
-            &magic,
-            &mask,
-            interpreter,
-            flags.as_bytes(),
-        ];
+        let (name, interpreter) = (self.name.as_bytes(), self.interpreter.as_os_str().as_bytes());
+        let fields = [name, kind.as_bytes(), offset.as_bytes(), &magic, &mask, interpreter, flags.as_bytes()];
         let fits = |delimiter: &&u8| !fields.iter().any(|field| field.contains(delimiter));
         let delimiter = *DELIMITERS.iter().find(fits).unwrap_or(&0);
-        let line: Vec<u8> = fields
-            .iter()
-            .flat_map(|field| [&[delimiter], *field].concat())
-            .collect();
-        if LENGTH.contains(&line.len()) {
-            Ok(line)
-        } else {
-            Err(RuleError::Length(line.len()))
-        }
+        let line: Vec<u8> = fields.iter().flat_map(|field| [&[delimiter], *field].concat()).collect();
+        if LENGTH.contains(&line.len()) { Ok(line) } else { Err(RuleError::Length(line.len())) }
     }
 
     /// Reads a line as the kernel does, into what the kernel then holds: a bare NUL ends the magic, `C` brings `O`.
@@ -76,12 +58,7 @@ impl Rule {
         if !unknown.is_empty() {
             return Err(RuleError::Flags(unknown));
         }
-        let rule = Self {
-            name: owned(name),
-            matcher,
-            interpreter: owned(interpreter).into(),
-            flags,
-        };
+        let rule = Self { name: owned(name), matcher, interpreter: owned(interpreter).into(), flags };
         rule.check().map(|()| rule)
     }
 }
@@ -90,16 +67,8 @@ impl Rule {
 fn fields(matcher: &Matcher) -> (&'static str, String, Vec<u8>, Vec<u8>) {
     match matcher {
         Matcher::Extension(text) => ("E", String::new(), text.as_bytes().to_vec(), Vec::new()),
-        Matcher::Magic {
-            offset,
-            magic,
-            mask,
-        } => {
-            let offset = if *offset == 0 {
-                String::new()
-            } else {
-                offset.to_string()
-            };
+        Matcher::Magic { offset, magic, mask } => {
+            let offset = if *offset == 0 { String::new() } else { offset.to_string() };
             let mask = mask.as_deref().unwrap_or_default();
             ("M", offset, escape(magic), escape(mask))
         }
@@ -107,10 +76,7 @@ fn fields(matcher: &Matcher) -> (&'static str, String, Vec<u8>, Vec<u8>) {
 }
 
 fn escape(bytes: &[u8]) -> Vec<u8> {
-    bytes
-        .iter()
-        .flat_map(|byte| format!("\\x{byte:02x}").into_bytes())
-        .collect()
+    bytes.iter().flat_map(|byte| format!("\\x{byte:02x}").into_bytes()).collect()
 }
 
 #[cfg(test)]
@@ -118,21 +84,12 @@ mod tests {
     use super::*;
 
     fn rule(name: &str, matcher: Matcher, interpreter: &str, letters: &str) -> Rule {
-        Rule {
-            name: name.into(),
-            matcher,
-            interpreter: interpreter.into(),
-            flags: Flags::parse(letters).0,
-        }
+        Rule { name: name.into(), matcher, interpreter: interpreter.into(), flags: Flags::parse(letters).0 }
     }
 
     fn magic(offset: usize, magic: &[u8], mask: &[u8]) -> Matcher {
         let mask = (!mask.is_empty()).then(|| mask.to_vec());
-        Matcher::Magic {
-            offset,
-            magic: magic.to_vec(),
-            mask,
-        }
+        Matcher::Magic { offset, magic: magic.to_vec(), mask }
     }
 
     #[test]
@@ -148,10 +105,7 @@ mod tests {
         ];
         for (rule, line) in rows {
             let encoded = rule.encode().unwrap();
-            assert_eq!(
-                encoded.escape_ascii().to_string(),
-                line.escape_ascii().to_string()
-            );
+            assert_eq!(encoded.escape_ascii().to_string(), line.escape_ascii().to_string());
             assert_eq!(Rule::decode(line).unwrap(), rule);
         }
     }
@@ -235,17 +189,11 @@ mod tests {
         let with_path = |length: usize| rule("n", magic(0, b"a", b""), &"i".repeat(length), "");
         let fixed = with_path(1).encode().unwrap().len() - 1;
         assert_eq!(with_path(1920 - fixed).encode().unwrap().len(), 1920);
-        assert_eq!(
-            with_path(1921 - fixed).encode(),
-            Err(RuleError::Length(1921))
-        );
-        let with_name =
-            |length: usize| rule(&"n".repeat(length), magic(0, b"a", b""), "/i", "").encode();
+        assert_eq!(with_path(1921 - fixed).encode(), Err(RuleError::Length(1921)));
+        let with_name = |length: usize| rule(&"n".repeat(length), magic(0, b"a", b""), "/i", "").encode();
         assert!(with_name(255).is_ok());
         assert!(matches!(with_name(256), Err(RuleError::Name(_))));
-        let shortest = rule("n", Matcher::Extension("x".into()), "i", "")
-            .encode()
-            .unwrap();
+        let shortest = rule("n", Matcher::Extension("x".into()), "i", "").encode().unwrap();
         assert_eq!(shortest, b":n:E::x::i:");
     }
 }

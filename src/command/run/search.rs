@@ -54,9 +54,7 @@ pub(super) fn search(place: &Place, name: &OsStr, path: &OsStr, start: &Path) ->
 /// The caller's search path, completed with the usual directories, for a root file system: the command runs there as root, and
 /// users' paths often lack the directories of root's programs.
 pub(super) fn completed(path: Option<&OsStr>) -> OsString {
-    let mut all: Vec<PathBuf> = path
-        .map(|path| env::split_paths(path).collect())
-        .unwrap_or_default();
+    let mut all: Vec<PathBuf> = path.map(|path| env::split_paths(path).collect()).unwrap_or_default();
     for usual in env::split_paths(PATH) {
         if !all.contains(&usual) {
             all.push(usual);
@@ -80,10 +78,7 @@ mod tests {
         for (path, completed_path) in [
             (None, PATH),
             (Some(PATH), PATH),
-            (
-                Some("/opt/bin:/usr/bin:/bin"),
-                "/opt/bin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin",
-            ),
+            (Some("/opt/bin:/usr/bin:/bin"), "/opt/bin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin"),
         ] {
             assert_eq!(completed(path.map(OsStr::new)), completed_path, "{path:?}");
         }

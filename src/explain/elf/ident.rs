@@ -2,8 +2,7 @@
 
 use binfmt_magic::arch::{ARCHES, Arch, Class, Endian};
 use goblin::elf::header::{
-    EM_AARCH64, EM_LOONGARCH, EM_NONE, EM_S390, EM_X86_64, ET_CORE, ET_DYN, ET_EXEC, ET_REL,
-    machine_to_str,
+    EM_AARCH64, EM_LOONGARCH, EM_NONE, EM_S390, EM_X86_64, ET_CORE, ET_DYN, ET_EXEC, ET_REL, machine_to_str,
 };
 
 /// What the start of an ELF file says of the rest. Numbers are as they stand there, whatever they mean.
@@ -37,11 +36,7 @@ impl Ident {
             let word = u32::from_le_bytes([byte(at), byte(at + 1), byte(at + 2), byte(at + 3)]);
             if is_big { word.swap_bytes() } else { word }
         };
-        let flags_at = if byte(4) == Class::Elf64 as u8 {
-            48
-        } else {
-            36
-        };
+        let flags_at = if byte(4) == Class::Elf64 as u8 { 48 } else { 36 };
         head.starts_with(b"\x7fELF").then(|| Self {
             class: byte(4),
             data: byte(5),
@@ -56,8 +51,7 @@ impl Ident {
     #[must_use]
     pub fn arch(&self) -> Option<&'static Arch> {
         ARCHES.iter().find(|arch| {
-            (arch.class as u8, arch.endian as u8, arch.machine)
-                == (self.class, self.data, self.machine)
+            (arch.class as u8, arch.endian as u8, arch.machine) == (self.class, self.data, self.machine)
                 && (arch.flags ^ self.flags) & arch.distinct_flags == 0
         })
     }
@@ -132,9 +126,7 @@ impl Ident {
             return format!("{name} of class {}", self.class);
         };
         let own = (self.machine, self.class);
-        let abi = ABIS
-            .iter()
-            .find(|(machine, class, _)| (*machine, *class as u8) == own);
+        let abi = ABIS.iter().find(|(machine, class, _)| (*machine, *class as u8) == own);
         let is_emulated = ARCHES.iter().any(|arch| arch.machine == self.machine);
         match abi {
             Some((_, _, abi)) => format!("{name} with {abi}"),

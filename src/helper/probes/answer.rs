@@ -105,11 +105,7 @@ impl Answer {
             "setuid" => ProbeOutcome::Setuid((number >= 0).then_some(number == 1)),
             _ => return None,
         };
-        Some(Self {
-            outcome,
-            micros: micros.parse().ok()?,
-            said: said.clone(),
-        })
+        Some(Self { outcome, micros: micros.parse().ok()?, said: said.clone() })
     }
 }
 
@@ -124,11 +120,7 @@ mod tests {
 
     #[test]
     fn answers_survive_the_way_between_the_processes() {
-        let answer = |outcome, said: &str| Answer {
-            outcome,
-            micros: 4100,
-            said: said.to_owned(),
-        };
+        let answer = |outcome, said: &str| Answer { outcome, micros: 4100, said: said.to_owned() };
         for sent in [
             answer(ProbeOutcome::Exited(81), ""),
             answer(ProbeOutcome::Killed(11), "two\nlines"),
@@ -147,11 +139,7 @@ mod tests {
     fn nonsense_is_no_answer() {
         let fields = |kind: &str, number: &str| [kind, number, "1", ""].map(str::to_owned);
         for (kind, number) in [("exited", "many"), ("vanished", "0"), ("exited", "")] {
-            assert_eq!(
-                Answer::parse(&fields(kind, number)),
-                None,
-                "{kind} {number}"
-            );
+            assert_eq!(Answer::parse(&fields(kind, number)), None, "{kind} {number}");
         }
     }
 
@@ -160,17 +148,11 @@ mod tests {
         for arch in &binfmt_magic::arch::ARCHES {
             for form in [Form::Plain, Form::Here, Form::Marked, Form::Setuid] {
                 let task = Task::Probe(Job { arch, form });
-                assert_eq!(
-                    Task::parse(OsStr::new(&task.word())).unwrap().word(),
-                    task.word()
-                );
+                assert_eq!(Task::parse(OsStr::new(&task.word())).unwrap().word(), task.word());
             }
         }
         let task = Task::Ask("/proc/7/fd/3".into());
-        assert_eq!(
-            Task::parse(OsStr::new(&task.word())).unwrap().word(),
-            task.word()
-        );
+        assert_eq!(Task::parse(OsStr::new(&task.word())).unwrap().word(), task.word());
         assert!(Task::parse(OsStr::new("+pdp11")).is_err());
     }
 }

@@ -86,13 +86,7 @@ fn in_empty_root(tasks: &[Task]) -> Result<Programs> {
     chroot("/")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(nothing, proc, nothing, private, nothing)?;
-    mount(
-        Some("probes"),
-        root,
-        Some("tmpfs"),
-        MsFlags::MS_NODEV,
-        Some("size=1g,mode=755"),
-    )?;
+    mount(Some("probes"), root, Some("tmpfs"), MsFlags::MS_NODEV, Some("size=1g,mode=755"))?;
     let programs = tasks.iter().enumerate().map(|(number, task)| {
         let (name, setuid) = match task {
             Task::Probe(_) => (task.word(), task.is_setuid()),
@@ -113,19 +107,12 @@ fn in_empty_root(tasks: &[Task]) -> Result<Programs> {
         let is_pointless = setuid && !given_away;
         Ok(Program {
             task: task.clone(),
-            file: if is_pointless {
-                NOT_STARTED.to_owned()
-            } else {
-                id(&fs::metadata(&path)?)
-            },
+            file: if is_pointless { NOT_STARTED.to_owned() } else { id(&fs::metadata(&path)?) },
             path: Path::new("/").join(name),
             _memory: None,
         })
     });
-    Ok(Programs {
-        all: programs.collect::<Result<_>>()?,
-        root: Some(root.to_owned()),
-    })
+    Ok(Programs { all: programs.collect::<Result<_>>()?, root: Some(root.to_owned()) })
 }
 
 /// A file of memory that may be executed.
@@ -153,24 +140,16 @@ fn in_memory(tasks: &[Task]) -> Result<Programs> {
                 });
             }
         };
-        let file =
-            in_memory_file(job.arch.qemu, &program(job)).context("no memory for the probes")?;
+        let file = in_memory_file(job.arch.qemu, &program(job)).context("no memory for the probes")?;
         let started = job.form != Form::Setuid;
         Ok(Program {
             task: task.clone(),
             path: format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
-            file: if started {
-                id(&file.metadata()?)
-            } else {
-                NOT_STARTED.to_owned()
-            },
+            file: if started { id(&file.metadata()?) } else { NOT_STARTED.to_owned() },
             _memory: Some(file),
         })
     });
-    Ok(Programs {
-        all: programs.collect::<Result<_>>()?,
-        root: None,
-    })
+    Ok(Programs { all: programs.collect::<Result<_>>()?, root: None })
 }
 
 fn program(job: &Job) -> Vec<u8> {

@@ -53,32 +53,21 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
     let tasks = tasks.collect::<Result<Vec<Task>>>()?;
     let is_first = getpid() == Pid::from_raw(1);
     // with the first process of a namespace all others end; any other is told, and ends them before itself
-    prctl::set_pdeathsig(if is_first {
-        Signal::SIGKILL
-    } else {
-        Signal::SIGTERM
-    })?;
-    let orphans = if is_first {
-        None
-    } else {
-        Some(Orphans::adopt()?)
-    };
+    prctl::set_pdeathsig(if is_first { Signal::SIGKILL } else { Signal::SIGTERM })?;
+    let orphans = if is_first { None } else { Some(Orphans::adopt()?) };
     let signals = Signals::block()?;
     let null = File::options().read(true).write(true).open("/dev/null");
     let null = null.map_err(|error| cannot_start(&error))?;
 
-    let programs =
-        Programs::write(&tasks).map_err(|error| match error.downcast::<std::io::Error>() {
-            Ok(error) => anyhow!("cannot write them: {}", cause(&error)),
-            Err(error) => error,
-        })?;
+    let programs = Programs::write(&tasks).map_err(|error| match error.downcast::<std::io::Error>() {
+        Ok(error) => anyhow!("cannot write them: {}", cause(&error)),
+        Err(error) => error,
+    })?;
     let files: Vec<&str> = programs.all.iter().map(Program::shown).collect();
     writeln!(answer, "{}", files.join(" "))?;
     answer.flush()?;
     let mut go = [0];
-    stdin()
-        .read_exact(&mut go)
-        .context("the call that started it has ended")?;
+    stdin().read_exact(&mut go).context("the call that started it has ended")?;
     programs.enter()?;
     // in case no process is left to end one; a refusal means that a tighter limit exists already
     let seconds = LIMIT.as_secs();
@@ -149,15 +138,11 @@ impl Drop for Orphans {
         let deadline = Instant::now() + Self::PATIENCE;
         // one that is killed may leave others behind
         while let Some(list) = self.list().filter(|_| Instant::now() < deadline) {
-            let children = list
-                .split_ascii_whitespace()
-                .filter_map(|id| id.parse().ok());
+            let children = list.split_ascii_whitespace().filter_map(|id| id.parse().ok());
             for child in children {
                 let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
             }
-            while waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG))
-                .is_ok_and(|end| end.pid().is_some())
-            {}
+            while waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)).is_ok_and(|end| end.pid().is_some()) {}
             thread::sleep(Duration::from_micros(200));
         }
     }
@@ -182,13 +167,7 @@ impl Drop for Running {
     }
 }
 
-fn start_all(
-    programs: &Programs,
-    null: &File,
-    signals: &Signals,
-    held: bool,
-    limit: Duration,
-) -> Result<Vec<Answer>> {
+fn start_all(programs: &Programs, null: &File, signals: &Signals, held: bool, limit: Duration) -> Result<Vec<Answer>> {
     let deadline = Instant::now() + limit;
     let started = programs.all.iter().map(|program| start(program, null));
     let mut all = started.collect::<Result<Vec<Result<Running, ProbeOutcome>>>>()?;
@@ -211,17 +190,9 @@ fn start_all(
             }
             let (outcome, micros) = running.end.unwrap_or((ProbeOutcome::TimedOut, 0));
             let said = String::from_utf8_lossy(&running.text).trim().to_owned();
-            Answer {
-                outcome,
-                micros,
-                said,
-            }
+            Answer { outcome, micros, said }
         }
-        Err(outcome) => Answer {
-            outcome,
-            micros: 0,
-            said: String::new(),
-        },
+        Err(outcome) => Answer { outcome, micros: 0, said: String::new() },
     });
     Ok(answers.collect())
 }
@@ -241,10 +212,7 @@ fn start(program: &Program, null: &File) -> Result<Result<Running, ProbeOutcome>
             command.arg0(argv0).stdout(null.try_clone()?);
         }
         Task::Ask(_) => {
-            command
-                .arg0("qemu")
-                .arg("--version")
-                .stdout(says.try_clone()?);
+            command.arg0("qemu").arg("--version").stdout(says.try_clone()?);
         }
     }
     match command.stderr(Stdio::from(says)).spawn() {
@@ -265,24 +233,15 @@ fn cannot_start(error: &std::io::Error) -> anyhow::Error {
 /// The errno of a refused `execve(2)`, unless it says nothing about a handler: then the whole run has failed.
 fn refusal(error: &std::io::Error) -> Result<i32> {
     match errno_of(error) {
-        Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::EIO => {
-            Err(cannot_start(error))
-        }
+        Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::EIO => Err(cannot_start(error)),
         errno => Ok(errno as i32),
     }
 }
 
 /// Waits until a child has ended or prints something, and records what it prints.
-fn wait_for_news(
-    signals: &Signals,
-    all: &mut [Result<Running, ProbeOutcome>],
-    left: Duration,
-) -> Result<()> {
+fn wait_for_news(signals: &Signals, all: &mut [Result<Running, ProbeOutcome>], left: Duration) -> Result<()> {
     let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-    let talking = all
-        .iter()
-        .flatten()
-        .filter_map(|running| running.said.as_ref());
+    let talking = all.iter().flatten().filter_map(|running| running.said.as_ref());
     let mut news = vec![PollFd::new(signals.0.as_fd(), PollFlags::POLLIN)];
     news.extend(talking.map(|said| PollFd::new(said.as_fd(), PollFlags::POLLIN)));
     match poll(&mut news, timeout) {
@@ -338,7 +297,5 @@ fn reap(all: &mut [Result<Running, ProbeOutcome>], deadline: Instant) -> Result<
 fn child_time() -> Result<u64> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let micros = |t: nix::sys::time::TimeVal| t.tv_sec() * 1_000_000 + t.tv_usec();
-    Ok(u64::try_from(
-        micros(usage.user_time()) + micros(usage.system_time()),
-    )?)
+    Ok(u64::try_from(micros(usage.user_time()) + micros(usage.system_time()))?)
 }

@@ -61,8 +61,7 @@ pub(super) fn start(tasks: &[Task], limit: Duration) -> Result<Vec<Run>> {
     thread::scope(|scope| {
         let process = &process;
         let work = move || {
-            let runs =
-                Server::start(tasks, process, limit).and_then(|mut server| server.runs(tasks));
+            let runs = Server::start(tasks, process, limit).and_then(|mut server| server.runs(tasks));
             process.store(OVER, Ordering::Release);
             drop(ends);
             runs
@@ -70,9 +69,7 @@ pub(super) fn start(tasks: &[Task], limit: Duration) -> Result<Vec<Run>> {
         let worker = thread::Builder::new().stack_size(STACK);
         let worker = worker.spawn_scoped(scope, work).map_err(not_started)?;
         let kept = keep_time(process, ended.as_fd(), limit);
-        let runs = worker
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let runs = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         kept.and(runs)
     })
 }
@@ -132,11 +129,7 @@ impl Started {
                 let privileged = setuid.then(|| effective_user(pid) == Some(OWNER));
                 self.seen = Some((executable_of(pid, file), time_of(pid), privileged));
                 self.done = !setuid;
-                if setuid {
-                    still_there(kill(pid, Signal::SIGKILL))
-                } else {
-                    still_there(ptrace::detach(pid, None))
-                }
+                if setuid { still_there(kill(pid, Signal::SIGKILL)) } else { still_there(ptrace::detach(pid, None)) }
             }
             WaitStatus::PtraceEvent(..) => still_there(ptrace::cont(pid, None)),
             WaitStatus::Stopped(_, signal) => still_there(ptrace::cont(pid, signal)),
@@ -160,21 +153,11 @@ impl<'a> Server<'a> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| {
-                anyhow!(
-                    "cannot start /proc/self/exe to run the probes: {}",
-                    not_started(&error)
-                )
-            })?;
+            .map_err(|error| anyhow!("cannot start /proc/self/exe to run the probes: {}", not_started(&error)))?;
         let stdout = child.stdout.take().context("a pipe that was asked for")?;
         let pid = i32::try_from(child.id())?;
         process.store(pid, Ordering::Release);
-        Ok(Self {
-            child,
-            pid: Pid::from_raw(pid),
-            answers: BufReader::new(stdout),
-            process,
-        })
+        Ok(Self { child, pid: Pid::from_raw(pid), answers: BufReader::new(stdout), process })
     }
 
     fn runs(&mut self, tasks: &[Task]) -> Result<Vec<Run>> {
@@ -188,24 +171,13 @@ impl<'a> Server<'a> {
             | Options::PTRACE_O_EXITKILL;
         let held = ptrace::seize(self.pid, options).is_ok();
         let go = if held { HELD } else { UNHELD };
-        let told = self
-            .child
-            .stdin
-            .as_mut()
-            .map(|stdin| stdin.write_all(&[go]));
+        let told = self.child.stdin.as_mut().map(|stdin| stdin.write_all(&[go]));
         if files.len() != tasks.len() || !matches!(told, Some(Ok(()))) {
             bail!("cannot run the probes: {}", self.excuse());
         }
-        let to_start = tasks
-            .iter()
-            .zip(&files)
-            .filter(|(_, file)| **file != NOT_STARTED);
+        let to_start = tasks.iter().zip(&files).filter(|(_, file)| **file != NOT_STARTED);
         let to_start: Vec<(&Task, &str)> = to_start.map(|(task, file)| (task, *file)).collect();
-        let started = if held {
-            self.hold(&to_start)?
-        } else {
-            Vec::new()
-        };
+        let started = if held { self.hold(&to_start)? } else { Vec::new() };
         let mut started = started.into_iter();
         let runs = files.iter().map(|file| {
             let answer = self.answer()?;
@@ -228,12 +200,7 @@ impl<'a> Server<'a> {
         held.map(|()| started)
     }
 
-    fn hold_all(
-        &self,
-        to_start: &[(&Task, &str)],
-        started: &mut Vec<Started>,
-        early: &mut Vec<Pid>,
-    ) -> Result<()> {
+    fn hold_all(&self, to_start: &[(&Task, &str)], started: &mut Vec<Started>, early: &mut Vec<Pid>) -> Result<()> {
         let mut starting = true;
         while starting || started.iter().any(|one| !one.done) {
             let any = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
@@ -246,11 +213,7 @@ impl<'a> Server<'a> {
                 match status {
                     WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_FORK | PTRACE_EVENT_VFORK) => {
                         let child = Pid::from_raw(i32::try_from(ptrace::getevent(pid)?)?);
-                        started.push(Started {
-                            pid: child,
-                            seen: None,
-                            done: false,
-                        });
+                        started.push(Started { pid: child, seen: None, done: false });
                         if early.contains(&child) {
                             still_there(ptrace::cont(child, None))?;
                         }
@@ -317,20 +280,11 @@ impl Drop for Server<'_> {
 /// What came of one, from both sides.
 fn run(answer: Answer, started: Option<Started>) -> Run {
     let seen = started.and_then(|started| started.seen);
-    let refused = matches!(
-        answer.outcome,
-        ProbeOutcome::Refused(_) | ProbeOutcome::Setuid(None)
-    );
-    let unseen = if refused {
-        Ran::Itself
-    } else {
-        Ran::Unseen(NOT_HELD.to_owned())
-    };
+    let refused = matches!(answer.outcome, ProbeOutcome::Refused(_) | ProbeOutcome::Setuid(None));
+    let unseen = if refused { Ran::Itself } else { Ran::Unseen(NOT_HELD.to_owned()) };
     let (ran, before, privileged) = seen.unwrap_or((unseen, 0, None));
     Run {
-        outcome: privileged.map_or(answer.outcome, |privileged| {
-            ProbeOutcome::Setuid(Some(privileged))
-        }),
+        outcome: privileged.map_or(answer.outcome, |privileged| ProbeOutcome::Setuid(Some(privileged))),
         micros: answer.micros.saturating_sub(before),
         ran,
         complaint: answer.said,

@@ -52,11 +52,7 @@ pub enum Lifetime {
 /// Unless the host is seen to have the table mounted, it is anchored: nothing shows whether another holder stays. The age of the
 /// superblock is trusted only where the anchor is refused.
 #[must_use]
-pub fn ensure_lifetime(
-    at: &MountPoint,
-    held_by: HeldBy,
-    lifetime: Lifetime,
-) -> Option<anyhow::Error> {
+pub fn ensure_lifetime(at: &MountPoint, held_by: HeldBy, lifetime: Lifetime) -> Option<anyhow::Error> {
     if matches!(held_by, HeldBy::Host | HeldBy::UserNamespace) {
         return None;
     }
@@ -83,9 +79,7 @@ pub fn ensure_lifetime(
 /// # Errors
 /// When the mount point is unfit.
 pub fn for_holding(at: &MountPoint) -> Result<Option<Table>, MountError> {
-    let copy = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
+    let copy = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let found = existing(&at.dir)?;
     Ok(found.map(|table| match open_tree(&table, "", copy) {
         Ok(detached) => Table::new(&at.dir, File::from(detached)),
@@ -114,14 +108,8 @@ pub(super) fn holder_of(table: &Table) -> HeldBy {
     } else if namespace::in_user_namespace() {
         HeldBy::UserNamespace
     } else if namespace::sees_host_init() {
-        if is_held_by_host(table) {
-            HeldBy::Host
-        } else {
-            HeldBy::NobodyElse
-        }
-    } else if !may_mount()
-        || container_start().is_some_and(|start| predates(table, start - ROUNDING))
-    {
+        if is_held_by_host(table) { HeldBy::Host } else { HeldBy::NobodyElse }
+    } else if !may_mount() || container_start().is_some_and(|start| predates(table, start - ROUNDING)) {
         HeldBy::Other
     } else {
         HeldBy::NobodyElse

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, move_mount,
 };
 
 use super::{DEFAULT, MountError, MountErrorKind, SOURCE, denied_in_user_namespace, unfit};
@@ -51,11 +51,7 @@ pub fn own() -> Result<Table, MountError> {
 ///
 /// # Errors
 /// Those of the calls that make it.
-pub(crate) fn detached(
-    kind: &str,
-    options: &[(&str, &str)],
-    attributes: MountAttrFlags,
-) -> Result<OwnedFd, Errno> {
+pub(crate) fn detached(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let make = || {
         let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
         for (key, value) in options {

@@ -23,14 +23,10 @@ impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match (self.verb, self.errno) {
-            ("lock", Errno::EWOULDBLOCK) => write!(
-                f,
-                "another call has held the lock on {path} for two minutes; end it, or try again"
-            ),
-            ("lock", Errno::EINTR) => write!(
-                f,
-                "told to end while another call held the lock on {path}; try again"
-            ),
+            ("lock", Errno::EWOULDBLOCK) => {
+                write!(f, "another call has held the lock on {path} for two minutes; end it, or try again")
+            }
+            ("lock", Errno::EINTR) => write!(f, "told to end while another call held the lock on {path}; try again"),
             ("open", Errno::EACCES | Errno::EPERM) => {
                 // only a security module or a missing capability refuses root
                 let remedy = if nix::unistd::geteuid().is_root() {
@@ -46,10 +42,7 @@ impl fmt::Display for TableError {
                 "{path} is on a read-only mount; mount it read-write: mount -o remount,rw {}",
                 self.path.parent().unwrap_or(&self.path).display()
             ),
-            ("open", Errno::ENOENT) => write!(
-                f,
-                "{path} does not exist; is binfmt_misc still mounted there?"
-            ),
+            ("open", Errno::ENOENT) => write!(f, "{path} does not exist; is binfmt_misc still mounted there?"),
             (verb, errno) => write!(f, "cannot {verb} {path}: {} ({errno:?})", errno.desc()),
         }
     }
@@ -74,8 +67,7 @@ pub(super) fn not_registered(rule: &Rule, refused: &TableError) -> String {
             format!("{interpreter} is a circle of symbolic links (ELOOP); name the file itself")
         }
         Errno::ENAMETOOLONG => {
-            "a name is too long (ENAMETOOLONG); shorten QEMU_BINARY_PREFIX or QEMU_BINARY_PATH"
-                .to_owned()
+            "a name is too long (ENAMETOOLONG); shorten QEMU_BINARY_PREFIX or QEMU_BINARY_PATH".to_owned()
         }
         Errno::ENOMEM => "the kernel is out of memory (ENOMEM); try again".to_owned(),
         // our lines keep to the syntax, so the kernel rejects something that it does not know: flag F came with 4.8

@@ -23,10 +23,7 @@ impl fmt::Display for Refused {
         match errno {
             Errno::ENOSPC | Errno::EUSERS => {
                 if let Some(limit) = LIMITS.iter().find(|limit| is_zero(limit)) {
-                    return write!(
-                        f,
-                        "{limit} is 0; as root: sysctl {limit}=10000 (in a container: of the host)"
-                    );
+                    return write!(f, "{limit} is 0; as root: sysctl {limit}=10000 (in a container: of the host)");
                 }
                 f.write_str("there are too many, or too many in one another")?;
                 LIMITS.iter().try_for_each(|limit| {
@@ -53,10 +50,9 @@ impl fmt::Display for Refused {
                 "{} ({errno:?}); in a chroot there is none, and a security module may forbid it",
                 errno.desc()
             ),
-            Errno::EINVAL | Errno::ENOSYS => write!(
-                f,
-                "this kernel has none ({errno:?}; kernel option CONFIG_USER_NS)"
-            ),
+            Errno::EINVAL | Errno::ENOSYS => {
+                write!(f, "this kernel has none ({errno:?}; kernel option CONFIG_USER_NS)")
+            }
             errno => write!(f, "{} ({errno:?})", errno.desc()),
         }
     }

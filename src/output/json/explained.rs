@@ -128,9 +128,7 @@ impl ExplainedStep {
             _ => None,
         };
         let loading = step.loading.as_ref();
-        let arch = loading
-            .map(|loading| loading.arch)
-            .or(ident.and_then(Ident::arch));
+        let arch = loading.map(|loading| loading.arch).or(ident.and_then(Ident::arch));
         Self {
             path: text(step.visit.path.as_os_str()),
             real: step.real.as_ref().map(|real| text(real.as_os_str())),
@@ -205,11 +203,7 @@ fn linkage(loading: &Loading) -> &'static str {
 /// Beside the handler's magic, or, where none takes the file, beside the one of its architecture.
 fn bytes(step: &Step, arch: Option<&Arch>) -> Vec<Byte> {
     let own = || Some(Rule::for_arch(arch?, "", Path::new("/"), Flags::default()).matcher);
-    let handler = step
-        .handlers
-        .taker
-        .as_ref()
-        .or(step.handlers.disabled.first());
+    let handler = step.handlers.taker.as_ref().or(step.handlers.disabled.first());
     let matcher = handler.and_then(|entry| entry.matcher.clone()).or_else(own);
     let compared = matcher.map(|matcher| compare(&matcher, &step.head));
     compared.unwrap_or_default()

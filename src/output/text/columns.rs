@@ -129,20 +129,8 @@ mod tests {
     fn lines(width: Option<usize>, spare: &[usize]) -> Vec<String> {
         let rows = [
             row(["PLATFORM", "STATE", "FLAGS", "BUILD", "INTERPRETER"]),
-            row([
-                "linux/arm64",
-                "works",
-                "POCF",
-                "2f72145e",
-                "/usr/bin/qemu-aarch64 (moved to /opt)",
-            ]),
-            row([
-                "linux/arm",
-                "broken",
-                "POCF",
-                "-",
-                "killed by SIGSEGV; the emulator said: nothing at all",
-            ]),
+            row(["linux/arm64", "works", "POCF", "2f72145e", "/usr/bin/qemu-aarch64 (moved to /opt)"]),
+            row(["linux/arm", "broken", "POCF", "-", "killed by SIGSEGV; the emulator said: nothing at all"]),
         ];
         let mut out = Vec::new();
         write_columns(&mut out, &rows, false, width, spare).expect("a vector");
@@ -155,10 +143,7 @@ mod tests {
         let all = lines(None, &[3]);
         assert_eq!(all, lines(Some(200), &[3]));
         assert_eq!(all.len(), 3, "{all:?}");
-        assert!(
-            all[0].contains("BUILD") && all[2].ends_with("nothing at all"),
-            "{all:?}"
-        );
+        assert!(all[0].contains("BUILD") && all[2].ends_with("nothing at all"), "{all:?}");
     }
 
     #[test]
@@ -170,12 +155,7 @@ mod tests {
             }
             let words = fitting[2..].join(" ");
             let words: Vec<&str> = words.split_whitespace().collect();
-            assert!(
-                words
-                    .join(" ")
-                    .ends_with("killed by SIGSEGV; the emulator said: nothing at all"),
-                "{words:?}"
-            );
+            assert!(words.join(" ").ends_with("killed by SIGSEGV; the emulator said: nothing at all"), "{words:?}");
         }
         assert!(!lines(Some(40), &[3, 2])[0].contains("BUILD"));
         assert!(lines(Some(50), &[3, 2])[1].ends_with('…'));

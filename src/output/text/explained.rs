@@ -24,16 +24,9 @@ pub fn write_explained(out: &mut dyn Write, explained: &Explained, colour: bool)
         Some(false) => ("no", 31),
         None => ("unknown", 33),
     };
-    let answer = if colour {
-        format!("\x1b[{code}m{answer}\x1b[0m")
-    } else {
-        answer.to_owned()
-    };
+    let answer = if colour { format!("\x1b[{code}m{answer}\x1b[0m") } else { answer.to_owned() };
     writeln!(out, "runs: {answer}")?;
-    for (name, text) in [
-        ("because", &explained.reason),
-        ("remedy", &explained.remedy),
-    ] {
+    for (name, text) in [("because", &explained.reason), ("remedy", &explained.remedy)] {
         if let Some(text) = text {
             fact(out, name, text)?;
         }
@@ -55,15 +48,8 @@ fn write_step(out: &mut dyn Write, step: &ExplainedStep) -> io::Result<()> {
         fact(out, "loader", &format!("{loader}{found}"))?;
     }
     if let Some(interpreter) = &step.interpreter {
-        let argument = step
-            .argument
-            .as_ref()
-            .map(|argument| format!(", with the argument {argument}"));
-        fact(
-            out,
-            "names",
-            &format!("{interpreter}{}", argument.unwrap_or_default()),
-        )?;
+        let argument = step.argument.as_ref().map(|argument| format!(", with the argument {argument}"));
+        fact(out, "names", &format!("{interpreter}{}", argument.unwrap_or_default()))?;
     }
     let taken = match (&step.handler, step.taken_by) {
         (Some(entry), _) => matching(entry),
@@ -96,8 +82,7 @@ fn write_bytes(out: &mut dyn Write, bytes: &[Byte]) -> io::Result<()> {
             (false, _) => "differs",
         };
         let offset = format!("  {}", byte.offset);
-        let [file, mask, magic] =
-            [byte.file, byte.mask, byte.magic].map(|byte| format!("{byte:02x}"));
+        let [file, mask, magic] = [byte.file, byte.mask, byte.magic].map(|byte| format!("{byte:02x}"));
         row([&offset, &file, &mask, &magic, verdict])
     }));
     write_columns(out, &rows, false, None, &[])
@@ -120,20 +105,13 @@ fn describe(step: &ExplainedStep) -> String {
 }
 
 fn matching(entry: &Matching) -> String {
-    let by = entry
-        .extension
-        .as_ref()
-        .map(|extension| format!("by its extension .{extension}, "));
+    let by = entry.extension.as_ref().map(|extension| format!("by its extension .{extension}, "));
     let flags = match entry.flags.as_str() {
         "" => "no flags",
         flags => flags,
     };
     let interpreter = entry.interpreter.as_deref().unwrap_or("no interpreter");
-    format!(
-        "{} ({}{flags}, {interpreter})",
-        entry.entry,
-        by.unwrap_or_default()
-    )
+    format!("{} ({}{flags}, {interpreter})", entry.entry, by.unwrap_or_default())
 }
 
 fn fact(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {

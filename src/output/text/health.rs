@@ -16,24 +16,9 @@ const SPARE: [usize; 7] = [8, 4, 5, 6, 3, 7, 2];
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write_health(
-    out: &mut dyn Write,
-    health: &Health,
-    colour: bool,
-    width: Option<usize>,
-) -> io::Result<()> {
-    let mut rows = vec![row([
-        "PLATFORM",
-        "STATE",
-        "ENTRY",
-        "FLAGS",
-        "ARGV0",
-        "SETUID",
-        "START",
-        "QEMU",
-        "BUILD",
-        "INTERPRETER",
-    ])];
+pub fn write_health(out: &mut dyn Write, health: &Health, colour: bool, width: Option<usize>) -> io::Result<()> {
+    let mut rows =
+        vec![row(["PLATFORM", "STATE", "ENTRY", "FLAGS", "ARGV0", "SETUID", "START", "QEMU", "BUILD", "INTERPRETER"])];
     rows.extend(health.platforms.iter().map(platform));
     write_columns(out, &rows, colour, width, &SPARE)?;
     if !health.others.is_empty() {
@@ -56,9 +41,7 @@ fn platform(platform: &PlatformHealth) -> Vec<String> {
         Some(false) => no,
         None => "-",
     };
-    let start = platform
-        .start_us
-        .map_or_else(|| "-".to_owned(), milliseconds);
+    let start = platform.start_us.map_or_else(|| "-".to_owned(), milliseconds);
     let emulator = platform.emulator.as_ref();
     let build = emulator.and_then(|e| e.build_id.as_deref()?.get(..BUILD));
     row([
@@ -86,12 +69,7 @@ fn last(platform: &PlatformHealth) -> String {
         return "-".to_owned();
     };
     let mut notes: Vec<String> = emulator.and_then(fate).into_iter().collect();
-    notes.extend(
-        platform
-            .unseen
-            .as_ref()
-            .map(|why| format!("which file it is cannot be seen: {why}")),
-    );
+    notes.extend(platform.unseen.as_ref().map(|why| format!("which file it is cannot be seen: {why}")));
     notes.extend(emulator.and_then(|e| e.mute.clone()));
     if !platform.shadowed.is_empty() {
         notes.push(format!("shadows {}", platform.shadowed.join(", ")));

@@ -15,28 +15,12 @@ use crate::policy::install::{InstallOutcome, Item};
 /// `items` is what the install before has come to.
 #[must_use]
 pub fn holding(hold: &Hold, items: &[Item], every: Duration) -> String {
-    let works = |item: &&Item| {
-        item.1
-            .as_ref()
-            .is_ok_and(InstallOutcome::is_through_handler)
-    };
+    let works = |item: &&Item| item.1.as_ref().is_ok_and(InstallOutcome::is_through_handler);
     let working = names(items.iter().filter(works).map(|(arch, _)| *arch));
-    let working = if working.is_empty() {
-        "nothing"
-    } else {
-        &working
-    };
+    let working = if working.is_empty() { "nothing" } else { &working };
     let failing = names(hold.failing().iter().map(|(arch, _)| *arch));
-    let failing = if failing.is_empty() {
-        failing
-    } else {
-        format!("; retrying: {failing}")
-    };
-    let often = if hold.follows() {
-        "at each change and "
-    } else {
-        ""
-    };
+    let failing = if failing.is_empty() { failing } else { format!("; retrying: {failing}") };
+    let often = if hold.follows() { "at each change and " } else { "" };
     let every = interval(every);
     format!("holding: {working}{failing}; looking {often}every {every}")
 }
@@ -59,16 +43,11 @@ pub fn repairing(event: &Event, dir: &Path, every: Duration) -> String {
             };
             format!("repairing: {} OK ({why})", names(arches.iter().copied()))
         }
-        Event::Left(arch, Some(handler)) => format!(
-            "repairing: {} left to {}, which is not of this install and runs it",
-            arch.oci,
-            shown(handler)
-        ),
+        Event::Left(arch, Some(handler)) => {
+            format!("repairing: {} left to {}, which is not of this install and runs it", arch.oci, shown(handler))
+        }
         Event::Left(arch, None) => {
-            format!(
-                "repairing: {} left to the kernel, which runs it by itself",
-                arch.oci
-            )
+            format!("repairing: {} left to the kernel, which runs it by itself", arch.oci)
         }
         Event::Fails(arch, why) => format!("repairing: {} {}: {why}", arch.oci, retrying()),
         Event::Refused(why) => format!("repairing: {}: {why}", retrying()),

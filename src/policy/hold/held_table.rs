@@ -26,13 +26,7 @@ impl HeldTable {
     /// The table at `at` after an install that returned `caveat`.
     #[must_use]
     pub fn new(at: MountPoint, lifetime: Lifetime, caveat: Option<String>) -> Self {
-        let mut held = Self {
-            at,
-            lifetime,
-            table: None,
-            anchored: anchor::is_set(),
-            caveat,
-        };
+        let mut held = Self { at, lifetime, table: None, anchored: anchor::is_set(), caveat };
         held.open();
         held
     }

@@ -94,9 +94,7 @@ impl Hold {
             }
         };
         let arches = self.arches.iter().copied();
-        arches
-            .filter_map(|arch| Some((arch, reason(arch)?)))
-            .collect()
+        arches.filter_map(|arch| Some((arch, reason(arch)?))).collect()
     }
 
     fn why_passed_over(&self, arch: &Arch) -> String {

@@ -22,10 +22,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub(super) fn take(
-        table: Option<&Table>,
-        arches: &[&'static Arch],
-    ) -> Result<Self, TableError> {
+    pub(super) fn take(table: Option<&Table>, arches: &[&'static Arch]) -> Result<Self, TableError> {
         let Some(table) = table else {
             return Ok(Self::new(true, &[], arches));
         };
@@ -46,10 +43,7 @@ impl Snapshot {
             entries.iter().find(takes).cloned()
         };
         let handlers = arches.iter().map(|arch| (*arch, handler(arch)));
-        Self {
-            enabled,
-            handlers: handlers.collect(),
-        }
+        Self { enabled, handlers: handlers.collect() }
     }
 
     /// The entry that takes the programs of `arch`.
@@ -75,25 +69,14 @@ mod tests {
     fn what_counts_is_the_newest_entry_that_is_on() {
         let arches = ["aarch64", "s390x"].map(|qemu| Arch::by_qemu(qemu).unwrap());
         let [arm64, s390x] = arches;
-        let (off, on) = (
-            entry("off", "aarch64", "disabled"),
-            entry("on", "aarch64", "enabled"),
-        );
+        let (off, on) = (entry("off", "aarch64", "disabled"), entry("on", "aarch64", "enabled"));
         let older = entry("older", "aarch64", "enabled");
         let whole = Snapshot::new(true, &[off.clone(), on.clone(), older.clone()], &arches);
         assert_eq!(whole.handler(arm64), Some(&on));
         assert_eq!(whole.handler(s390x), None);
         // what has no effect makes no difference
-        assert_eq!(
-            whole,
-            Snapshot::new(true, std::slice::from_ref(&on), &arches)
-        );
-        let others = [
-            (true, &[off, older.clone()][..]),
-            (true, &[older, on.clone()]),
-            (true, &[]),
-            (false, &[on]),
-        ];
+        assert_eq!(whole, Snapshot::new(true, std::slice::from_ref(&on), &arches));
+        let others = [(true, &[off, older.clone()][..]), (true, &[older, on.clone()]), (true, &[]), (false, &[on])];
         for (enabled, entries) in others {
             assert_ne!(whole, Snapshot::new(enabled, entries, &arches));
         }

@@ -56,12 +56,7 @@ impl Watch {
     /// Wakes up each time that `interval` is over, and when this process is told to end.
     #[must_use]
     pub fn new(interval: Duration) -> Self {
-        Self {
-            changes: None,
-            interval,
-            due: None,
-            heard: None,
-        }
+        Self { changes: None, interval, due: None, heard: None }
     }
 
     /// From now on also wakes up at changes of `table`, unless the kernel refuses the watch.

@@ -16,9 +16,7 @@ use crate::emulator::identity;
 use crate::emulator::{Source, Version};
 use crate::helper::probes::Ran;
 use crate::kernel::wording::{cause, shown};
-use crate::policy::survey::{
-    Failure, PlatformStatus, Survey, Verdict, qemu_in, runs_natively, takes,
-};
+use crate::policy::survey::{Failure, PlatformStatus, Survey, Verdict, qemu_in, runs_natively, takes};
 use crate::policy::uninstall;
 
 /// An architecture that an install registers.
@@ -93,16 +91,10 @@ impl fmt::Display for InstallRefusal {
                 shown(&by.entry),
                 by.removal
             ),
-            Self::NameOfOther(name) => write!(
-                f,
-                "the entry {} is not QEMU's; --force replaces it",
-                shown(name)
-            ),
-            Self::NameInUse(name, oci) => write!(
-                f,
-                "the entry {} runs the programs of {oci}; --force replaces it",
-                shown(name)
-            ),
+            Self::NameOfOther(name) => write!(f, "the entry {} is not QEMU's; --force replaces it", shown(name)),
+            Self::NameInUse(name, oci) => {
+                write!(f, "the entry {} runs the programs of {oci}; --force replaces it", shown(name))
+            }
         }
     }
 }
@@ -143,12 +135,7 @@ fn check_host(seen: &[(&Arch, Verdict)]) -> Result<()> {
     )
 }
 
-fn decide(
-    order: &Order,
-    survey: &Survey,
-    arch: &'static Arch,
-    is_native: bool,
-) -> Result<Decision, InstallRefusal> {
+fn decide(order: &Order, survey: &Survey, arch: &'static Arch, is_native: bool) -> Result<Decision, InstallRefusal> {
     let status = survey.of(arch);
     let named = order.selection.by_name(arch).is_some();
     let is_host = Arch::of_host().is_some_and(|host| host == arch);
@@ -190,12 +177,7 @@ fn decide(
 }
 
 /// What the kernel runs natively needs no handler.
-fn of_native(
-    order: &Order,
-    survey: &Survey,
-    status: &PlatformStatus,
-    named: bool,
-) -> Result<Decision, InstallRefusal> {
+fn of_native(order: &Order, survey: &Survey, status: &PlatformStatus, named: bool) -> Result<Decision, InstallRefusal> {
     if !named {
         return Ok(Decision::Skip);
     }
@@ -244,19 +226,12 @@ fn leave(
     } else {
         return None;
     };
-    Some(InstallOutcome::AlreadyInstalled {
-        entry: name,
-        kept,
-        unseen,
-        credentials,
-    })
+    Some(InstallOutcome::AlreadyInstalled { entry: name, kept, unseen, credentials })
 }
 
 /// Why a newer QEMU stays, unless the user asked to replace it: an older one would weaken the host.
 fn is_newer(order: &Order, entry: &Entry, pinned: Option<&File>, rule: &Rule) -> Option<String> {
-    let other_credentials = order
-        .credentials
-        .is_some_and(|asked| asked != entry.flags.credentials);
+    let other_credentials = order.credentials.is_some_and(|asked| asked != entry.flags.credentials);
     if order.working == Working::Replace || other_credentials {
         return None;
     }
@@ -269,11 +244,7 @@ fn is_newer(order: &Order, entry: &Entry, pinned: Option<&File>, rule: &Rule) ->
 /// Takes flag C out of `rule` if the handler that runs programs now lacks it, unless the user asked for it: setuid programs that get
 /// their owner's privilege weaken the host.
 fn spare_credentials(order: &Order, status: &PlatformStatus, rule: &mut Rule) -> Credentials {
-    let runs = status.works()
-        || matches!(
-            status.failure(),
-            Some(Failure::NotPinned | Failure::NoLoader)
-        );
+    let runs = status.works() || matches!(status.failure(), Some(Failure::NotPinned | Failure::NoLoader));
     let lacks = |entry: &&Entry| runs && !entry.flags.credentials;
     let Some(entry) = status.handler.as_ref().filter(lacks) else {
         return Credentials::AsAsked;
@@ -309,10 +280,7 @@ fn check_name(survey: &Survey, arch: &Arch, name: &OsStr) -> Result<(), InstallR
 
 /// Whether flag P is set and the pinned emulator does not support it, so that the flag only adds an argument.
 fn loses_argv0(status: &PlatformStatus) -> bool {
-    let has_flag = status
-        .handler
-        .as_ref()
-        .is_some_and(|h| h.flags.preserve_argv0);
+    let has_flag = status.handler.as_ref().is_some_and(|h| h.flags.preserve_argv0);
     has_flag && matches!(status.verdict, Verdict::Works { argv0: false, .. })
 }
 
@@ -322,11 +290,7 @@ pub(super) fn matches_rule(entry: &Entry, rule: &Rule) -> bool {
 
 /// The emulator that the kernel has pinned, if its bytes differ from those of the file at the interpreter's path. `None` also if
 /// there is no such file. The error says why the pinned one cannot be compared.
-fn former(
-    status: &PlatformStatus,
-    rule: &Rule,
-    emulators: &Source,
-) -> Result<Option<Arc<File>>, String> {
+fn former(status: &PlatformStatus, rule: &Rule, emulators: &Source) -> Result<Option<Arc<File>>, String> {
     let pinned = match &status.ran {
         Ran::Interpreter(pinned) => pinned,
         Ran::Itself => return Ok(None),
@@ -355,12 +319,8 @@ pub(crate) fn is_stale(order: &Order, survey: &Survey, status: &PlatformStatus) 
 
 /// QEMU's entries that take the programs of `arch` alone, and the entry `name`.
 fn obsolete(survey: &Survey, arch: &Arch, name: &OsStr) -> Vec<Entry> {
-    let only_this = |entry: &&Entry| {
-        survey.is_qemu(entry)
-            && ARCHES
-                .iter()
-                .all(|other| takes(entry, other) == (other == arch))
-    };
+    let only_this =
+        |entry: &&Entry| survey.is_qemu(entry) && ARCHES.iter().all(|other| takes(entry, other) == (other == arch));
     let goes = |entry: &&Entry| entry.name == name || only_this(entry);
     survey.entries.iter().filter(goes).cloned().collect()
 }

@@ -118,10 +118,7 @@ impl<'a> Round<'a> {
 
     /// Gives each pending architecture the outcome that it would have. `rehearse` returns for each whether its programs see their
     /// own `argv[0]`, or why they do not run; `None` if nothing can be rehearsed.
-    pub(super) fn rehearse(
-        &mut self,
-        rehearse: impl FnOnce(&[(&'static Arch, Rule)]) -> Option<Vec<Result<bool>>>,
-    ) {
+    pub(super) fn rehearse(&mut self, rehearse: impl FnOnce(&[(&'static Arch, Rule)]) -> Option<Vec<Result<bool>>>) {
         let candidates = self.pending.iter().map(|p| (p.arch, p.rule.clone()));
         let candidates: Vec<_> = candidates.collect();
         let rehearsed = rehearse(&candidates).unwrap_or_default();
@@ -142,9 +139,7 @@ impl<'a> Round<'a> {
 
     pub(super) fn register(&mut self, table: &Table) {
         let emulators = self.emulators;
-        self.sift(repeat(()), |pending, ()| {
-            register(table, emulators, pending).err().map(Err)
-        });
+        self.sift(repeat(()), |pending, ()| register(table, emulators, pending).err().map(Err));
     }
 
     /// Finds out which registered handlers work; the others are taken back.
@@ -171,11 +166,7 @@ impl<'a> Round<'a> {
 
     fn survey_again(&mut self, table: &Table, before: &Survey) -> Result<Survey> {
         self.timed_out.extend(before.timed_out());
-        let look = Look {
-            limit: self.limit,
-            timed_out: &self.timed_out,
-            ..Look::default()
-        };
+        let look = Look { limit: self.limit, timed_out: &self.timed_out, ..Look::default() };
         Survey::look(Some(table), look)
     }
 
@@ -266,14 +257,8 @@ impl<'a> Round<'a> {
                 continue;
             };
             let may_be_late = failure.is_timeout() && self.limit < LIMIT;
-            if result
-                .as_ref()
-                .is_ok_and(InstallOutcome::is_through_handler)
-                && !may_be_late
-            {
-                *result = Err(anyhow!(
-                    "it has stopped working meanwhile: {failure}; run it again"
-                ));
+            if result.as_ref().is_ok_and(InstallOutcome::is_through_handler) && !may_be_late {
+                *result = Err(anyhow!("it has stopped working meanwhile: {failure}; run it again"));
             }
         }
         changed
@@ -282,9 +267,7 @@ impl<'a> Round<'a> {
     /// The results: named architectures in the order they were named, those of `all` in the order of [`ARCHES`].
     pub(super) fn items(mut self, order: &Order) -> Vec<Item> {
         let arches = order.selection.arches(&ARCHES).into_iter();
-        arches
-            .filter_map(|arch| Some((arch, self.done.remove(arch.qemu)?)))
-            .collect()
+        arches.filter_map(|arch| Some((arch, self.done.remove(arch.qemu)?))).collect()
     }
 }
 
@@ -324,9 +307,7 @@ fn is_judged(pending: &Pending, status: &PlatformStatus) -> bool {
 
 fn swapped(path: &Path) -> anyhow::Error {
     let path = path.display();
-    anyhow!(
-        "another file has taken the place of {path} during this call; not registered; run it again"
-    )
+    anyhow!("another file has taken the place of {path} during this call; not registered; run it again")
 }
 
 fn does_not_run(pending: &Pending, failure: &Failure, now: &'static str) -> anyhow::Error {
@@ -335,10 +316,7 @@ fn does_not_run(pending: &Pending, failure: &Failure, now: &'static str) -> anyh
 
 /// The stand-ins beside the entry that stays.
 fn leftovers(survey: &Survey, arch: &Arch, outcome: &InstallOutcome) -> Vec<Entry> {
-    let InstallOutcome::AlreadyInstalled {
-        entry, kept: None, ..
-    } = outcome
-    else {
+    let InstallOutcome::AlreadyInstalled { entry, kept: None, .. } = outcome else {
         return Vec::new();
     };
     let stand_in = |other: &&Entry| is_stand_in(&other.name, entry) && takes(other, arch);
@@ -362,11 +340,7 @@ pub(crate) fn ask(pending: &[Pending], emulators: &Source, limit: Duration) -> V
     let former = pending.iter().map(to_be_asked);
     let files = new.chain(former).zip(pending.iter().chain(pending));
     let questions = files.map(|(file, pending)| {
-        Some(Question {
-            path: pending.rule.interpreter.as_path(),
-            file: file?,
-            may_start: true,
-        })
+        Some(Question { path: pending.rule.interpreter.as_path(), file: file?, may_start: true })
     });
     let mut answers = answers(questions, limit);
     let former = answers.split_off(pending.len());
@@ -375,9 +349,7 @@ pub(crate) fn ask(pending: &[Pending], emulators: &Source, limit: Duration) -> V
     asked
         .map(|((pending, new), (answer, former))| Asked {
             new: new.and_then(|file| Ok((answer.unwrap_or_else(|| Ok(Version::default()))?, file))),
-            former: former
-                .and_then(Result::ok)
-                .or_else(|| pending.former_version.clone()),
+            former: former.and_then(Result::ok).or_else(|| pending.former_version.clone()),
         })
         .collect()
 }
@@ -390,10 +362,7 @@ fn to_be_asked(pending: &Pending) -> Option<&File> {
 }
 
 fn register(table: &Table, emulators: &Source, pending: &mut Pending) -> Result<()> {
-    let rule = Rule {
-        name: pending.name(),
-        ..pending.rule.clone()
-    };
+    let rule = Rule { name: pending.name(), ..pending.rule.clone() };
     emulators.register(table, &rule)?;
     pending.registered = table.metadata(&rule.name).ok().map(|entry| entry.ino());
     Ok(())

@@ -21,10 +21,7 @@ use nix::sys::stat::Mode;
 use crate::kernel::lookup::{self, IN_ROOT};
 
 /// The programs of systemd that read rules, by their usual paths.
-const SYSTEMD: [&str; 2] = [
-    "/usr/lib/systemd/systemd-binfmt",
-    "/lib/systemd/systemd-binfmt",
-];
+const SYSTEMD: [&str; 2] = ["/usr/lib/systemd/systemd-binfmt", "/lib/systemd/systemd-binfmt"];
 /// The service of `OpenRC`.
 const OPENRC: &str = "/etc/init.d/binfmt";
 /// Where systemd looks for units at boot, in its order. The rest of `/run` is empty at boot.
@@ -38,19 +35,10 @@ const UNITS: [&str; 6] = [
 ];
 const UNIT: &str = "systemd-binfmt.service";
 /// The directories of the unit's drop-ins.
-const DROP_INS: [&str; 3] = [
-    "systemd-binfmt.service.d",
-    "systemd-.service.d",
-    "service.d",
-];
+const DROP_INS: [&str; 3] = ["systemd-binfmt.service.d", "systemd-.service.d", "service.d"];
 /// Where rules are read from. Of files with the same name, that of the first directory counts.
-const RULES: [&str; 5] = [
-    "/etc/binfmt.d",
-    "/run/binfmt.d",
-    "/usr/local/lib/binfmt.d",
-    "/usr/lib/binfmt.d",
-    "/lib/binfmt.d",
-];
+const RULES: [&str; 5] =
+    ["/etc/binfmt.d", "/run/binfmt.d", "/usr/local/lib/binfmt.d", "/usr/lib/binfmt.d", "/lib/binfmt.d"];
 /// The largest file that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 
@@ -85,8 +73,7 @@ impl Boot {
         let (root, rules) = known.find_map(|rules| {
             let below = rules.strip_prefix("/").ok()?;
             let depth = below.components().count();
-            real.ends_with(below)
-                .then_some((real.ancestors().nth(depth)?, rules))
+            real.ends_with(below).then_some((real.ancestors().nth(depth)?, rules))
         })?;
         let open = File::open(root).ok()?;
         Some((Self::new(open.into(), root), rules.to_owned()))
@@ -100,10 +87,7 @@ impl Boot {
 
     /// Why the rules are not read at boot, if so, and what to do.
     pub(crate) fn does_not_read(&self) -> Option<String> {
-        if SYSTEMD
-            .iter()
-            .all(|reader| self.kind(reader) == Kind::Nothing)
-        {
+        if SYSTEMD.iter().all(|reader| self.kind(reader) == Kind::Nothing) {
             let levels = self.names("/etc/runlevels").into_iter();
             let mut levels = levels.map(|level| Path::new("/etc/runlevels").join(level));
             let starts = levels.any(|level| self.kind(level.join("binfmt")) != Kind::Nothing);
@@ -124,9 +108,7 @@ impl Boot {
         let units = UNITS.map(|dir| Path::new(dir).join(UNIT));
         let unit = units.iter().find(|unit| self.kind(unit) != Kind::Nothing);
         let Some(unit) = unit else {
-            return Some(format!(
-                "there is no {UNIT}, which reads the rules; install that host's systemd again"
-            ));
+            return Some(format!("there is no {UNIT}, which reads the rules; install that host's systemd again"));
         };
         let remedy = if unit.starts_with("/etc") {
             format!("on that host: systemctl unmask {UNIT}")
@@ -142,14 +124,11 @@ impl Boot {
     /// Why the unit does not run systemd-binfmt: it, or a drop-in, starts something else.
     fn replaced(&self) -> Option<String> {
         let units = UNITS.map(|dir| Path::new(dir).join(UNIT));
-        let unit = units
-            .into_iter()
-            .find(|unit| self.kind(unit) != Kind::Nothing)?;
+        let unit = units.into_iter().find(|unit| self.kind(unit) != Kind::Nothing)?;
         let (mut reads, mut replaced_by) = (false, None);
         for path in std::iter::once(unit).chain(self.drop_ins()) {
             let text = self.text(&path).unwrap_or_default();
-            for program in settings(&text).filter_map(|(key, v)| (key == "ExecStart").then_some(v))
-            {
+            for program in settings(&text).filter_map(|(key, v)| (key == "ExecStart").then_some(v)) {
                 // an empty value takes back those before it
                 reads = !program.is_empty() && (reads || program.contains("systemd-binfmt"));
                 replaced_by = (!reads).then(|| path.clone());
@@ -166,15 +145,11 @@ impl Boot {
     fn held_back(&self) -> Option<String> {
         self.drop_ins().into_iter().find_map(|path| {
             let text = self.text(&path)?;
-            let (line, fails) =
-                conditions(&text).find_map(|(kind, value)| match self.holds(kind, value) {
-                    Some(true) => None,
-                    Some(false) => Some((format!("{kind}={value}"), "does not hold there")),
-                    None => Some((
-                        format!("{kind}={value}"),
-                        "may not hold there, which cannot be checked from here",
-                    )),
-                })?;
+            let (line, fails) = conditions(&text).find_map(|(kind, value)| match self.holds(kind, value) {
+                Some(true) => None,
+                Some(false) => Some((format!("{kind}={value}"), "does not hold there")),
+                None => Some((format!("{kind}={value}"), "may not hold there, which cannot be checked from here")),
+            })?;
             let remedy = mask(&path);
             let path = self.shown(&path);
             Some(format!(
@@ -185,9 +160,7 @@ impl Boot {
 
     /// The unit's drop-ins in effect, in the order in which systemd reads them.
     fn drop_ins(&self) -> Vec<PathBuf> {
-        let dirs = UNITS
-            .iter()
-            .flat_map(|unit| DROP_INS.map(|dir| Path::new(unit).join(dir)));
+        let dirs = UNITS.iter().flat_map(|unit| DROP_INS.map(|dir| Path::new(unit).join(dir)));
         self.first_of_each(dirs).into_values().collect()
     }
 
@@ -197,13 +170,9 @@ impl Boot {
             Some(value) => (true, value.trim()),
             None => (false, value),
         };
-        let lasts = !["/run", "/proc", "/sys", "/dev", "/tmp"]
-            .iter()
-            .any(|dir| Path::new(value).starts_with(dir));
+        let lasts = !["/run", "/proc", "/sys", "/dev", "/tmp"].iter().any(|dir| Path::new(value).starts_with(dir));
         let holds = match kind {
-            "ConditionPathExists" | "AssertPathExists" if lasts => {
-                self.find(value, OFlag::empty()).is_ok()
-            }
+            "ConditionPathExists" | "AssertPathExists" if lasts => self.find(value, OFlag::empty()).is_ok(),
             // a host with this directory was booted, and so by this kernel (sd_booted(3))
             "ConditionVirtualization" | "AssertVirtualization"
                 if value == "wsl" && self.kind("/run/systemd/system") != Kind::Nothing =>
@@ -238,9 +207,7 @@ impl Boot {
         let name = rules.file_name().unwrap_or_default();
         if let Some(other) = files.get(name).filter(|other| *other != rules) {
             let (other, rules) = (self.shown(other), self.shown(rules));
-            return Some(format!(
-                "{other} is read in place of {rules}; remove it, or export to its directory"
-            ));
+            return Some(format!("{other} is read in place of {rules}; remove it, or export to its directory"));
         }
         let header = arch.header();
         let takes = |rule: &Rule| {
@@ -250,9 +217,7 @@ impl Boot {
         let later = files.iter().filter(|(other, _)| other.as_os_str() > name);
         let mut later = later.filter(|(_, path)| {
             let text = self.text(path).unwrap_or_default();
-            let mut rules = text
-                .lines()
-                .filter_map(|line| Rule::decode(line.trim().as_bytes()).ok());
+            let mut rules = text.lines().filter_map(|line| Rule::decode(line.trim().as_bytes()).ok());
             rules.any(|rule| takes(&rule))
         });
         later.next().map(|(other, path)| {

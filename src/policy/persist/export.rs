@@ -50,9 +50,9 @@ pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<Exp
             "the emulators of this container are not the host's, so its systemd would not find them at boot; \
              run binfmt on the host, with emulators in its own file system"
         ),
-        None => bail!(
-            "cannot see whether this is the host's own file system, /proc/1/root is out of reach; run it as root"
-        ),
+        None => {
+            bail!("cannot see whether this is the host's own file system, /proc/1/root is out of reach; run it as root")
+        }
     }
     let opened = enter(dir)?;
     let boot = Boot::of_rules(dir);
@@ -116,14 +116,10 @@ fn enter(dir: &Path) -> Result<File> {
 
 fn rule_of(entry: &Entry) -> Result<Rule> {
     let name = shown(&entry.name);
-    let rule = entry
-        .to_rule()
-        .with_context(|| format!("{name} cannot be written as a rule"))?;
+    let rule = entry.to_rule().with_context(|| format!("{name} cannot be written as a rule"))?;
     if !rule.interpreter.exists() {
         let interpreter = rule.interpreter.display();
-        bail!(
-            "{interpreter} is gone, though {name} still runs it; install {name} again, then export"
-        );
+        bail!("{interpreter} is gone, though {name} still runs it; install {name} again, then export");
     }
     Ok(rule)
 }

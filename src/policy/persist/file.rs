@@ -64,11 +64,7 @@ impl Spot {
     pub(crate) fn open(&self) -> io::Result<File> {
         let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = File::from(openat(&self.dir, &*self.name, flags, Mode::empty())?);
-        if file.metadata()?.is_file() {
-            Ok(file)
-        } else {
-            Err(Errno::ELOOP.into())
-        }
+        if file.metadata()?.is_file() { Ok(file) } else { Err(Errno::ELOOP.into()) }
     }
 
     /// The file's digest. `None`: there is no file. Anything but a regular file has an empty digest, which matches none.
@@ -80,9 +76,7 @@ impl Spot {
             Ok(digest) => Ok(Some(digest)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             // a socket cannot even be opened
-            Err(error) if [Errno::ELOOP, Errno::ENXIO].contains(&errno_of(&error)) => {
-                Ok(Some(String::new()))
-            }
+            Err(error) if [Errno::ELOOP, Errno::ENXIO].contains(&errno_of(&error)) => Ok(Some(String::new())),
             Err(error) => Err(anyhow!("it cannot be read: {}", cause(&error))),
         }
     }
@@ -103,8 +97,7 @@ impl Spot {
     /// # Errors
     /// `ENOENT` if there is none.
     pub(super) fn id(&self) -> nix::Result<(u64, u64)> {
-        self.status(&self.name)
-            .map(|status| (status.st_dev, status.st_ino))
+        self.status(&self.name).map(|status| (status.st_dev, status.st_ino))
     }
 
     fn status(&self, name: &OsStr) -> nix::Result<FileStat> {
@@ -129,14 +122,11 @@ impl Spot {
             return Ok(Some(FileOutcome::Unchanged));
         }
         let kind = self.status(&self.name).map(|status| status.st_mode);
-        if kind.is_ok_and(|mode| SFlag::from_bits_truncate(mode) & SFlag::S_IFMT == SFlag::S_IFDIR)
-        {
+        if kind.is_ok_and(|mode| SFlag::from_bits_truncate(mode) & SFlag::S_IFMT == SFlag::S_IFDIR) {
             bail!("there is a directory of that name; remove it");
         }
         if !force && !is_ours(&there) {
-            bail!(
-                "it exists and was not written by {option}; remove it, or replace it with --force"
-            );
+            bail!("it exists and was not written by {option}; remove it, or replace it with --force");
         }
         Ok(None)
     }
@@ -193,13 +183,7 @@ impl Spot {
     /// When it cannot be linked.
     pub(super) fn keep_former(&self) -> Result<()> {
         let former = self.beside(FORMER);
-        let link = linkat(
-            &self.dir,
-            &*self.name,
-            &self.dir,
-            &*former,
-            AtFlags::empty(),
-        );
+        let link = linkat(&self.dir, &*self.name, &self.dir, &*former, AtFlags::empty());
         match link {
             // there is no file; or a killed call has kept the former file, which is the one that passed its trial
             Err(Errno::ENOENT | Errno::EEXIST) => Ok(()),
@@ -259,8 +243,7 @@ pub(super) fn make_dir(dir: &Path) -> Result<()> {
 
 /// Removes a directory if it is empty.
 pub(super) fn remove_dir(dir: &Path) {
-    let _ =
-        Spot::of(dir).and_then(|spot| unlinkat(&spot.dir, &*spot.name, UnlinkatFlags::RemoveDir));
+    let _ = Spot::of(dir).and_then(|spot| unlinkat(&spot.dir, &*spot.name, UnlinkatFlags::RemoveDir));
 }
 
 /// The digest of the file at `path` of the host, as [`Spot::digest`] returns it.

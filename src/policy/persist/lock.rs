@@ -37,9 +37,9 @@ impl Locked {
         let held = wait(&root, dir).map_err(|error| {
             let (dir, cause) = (dir.display(), cause(&error));
             match errno_of(&error) {
-                Errno::EWOULDBLOCK | Errno::EINTR => anyhow!(
-                    "{dir} is locked by another call that writes there: {cause}; try again"
-                ),
+                Errno::EWOULDBLOCK | Errno::EINTR => {
+                    anyhow!("{dir} is locked by another call that writes there: {cause}; try again")
+                }
                 _ => anyhow!(
                     "{PATH} of {dir} cannot be locked: {cause}; is {dir} the host's root directory, and writable?"
                 ),
@@ -79,11 +79,7 @@ fn spot() -> nix::Result<Spot> {
 
 fn open() -> io::Result<File> {
     let file = spot()?.open_or_create()?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(Errno::ENOTSUP.into())
-    }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(Errno::ENOTSUP.into()) }
 }
 
 fn is_at_its_path(file: &File) -> io::Result<bool> {

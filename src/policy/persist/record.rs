@@ -73,9 +73,7 @@ impl Record {
                 let (digest, path) = line.split_once(GAP).context("a line without digest")?;
                 let file = Path::new(path);
                 let dir = file.parent();
-                let ours = [EMULATORS, RULES]
-                    .map(|of| Some(Path::new(of)))
-                    .contains(&dir);
+                let ours = [EMULATORS, RULES].map(|of| Some(Path::new(of))).contains(&dir);
                 // `..` has no file name; a name that ends in `\r` cannot be read back
                 if !ours || file.file_name().is_none() || path.ends_with('\r') {
                     bail!("{path} is not a file that it writes");
@@ -89,17 +87,10 @@ impl Record {
     /// The text of the record.
     #[must_use]
     pub fn text(&self) -> String {
-        let made = self
-            .made
-            .iter()
-            .map(|dir| format!("{MADE}{}\n", dir.display()));
+        let made = self.made.iter().map(|dir| format!("{MADE}{}\n", dir.display()));
         let files = self.files.iter();
         let files = files.map(|(digest, path)| format!("{digest}{GAP}{}\n", path.display()));
-        format!(
-            "{HEAD}\n{}{}",
-            made.collect::<String>(),
-            files.collect::<String>()
-        )
+        format!("{HEAD}\n{}{}", made.collect::<String>(), files.collect::<String>())
     }
 
     /// # Errors
@@ -169,11 +160,8 @@ impl Record {
         if !self.files.is_empty() {
             return self.write();
         }
-        let (its, others): (Vec<_>, Vec<_>) = self
-            .made
-            .iter()
-            .rev()
-            .partition(|dir| Path::new(EMULATORS).starts_with(dir));
+        let (its, others): (Vec<_>, Vec<_>) =
+            self.made.iter().rev().partition(|dir| Path::new(EMULATORS).starts_with(dir));
         for dir in others {
             remove_dir(dir);
         }
@@ -193,9 +181,7 @@ impl Record {
 
 /// Of `dir` and its parents, those that do not exist, parents first.
 fn missing(dir: &Path) -> Vec<PathBuf> {
-    let missing = dir
-        .ancestors()
-        .take_while(|dir| find(dir, OFlag::empty()).is_err());
+    let missing = dir.ancestors().take_while(|dir| find(dir, OFlag::empty()).is_err());
     let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
     missing.reverse();
     missing

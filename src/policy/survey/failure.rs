@@ -62,14 +62,10 @@ impl Failure {
     /// What to do, if the emulator's complaint shows a cause that another install does not remove.
     #[must_use]
     pub fn outer_remedy(&self, arch: &Arch) -> Option<String> {
-        let (Self::Killed(_, complaint)
-        | Self::WrongAnswer(_, complaint)
-        | Self::TimedOut(complaint)) = self
-        else {
+        let (Self::Killed(_, complaint) | Self::WrongAnswer(_, complaint) | Self::TimedOut(complaint)) = self else {
             return None;
         };
-        let starved =
-            arch.class == Class::Elf32 && complaint.limits.deny_32_bit() && self.is_out_of_time();
+        let starved = arch.class == Class::Elf32 && complaint.limits.deny_32_bit() && self.is_out_of_time();
         // with so little memory, it may crash before it can complain
         let crashed = matches!(self, Self::Killed(..)) && complaint.limits.are_tight();
         let starved = starved || crashed;
@@ -110,13 +106,11 @@ impl fmt::Display for Failure {
                 return write!(f, "native, but {entry} takes its programs: {failure}");
             }
             Self::NotPinned => {
-                return f
-                    .write_str("not pinned (no flag F): containers do not find its interpreter");
+                return f.write_str("not pinned (no flag F): containers do not find its interpreter");
             }
             Self::NoLoader => {
-                return f.write_str(
-                    "its interpreter is dynamically linked: containers do not find its loader (ENOENT)",
-                );
+                return f
+                    .write_str("its interpreter is dynamically linked: containers do not find its loader (ENOENT)");
             }
             Self::Refused(Errno::ELOOP) => {
                 return f.write_str("its interpreter is itself taken by a handler (ELOOP)");

@@ -31,10 +31,7 @@ pub(super) fn compare(
     emulators: &Source,
 ) -> (Vec<ComparedEntry>, Option<String>) {
     let asked = ask(&pending, emulators, LIMIT);
-    let fit = pending
-        .iter()
-        .zip(&asked)
-        .filter(|(_, asked)| asked.new.is_ok());
+    let fit = pending.iter().zip(&asked).filter(|(_, asked)| asked.new.is_ok());
     let candidates: Vec<_> = fit.map(|(p, _)| (p.arch, p.rule.clone())).collect();
     let (rehearsed, unrehearsed) = match rehearse(&candidates, emulators) {
         Ok(answers) => (answers, None),
@@ -79,12 +76,7 @@ fn knows_argv0(version: &Version) -> bool {
 }
 
 /// How the handler differs from the one to be registered.
-fn differences(
-    pending: &Pending,
-    survey: &Survey,
-    former: Option<Version>,
-    new: Option<Version>,
-) -> Vec<Drift> {
+fn differences(pending: &Pending, survey: &Survey, former: Option<Version>, new: Option<Version>) -> Vec<Drift> {
     let Some(current) = &pending.current else {
         return vec![Drift::Missing];
     };
@@ -110,22 +102,15 @@ fn differences(
 fn shape(entry: &Entry, rule: &Rule, arch: &Arch) -> Vec<Drift> {
     let mut drifts = Vec::new();
     if entry.name != rule.name {
-        let other = ARCHES
-            .iter()
-            .find(|other| entry.name == *other.entry_name(""));
+        let other = ARCHES.iter().find(|other| entry.name == *other.entry_name(""));
         let other = other.filter(|other| *other != arch && !takes(entry, other));
         drifts.push(Drift::Name(rule.name.clone(), other.map(|other| other.oci)));
     }
     match (&entry.matcher, &rule.matcher) {
         (have, want) if have.as_ref() == Some(want) => {}
-        (
-            Some(Matcher::Magic {
-                offset: 0,
-                magic: have,
-                ..
-            }),
-            Matcher::Magic { magic: want, .. },
-        ) if have == want => drifts.push(Drift::Mask),
+        (Some(Matcher::Magic { offset: 0, magic: have, .. }), Matcher::Magic { magic: want, .. }) if have == want => {
+            drifts.push(Drift::Mask)
+        }
         (have, _) => drifts.push(Drift::Magic(have.clone())),
     }
     let (have, want) = (entry.flags, rule.flags.as_kept());

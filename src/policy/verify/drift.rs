@@ -123,10 +123,7 @@ impl fmt::Display for Drift {
             Self::Unfit(error) => error.fmt(f),
             Self::Unready(path, why) => {
                 let path = path.display();
-                write!(
-                    f,
-                    "{path}, which an install would pin, does not run programs: {why}"
-                )
+                write!(f, "{path}, which an install would pin, does not run programs: {why}")
             }
             Self::TakesNative => f.write_str("the kernel runs these programs natively"),
             Self::Shadowed(by) => {
@@ -167,29 +164,16 @@ fn write_flags(f: &mut fmt::Formatter<'_>, missing: Flags, surplus: Flags) -> fm
     f.write_str(&notes.join("; "))
 }
 
-fn write_emulators(
-    f: &mut fmt::Formatter<'_>,
-    pinned: Option<&Version>,
-    wanted: Option<&Version>,
-) -> fmt::Result {
+fn write_emulators(f: &mut fmt::Formatter<'_>, pinned: Option<&Version>, wanted: Option<&Version>) -> fmt::Result {
     let name = |version: Option<&Version>, full: bool| match version {
-        Some(Version {
-            number,
-            package: Some(package),
-        }) if full => format!("{number} ({package})"),
+        Some(Version { number, package: Some(package) }) if full => format!("{number} ({package})"),
         Some(version) => version.to_string(),
         None => "of unknown version".to_owned(),
     };
     let full = pinned.map(|v| &v.number) == wanted.map(|v| &v.number);
     let (pinned, wanted) = (name(pinned, full), name(wanted, full));
     if pinned == wanted {
-        return write!(
-            f,
-            "pinned: another build of QEMU {pinned} than the one that an install would pin"
-        );
+        return write!(f, "pinned: another build of QEMU {pinned} than the one that an install would pin");
     }
-    write!(
-        f,
-        "pinned: QEMU {pinned}; an install would pin QEMU {wanted}"
-    )
+    write!(f, "pinned: QEMU {pinned}; an install would pin QEMU {wanted}")
 }

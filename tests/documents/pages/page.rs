@@ -60,11 +60,7 @@ impl Claim {
     #[cfg(test)]
     pub(crate) fn new(by: &str, commands: Vec<String>) -> Self {
         let (place, by) = (Place("page".to_owned(), 1), by.to_owned());
-        Self {
-            place,
-            by,
-            commands,
-        }
+        Self { place, by, commands }
     }
 }
 
@@ -92,11 +88,7 @@ impl Page {
     }
 
     fn parse(file: &str, text: &str) -> Result<Self, String> {
-        let mut page = Self {
-            text: text.to_owned(),
-            scenes: Vec::new(),
-            claimed: Vec::new(),
-        };
+        let mut page = Self { text: text.to_owned(), scenes: Vec::new(), claimed: Vec::new() };
         let mut by = None;
         for (event, range) in blocks(text) {
             let place = Place(file.to_owned(), text[..range.start].lines().count() + 1);
@@ -105,9 +97,7 @@ impl Page {
                 Block::Console(text) => page.block(&text, by.take(), &place)?,
                 // in a block of another kind, nobody would run it
                 Block::Other(text) if text.lines().any(|line| line.starts_with("$ ")) => {
-                    return Err(format!(
-                        "{place}: commands in a block that is not `console`"
-                    ));
+                    return Err(format!("{place}: commands in a block that is not `console`"));
                 }
                 Block::Other(_) => {}
             }
@@ -119,12 +109,7 @@ impl Page {
     }
 
     /// Does as a comment says.
-    fn direct(
-        &mut self,
-        comment: &str,
-        by: &mut Option<String>,
-        place: &Place,
-    ) -> Result<(), String> {
+    fn direct(&mut self, comment: &str, by: &mut Option<String>, place: &Place) -> Result<(), String> {
         let (key, value) = comment.split_once(':').unwrap_or((comment, ""));
         let value = value.trim().to_owned();
         let scene = || format!("{place}: nothing is set for {key:?}");
@@ -132,11 +117,7 @@ impl Page {
             "setting" => {
                 let setting = Setting::by_name(&value);
                 let setting = setting.ok_or_else(|| format!("{place}: no setting {value:?}"))?;
-                self.scenes.push(Scene {
-                    setting,
-                    items: Vec::new(),
-                    after: Vec::new(),
-                });
+                self.scenes.push(Scene { setting, items: Vec::new(), after: Vec::new() });
             }
             "before" => {
                 let scene = self.scenes.last_mut().ok_or_else(scene)?;
@@ -149,9 +130,7 @@ impl Page {
                 *by = Some(NOBODY.to_owned());
             }
             _ => {
-                return Err(format!(
-                    "{place}: a comment that says nothing to the tests: {key:?}"
-                ));
+                return Err(format!("{place}: a comment that says nothing to the tests: {key:?}"));
             }
         }
         Ok(())
@@ -166,16 +145,11 @@ impl Page {
         if let Some(by) = by {
             let commands = commands.into_iter().map(|command| command.words).collect();
             let place = place.clone();
-            self.claimed.push(Claim {
-                place,
-                by,
-                commands,
-            });
+            self.claimed.push(Claim { place, by, commands });
             return Ok(());
         }
         let scene = self.scenes.last_mut();
-        let scene = scene
-            .ok_or_else(|| format!("{place}: a block without a setting, and run by nobody"))?;
+        let scene = scene.ok_or_else(|| format!("{place}: a block without a setting, and run by nobody"))?;
         scene.items.extend(commands.into_iter().map(Item::Command));
         Ok(())
     }
@@ -192,10 +166,7 @@ fn commands(text: &str, place: &Place) -> Result<Vec<Command>, String> {
             continue;
         };
         if words == "echo $?" {
-            commands
-                .last_mut()
-                .into_iter()
-                .for_each(|last| last.status = None);
+            commands.last_mut().into_iter().for_each(|last| last.status = None);
         }
         commands.push(Command {
             place: Place(place.0.clone(), place.1 + 1 + number),
@@ -245,11 +216,7 @@ fn blocks(text: &str) -> Vec<(Block, Range<usize>)> {
             Event::Text(more) => code.iter_mut().for_each(|(_, text)| text.push_str(&more)),
             Event::End(TagEnd::CodeBlock) => {
                 let (is_console, text) = code.take().unwrap_or_default();
-                let block = if is_console {
-                    Block::Console(text)
-                } else {
-                    Block::Other(text)
-                };
+                let block = if is_console { Block::Console(text) } else { Block::Other(text) };
                 blocks.push((block, range));
             }
             _ => {}
@@ -267,29 +234,17 @@ fn a_page_is_scenes_of_commands() {
     let [first, second] = &page.scenes[..] else {
         panic!("{page:?}");
     };
-    assert_eq!(
-        (first.setting, second.setting),
-        (Setting::Namespace, Setting::User)
-    );
+    assert_eq!((first.setting, second.setting), (Setting::Namespace, Setting::User));
     let [Item::Before(script), Item::Command(one), Item::Command(two)] = &first.items[..] else {
         panic!("{first:?}");
     };
     assert_eq!(script, "mkdir a\ncd a");
-    assert_eq!(
-        (one.words.as_str(), &one.shown[..], one.status),
-        ("false", &["out".to_owned()][..], None)
-    );
-    assert_eq!(
-        (two.words.as_str(), &two.shown[..], two.status),
-        ("echo $?", &["1".to_owned()][..], Some(0))
-    );
+    assert_eq!((one.words.as_str(), &one.shown[..], one.status), ("false", &["out".to_owned()][..], None));
+    assert_eq!((two.words.as_str(), &two.shown[..], two.status), ("echo $?", &["1".to_owned()][..], Some(0)));
     assert_eq!(one.place.to_string(), "p.md:10");
     assert_eq!(second.after, ["rm"]);
     let claims: Vec<_> = page.claims().collect();
-    assert_eq!(
-        (claims[0].by.as_str(), &claims[0].commands[..]),
-        ("tests/x.rs y", &["make it".to_owned()][..])
-    );
+    assert_eq!((claims[0].by.as_str(), &claims[0].commands[..]), ("tests/x.rs y", &["make it".to_owned()][..]));
 }
 
 #[test]
@@ -297,40 +252,16 @@ fn nothing_is_left_out_silently() {
     let block = "```console\n$ true\n```\n";
     for (wrong, says) in [
         (block.to_owned(), "without a setting"),
-        (
-            format!("<!-- seting: namespace -->\n{block}"),
-            "says nothing",
-        ),
+        (format!("<!-- seting: namespace -->\n{block}"), "says nothing"),
         (format!("<!-- setting: nowhere -->\n{block}"), "no setting"),
-        (
-            format!("<!-- not run: a miracle -->\n{block}"),
-            "says nothing",
-        ),
+        (format!("<!-- not run: a miracle -->\n{block}"), "says nothing"),
         (format!("<!-- before: true -->\n{block}"), "nothing is set"),
-        (
-            "<!-- run by: tests/x.rs y -->\n".to_owned(),
-            "no block is run by",
-        ),
-        (
-            format!("<!-- setting: user --> here\n\n{block}"),
-            "no setting",
-        ),
-        (
-            format!("See <!-- setting: user -->\n\n{block}"),
-            "says nothing",
-        ),
-        (
-            "<!-- setting: user -->\n\n```\n$ true\n```\n".to_owned(),
-            "not `console`",
-        ),
-        (
-            "<!-- setting: user -->\n\n    $ true\n".to_owned(),
-            "not `console`",
-        ),
-        (
-            "<!-- setting: user -->\n\n```console\nout\n$ true\n```\n".to_owned(),
-            "no command before",
-        ),
+        ("<!-- run by: tests/x.rs y -->\n".to_owned(), "no block is run by"),
+        (format!("<!-- setting: user --> here\n\n{block}"), "no setting"),
+        (format!("See <!-- setting: user -->\n\n{block}"), "says nothing"),
+        ("<!-- setting: user -->\n\n```\n$ true\n```\n".to_owned(), "not `console`"),
+        ("<!-- setting: user -->\n\n    $ true\n".to_owned(), "not `console`"),
+        ("<!-- setting: user -->\n\n```console\nout\n$ true\n```\n".to_owned(), "no command before"),
     ] {
         let said = Page::parse("p.md", &wrong).unwrap_err();
         assert!(said.contains(says), "{said} of {wrong}");

@@ -52,10 +52,7 @@ fn code(by: &str) -> Result<Code, String> {
             if calls.is_empty() {
                 return Err(format!("{file} has no {call}"));
             }
-            Ok(Code {
-                text: calls.join("\n"),
-                is_run: true,
-            })
+            Ok(Code { text: calls.join("\n"), is_run: true })
         }
         [file, function] => {
             let text = read(file)?;
@@ -79,10 +76,7 @@ fn body(text: &str, function: &str) -> Option<Code> {
     let line = before.rfind('\n').map_or(0, |at| at + 1);
     let indent: String = text[line..].chars().take_while(|&c| c == ' ').collect();
     let end = text[line..].find(&format!("\n{indent}}}\n"))?;
-    Some(Code {
-        text: text[line..line + end].to_owned(),
-        is_run: text[..line].trim_end().ends_with("#[test]"),
-    })
+    Some(Code { text: text[line..line + end].to_owned(), is_run: text[..line].trim_end().ends_with("#[test]") })
 }
 
 fn is_of_a_word(c: char) -> bool {
@@ -102,22 +96,16 @@ fn a_claim_is_taken_at_its_word() {
     let helper = "tests/documents/pages/shell.rs forward";
     let both = format!("{test}; {helper}");
     let refuted = |by: &str, command: &str| refute(&Claim::new(by, vec![command.to_owned()]));
-    for (by, command) in [
-        (test, "unended  sleep ./any/path A=b"),
-        ("make test of .ci/run", "make test"),
-        (&both, "unended spawn"),
-    ] {
+    for (by, command) in
+        [(test, "unended  sleep ./any/path A=b"), ("make test of .ci/run", "make test"), (&both, "unended spawn")]
+    {
         assert_eq!(refuted(by, command), None, "{by}");
     }
     for (by, command, says) in [
         (test, "unended spawn", "\"spawn\""),
         (&both, "unended spaw", "\"spaw\""),
         (helper, "spawn", "no test among"),
-        (
-            "tests/documents/pages/shell.rs forwar",
-            "spawn",
-            "has no forwar",
-        ),
+        ("tests/documents/pages/shell.rs forwar", "spawn", "has no forwar"),
         ("tests/nowhere.rs any", "spawn", "tests/nowhere.rs"),
         ("make tes of .ci/run", "make tes", "has no make tes"),
         ("somebody", "spawn", "whom"),

@@ -110,17 +110,10 @@ fn start(mut bash: Command, first: &str) -> Shell {
     let programs = program("arm64");
     let programs = programs.ancestors().nth(2);
     let rootfs = material("BINFMT_TEST_ROOTFS", "rootfs", "make test-rootfs");
-    bash.env(
-        "PATH",
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    );
+    bash.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     // signs beyond ASCII as they are
     bash.env("LC_ALL", "C.UTF-8");
-    for name in [
-        "QEMU_BINARY_PATH",
-        "QEMU_BINARY_PREFIX",
-        "QEMU_PRESERVE_ARGV0",
-    ] {
+    for name in ["QEMU_BINARY_PATH", "QEMU_BINARY_PREFIX", "QEMU_PRESERVE_ARGV0"] {
         bash.env_remove(name);
     }
     let folders: [(&str, &Path); 5] = [

@@ -62,13 +62,7 @@ impl Shell {
         forward(child.stdout.take(), Stream::Stdout, sender.clone());
         forward(child.stderr.take(), Stream::Stderr, sender);
         let stdin = child.stdin.take().expect("a piped stdin");
-        Self {
-            child,
-            stdin,
-            lines,
-            printed: [Vec::new(), Vec::new()],
-            has_jobs: false,
-        }
+        Self { child, stdin, lines, printed: [Vec::new(), Vec::new()], has_jobs: false }
     }
 
     /// Runs commands that the page does not show; they end with the first that fails, and so does the test.
@@ -93,11 +87,7 @@ impl Shell {
         }
         let differs = self.difference(lines);
         let printed = self.take();
-        Found {
-            status,
-            differs,
-            printed,
-        }
+        Found { status, differs, printed }
     }
 
     /// What jobs have printed since.
@@ -117,9 +107,8 @@ impl Shell {
     fn end(&mut self, commands: &str) -> Option<i32> {
         // stdin is where the commands come from. `$?` is to be theirs for the next one
         let mark = "printf '\\036%s%s\\n' $ended ${jobs:+' and jobs'}";
-        let script = format!(
-            "{{ {commands}\n}} </dev/null\nended=$?; jobs=$(jobs -rp); {mark}; {mark} >&2; (exit $ended)\n"
-        );
+        let script =
+            format!("{{ {commands}\n}} </dev/null\nended=$?; jobs=$(jobs -rp); {mark}; {mark} >&2; (exit $ended)\n");
         self.stdin.write_all(script.as_bytes()).ok()?;
         let (patience, mut ends) = (Instant::now() + LIMIT, 0);
         loop {

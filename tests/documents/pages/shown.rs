@@ -68,9 +68,7 @@ fn shape(line: &str) -> String {
     let words: Vec<&str> = line.split_whitespace().collect();
     let mut shaped = Vec::with_capacity(words.len());
     for (at, word) in words.iter().enumerate() {
-        let unit = words
-            .get(at + 1)
-            .map(|next| next.trim_end_matches(|c: char| !c.is_alphabetic()));
+        let unit = words.get(at + 1).map(|next| next.trim_end_matches(|c: char| !c.is_alphabetic()));
         let has_unit = unit.is_some_and(|unit| UNITS.contains(&unit));
         shaped.push(shape_word(word, has_unit));
     }
@@ -82,10 +80,7 @@ fn without_escapes(line: &str) -> String {
     let mut pieces = line.split("\u{1b}[");
     let mut text = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
-        text += piece
-            .trim_start_matches(|c: char| !c.is_ascii_alphabetic())
-            .get(1..)
-            .unwrap_or_default();
+        text += piece.trim_start_matches(|c: char| !c.is_ascii_alphabetic()).get(1..).unwrap_or_default();
     }
     text
 }
@@ -94,17 +89,11 @@ fn shape_word(word: &str, has_unit: bool) -> String {
     let mut shaped = String::new();
     let mut rest = word;
     while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !is_of_a_number(c))
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !is_of_a_number(c)).unwrap_or(rest.len());
         let (piece, after) = rest.split_at(end);
         let number = piece.trim_end_matches('.');
         let full_stops = &piece[number.len()..];
-        shaped.push_str(if varies(number, has_unit) {
-            "#"
-        } else {
-            number
-        });
+        shaped.push_str(if varies(number, has_unit) { "#" } else { number });
         shaped.push_str(full_stops);
         let other = after.find(is_of_a_number).unwrap_or(after.len());
         shaped.push_str(&after[..other]);
@@ -141,20 +130,12 @@ fn what_is_printed_as_shown_does_not_differ() {
         ("one\ntwo\nthree", "one\nthree", "two"),
         ("one\none", "one", "one"),
         ("a  b", "a b  ", ""),
-        (
-            "arm64 OK (qemu-aarch64 10.0.13, 2.0 ms)",
-            "",
-            "arm64 OK (qemu-aarch64 11.1, 14.3 ms)",
-        ),
+        ("arm64 OK (qemu-aarch64 10.0.13, 2.0 ms)", "", "arm64 OK (qemu-aarch64 11.1, 14.3 ms)"),
         ("linux/amd64, 43 MB", "linux/amd64, 147 MB", ""),
         ("POCF  2f72145e  /usr", "POCF  ed08d1aa  /usr", ""),
         ("…", "", ""),
         ("…\nlast", "one\ntwo\nlast", ""),
-        (
-            "done in red",
-            "\u{1b}[2K\u{1b}[1Adone in \u{1b}[0;31mred\u{1b}[0m",
-            "",
-        ),
+        ("done in red", "\u{1b}[2K\u{1b}[1Adone in \u{1b}[0;31mred\u{1b}[0m", ""),
         ("{\n…\n}", "{\n  1\n}", "said"),
         ("first\n…", "first", ""),
         ("Get:1 … trixie", "Get:1 anywhere at all trixie", ""),
@@ -200,8 +181,7 @@ fn whatever_else_is_printed_differs() {
 
 #[test]
 fn what_differs_is_named() {
-    let said =
-        |shown: &str, out: &str, err: &str| difference(&lines(shown), &lines(out), &lines(err));
+    let said = |shown: &str, out: &str, err: &str| difference(&lines(shown), &lines(out), &lines(err));
     assert_eq!(said("a\nb", "a", "").as_deref(), Some("not printed: b"));
     assert_eq!(said("a", "a", "1.5 b").as_deref(), Some("not shown: 1.5 b"));
 }

@@ -71,17 +71,13 @@ fn docker_lines(file: &str) -> Vec<&str> {
 fn value<'a>(file: &'a str, key: &str) -> &'a str {
     let lines = file.lines().map(str::trim_start);
     let mut values = lines.filter_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
-    values
-        .next()
-        .unwrap_or_else(|| panic!("no {key} in {file}"))
+    values.next().unwrap_or_else(|| panic!("no {key} in {file}"))
 }
 
 /// The words of a list in brackets.
 #[track_caller]
 fn words(file: &str, key: &str) -> String {
-    value(file, key)
-        .replace(['[', ']', ','], " ")
-        .replace('"', "")
+    value(file, key).replace(['[', ']', ','], " ").replace('"', "")
 }
 
 #[test]
@@ -123,16 +119,12 @@ fn docker_in_docker_of_gitlab_does_as_its_file_says() {
     let options = format!("--file {}", file.display());
     build(&image, &options, &root().join("tests/engine/docker"));
     let folder = site.folder.display();
-    let start = format!(
-        "run --detach --rm --privileged --name {engine} -v /var/lib/docker -v {folder}:/job -w /job {image}"
-    );
+    let start =
+        format!("run --detach --rm --privileged --name {engine} -v /var/lib/docker -v {folder}:/job -w /job {image}");
     site.machine.docker(&start).ok();
-    let ready =
-        format!("until docker exec {engine} docker version >/dev/null 2>&1; do sleep 0.2; done");
+    let ready = format!("until docker exec {engine} docker version >/dev/null 2>&1; do sleep 0.2; done");
     site.line(&ready);
-    site.line(&format!(
-        "docker save {PUSHED}:latest | docker exec -i {engine} docker load"
-    ));
+    site.line(&format!("docker save {PUSHED}:latest | docker exec -i {engine} docker load"));
     for line in docker_lines(GITLAB) {
         site.line(&format!("docker exec {engine} {line}"));
     }
@@ -147,10 +139,7 @@ fn kubernetes_gets_its_handlers_before_the_builder_and_probes_them() {
     };
     assert_eq!(value(KUBERNETES, "privileged"), "true");
     assert_eq!(value(KUBERNETES, "image"), PUSHED);
-    let init = format!(
-        "docker run --privileged --rm {PUSHED} {}",
-        words(KUBERNETES, "args")
-    );
+    let init = format!("docker run --privileged --rm {PUSHED} {}", words(KUBERNETES, "args"));
     let builder = format!("{OURS}builder");
     build(&builder, "", &root().join("deploy/health"));
     let probe = format!("run --rm {builder} {}", words(KUBERNETES, "command"));
@@ -170,21 +159,12 @@ fn a_container_is_as_healthy_as_its_handlers() {
     let name = format!("{OURS}healthy");
     build(&name, "", &root().join("deploy/health"));
     assert!(HEALTH.contains("HEALTHCHECK"));
-    let start = format!(
-        "run --detach --init --name {name} --health-interval 0.3s --health-retries 1 {name} sleep 600"
-    );
+    let start = format!("run --detach --init --name {name} --health-interval 0.3s --health-retries 1 {name} sleep 600");
     site.machine.docker(&start).ok();
     let comes_to_be = |health: &str| {
         let format = ["{{.State.Health.Status}}", &name];
         let patience = Instant::now() + Duration::from_secs(20);
-        while site
-            .machine
-            .docker_with("inspect --format", &format)
-            .ok()
-            .stdout
-            .trim()
-            != health
-        {
+        while site.machine.docker_with("inspect --format", &format).ok().stdout.trim() != health {
             assert!(Instant::now() < patience, "not {health}");
             thread::sleep(Duration::from_millis(100));
         }
@@ -239,11 +219,7 @@ impl<'a> Compose<'a> {
             .arg("usr/libexec/docker/cli-plugins/docker-compose")
             .arg(&plugin));
         let program = plugin.join("docker-compose");
-        Self {
-            machine,
-            program,
-            file,
-        }
+        Self { machine, program, file }
     }
 
     fn run(&self, words: &str) -> Output {

@@ -29,18 +29,12 @@ fn the_manifest_is_what_the_chart_makes_of_its_defaults() {
     };
     let rendered = helm.render(&[]);
     let is_at_the_end = MANIFEST.ends_with(&format!("\n---\n{rendered}"));
-    assert!(
-        is_at_the_end,
-        "deploy/kubernetes/daemonset.yaml is to end with:\n{rendered}"
-    );
+    assert!(is_at_the_end, "deploy/kubernetes/daemonset.yaml is to end with:\n{rendered}");
     let [namespace, daemonset] = &objects(MANIFEST)[..] else {
         panic!("two objects in {MANIFEST}");
     };
     assert_eq!(namespace["kind"], "Namespace");
-    assert_eq!(
-        daemonset["metadata"]["namespace"],
-        namespace["metadata"]["name"]
-    );
+    assert_eq!(daemonset["metadata"]["namespace"], namespace["metadata"]["name"]);
 }
 
 #[test]
@@ -76,10 +70,7 @@ fn each_value_is_heeded() {
     let probe = "/usr/bin/binfmt --status all,-riscv64 --mount /binfmt_misc";
     let probe: Vec<&str> = probe.split(' ').collect();
     assert_eq!(container["readinessProbe"]["exec"]["command"], json!(probe));
-    assert_eq!(
-        container["image"],
-        "registry.example:5000/tools/binfmt:1.2.3"
-    );
+    assert_eq!(container["image"], "registry.example:5000/tools/binfmt:1.2.3");
     assert_eq!(spec["imagePullSecrets"], json!([{"name": "pull"}]));
     assert_eq!(spec["priorityClassName"], "system-node-critical");
     assert_eq!(spec["tolerations"][0]["key"], "builds");
@@ -90,10 +81,7 @@ fn each_value_is_heeded() {
     assert_eq!(context["capabilities"], json!({"drop": ["ALL"]}));
 
     let digest = format!("sha256:{}", "0f".repeat(32));
-    let pinned = helm.daemonset(&[
-        &format!("image.digest={digest:?}"),
-        r#"nodeSelector={"pool":"builders"}"#,
-    ]);
+    let pinned = helm.daemonset(&[&format!("image.digest={digest:?}"), r#"nodeSelector={"pool":"builders"}"#]);
     let spec = &pinned["spec"]["template"]["spec"];
     let image = format!("registry.example/binfmt@{digest}");
     assert_eq!(spec["containers"][0]["image"], image);
@@ -118,14 +106,8 @@ fn values_that_make_no_sense_are_refused() {
         ("interval", r#""50ms""#),
         ("access", r#""privileged""#),
         ("image", r#"{"repository":"Registry.example/binfmt"}"#),
-        (
-            "image",
-            r#"{"repository":"registry.example/binfmt:latest"}"#,
-        ),
-        (
-            "image",
-            r#"{"repository":"registry.example/binfmt","digest":"latest"}"#,
-        ),
+        ("image", r#"{"repository":"registry.example/binfmt:latest"}"#),
+        ("image", r#"{"repository":"registry.example/binfmt","digest":"latest"}"#),
         ("imagePullSecrets", r#"["pull"]"#),
         ("seLinuxOptions", r#"{"kind":"spc_t"}"#),
         ("resources", r#"{"memory":"128Mi"}"#),
@@ -171,38 +153,18 @@ fn the_page_has_each_value_with_its_default() {
     let mut known = Vec::new();
     for (name, value) in values.as_object().expect("values") {
         match value.as_object().filter(|_| name == "image") {
-            Some(parts) => known.extend(
-                parts
-                    .iter()
-                    .map(|(part, value)| (format!("{name}.{part}"), value)),
-            ),
+            Some(parts) => known.extend(parts.iter().map(|(part, value)| (format!("{name}.{part}"), value))),
             None => known.push((name.clone(), value)),
         }
     }
     let mut rows: Vec<(String, Value)> = Vec::new();
-    let table = PAGE
-        .split_once("| value | default |")
-        .expect("a table of values")
-        .1;
-    for row in table
-        .lines()
-        .skip(2)
-        .take_while(|line| line.starts_with('|'))
-    {
-        let cells: Vec<&str> = row
-            .split('|')
-            .map(|cell| cell.trim().trim_matches('`'))
-            .collect();
-        rows.push((
-            cells[1].to_owned(),
-            objects(cells[2]).pop().unwrap_or_default(),
-        ));
+    let table = PAGE.split_once("| value | default |").expect("a table of values").1;
+    for row in table.lines().skip(2).take_while(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        rows.push((cells[1].to_owned(), objects(cells[2]).pop().unwrap_or_default()));
     }
     known.sort_by(|a, b| a.0.cmp(&b.0));
     rows.sort_by(|a, b| a.0.cmp(&b.0));
-    let rows: Vec<_> = rows
-        .iter()
-        .map(|(name, value)| (name.clone(), value))
-        .collect();
+    let rows: Vec<_> = rows.iter().map(|(name, value)| (name.clone(), value)).collect();
     assert_eq!(rows, known);
 }

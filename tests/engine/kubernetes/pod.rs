@@ -151,11 +151,7 @@ impl Container {
         let capabilities = &context.capabilities;
         let dropped = capabilities.drop.iter().map(|one| ("--cap-drop", one));
         let added = capabilities.add.iter().map(|one| ("--cap-add", one));
-        options.extend(
-            dropped
-                .chain(added)
-                .map(|(way, one)| format!("{way}={one}")),
-        );
+        options.extend(dropped.chain(added).map(|(way, one)| format!("{way}={one}")));
         for (resource, limit) in &self.resources.limits {
             assert_eq!(resource, "memory");
             let megabytes = limit.strip_suffix("Mi").expect("a limit in Mi");
@@ -185,11 +181,7 @@ impl<'a> Pod<'a> {
         let spec = &daemonset["spec"]["template"]["spec"];
         let spec = Spec::deserialize(spec).unwrap_or_else(|error| panic!("{error} in {spec:#}"));
         let name = format!("{OURS}{name}");
-        Self {
-            machine,
-            name,
-            spec,
-        }
+        Self { machine, name, spec }
     }
 
     /// Starts its container, of the image under test. What another one left of it is the engine's to remove.
@@ -212,11 +204,7 @@ impl<'a> Pod<'a> {
     /// Its probe, as long as that may take.
     pub(crate) fn probe(&self) -> Output {
         let [container] = &self.spec.containers;
-        let Probe {
-            exec,
-            timeout_seconds,
-            ..
-        } = &container.readiness_probe;
+        let Probe { exec, timeout_seconds, .. } = &container.readiness_probe;
         let begin = Instant::now();
         let words = format!("exec {}", self.name);
         let command: Vec<&str> = exec.command.iter().map(String::as_str).collect();

@@ -23,9 +23,7 @@ fn podman_does_as_the_files_say_on_a_host_that_was_booted() {
         fs::write(folder.join(name), text).expect("a file");
     }
     let folder = folder.display();
-    machine
-        .docker(&format!("save --output {folder}/image {IMAGE}"))
-        .ok();
+    machine.docker(&format!("save --output {folder}/image {IMAGE}")).ok();
     let options = format!("--tmpfs /var/lib/containers --volume {folder}:/files:ro");
     let host = Booted::with(&machine, &options);
     let image = format!("registry.example/binfmt:{}", env!("CARGO_PKG_VERSION"));

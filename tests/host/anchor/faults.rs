@@ -33,13 +33,11 @@ fn an_uninstall_that_fails_takes_the_anchor_of_no_handler() {
     let Some(machine) = Machine::take() else {
         return;
     };
-    Laboratory::new(machine, UNINSTALL).fail_everywhere(
-        |status, installed, anchored| match status {
-            0 => !installed && !anchored,
-            // an anchor that cannot be deleted stays
-            _ => anchored,
-        },
-    );
+    Laboratory::new(machine, UNINSTALL).fail_everywhere(|status, installed, anchored| match status {
+        0 => !installed && !anchored,
+        // an anchor that cannot be deleted stays
+        _ => anchored,
+    });
 }
 
 #[test]
@@ -71,12 +69,7 @@ struct Laboratory {
 impl Laboratory {
     fn new(machine: Machine, args: &'static [&'static str]) -> Self {
         let tools = Namespace::host();
-        Self {
-            faults: Faults::of(args, &tools.host),
-            args,
-            machine,
-            _tools: tools,
-        }
+        Self { faults: Faults::of(args, &tools.host), args, machine, _tools: tools }
     }
 
     /// `is_right` says whether the status is that of what is there afterwards: whether arm64 is installed, and an anchor set.
@@ -90,15 +83,9 @@ impl Laboratory {
                 let killed = is_as_killed(&output, point, &what);
                 let entries = turn::entries();
                 let (installed, anchored) = (self.is_installed(), turn::anchors() == 1);
-                assert!(
-                    killed || installed != entries.is_empty(),
-                    "{what}: {entries:?}"
-                );
+                assert!(killed || installed != entries.is_empty(), "{what}: {entries:?}");
                 let right = killed || is_right(output.status, installed, anchored);
-                assert!(
-                    right,
-                    "installed: {installed}, anchored: {anchored}, {what}: {output}"
-                );
+                assert!(right, "installed: {installed}, anchored: {anchored}, {what}: {output}");
                 self.repairs(&what);
             }
         }

@@ -19,11 +19,7 @@ fn on_the_host_itself_the_mount_stays_until_the_last_uninstall() {
     assert_eq!(turn::anchors(), 0, "the host's mount is enough");
     machine.runs("arm64");
     let namespace = Namespace::new();
-    namespace
-        .binfmt(&["--install", "arm64,arm"])
-        .ok()
-        .says("arm64 already installed")
-        .says("arm OK");
+    namespace.binfmt(&["--install", "arm64,arm"]).ok().says("arm64 already installed").says("arm OK");
     assert_eq!(turn::anchors(), 0, "the host's mount is enough");
     namespace.ends();
     machine.runs("armhf");
@@ -53,8 +49,7 @@ fn a_mount_that_somebody_else_made_on_the_host_stays() {
         return;
     };
     let host = Namespace::host();
-    host.sh(&format!("mount -t binfmt_misc none {MOUNT_POINT}"))
-        .ok();
+    host.sh(&format!("mount -t binfmt_misc none {MOUNT_POINT}")).ok();
     host.binfmt(&["--install", "arm64"]).ok();
     host.binfmt(&["--uninstall", "arm64"]).ok();
     assert!(is_mounted());
@@ -68,18 +63,14 @@ fn through_a_bind_mount_the_hosts_table_is_used() {
         return;
     };
     let host = Namespace::host();
-    host.sh(&format!("mount -t binfmt_misc none {MOUNT_POINT}"))
-        .ok();
+    host.sh(&format!("mount -t binfmt_misc none {MOUNT_POINT}")).ok();
     let beside = host.host.scratch().join("table");
     let bound = format!(
         "mkdir -p {0}; mount --bind {MOUNT_POINT} {0}; mount -t proc proc /proc; mount --bind {0} {MOUNT_POINT}",
         beside.display()
     );
     let container = Namespace::container(&bound);
-    container
-        .binfmt(&["--install", "arm64"])
-        .ok()
-        .says("arm64 OK");
+    container.binfmt(&["--install", "arm64"]).ok().says("arm64 OK");
     container.ends();
     machine.runs("arm64");
     assert_eq!(host.host.entries(), ["qemu-aarch64"]);
@@ -138,9 +129,7 @@ fn what_credentials_amount_to_is_seen() {
     };
     let namespace = Namespace::new();
     namespace.binfmt(&["--install", "arm64"]).ok();
-    namespace
-        .binfmt(&["--install", "riscv64", "--credentials", "no"])
-        .ok();
+    namespace.binfmt(&["--install", "riscv64", "--credentials", "no"]).ok();
     let status = namespace.binfmt(&["--status", "--format", "json"]).ok();
     let json = status.json();
     let setuid = |platform: &str| {
@@ -150,13 +139,8 @@ fn what_credentials_amount_to_is_seen() {
     };
     assert_eq!(setuid("linux/arm64"), Some(true), "{status}");
     assert_eq!(setuid("linux/riscv64"), Some(false), "{status}");
-    let held = namespace.sh(&format!(
-        "setpriv --no-new-privs -- {BINFMT} --status arm64 --format json"
-    ));
-    assert!(
-        held.ok().stdout.contains("\"setuid\": null"),
-        "not to be seen"
-    );
+    let held = namespace.sh(&format!("setpriv --no-new-privs -- {BINFMT} --status arm64 --format json"));
+    assert!(held.ok().stdout.contains("\"setuid\": null"), "not to be seen");
     namespace.binfmt(&["--uninstall", "all"]).ok();
     machine.is_clean();
 }
@@ -193,8 +177,7 @@ fn what_is_in_place_is_in_place_for_a_user_without_privilege_too() {
     let install = user.binfmt("--install arm64").ok();
     install.says("already installed");
     let hold = user.binfmt("--hold --install arm64").ends(1);
-    hold.never_says("holding: ")
-        .ends_saying(&["permission denied", "run as root"]);
+    hold.never_says("holding: ").ends_saying(&["permission denied", "run as root"]);
     user.binfmt("--uninstall riscv64").ok().says("not found");
 }
 
@@ -217,9 +200,7 @@ fn an_automount_that_does_not_come_up_is_named() {
     let Some(_machine) = Machine::take() else {
         return;
     };
-    let _ = Command::new("modprobe")
-        .args(["--quiet", "autofs4"])
-        .status();
+    let _ = Command::new("modprobe").args(["--quiet", "autofs4"]).status();
     let known = fs::read_to_string("/proc/filesystems").unwrap();
     if !known.contains("\tautofs\n") {
         return cannot_run("it needs a kernel with autofs");
@@ -229,10 +210,7 @@ fn an_automount_that_does_not_come_up_is_named() {
     let namespace = Namespace::with(&[], &setup);
     for args in [["--install", "arm64"], ["--uninstall", "arm64"]] {
         let refused = namespace.binfmt(&args).ends(1);
-        refused.ends_saying(&[
-            "automount",
-            "systemctl restart proc-sys-fs-binfmt_misc.automount",
-        ]);
+        refused.ends_saying(&["automount", "systemctl restart proc-sys-fs-binfmt_misc.automount"]);
     }
     namespace.binfmt(&[]).ok();
 }

@@ -23,10 +23,7 @@ impl Machine {
     /// Waits for its turn. `None`, with the reason on stderr: the tier cannot run here.
     pub(crate) fn take() -> Option<Self> {
         let turn = Turn::take(|| UNFIT.clone())?;
-        Some(Self {
-            host: Host::with(&[], ""),
-            _turn: turn,
-        })
+        Some(Self { host: Host::with(&[], ""), _turn: turn })
     }
 
     /// Runs shell commands in a mount namespace that ends with them. `$uprobes` is tracefs' list of definitions.
@@ -69,10 +66,8 @@ static UNFIT: LazyLock<Option<String>> = LazyLock::new(unfit);
 
 fn unfit() -> Option<String> {
     let link = |name: &str| fs::read_link(format!("/proc/{name}")).unwrap_or_default();
-    let initial = [
-        link("self/ns/user") == Path::new("user:[4026531837]"),
-        link("self/ns/pid") == Path::new("pid:[4026531836]"),
-    ];
+    let initial =
+        [link("self/ns/user") == Path::new("user:[4026531837]"), link("self/ns/pid") == Path::new("pid:[4026531836]")];
     if initial.contains(&false) {
         return Some("it needs the machine itself, not a container".into());
     }
@@ -97,9 +92,7 @@ impl Namespace {
     /// A mount namespace, and others, after these shell commands.
     pub(crate) fn with(others: &[&'static str], setup: &str) -> Self {
         let namespaces: Vec<&str> = ["--mount"].iter().chain(others).copied().collect();
-        Self {
-            host: Host::with(&namespaces, setup),
-        }
+        Self { host: Host::with(&namespaces, setup) }
     }
 
     /// Processes and a `/proc` of its own, as a container has them without `--pid=host`.
@@ -110,9 +103,7 @@ impl Namespace {
 
     /// The machine itself.
     pub(crate) fn host() -> Self {
-        Self {
-            host: Host::with(&[], ""),
-        }
+        Self { host: Host::with(&[], "") }
     }
 
     pub(crate) fn binfmt(&self, args: &[&str]) -> Output {
@@ -140,15 +131,12 @@ pub(crate) struct Unprivileged {
 impl Unprivileged {
     pub(crate) fn new() -> Self {
         let setup = format!("mount -t tmpfs -o mode=755 none /mnt; cp {BINFMT} /mnt/binfmt");
-        Self {
-            namespace: Namespace::with(&[], &setup),
-        }
+        Self { namespace: Namespace::with(&[], &setup) }
     }
 
     pub(crate) fn binfmt(&self, options: &str) -> Output {
         let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups --";
-        self.namespace
-            .sh(&format!("{nobody} /mnt/binfmt {options}"))
+        self.namespace.sh(&format!("{nobody} /mnt/binfmt {options}"))
     }
 }
 
@@ -170,7 +158,6 @@ impl<'a> OtherUprobe<'a> {
 
 impl Drop for OtherUprobe<'_> {
     fn drop(&mut self) {
-        self.machine
-            .sh(&format!("echo '-:{}' >>$uprobes || :", Self::EVENT));
+        self.machine.sh(&format!("echo '-:{}' >>$uprobes || :", Self::EVENT));
     }
 }

@@ -21,9 +21,7 @@ fn an_install_is_told_and_not_done() {
     let output = dry_run(&host, &["--install", "arm64,s390x"]).ok();
     assert_eq!(
         output.stdout,
-        format!(
-            "would install: arm64 (qemu-aarch64 {version})\nwould install: s390x (qemu-s390x {version})\n"
-        )
+        format!("would install: arm64 (qemu-aarch64 {version})\nwould install: s390x (qemu-s390x {version})\n")
     );
     assert_eq!(output.stderr, "");
 
@@ -39,16 +37,11 @@ fn an_install_is_told_and_not_done() {
 fn an_upgrade_and_a_repair_are_told() {
     let host = Host::new();
     let folder = host.folder("own", &[("qemu-aarch64", old_emulators())]);
-    host.call(&["--install", "arm64"])
-        .emulators(&folder)
-        .run()
-        .ok();
+    host.call(&["--install", "arm64"]).emulators(&folder).run().ok();
     let [old, new] = [old_emulators(), emulators()].map(|folder| crate::harness::version(&folder));
     dry_run(&host, &["--install", "arm64"])
         .ok()
-        .prints(&format!(
-            "would install: arm64 (upgraded qemu-aarch64 {old} → {new})"
-        ));
+        .prints(&format!("would install: arm64 (upgraded qemu-aarch64 {old} → {new})"));
     host.register("mine", "s390x", &emulators().join("qemu-s390x"), "");
     dry_run(&host, &["--install", "s390x"]).ok();
 }
@@ -68,14 +61,9 @@ fn what_would_fail_ends_with_1() {
         .prints("would install: arm64 ")
         .prints("would not install: riscv64 ")
         .ends_saying(&["riscv64", "does not exist"]);
-    call("arm64,ricsv64")
-        .ends(1)
-        .prints("would not install: ricsv64 ")
-        .ends_saying(&["did you mean riscv64?"]);
+    call("arm64,ricsv64").ends(1).prints("would not install: ricsv64 ").ends_saying(&["did you mean riscv64?"]);
     // seen in a table that nobody else sees
-    call("s390x")
-        .ends(1)
-        .prints("would not install: s390x wrong answer (exit status 99)");
+    call("s390x").ends(1).prints("would not install: s390x wrong answer (exit status 99)");
     assert_eq!(host.table(), "");
 }
 
@@ -101,9 +89,7 @@ fn where_nothing_is_mounted_the_mount_is_told_and_not_made() {
     let mount = format!("would mount: {MOUNT_POINT}\n");
     assert!(output.stdout.starts_with(&mount), "{output}");
     // in a user namespace nothing is mounted unasked
-    dry_run(&host, &["--install", "arm64"])
-        .ends(1)
-        .ends_saying(&["--mount"]);
+    dry_run(&host, &["--install", "arm64"]).ends(1).ends_saying(&["--mount"]);
 }
 
 #[test]
@@ -112,22 +98,13 @@ fn an_uninstall_is_told_and_not_done() {
     host.binfmt(&["--install", "arm64,s390x"]).ok();
     host.register_other("mine", b"mine");
     let output = dry_run(&host, &["--uninstall", "arm64,riscv64"]);
-    output
-        .prints("would uninstall: ")
-        .prints("(qemu-aarch64)\n")
-        .prints("would not uninstall: riscv64 not found\n");
-    dry_run(&host, &["--uninstall", "mine"])
-        .ends(1)
-        .prints("would not uninstall: mine kept: not one of QEMU's");
+    output.prints("would uninstall: ").prints("(qemu-aarch64)\n").prints("would not uninstall: riscv64 not found\n");
+    dry_run(&host, &["--uninstall", "mine"]).ends(1).prints("would not uninstall: mine kept: not one of QEMU's");
     let output = dry_run(&host, &["--uninstall", "all,qemu-s390x"]).ok();
-    output
-        .prints("would uninstall: qemu-aarch64\n")
-        .prints("would uninstall: qemu-s390x\n");
+    output.prints("would uninstall: qemu-aarch64\n").prints("would uninstall: qemu-s390x\n");
 
     // first out, then in
-    dry_run(&host, &["--uninstall", "arm64", "--install", "arm64"])
-        .ok()
-        .prints("would install: arm64 (qemu-aarch64 ");
+    dry_run(&host, &["--uninstall", "arm64", "--install", "arm64"]).ok().prints("would install: arm64 (qemu-aarch64 ");
 }
 
 #[test]
@@ -136,14 +113,8 @@ fn a_reset_is_told_and_not_done() {
     host.register("qemu-old", "s390x", &emulators().join("qemu-s390x"), "F");
     let folder = host.folder("one", &[("qemu-aarch64", emulators())]);
     let before = host.table();
-    let output = host
-        .call(&["--reset", "--dry-run"])
-        .emulators(&folder)
-        .run()
-        .ok();
-    output
-        .prints("would install: arm64 (qemu-aarch64 ")
-        .prints("would uninstall: qemu-old\n");
+    let output = host.call(&["--reset", "--dry-run"]).emulators(&folder).run().ok();
+    output.prints("would install: arm64 (qemu-aarch64 ").prints("would uninstall: qemu-old\n");
     assert_eq!(host.table(), before);
 }
 

@@ -16,17 +16,13 @@ fn json_is_a_form_of_output() {
             long.json().as_object().map(serde_json::Map::len)
         );
     }
-    host.binfmt(&["--status", "--json", "--format", "text"])
-        .ends(2);
+    host.binfmt(&["--status", "--json", "--format", "text"]).ends(2);
 }
 
 #[test]
 fn the_words_of_qus_and_multiarch_are_understood() {
     let host = Host::new();
-    let folder = host.folder(
-        "two",
-        &[("qemu-aarch64", emulators()), ("qemu-s390x", emulators())],
-    );
+    let folder = host.folder("two", &[("qemu-aarch64", emulators()), ("qemu-s390x", emulators())]);
     for (line, entries) in [
         ("-s -- -p aarch64", &["qemu-aarch64"][..]),
         ("-s -- -p aarch64 s390x", &["qemu-aarch64", "qemu-s390x"]),
@@ -36,10 +32,7 @@ fn the_words_of_qus_and_multiarch_are_understood() {
         ("-s -t s390x -- -p yes", &["qemu-s390x"]),
         ("-s -- -r", &[]),
         ("--reset -p yes", &["qemu-aarch64", "qemu-s390x"]),
-        (
-            "--reset --qemu-suffix -static --persistent yes --credential yes -g yes",
-            &["qemu-aarch64", "qemu-s390x"],
-        ),
+        ("--reset --qemu-suffix -static --persistent yes --credential yes -g yes", &["qemu-aarch64", "qemu-s390x"]),
     ] {
         let words: Vec<&str> = line.split(' ').collect();
         let output = host.call(&words).emulators(&folder).run().ok();
@@ -53,18 +46,11 @@ fn the_words_of_qus_and_multiarch_are_understood() {
         let flags = entry.lines().find_map(|line| line.strip_prefix("flags: "));
         flags.expect("flags").to_owned()
     };
-    assert_eq!(
-        flags(&["--reset", "-p", "yes", "-c", "no", "-g", "no"]),
-        "F"
-    );
-    assert_eq!(
-        flags(&["--reset", "-p", "yes", "-c", "yes", "-g", "yes"]),
-        "POCF"
-    );
+    assert_eq!(flags(&["--reset", "-p", "yes", "-c", "no", "-g", "no"]), "F");
+    assert_eq!(flags(&["--reset", "-p", "yes", "-c", "yes", "-g", "yes"]), "POCF");
 
     let folder = folder.display().to_string();
-    host.binfmt(&["--reset", "-Q", &folder, "-F", "-static"])
-        .ok();
+    host.binfmt(&["--reset", "-Q", &folder, "-F", "-static"]).ok();
     host.binfmt(&["--reset", "--qemu-suffix", "-other"]).ends(2);
 }
 
@@ -81,21 +67,11 @@ fn what_was_meant_is_said_in_one_line() {
         let words: Vec<&str> = line.split(' ').collect();
         let output = host.binfmt(&words).ends(2);
         assert_eq!(output.stderr.lines().count(), 1, "{output}");
-        assert!(
-            output
-                .stderr
-                .ends_with(&format!("; did you mean: binfmt {meant}\n")),
-            "{output}"
-        );
+        assert!(output.stderr.ends_with(&format!("; did you mean: binfmt {meant}\n")), "{output}");
         output.never_says("tip:").never_says("--help");
     }
-    host.binfmt(&["--run", "arm64", "ls"])
-        .ends(125)
-        .ends_saying(&["did you mean: binfmt --run arm64 -- ls"]);
-    host.binfmt(&["--bogus"])
-        .ends(2)
-        .ends_saying(&["try binfmt --help"])
-        .never_says("tip:");
+    host.binfmt(&["--run", "arm64", "ls"]).ends(125).ends_saying(&["did you mean: binfmt --run arm64 -- ls"]);
+    host.binfmt(&["--bogus"]).ends(2).ends_saying(&["try binfmt --help"]).never_says("tip:");
     assert_eq!(host.table(), "");
 }
 
@@ -110,11 +86,7 @@ fn bash_completes_options_values_and_each_platform_of_a_list() {
             printf '%s\\n' \"${{COMPREPLY[@]}}\""
         );
         let output = host.program("bash").args(["-euc", &script]).run().ok();
-        output
-            .stdout
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
+        output.stdout.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(complete("--stat"), ["--status"]);
     assert_eq!(complete("--format prom"), ["prometheus"]);

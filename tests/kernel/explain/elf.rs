@@ -47,13 +47,7 @@ pub(crate) struct Program {
 impl Program {
     /// One that runs.
     pub(crate) fn new(arch: &Arch) -> Self {
-        let all = Segment {
-            kind: PT_LOAD,
-            offset: 0,
-            address: BASE,
-            in_file: SIZE as u64,
-            in_memory: SIZE as u64,
-        };
+        let all = Segment { kind: PT_LOAD, offset: 0, address: BASE, in_file: SIZE as u64, in_memory: SIZE as u64 };
         Self {
             kind: ET_EXEC,
             machine: arch.machine,
@@ -89,13 +83,8 @@ impl Program {
     /// Asking for a loader by a path of these bytes; its segment changed in this way.
     pub(crate) fn loader(mut self, path: &[u8], change: impl FnOnce(&mut Segment)) -> Self {
         self.path = path.to_vec();
-        let mut segment = Segment {
-            kind: PT_INTERP,
-            offset: PATH as u64,
-            address: 0,
-            in_file: path.len() as u64,
-            in_memory: 0,
-        };
+        let mut segment =
+            Segment { kind: PT_INTERP, offset: PATH as u64, address: 0, in_file: path.len() as u64, in_memory: 0 };
         change(&mut segment);
         self.segments.insert(0, segment);
         self
@@ -103,16 +92,7 @@ impl Program {
 
     /// Stating to need levels of x86-64, by their bits.
     pub(crate) fn needs(mut self, bits: u32) -> Self {
-        let words = [
-            4,
-            16,
-            5,
-            u32::from_le_bytes(*b"GNU\0"),
-            0xc000_8002,
-            4,
-            bits,
-            0,
-        ];
+        let words = [4, 16, 5, u32::from_le_bytes(*b"GNU\0"), 0xc000_8002, 4, bits, 0];
         self.path = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let length = self.path.len() as u64;
         self.segments.push(Segment {
@@ -127,13 +107,7 @@ impl Program {
 
     /// With so many more segments that say nothing.
     pub(crate) fn padded(self, count: usize) -> Self {
-        let nothing = Segment {
-            kind: PT_NULL,
-            offset: 0,
-            address: 0,
-            in_file: 0,
-            in_memory: 0,
-        };
+        let nothing = Segment { kind: PT_NULL, offset: 0, address: 0, in_file: 0, in_memory: 0 };
         self.with(|program| program.segments.extend(vec![nothing; count]))
     }
 
@@ -156,14 +130,9 @@ impl Program {
         for segment in &self.segments {
             file.extend(segment.kind.to_le_bytes());
             file.extend(5u32.to_le_bytes());
-            for value in [
-                segment.offset,
-                segment.address,
-                segment.address,
-                segment.in_file,
-                segment.in_memory,
-                SIZE as u64,
-            ] {
+            for value in
+                [segment.offset, segment.address, segment.address, segment.in_file, segment.in_memory, SIZE as u64]
+            {
                 file.extend(value.to_le_bytes());
             }
         }

@@ -19,9 +19,7 @@ use crate::harness::{BINFMT, MOUNT_POINT, Output, arch, emulators, program};
 fn command(output: &Output, words: &str) -> String {
     let json = output.json();
     let remedy = json["remedy"].as_str().unwrap_or_default();
-    let (_, command) = remedy
-        .split_once(words)
-        .unwrap_or_else(|| panic!("no {words:?} in {output}"));
+    let (_, command) = remedy.split_once(words).unwrap_or_else(|| panic!("no {words:?} in {output}"));
     let end = command.find("; ").unwrap_or(command.len());
     command[..end].replace("binfmt --", &format!("{BINFMT} --"))
 }
@@ -40,24 +38,14 @@ fn an_appimage_is_told_by_its_mark_and_runs_without() {
     bytes[8..11].copy_from_slice(b"AI\x02");
     let path = lab.make("an app", &bytes);
     let output = lab.ends("no handler", &path, Fails(Errno::ENOEXEC));
-    output.clone().ends_saying(&[
-        "bytes 8 to 10",
-        "41 49 02",
-        "AppImage",
-        "after that",
-        "--install",
-    ]);
+    output.clone().ends_saying(&["bytes 8 to 10", "41 49 02", "AppImage", "after that", "--install"]);
     lab.host.sh(&command(&output, "run it: ")).ok();
     lab.host.sh(&command(&output, "install it: ")).ok();
     lab.ends("the copy", &lab.path("an app.plain"), Runs);
     let output = lab.ends("the app itself", &path, Fails(Errno::ENOEXEC));
-    output
-        .ends_saying(&["does not take it", "AppImage", ".plain"])
-        .never_says("--install");
+    output.ends_saying(&["does not take it", "AppImage", ".plain"]).never_says("--install");
     // a handler out of sight would not take it either
-    lab.host
-        .sh(&format!("mount -t tmpfs none {MOUNT_POINT}"))
-        .ok();
+    lab.host.sh(&format!("mount -t tmpfs none {MOUNT_POINT}")).ok();
     let output = lab.explain(&path, &[]);
     output.ends(1).ends_saying(&["AppImage", ".plain"]);
 }
@@ -70,11 +58,7 @@ fn a_handler_that_is_too_strict_is_replaced() {
     let mut strict = Rule::for_arch(foreign(), "", &emulators(), flags);
     let mut magic = Program::new(foreign()).bytes()[..20].to_vec();
     magic[7] = 3;
-    strict.matcher = Matcher::Magic {
-        offset: 0,
-        magic,
-        mask: None,
-    };
+    strict.matcher = Matcher::Magic { offset: 0, magic, mask: None };
     lab.host.register_rule(&strict);
     let path = lab.make("program", &Program::new(foreign()).bytes());
     let output = lab.ends("too strict", &path, Fails(Errno::ENOEXEC));
@@ -89,19 +73,11 @@ fn an_actually_portable_executable_is_no_windows_program() {
     for start in ["MZqFpD", "jartsr"] {
         let path = lab.make("portable", format!("{start}='\n'; echo hi\n").as_bytes());
         let output = lab.ends(start, &path, Fails(Errno::ENOEXEC));
-        output
-            .clone()
-            .ends_saying(&["Actually Portable Executable"])
-            .never_says("Windows");
-        assert_eq!(
-            lab.host.sh(&command(&output, "by a shell: ")).ok().stdout,
-            "hi\n"
-        );
+        output.clone().ends_saying(&["Actually Portable Executable"]).never_says("Windows");
+        assert_eq!(lab.host.sh(&command(&output, "by a shell: ")).ok().stdout, "hi\n");
         let good = lab.make("ape", &Program::new(native()).bytes());
         let register = command(&output, "for good: ");
-        lab.host
-            .sh(&register.replace("/usr/bin/ape", good.to_str().unwrap()))
-            .ok();
+        lab.host.sh(&register.replace("/usr/bin/ape", good.to_str().unwrap())).ok();
         lab.ends("by its loader", &path, Runs);
     }
 }
@@ -120,25 +96,14 @@ fn a_pinned_interpreter_that_is_dynamic_is_told() {
     lab.host.sh_with(&compile, source.as_bytes()).ok();
     lab.host.register("mine", "aarch64", &wrapper, "F");
     let path = program("arm64");
-    lab.explain(&path, &[])
-        .ok()
-        .prints("containers do not find its loader")
-        .prints("which works");
+    lab.explain(&path, &[]).ok().prints("containers do not find its loader").prints("which works");
     lab.host.runs_arm64();
-    lab.host
-        .binfmt(&["--status", "arm64"])
-        .ends(1)
-        .ends_saying(&["dynamically linked", "loader"]);
+    lab.host.binfmt(&["--status", "arm64"]).ends(1).ends_saying(&["dynamically linked", "loader"]);
     let root = lab.path("root");
     unpack_userland(&lab.host, &root);
     let below = ["--root", root.to_str().unwrap()];
     let output = lab.json(Path::new("/bin/sh"), &below).ends(1);
-    output.clone().ends_saying(&[
-        "its handler mine starts",
-        "whose loader",
-        "does not exist",
-        "ENOENT",
-    ]);
+    output.clone().ends_saying(&["its handler mine starts", "whose loader", "does not exist", "ENOENT"]);
     let run = format!("chroot '{}' /bin/sh -c 'exit 47'", root.display());
     assert_eq!(lab.host.sh(&run).status, 127);
     lab.host.sh(&command(&output, "again: ")).ok();
@@ -150,31 +115,21 @@ fn a_pinned_interpreter_that_is_dynamic_is_told() {
 fn a_handler_that_is_not_pinned_is_tried() {
     needs_emulators!();
     let lab = Lab::new();
-    lab.host
-        .register("mine", "aarch64", Path::new("/bin/false"), "");
+    lab.host.register("mine", "aarch64", Path::new("/bin/false"), "");
     let path = program("arm64");
-    lab.explain(&path, &[])
-        .ends(1)
-        .ends_saying(&["linux/arm64", "wrong answer"]);
+    lab.explain(&path, &[]).ends(1).ends_saying(&["linux/arm64", "wrong answer"]);
     // the shape of NixOS's: in another root directory the interpreter is not there
     lab.host.sh(&format!("echo -1 >{MOUNT_POINT}/mine")).ok();
-    lab.host
-        .register("aarch64-linux", "aarch64", Path::new("/run/x"), "P");
+    lab.host.register("aarch64-linux", "aarch64", Path::new("/run/x"), "P");
     let root = lab.path("root");
     unpack_userland(&lab.host, &root);
     let below = ["--root", root.to_str().unwrap()];
     let output = lab.json(Path::new("/bin/sh"), &below).ends(1);
-    output
-        .clone()
-        .ends_saying(&["/run/x", "does not exist"])
-        .never_says("echo -1");
+    output.clone().ends_saying(&["/run/x", "does not exist"]).never_says("echo -1");
     // one that is there, and nobody starts what somebody else's root directory has
     fs::create_dir(root.join("run")).unwrap();
-    lab.host
-        .copy(&emulators().join("qemu-aarch64"), &root.join("run/x"));
-    lab.explain(Path::new("/bin/sh"), &below)
-        .ends(1)
-        .ends_saying(&["not known", "was not tried"]);
+    lab.host.copy(&emulators().join("qemu-aarch64"), &root.join("run/x"));
+    lab.explain(Path::new("/bin/sh"), &below).ends(1).ends_saying(&["not known", "was not tried"]);
     lab.host.sh(&command(&output, "again: ")).ok();
     lab.explain(Path::new("/bin/sh"), &below).ok();
 }
@@ -192,14 +147,9 @@ fn a_program_of_another_class_than_its_machines_is_told() {
     let path = lab.make("x32", &of_class("x86_64"));
     // where the kernel runs x32 programs, this one of amd64's instructions ends all the same
     let config = lab.host.sh("zcat /proc/config.gz").stdout;
-    assert!(
-        !config.contains("CONFIG_X86_X32_ABI=y"),
-        "this test knows no such kernel"
-    );
+    assert!(!config.contains("CONFIG_X86_X32_ABI=y"), "this test knows no such kernel");
     let output = lab.ends("x32", &path, Fails(Errno::ENOEXEC));
-    output
-        .ends_saying(&["x32", "CONFIG_X86_X32_ABI"])
-        .never_says("program headers");
+    output.ends_saying(&["x32", "CONFIG_X86_X32_ABI"]).never_says("program headers");
     let path = lab.make("ilp32", &of_class("aarch64"));
     let output = lab.ends("ILP32", &path, Fails(Errno::ENOEXEC));
     output.ends_saying(&["ILP32"]).never_says("--install");
@@ -216,10 +166,7 @@ fn what_else_is_in_the_way_is_told() {
     };
     let foreign = Program::new(foreign());
     let install = format!("--install {}", super::foreign().oci);
-    let asking = foreign
-        .clone()
-        .loader(b"/lib/ld-nowhere.so\0", |_| ())
-        .bytes();
+    let asking = foreign.clone().loader(b"/lib/ld-nowhere.so\0", |_| ()).bytes();
     #[rustfmt::skip]
     let rows: [(&str, &[u8], u32, &[&str]); 6] = [
         ("no x, no handler", &foreign.bytes(), 0o644, &["chmod +x", "after that, it is a program", &install]),
@@ -233,16 +180,12 @@ fn what_else_is_in_the_way_is_told() {
         let remedy = remedy(name, bytes, mode);
         let mut rest = &remedy[..];
         for word in words {
-            let (_, after) = rest
-                .split_once(word)
-                .unwrap_or_else(|| panic!("{name}: no {word} in {remedy}"));
+            let (_, after) = rest.split_once(word).unwrap_or_else(|| panic!("{name}: no {word} in {remedy}"));
             rest = after;
         }
     }
     let output = lab.explain(&lab.path("no x, no handler"), &[]).ends(1);
-    output
-        .prints("a program for linux/")
-        .prints("runs: no\n  because   it is not executable");
+    output.prints("a program for linux/").prints("runs: no\n  because   it is not executable");
     assert!(!remedy("nothing else", &Program::new(native()).bytes(), 0o644).contains("after"));
 }
 
@@ -253,9 +196,7 @@ fn commands_repeat_what_the_call_had() {
     let elsewhere = lab.path("else where");
     fs::create_dir(&elsewhere).unwrap();
     let at = elsewhere.to_str().unwrap();
-    lab.host
-        .sh(&format!("mount --bind {MOUNT_POINT} '{at}'"))
-        .ok();
+    lab.host.sh(&format!("mount --bind {MOUNT_POINT} '{at}'")).ok();
     let options = ["--status", "arm64", "--mount", at, "--format", "json"];
     let status = lab.host.binfmt(&options).ends(1);
     let words = format!("binfmt --install arm64 --mount '{at}'");
@@ -263,28 +204,14 @@ fn commands_repeat_what_the_call_had() {
     let status = lab.host.call(&["--status", "arm64"]).emulators(&elsewhere);
     let words = &["else where/qemu-aarch64 does not exist", "then install it"];
     status.run().ends(1).ends_saying(words);
-    let output = lab
-        .json(&path, &["--mount", at, "--credentials", "no"])
-        .ends(1);
-    output.clone().ends_saying(&[
-        "QEMU_BINARY_PATH=",
-        "--credentials no",
-        &format!("--mount '{at}'"),
-    ]);
+    let output = lab.json(&path, &["--mount", at, "--credentials", "no"]).ends(1);
+    output.clone().ends_saying(&["QEMU_BINARY_PATH=", "--credentials no", &format!("--mount '{at}'")]);
     lab.host.sh(&command(&output, "install it: ")).ok();
     lab.explain(&path, &[]).ok().prints("(PF, ");
     // where there is no emulator, an install would be of no use
-    lab.host
-        .sh(&format!("echo -1 >{MOUNT_POINT}/qemu-aarch64"))
-        .ok();
-    let call = lab
-        .host
-        .call(&["--explain"])
-        .args([&path])
-        .emulators(&elsewhere);
-    call.run()
-        .ends(1)
-        .ends_saying(&["else where/qemu-aarch64 does not exist", "then install it"]);
+    lab.host.sh(&format!("echo -1 >{MOUNT_POINT}/qemu-aarch64")).ok();
+    let call = lab.host.call(&["--explain"]).args([&path]).emulators(&elsewhere);
+    call.run().ends(1).ends_saying(&["else where/qemu-aarch64 does not exist", "then install it"]);
     // nor in a table that is off
     lab.host.sh(&format!("echo 0 >{MOUNT_POINT}/status")).ok();
     let output = lab.json(&path, &[]).ends(1);
@@ -293,10 +220,7 @@ fn commands_repeat_what_the_call_had() {
     lab.explain(&path, &[]).ok();
     lab.host.sh(&format!("echo 0 >{MOUNT_POINT}/status")).ok();
     let output = lab.json(&path, &[]).ends(1);
-    output
-        .clone()
-        .ends_saying(&["switch it on"])
-        .never_says("install it");
+    output.clone().ends_saying(&["switch it on"]).never_says("install it");
     lab.host.sh(&command(&output, "switch it on: ")).ok();
     lab.explain(&path, &[]).ok();
 }
@@ -309,41 +233,25 @@ fn names_are_looked_up_as_a_shell_does() {
     let folder = good.parent().unwrap();
     let call = |name: &str| {
         let call = lab.host.call(&["--explain", name]);
-        call.env(
-            "PATH",
-            format!("/nowhere:{}:/usr/bin:/bin", folder.display()),
-        )
-        .run()
+        call.env("PATH", format!("/nowhere:{}:/usr/bin:/bin", folder.display())).run()
     };
-    call("some-program")
-        .ok()
-        .prints(&format!("was found in PATH: {}", good.display()));
-    call("some-other-program")
-        .ends(1)
-        .ends_saying(&["does not exist"]);
+    call("some-program").ok().prints(&format!("was found in PATH: {}", good.display()));
+    call("some-other-program").ends(1).ends_saying(&["does not exist"]);
     let root = lab.path("root");
     unpack_userland(&lab.host, &root);
     let below = ["--root", root.to_str().unwrap()];
     lab.host.binfmt(&["--install", "arm64"]).ok();
-    lab.explain(Path::new("dash"), &below)
-        .ok()
-        .prints("was found in PATH: /usr/bin/dash");
+    lab.explain(Path::new("dash"), &below).ok().prints("was found in PATH: /usr/bin/dash");
     // what was meant is told
     let output = lab.json(&root.join("usr/bin/dash"), &below).ends(1);
-    output
-        .clone()
-        .ends_saying(&["below", "binfmt --explain /usr/bin/dash --root"]);
+    output.clone().ends_saying(&["below", "binfmt --explain /usr/bin/dash --root"]);
     lab.host.sh(&command(&output, "called there: ")).ok();
-    lab.explain(&good, &below)
-        .ends(1)
-        .ends_saying(&["below", "of this host: binfmt --explain"]);
+    lab.explain(&good, &below).ends(1).ends_saying(&["below", "of this host: binfmt --explain"]);
     // and nothing leads out
     let output = lab.explain(Path::new("/../../nowhere/x"), &below).ends(1);
     output.ends_saying(&[&format!("namei -l {}/nowhere/x", root.display())]);
     // namei would follow this link to the host's own file
-    lab.host
-        .sh(&format!("ln -s /etc/passwd '{}/link'", root.display()))
-        .ok();
+    lab.host.sh(&format!("ln -s /etc/passwd '{}/link'", root.display())).ok();
     let output = lab.explain(Path::new("/link"), &below).ends(1);
     output.ends_saying(&[&format!("ls -l {}/link", root.display())]);
 }
@@ -363,43 +271,19 @@ fn setuid_bits_are_told_with_what_they_come_to() {
     };
     lab.host.binfmt(&["--install", "arm64"]).ok();
     says(&path, 0o755, "");
-    says(
-        &path,
-        0o4755,
-        "it is setuid (owner root), and its handler honours that (flag C)",
-    );
-    says(
-        &path,
-        0o2755,
-        "it is setgid (group 0), and its handler honours",
-    );
-    lab.host
-        .binfmt(&["--install", "arm64", "--credentials", "no"])
-        .ok();
-    says(
-        &path,
-        0o6755,
-        "setuid and setgid (owner root, group 0), and its handler ignores that",
-    );
+    says(&path, 0o4755, "it is setuid (owner root), and its handler honours that (flag C)");
+    says(&path, 0o2755, "it is setgid (group 0), and its handler honours");
+    lab.host.binfmt(&["--install", "arm64", "--credentials", "no"]).ok();
+    says(&path, 0o6755, "setuid and setgid (owner root, group 0), and its handler ignores that");
     let own = lab.make("own", &Program::new(native()).bytes());
-    says(
-        &own,
-        0o4755,
-        "setuid (owner root), and the kernel honours that",
-    );
+    says(&own, 0o4755, "setuid (owner root), and the kernel honours that");
     let script = lab.make("script", b"#!/bin/sh\n");
     says(&script, 0o4755, "the kernel ignores that of scripts");
     let nosuid = lab.path("nosuid");
     fs::create_dir(&nosuid).unwrap();
-    let mount = format!(
-        "mount -t tmpfs -o nosuid none '{0}' && cp -p '{1}' '{0}'",
-        nosuid.display(),
-        own.display()
-    );
+    let mount = format!("mount -t tmpfs -o nosuid none '{0}' && cp -p '{1}' '{0}'", nosuid.display(), own.display());
     lab.host.sh(&mount).ok();
-    lab.explain(&nosuid.join("own"), &[])
-        .ok()
-        .prints("mounted nosuid");
+    lab.explain(&nosuid.join("own"), &[]).ok().prints("mounted nosuid");
 }
 
 /// What is written to a file says why.
@@ -407,22 +291,11 @@ fn setuid_bits_are_told_with_what_they_come_to() {
 fn reasons_are_told_on_stdout_too() {
     needs_emulators!();
     let lab = Lab::new();
-    let path = lab.make(
-        "file",
-        &Program::new(foreign())
-            .loader(b"/nowhere/ld\0", |_| ())
-            .bytes(),
-    );
+    let path = lab.make("file", &Program::new(foreign()).loader(b"/nowhere/ld\0", |_| ()).bytes());
     let output = lab.explain(&path, &[]).ends(1);
-    output
-        .clone()
-        .prints("\n  because   it is a program for")
-        .prints("\n  remedy    install it: ");
+    output.clone().prints("\n  because   it is a program for").prints("\n  remedy    install it: ");
     let last = output.stderr.lines().next_back().unwrap();
-    let reason = output
-        .stdout
-        .lines()
-        .find_map(|line| line.strip_prefix("  because   "));
+    let reason = output.stdout.lines().find_map(|line| line.strip_prefix("  because   "));
     assert!(last.contains(reason.unwrap()), "{output}");
     lab.host.binfmt(&["--install", foreign().oci]).ok();
     lab.ends("installed", &path, Ends);
@@ -430,9 +303,5 @@ fn reasons_are_told_on_stdout_too() {
     let empty = lab.make("empty", b"");
     let output = lab.explain(&empty, &[]).ends(1);
     let last = output.stderr.lines().next_back().unwrap();
-    assert_eq!(
-        last.matches("empty").count(),
-        2,
-        "its name, and what it is: {output}"
-    );
+    assert_eq!(last.matches("empty").count(), 2, "its name, and what it is: {output}");
 }

@@ -10,20 +10,12 @@ use crate::harness::Host;
 const OBSTACLES: [(&str, &[&str], &str); 10] = [
     (
         "ln -s /dev/null etc/systemd/system/systemd-binfmt.service",
-        &[
-            "is masked by",
-            "etc/systemd/system/systemd-binfmt.service",
-            "systemctl unmask systemd-binfmt.service",
-        ],
+        &["is masked by", "etc/systemd/system/systemd-binfmt.service", "systemctl unmask systemd-binfmt.service"],
         "systemctl --root=. unmask systemd-binfmt.service",
     ),
     (
         ": >usr/local/lib/systemd/system/systemd-binfmt.service",
-        &[
-            "is masked by",
-            "usr/local/lib/systemd/system/systemd-binfmt.service",
-            "remove that file",
-        ],
+        &["is masked by", "usr/local/lib/systemd/system/systemd-binfmt.service", "remove that file"],
         "rm usr/local/lib/systemd/system/systemd-binfmt.service",
     ),
     (
@@ -33,10 +25,7 @@ const OBSTACLES: [(&str, &[&str], &str); 10] = [
     ),
     (
         "rm usr/lib/systemd/system/sysinit.target.wants/systemd-binfmt.service",
-        &[
-            "no target wants systemd-binfmt.service",
-            "systemctl add-wants sysinit.target systemd-binfmt.service",
-        ],
+        &["no target wants systemd-binfmt.service", "systemctl add-wants sysinit.target systemd-binfmt.service"],
         "systemctl --root=. add-wants sysinit.target systemd-binfmt.service",
     ),
     (
@@ -46,40 +35,22 @@ const OBSTACLES: [(&str, &[&str], &str); 10] = [
     ),
     (
         "d=usr/lib/systemd/system/systemd-binfmt.service.d; mkdir $d; printf '[Unit]\\nConditionVirtualization=!wsl\\n' >$d/wsl.conf",
-        &[
-            "ConditionVirtualization=!wsl",
-            "systemd-binfmt.service.d/wsl.conf",
-            "may not hold there",
-            "ln -s /dev/null",
-        ],
+        &["ConditionVirtualization=!wsl", "systemd-binfmt.service.d/wsl.conf", "may not hold there", "ln -s /dev/null"],
         "d=etc/systemd/system/systemd-binfmt.service.d; mkdir $d; ln -s /dev/null $d/wsl.conf",
     ),
     (
         "d=etc/systemd/system/service.d; mkdir $d; printf '[Unit]\\nConditionPathExists = /nowhere\\n' >$d/all.conf",
-        &[
-            "ConditionPathExists=/nowhere",
-            "service.d/all.conf",
-            "does not hold there",
-            "remove that file",
-        ],
+        &["ConditionPathExists=/nowhere", "service.d/all.conf", "does not hold there", "remove that file"],
         "rm etc/systemd/system/service.d/all.conf",
     ),
     (
         "d=etc/systemd/system/systemd-binfmt.service.d; mkdir $d; printf '[Service]\\nExecStart=\\nExecStart=/bin/true\\n' >$d/exec.conf",
-        &[
-            "does not read the rules",
-            "systemd-binfmt.service.d/exec.conf starts something else",
-            "remove that file",
-        ],
+        &["does not read the rules", "systemd-binfmt.service.d/exec.conf starts something else", "remove that file"],
         "rm -r etc/systemd/system/systemd-binfmt.service.d",
     ),
     (
         "mkdir -p usr/lib/binfmt.d; sed 's/^:[^:]*/:other/; s|/var/lib/binfmt|/usr/bin|' etc/binfmt.d/qemu-aarch64.conf >usr/lib/binfmt.d/z.conf",
-        &[
-            "usr/lib/binfmt.d/z.conf is read later",
-            "linux/arm64",
-            "ln -s /dev/null",
-        ],
+        &["usr/lib/binfmt.d/z.conf is read later", "linux/arm64", "ln -s /dev/null"],
         "ln -s /dev/null etc/binfmt.d/z.conf",
     ),
     (
@@ -97,8 +68,7 @@ fn what_keeps_the_next_boot_from_registering_is_named_and_helped() {
     inside("mkdir -p usr/local/lib/systemd/system");
     persist(&host, &root, "arm64").ok();
     let save = host.scratch().join("save");
-    host.sh(&format!("cp -a '{}' '{}'", root.display(), save.display()))
-        .ok();
+    host.sh(&format!("cp -a '{}' '{}'", root.display(), save.display())).ok();
     for (obstacle, said, remedy) in OBSTACLES {
         inside(obstacle);
         let told = persist(&host, &root, "arm64").ends(1);
@@ -106,12 +76,7 @@ fn what_keeps_the_next_boot_from_registering_is_named_and_helped() {
         inside(remedy);
         let helped = persist(&host, &root, "arm64");
         assert_eq!(helped.status, 0, "{obstacle}: {helped}");
-        host.sh(&format!(
-            "rm -r '{0}'; cp -a '{1}' '{0}'",
-            root.display(),
-            save.display()
-        ))
-        .ok();
+        host.sh(&format!("rm -r '{0}'; cp -a '{1}' '{0}'", root.display(), save.display())).ok();
     }
 }
 
@@ -136,17 +101,10 @@ fn a_service_of_openrc_has_to_be_in_a_runlevel() {
     let host = Host::new();
     let root = root(&host);
     fs::remove_dir_all(root.join("usr")).unwrap();
-    host.sh(&format!(
-        "cd '{}'; mkdir -p etc/init.d etc/runlevels/boot; : >etc/init.d/binfmt",
-        shown(&root)
-    ))
-    .ok();
+    host.sh(&format!("cd '{}'; mkdir -p etc/init.d etc/runlevels/boot; : >etc/init.d/binfmt", shown(&root))).ok();
     persist(&host, &root, "arm64").ends_saying(&["no runlevel", "rc-update add binfmt boot"]);
-    host.sh(&format!(
-        "ln -s /etc/init.d/binfmt '{}'",
-        root.join(Path::new("etc/runlevels/boot/binfmt")).display()
-    ))
-    .ok();
+    host.sh(&format!("ln -s /etc/init.d/binfmt '{}'", root.join(Path::new("etc/runlevels/boot/binfmt")).display()))
+        .ok();
     persist(&host, &root, "arm64").ok();
 }
 
@@ -157,25 +115,12 @@ fn links_of_proc_lead_nowhere() {
     let root = root(&host);
     let outside = host.folder("outside", &[]);
     fs::create_dir(root.join("proc")).unwrap();
-    host.sh(&format!("mount --rbind /proc '{}/proc'", shown(&root)))
-        .ok();
+    host.sh(&format!("mount --rbind /proc '{}/proc'", shown(&root))).ok();
     for link in ["etc/binfmt.d", "var"] {
-        for to in [
-            format!("/proc/self/root{}", outside.display()),
-            format!("/proc/self/cwd{}", outside.display()),
-        ] {
-            host.sh(&format!(
-                "cd '{}'; rm -rf {link}; ln -s {to} {link}",
-                shown(&root)
-            ))
-            .ok();
-            persist(&host, &root, "arm64")
-                .ends(1)
-                .says("is not persisted");
-            assert!(
-                fs::read_dir(&outside).unwrap().next().is_none(),
-                "{link} {to}"
-            );
+        for to in [format!("/proc/self/root{}", outside.display()), format!("/proc/self/cwd{}", outside.display())] {
+            host.sh(&format!("cd '{}'; rm -rf {link}; ln -s {to} {link}", shown(&root))).ok();
+            persist(&host, &root, "arm64").ends(1).says("is not persisted");
+            assert!(fs::read_dir(&outside).unwrap().next().is_none(), "{link} {to}");
             host.sh(&format!("rm '{}/{link}'", shown(&root))).ok();
         }
     }

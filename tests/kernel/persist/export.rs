@@ -48,14 +48,9 @@ fn what_was_exported_is_replaced_by_the_next_call_and_taken_back() {
     export(&host, &dir, &[]).ok().says(&ok);
     export(&host, &dir, &[]).ok().says("already there");
     host.binfmt(&["--uninstall", "all"]).ok();
-    host.sh(&format!(
-        "sed 1d '{}' >/proc/sys/fs/binfmt_misc/register",
-        file.display()
-    ))
-    .ok();
+    host.sh(&format!("sed 1d '{}' >/proc/sys/fs/binfmt_misc/register", file.display())).ok();
     host.runs_arm64();
-    host.binfmt(&["--credentials", "no", "--install", "arm64"])
-        .ok();
+    host.binfmt(&["--credentials", "no", "--install", "arm64"]).ok();
     let first = fs::read(&file).unwrap();
     export(&host, &dir, &[]).ok().says(&ok);
     assert_ne!(fs::read(&file).unwrap(), first);
@@ -74,13 +69,7 @@ fn what_others_have_in_the_place_of_an_exported_file_is_theirs() {
     let host = booted();
     let (dir, file) = folder(&host);
     let victim = host.scratch().join("victim");
-    for put in [
-        "echo '# the administrator' >",
-        "ln -s /dev/null",
-        "ln -s victim",
-        "mkfifo",
-        "mkdir",
-    ] {
+    for put in ["echo '# the administrator' >", "ln -s /dev/null", "ln -s victim", "mkfifo", "mkdir"] {
         host.sh(&format!(
             "cd '{}'; rm -rf qemu-aarch64.conf ../victim; : >../victim; {put} qemu-aarch64.conf",
             dir.display()
@@ -88,11 +77,7 @@ fn what_others_have_in_the_place_of_an_exported_file_is_theirs() {
         .ok();
         let before = fs::symlink_metadata(&file).unwrap();
         let refused = export(&host, &dir, &[]).ends(1);
-        let kind = if before.is_dir() {
-            "directory"
-        } else {
-            "not written by --export"
-        };
+        let kind = if before.is_dir() { "directory" } else { "not written by --export" };
         refused.ends_saying(&[file.to_str().unwrap(), kind, "remove it"]);
         let after = fs::symlink_metadata(&file).unwrap();
         assert_eq!(
@@ -112,8 +97,7 @@ fn what_others_have_in_the_place_of_an_exported_file_is_theirs() {
     // what was ours, until somebody changed it
     fs::remove_dir(&file).unwrap();
     export(&host, &dir, &[]).ok();
-    host.sh(&format!("echo '# more' >>'{}'", file.display()))
-        .ok();
+    host.sh(&format!("echo '# more' >>'{}'", file.display())).ok();
     export(&host, &dir, &[]).ends_saying(&["not written by --export"]);
     take_back(&host, &dir).ends_saying(&["was changed since", "remove it by hand"]);
     assert!(file.exists());
@@ -144,8 +128,7 @@ fn what_lies_beside_an_exported_file_is_not_touched() {
             fs::remove_file(&file).unwrap();
         }
         assert_eq!(fs::read(&victim).unwrap(), b"", "{put}");
-        host.sh(&format!("cd '{}'; rm -rf .q* *", dir.display()))
-            .ok();
+        host.sh(&format!("cd '{}'; rm -rf .q* *", dir.display())).ok();
     }
 }
 
@@ -156,11 +139,7 @@ fn a_mask_or_another_file_of_the_host_that_undoes_an_export_is_named() {
     let dir = root.join("usr/lib/binfmt.d");
     fs::create_dir_all(&dir).unwrap();
     export(&host, &dir, &[]).ok();
-    symlink(
-        "/dev/null",
-        root.join("etc/systemd/system/systemd-binfmt.service"),
-    )
-    .unwrap();
+    symlink("/dev/null", root.join("etc/systemd/system/systemd-binfmt.service")).unwrap();
     export(&host, &dir, &[]).ends_saying(&["is masked by", "systemctl unmask"]);
     fs::remove_file(root.join("etc/systemd/system/systemd-binfmt.service")).unwrap();
     let masked = root.join("etc/binfmt.d/qemu-aarch64.conf");

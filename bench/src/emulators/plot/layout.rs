@@ -63,13 +63,7 @@ impl Layout {
             y += GAP;
         }
         let height = y - GAP + MARGIN;
-        Self {
-            legend,
-            top,
-            bars,
-            one,
-            height,
-        }
+        Self { legend, top, bars, one, height }
     }
 }
 
@@ -89,21 +83,11 @@ mod tests {
 
     #[test]
     fn the_longest_bar_takes_all_the_room() {
-        for (ratios, longest) in [
-            (vec![0.5, 1.0], 1.0),
-            (vec![4.0, 1.0], 4.0),
-            (vec![0.2], 1.0),
-        ] {
+        for (ratios, longest) in [(vec![0.5, 1.0], 1.0), (vec![4.0, 1.0], 4.0), (vec![0.2], 1.0)] {
             let layout = Layout::of(2, std::slice::from_ref(&ratios));
-            assert!(
-                (layout.one * longest - (RIGHT - LEFT)).abs() < 1e-9,
-                "{ratios:?}"
-            );
+            assert!((layout.one * longest - (RIGHT - LEFT)).abs() < 1e-9, "{ratios:?}");
             let lengths = layout.bars[0].iter().map(|bar| bar.length);
-            assert!(
-                lengths.clone().all(|length| length <= RIGHT - LEFT + 1e-9),
-                "{ratios:?}"
-            );
+            assert!(lengths.clone().all(|length| length <= RIGHT - LEFT + 1e-9), "{ratios:?}");
         }
     }
 
