@@ -19,8 +19,8 @@ pub use environment::Environment;
 pub use help::{SECTIONS, USAGE, help};
 pub use meant::meant;
 pub use mode::{Explain, Install, Mistake, Mode, Request, Run, Settings, Stay, describe_unknown};
-pub use value::{Anchor, Format, OnExit, Shell, Yes, YesNo};
-use value::{interval, list, yes};
+pub use value::{Format, Shell};
+use value::{interval, is, list, yes};
 
 /// Teach this Linux host to run programs of other CPU architectures, with QEMU's user emulators.
 #[derive(Debug, Parser)]
@@ -49,14 +49,16 @@ pub struct Cli {
     #[arg(long, help_heading = INSTALL)]
     pub force: bool,
     /// Honour setuid bits of foreign programs (flag C) [default: yes, except in place of a handler without it]
-    #[arg(long, short = 'c', alias = "credential", value_name = "yes|no", hide_possible_values = true, help_heading = INSTALL)]
-    pub credentials: Option<YesNo>,
+    #[arg(long, short = 'c', alias = "credential", value_name = "yes|no", value_parser = is("yes", YES_NO),
+        hide_possible_values = true, help_heading = INSTALL)]
+    pub credentials: Option<bool>,
     /// Keep the handlers alive after this container ends, if nothing else does [default: auto]
-    #[arg(long, value_name = "auto|never", hide_possible_values = true, help_heading = INSTALL)]
-    pub anchor: Option<Anchor>,
+    #[arg(long, value_name = "auto|never", value_parser = is("auto", ["auto", "never"]), hide_possible_values = true,
+        help_heading = INSTALL)]
+    pub anchor: Option<bool>,
     /// Accepted, as in multiarch/qemu-user-static: handlers are always pinned. Alone: installs all, as there
     #[arg(long, short, value_name = "yes", value_parser = yes, help_heading = INSTALL, group = "changes")]
-    pub persistent: Option<Yes>,
+    pub persistent: Option<bool>,
     /// Show whether each registered platform (or each of LIST) runs; exit 1 if one does not
     #[arg(long, value_name = "LIST", help_heading = LOOK, group = "tables")]
     pub status: Option<Option<String>>,
@@ -76,7 +78,7 @@ pub struct Cli {
     /// Run COMMAND as any user, with a handler for PLATFORM in a private user namespace
     #[arg(long, value_name = "PLATFORM", requires = "command", group = "below_root", help_heading = RUN,
         conflicts_with_all = [
-        "install", "hold", "interval", "on_exit", "uninstall", "reset", "list", "status", "verify", "export", "mount", "format", "json",
+        "install", "hold", "interval", "uninstalls_on_exit", "uninstall", "reset", "list", "status", "verify", "export", "mount", "format", "json",
         "force", "keep", "persistent",
     ])]
     pub run: Option<String>,
@@ -90,9 +92,9 @@ pub struct Cli {
     #[arg(long, value_name = "TIME", requires = "hold", value_parser = interval, conflicts_with_all = NO_HOLD, help_heading = STAY)]
     pub interval: Option<Duration>,
     /// With --hold: what to do with the handlers at its end [default: keep]
-    #[arg(long, value_name = "keep|uninstall", requires = "hold", conflicts_with_all = NO_HOLD, hide_possible_values = true,
-        help_heading = STAY)]
-    pub on_exit: Option<OnExit>,
+    #[arg(long = "on-exit", value_name = "keep|uninstall", value_parser = is("uninstall", ["keep", "uninstall"]), requires = "hold",
+        conflicts_with_all = NO_HOLD, hide_possible_values = true, help_heading = STAY)]
+    pub uninstalls_on_exit: Option<bool>,
     /// Write rules for what works into DIR (/etc/binfmt.d), for systemd-binfmt to register at every boot
     #[arg(long, value_name = "DIR", help_heading = STAY, group = "changes")]
     pub export: Option<PathBuf>,
@@ -124,8 +126,8 @@ pub struct Cli {
     #[arg(long, short, action = ArgAction::HelpShort, help_heading = OPTIONS)]
     pub help: Option<bool>,
     /// `qemu-binfmt-conf.sh`'s: sets `QEMU_PRESERVE_ARGV0`
-    #[arg(long, short = 'g', value_name = "yes|no", hide = true)]
-    pub preserve_argv0: Option<YesNo>,
+    #[arg(long, short = 'g', value_name = "yes|no", value_parser = is("yes", YES_NO), hide = true)]
+    pub preserve_argv0: Option<bool>,
     /// `qemu-binfmt-conf.sh`'s: sets `QEMU_BINARY_PATH`
     #[arg(long, short = 'Q', value_name = "DIR", hide = true)]
     pub qemu_path: Option<PathBuf>,
@@ -157,6 +159,8 @@ const NO_HOLD: [&str; 5] = ["list", "status", "verify", "export", "explain"];
 
 /// What a dry run cannot be combined with: options that change nothing, and forms of output that have no room for its lines.
 const NO_DRY_RUN: [&str; 9] = ["hold", "list", "status", "verify", "explain", "run", "format", "json", "version"];
+
+const YES_NO: [&str; 2] = ["yes", "no"];
 
 const INSTALL: &str = "Install";
 const LOOK: &str = "Look";
@@ -216,9 +220,9 @@ mod tests {
     #[test]
     fn multiarchs_words_are_understood() {
         let cli = parse(&["--reset", "-p", "yes", "-c", "yes"]).unwrap();
-        assert!(cli.reset && cli.persistent.is_some() && cli.credentials == Some(YesNo::Yes));
+        assert!(cli.reset && cli.persistent.is_some() && cli.credentials == Some(true));
         let cli = parse(&["--reset", "--persistent", "yes", "--credential", "no"]).unwrap();
-        assert_eq!(cli.credentials, Some(YesNo::No));
+        assert_eq!(cli.credentials, Some(false));
         assert!(parse(&["--reset", "-p", "no"]).is_err(), "handlers are always pinned");
     }
 

@@ -7,7 +7,6 @@ use super::help::{is_shown, value};
 use super::{Cli, Shell};
 
 /// The script for `shell`: to be read when the shell starts, or to be put where it looks for completions of `binfmt`.
-#[must_use]
 pub fn completions(shell: Shell) -> String {
     let command = Cli::command();
     let args: Vec<&Arg> = command.get_arguments().filter(|arg| is_shown(arg)).collect();

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::{Cli, YesNo};
+use super::Cli;
 
 /// The environment variables that binfmt reads.
 #[derive(Debug)]
@@ -22,17 +22,13 @@ pub struct Environment {
 
 impl Environment {
     /// The same, overridden by the options of `cli` that stand for variables.
-    #[must_use]
-    pub fn with(mut self, cli: &Cli) -> Self {
+    pub(super) fn with(mut self, cli: &Cli) -> Self {
         self.emulators = cli.qemu_path.clone().or(self.emulators);
-        if let Some(preserve) = cli.preserve_argv0 {
-            self.preserve_argv0 = preserve == YesNo::Yes;
-        }
+        self.preserve_argv0 = cli.preserve_argv0.unwrap_or(self.preserve_argv0);
         self
     }
 
     /// Reads the variables by `get`. An empty one counts as not set.
-    #[must_use]
     pub fn from(get: impl Fn(&str) -> Option<OsString>) -> Self {
         let get = |name| get(name).filter(|value| !value.is_empty());
         let is_off = |value: &OsString| {

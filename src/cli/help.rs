@@ -48,7 +48,6 @@ const MEANING: usize = 24;
 const EFFECT: usize = 36;
 
 /// The whole text.
-#[must_use]
 pub fn help() -> String {
     let command = Cli::command();
     let about = command.get_about().map(ToString::to_string);

@@ -12,7 +12,6 @@ use super::Cli;
 use crate::kernel::wording::quoted;
 
 /// The command line that was meant by `args`, which have the program's name first and fail with `error`.
-#[must_use]
 pub fn meant(args: &[OsString], error: clap::Error) -> Option<String> {
     // one for each mistake in a line
     const STEPS: usize = 4;

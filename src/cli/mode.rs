@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow, bail, ensure};
 use binfmt_magic::platform::{Platform, Selection, UnknownPart, UnknownPlatform, items};
 use binfmt_magic::rule::Flags;
 
-use super::{Anchor, Cli, Environment, Format, OnExit, Shell, YesNo};
+use super::{Cli, Environment, Format, Shell};
 use crate::kernel::mount::Lifetime;
 use crate::policy::install::Working;
 use crate::policy::invocation::Invocation;
@@ -136,9 +136,6 @@ pub enum Mistake {
 
 impl Request {
     /// Reads `args`, the program's name first, and `environment`. Touches nothing.
-    ///
-    /// # Errors
-    /// [`Mistake`], with the reason.
     pub fn read(args: Vec<OsString>, environment: Environment) -> Result<Self, Mistake> {
         let cli = Cli::read(args).map_err(Mistake::Parse)?;
         let environment = environment.with(&cli);
@@ -182,7 +179,7 @@ fn modes(cli: Cli, install: Option<Selection>) -> Result<Vec<Mode>> {
         if cli.hold {
             let stay = Stay {
                 interval: cli.interval.unwrap_or(Duration::from_secs(30)),
-                uninstalls: cli.on_exit == Some(OnExit::Uninstall),
+                uninstalls: cli.uninstalls_on_exit == Some(true),
             };
             modes.push(Mode::Hold(install, stay));
             return Ok(modes);
@@ -252,7 +249,6 @@ fn unknown(platform: &UnknownPlatform) -> anyhow::Error {
 }
 
 /// What is wrong with the name of a platform, and what to do.
-#[must_use]
 pub fn describe_unknown(unknown: &UnknownPlatform) -> String {
     if unknown.part == UnknownPart::Name && unknown.closest.is_empty() {
         return format!("{unknown}; binfmt --list shows all platforms");
@@ -288,7 +284,6 @@ fn check(cli: &Cli, install: Option<&Selection>) -> Result<()> {
 fn settings(cli: &Cli, environment: Environment) -> Settings {
     let shows_table = cli.list || cli.status.is_some() || cli.verify.is_some();
     let default = if shows_table || cli.explain.is_some() { Format::Text } else { Format::Json };
-    let credentials = cli.credentials.map(|value| value == YesNo::Yes);
     let replaces = cli.force || cli.reset || environment.replace;
     Settings {
         mount: cli.mount.clone(),
@@ -296,12 +291,12 @@ fn settings(cli: &Cli, environment: Environment) -> Settings {
         // without F no container finds the emulator; C brings O with it
         flags: Flags {
             preserve_argv0: environment.preserve_argv0,
-            open_binary: credentials != Some(false),
-            credentials: credentials != Some(false),
+            open_binary: cli.credentials != Some(false),
+            credentials: cli.credentials != Some(false),
             fix_binary: true,
         },
         environment,
-        credentials,
+        credentials: cli.credentials,
         force: cli.force,
         working: match (cli.keep, replaces) {
             (true, _) => Working::Keep,
@@ -309,9 +304,9 @@ fn settings(cli: &Cli, environment: Environment) -> Settings {
             (false, false) => Working::Upgrade,
         },
         lifetime: match cli.anchor {
-            _ if cli.on_exit == Some(OnExit::Uninstall) => Lifetime::OfThisCall,
-            Some(Anchor::Never) => Lifetime::Unanchored,
-            Some(Anchor::Auto) | None => Lifetime::Anchored,
+            _ if cli.uninstalls_on_exit == Some(true) => Lifetime::OfThisCall,
+            Some(false) => Lifetime::Unanchored,
+            _ => Lifetime::Anchored,
         },
         format: cli.format.unwrap_or(default),
         verbose: cli.verbose,
@@ -329,10 +324,7 @@ fn invocation(cli: &Cli, environment: &Environment) -> Invocation {
         ("QEMU_PRESERVE_ARGV0", switch(!environment.preserve_argv0, "0")),
         ("QEMU_BINARY_REPLACE", switch(environment.replace, "1")),
     ];
-    let credentials = cli.credentials.map(|value| match value {
-        YesNo::Yes => "--credentials yes".to_owned(),
-        YesNo::No => "--credentials no".to_owned(),
-    });
+    let credentials = cli.credentials.map(|yes| format!("--credentials {}", if yes { "yes" } else { "no" }));
     let options = [credentials, switch(cli.force, "--force"), switch(cli.keep, "--keep")];
     let set = variables.into_iter();
     Invocation {

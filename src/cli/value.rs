@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 /// `--format`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -26,47 +27,18 @@ pub enum Shell {
     Fish,
 }
 
-/// `--credentials`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum YesNo {
-    /// With it.
-    Yes,
-    /// Without it.
-    No,
-}
-
-/// `--on-exit`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OnExit {
-    /// The handlers stay, as after an install.
-    Keep,
-    /// The handlers of the platforms that were installed are removed.
-    Uninstall,
-}
-
-/// `--persistent`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Yes {
-    /// The only choice.
-    Yes,
+/// One of two words: whether it is `word`.
+pub(super) fn is(word: &'static str, words: [&'static str; 2]) -> impl TypedValueParser<Value = bool> {
+    PossibleValuesParser::new(words).map(move |value| value == word)
 }
 
 /// Reads the value of `--persistent`. A directory there is meant for `--persist`.
-pub(super) fn yes(value: &str) -> Result<Yes, String> {
+pub(super) fn yes(value: &str) -> Result<bool, String> {
     match value {
-        "yes" => Ok(Yes::Yes),
+        "yes" => Ok(true),
         dir if dir.contains('/') => Err(format!("did you mean --persist {dir}?")),
         _ => Err("yes is the only value: handlers are always pinned".to_owned()),
     }
-}
-
-/// `--anchor`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Anchor {
-    /// Keep the handlers if nothing else does.
-    Auto,
-    /// Do not touch tracefs.
-    Never,
 }
 
 /// Refuses an option in place of a list. clap cannot: a list may begin with an exclusion (`-riscv64,all`).
