@@ -94,9 +94,6 @@ impl fmt::Display for EmulatorError {
 impl std::error::Error for EmulatorError {}
 
 /// The version of the emulator of `source` at `path`.
-///
-/// # Errors
-/// When it cannot be opened, and those of [`versions`].
 pub fn version(path: &Path, source: &Source) -> Result<Version, EmulatorError> {
     let file = &source.open(path)?;
     let question = Question { path, file, may_start: true };
@@ -124,7 +121,6 @@ pub struct Question<'a> {
 ///
 /// Errors: [`Unfit::NotAsked`] for one that may not be started, others for one that does not end by itself with status 0, or does
 /// not print a version.
-#[must_use]
 pub fn versions(questions: &[Question], limit: Duration) -> Vec<Result<Version, EmulatorError>> {
     let mut known: Vec<_> = questions.iter().map(by_bytes).collect();
     let open = known.iter_mut().zip(questions);

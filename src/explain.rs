@@ -12,15 +12,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use binfmt_magic::arch::Arch;
+use serde::Serialize;
 
-use crate::kernel::wording::shown;
+use crate::kernel::wording::{shown, text};
 use crate::policy::remedy::Means;
 use elf::Ident;
 use format::Format;
-use handler::Handlers;
 use place::{Place, Purpose};
-use problem::{Fix, Fixes, Problem, Role};
+use problem::{End, Fix, Fixes, Problem, Role};
 use shebang::{Shebang, Unusable};
+pub use step::{Matching, Step};
 use walk::{REWRITES, Walk, content};
 
 pub mod elf;
@@ -32,6 +33,7 @@ pub mod shebang;
 
 mod libc;
 mod program;
+mod step;
 mod walk;
 mod x32;
 
@@ -52,21 +54,24 @@ pub struct Here<'a> {
     pub table: &'a Path,
     /// The root directory that the file would run in, unless it is this process's own.
     pub root: Option<&'a Path>,
+    /// Whether bytes are compared with a magic.
+    pub verbose: bool,
 }
 
-/// Why a file runs, or does not.
-#[derive(Debug)]
+/// Why a file runs, or does not: what `--explain --format json` prints. `json.schema.json` says what each key means.
+#[derive(Debug, Serialize)]
 pub struct Explanation {
-    /// The file that was asked for.
-    pub file: PathBuf,
-    /// The files that the kernel comes to, that one first.
-    pub steps: Vec<Step>,
-    /// What keeps it from running. `None`: it runs.
-    pub problem: Option<Problem>,
-    /// What makes it run: the remedy of the problem, and those of the problems that show only after it.
+    pub file: String,
+    pub root: Option<String>,
+    pub runs: Option<bool>,
+    pub errno: Option<String>,
+    pub reason: Option<String>,
     pub remedy: Option<String>,
-    /// Sentences that are worth knowing besides.
+    pub steps: Vec<Step>,
     pub notes: Vec<String>,
+    /// Whether what keeps it from running is the loader that an emulator would load.
+    #[serde(skip)]
+    pub is_emulators_loader: bool,
 }
 
 /// A file that the kernel comes to.
@@ -80,27 +85,6 @@ pub struct Visit {
     pub pinned: bool,
 }
 
-/// One file on the way, and what was found out about it.
-#[derive(Debug)]
-pub struct Step {
-    /// Which file it is.
-    pub visit: Visit,
-    /// Where symbolic links led to, if they did, as this process sees it.
-    pub real: Option<PathBuf>,
-    /// What it holds.
-    pub content: Content,
-    /// Its first bytes, as many as the kernel looks at.
-    pub head: Vec<u8>,
-    /// The entries that match it.
-    pub handlers: Handlers,
-    /// Whether a handler takes it that cannot be seen from here: that of the host of a user namespace.
-    pub unseen: bool,
-    /// Whether the probes have shown that handler to work; `None` where they do not go through it.
-    pub works: Option<bool>,
-    /// Of a program, whether the kernel or an emulator loads it: how.
-    pub loading: Option<Loading>,
-}
-
 /// What a file holds.
 #[derive(Debug)]
 pub enum Content {
@@ -112,47 +96,40 @@ pub enum Content {
     Other(&'static Format),
 }
 
-/// How a program is loaded.
-#[derive(Debug)]
-pub struct Loading {
-    /// Its architecture.
-    pub arch: &'static Arch,
-    /// Whether the kernel does it without a handler.
-    pub native: bool,
-    /// Whether it is position-independent.
-    pub position_independent: bool,
-    /// The loader that it asks for.
-    pub loader: Option<PathBuf>,
-    /// Where that is, as this process sees it.
-    pub found: Option<PathBuf>,
-}
-
 /// Explains `file`, a path in the root directory of `here`; a name without a slash that is not there is looked up in `path`, as
 /// `execvp(3)` does.
-///
-/// # Errors
-/// When that root directory cannot be used.
 pub fn explain(file: &Path, path: &OsStr, here: &Here) -> Result<Explanation> {
     let place = here.root.map_or_else(|| Ok(Place::here()), Place::below)?;
     let is_name = file.components().count() == 1 && place.real(file).is_none();
     let searched = is_name.then(|| place.search(file, path)).flatten();
     let looked_at = searched.as_deref().unwrap_or(file);
-    let mut explanation = Walk::new(here, &place, Fixes(&[])).explain(looked_at);
+    let mut walk = Walk::follow(looked_at, here, &place, Fixes(&[]));
     if let Some(found) = &searched {
-        let (word, found) = (shown(file.as_os_str()), shown(found.as_os_str()));
-        let note = format!("{word} was found in PATH: {found}");
-        explanation.notes.insert(0, note);
+        let note = format!("{} was found in PATH: {}", shown(file.as_os_str()), shown(found.as_os_str()));
+        walk.scene.notes.insert(0, note);
     }
-    add_remedy(&mut explanation, here, &place);
-    Ok(explanation)
+    let remedy = walk.problem.clone().map(|first| remedy(first, looked_at, &mut walk));
+    let problem = walk.problem;
+    let is_emulators_loader = problem.as_ref().is_some_and(|problem| problem.is_emulators_loader);
+    Ok(Explanation {
+        file: text(looked_at),
+        root: here.root.map(text),
+        runs: match &problem {
+            Some(problem) if problem.end == End::Unknown => None,
+            problem => Some(problem.is_none()),
+        },
+        errno: problem.as_ref().and_then(|problem| Some(format!("{:?}", problem.errno()?))),
+        reason: problem.map(|problem| problem.sentence),
+        remedy,
+        steps: walk.steps,
+        notes: walk.scene.notes,
+        is_emulators_loader,
+    })
 }
 
-/// Says what makes the file run. The file is followed again as it would be once the remedy was applied, and the next problem, if
-/// there is one, is told too.
-fn add_remedy(explanation: &mut Explanation, here: &Here, place: &Place) {
-    let Some(first) = explanation.problem.clone() else {
-        return;
-    };
+/// What makes `file` run. It is followed again as it would be once the remedy of the `first` problem was applied, and the next problem,
+/// if there is one, is told too.
+fn remedy(first: Problem, file: &Path, walk: &mut Walk) -> String {
     let mut text = first.remedy.text.clone();
     let mut problems = vec![first];
     while problems.len() < MOST {
@@ -160,24 +137,23 @@ fn add_remedy(explanation: &mut Explanation, here: &Here, place: &Place) {
         let Some(fixes) = fixes.collect::<Option<Vec<Fix>>>() else {
             break;
         };
-        let again = Walk::new(here, place, Fixes(&fixes)).explain(&explanation.file);
-        if explanation.steps.is_empty() {
+        let again = Walk::follow(file, walk.scene.here, walk.scene.place, Fixes(&fixes));
+        if walk.steps.is_empty() {
             // a file that may not be executed is looked at all the same
-            (explanation.steps, explanation.notes) = (again.steps, again.notes);
+            (walk.steps, walk.scene.notes) = (again.steps, again.scene.notes);
         }
         let is_new = |next: &Problem| problems.iter().all(|known| known.sentence != next.sentence);
         let Some(next) = again.problem.filter(is_new) else {
             break;
         };
-        text = format!("{text}; after that, {next}; {}", next.remedy.text);
+        text = format!("{text}; after that, {}; {}", next.sentence, next.remedy.text);
         problems.push(next);
     }
-    explanation.remedy = Some(text);
+    text
 }
 
 /// The architecture of the program `file`, or of the one that a script's `#!` lines come to, whether or not it runs here. `None`:
 /// it comes to no known architecture, or cannot be read.
-#[must_use]
 pub fn machine_of(place: &Place, file: &Path) -> Option<&'static Arch> {
     let mut file = file.to_owned();
     for _ in 0..=REWRITES {

@@ -38,13 +38,11 @@ impl Verb {
     }
 
     /// The verb that this first argument is, if it is one.
-    #[must_use]
     pub fn of(argument: &OsStr) -> Option<Self> {
         Self::ALL.into_iter().find(|verb| argument == verb.word())
     }
 
     /// This program with this verb. The words follow it.
-    #[must_use]
     pub fn command(self) -> Command {
         let mut command = Command::new("/proc/self/exe");
         command.arg(self.word());
@@ -53,7 +51,6 @@ impl Verb {
 }
 
 /// Whether this user can have a table of their own. A process tries it, since none leaves a user namespace again.
-#[must_use]
 pub fn can_have_own_table() -> bool {
     let mut command = Verb::TryOwnTable.command();
     command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -62,9 +59,6 @@ pub fn can_have_own_table() -> bool {
 }
 
 /// What the process of [`Verb::TryOwnTable`] does.
-///
-/// # Errors
-/// The kernel's refusal of the user namespace or of the table.
 pub fn try_own_table() -> anyhow::Result<()> {
     user_namespace::enter_as_root()?;
     mount::own()?;

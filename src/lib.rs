@@ -1,27 +1,46 @@
 //! `binfmt` teaches a Linux host to run programs of other CPU architectures: it registers QEMU's user emulators with
 //! the kernel's `binfmt_misc`, proves that they work, and says what runs through what.
 //!
-//! A folder is a layer. Each uses only those after it in this list:
+//! A folder is a layer. Each uses only those after it in this list. None is an interface for other programs; what `main.rs`,
+//! the package and the fuzz targets call is named below.
 //!
-//! - [`command`]: one file for each thing that can be asked for; knows the exit statuses.
-//! - [`cli`]: what may be written on the command line and in the environment.
-//! - [`output`]: the public JSON, tables and lines for people, Prometheus' metrics, and the streams they go to.
-//! - [`explain`]: why a file runs here, or does not.
-//! - [`policy`]: what is registered, what should be, and what is done about the difference.
-//! - [`emulator`]: the files of QEMU's user emulators, and what they say.
-//! - [`helper`]: what the program starts itself again for.
-//! - [`kernel`]: the interfaces of Linux, one file each.
+//! - `command`: one file for each thing that can be asked for; knows the exit statuses.
+//! - `cli`: what may be written on the command line and in the environment.
+//! - `output`: the public JSON, tables and lines for people, Prometheus' metrics, and the streams they go to.
+//! - `explain`: why a file runs here, or does not.
+//! - `policy`: what is registered, what should be, and what is done about the difference.
+//! - `emulator`: the files of QEMU's user emulators, and what they say.
+//! - `helper`: what the program starts itself again for.
+//! - `kernel`: the interfaces of Linux, one file each.
 //!
 //! What an architecture is stands in a crate of its own, [`binfmt_magic`].
 
-pub mod cli;
-pub mod command;
-pub mod emulator;
-pub mod explain;
-pub mod helper;
-pub mod kernel;
-pub mod output;
-pub mod policy;
+#![allow(
+    unreachable_pub,
+    clippy::must_use_candidate,
+    reason = "the layers are private: pub is what another layer calls, and nobody else"
+)]
+
+mod cli;
+mod command;
+mod emulator;
+mod explain;
+mod helper;
+mod kernel;
+mod output;
+mod policy;
+
+pub use cli::{Cli, Environment, SECTIONS, Shell, USAGE, completions};
+pub use command::run;
+pub use output::streams::Streams;
+
+/// The readers of what others have written: fuzz targets and tests call them alone.
+pub mod readers {
+    pub use crate::emulator::{EmulatorError, HEAD, check_head, places, qemu_of, segments};
+    pub use crate::explain::{WINDOW, elf, format, handler, shebang};
+    pub use crate::helper::ids::subordinate;
+    pub use crate::policy::persist::{EMULATORS, RULES, Record};
+}
 
 #[cfg(test)]
 mod tests {
@@ -31,7 +50,7 @@ mod tests {
 
     /// The layers, the uppermost first, as the list at the top of this file has them.
     fn layers() -> Vec<&'static str> {
-        include_str!("lib.rs").lines().filter_map(|line| line.strip_prefix("//! - [`")?.split('`').next()).collect()
+        include_str!("lib.rs").lines().filter_map(|line| line.strip_prefix("//! - `")?.split('`').next()).collect()
     }
 
     fn sources(dir: &Path) -> Vec<PathBuf> {

@@ -5,9 +5,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use binfmt::cli::Environment;
-use binfmt::command::run;
-use binfmt::output::streams::Streams;
+use binfmt::{Environment, Streams, run};
 use rustix::termios::tcgetwinsize;
 
 fn main() -> ExitCode {

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::path::Path;
 
-use binfmt::emulator::{EmulatorError, HEAD, check_head, places, segments};
+use binfmt::readers::{EmulatorError, HEAD, check_head, places, segments};
 use binfmt_magic::arch::Arch;
 use libfuzzer_sys::fuzz_target;
 use nix::sys::memfd::{MFdFlags, memfd_create};

@@ -6,9 +6,9 @@ use std::ffi::OsStr;
 use std::io::Cursor;
 use std::path::Path;
 
-use binfmt::explain::elf::{Ident, Image, LoadedBy};
-use binfmt::explain::handler::{Handlers, Unmatched, compare};
-use binfmt::explain::{format, shebang};
+use binfmt::readers::elf::{Ident, Image, LoadedBy};
+use binfmt::readers::handler::{Handlers, Unmatched, compare};
+use binfmt::readers::{format, shebang};
 use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 use libfuzzer_sys::fuzz_target;
@@ -29,7 +29,7 @@ fn read_shebang(bytes: &[u8]) {
         return;
     };
     let name = line.interpreter.as_os_str().as_encoded_bytes();
-    assert!(!name.is_empty() && name.len() < binfmt::explain::WINDOW);
+    assert!(!name.is_empty() && name.len() < binfmt::readers::WINDOW);
     assert!(!name.iter().any(|byte| b" \t\n\0".contains(byte)));
 }
 

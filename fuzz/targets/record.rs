@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use binfmt::policy::persist::{EMULATORS, RULES, Record};
+use binfmt::readers::{EMULATORS, RULES, Record};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

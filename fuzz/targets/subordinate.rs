@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use binfmt::helper::ids::subordinate;
+use binfmt::readers::subordinate;
 use libfuzzer_sys::fuzz_target;
 
 const OWN: u32 = 1000;

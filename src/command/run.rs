@@ -236,8 +236,8 @@ fn exec(call: &mut Call, run: &Run, found: &Found, survey: Option<Rc<Survey>>) -
         // the kernel's errno is the answer only if nothing better is found
         let survey = survey.map_or_else(|| call.survey(), Ok);
         let explanation = survey.and_then(|survey| explained(call, &found.program, &survey));
-        if let Ok(Explanation { problem: Some(problem), remedy: Some(remedy), .. }) = explanation {
-            why = format!("{named} cannot be run: {problem}; {remedy}");
+        if let Ok(Explanation { reason: Some(reason), remedy: Some(remedy), .. }) = explanation {
+            why = format!("{named} cannot be run: {reason}; {remedy}");
         }
     }
     Err(cannot_be_run(why))
@@ -255,23 +255,24 @@ fn check(call: &Call, found: &Found, wanted: &Arch, survey: &Survey) -> Result<(
         }
     }
     let explanation = explained(call, &found.program, survey)?;
-    let Some(problem) = explanation.problem.filter(|problem| !problem.is_unknown()) else {
+    let (Some(false), Some(reason)) = (explanation.runs, explanation.reason) else {
         return Ok(());
     };
     // this variable makes an emulator look for the loader elsewhere
-    if problem.errno().is_none() && env::var_os("QEMU_LD_PREFIX").is_some() {
+    if explanation.errno.is_none() && env::var_os("QEMU_LD_PREFIX").is_some() {
         return Ok(());
     }
-    let remedy = if problem.is_emulators_loader && found.inside.is_none() {
+    let remedy = if explanation.is_emulators_loader && found.inside.is_none() {
         "give its root file system: --root DIR; or where its libraries are: QEMU_LD_PREFIX=DIR".to_owned()
     } else {
         explanation.remedy.unwrap_or_default()
     };
-    Err(cannot_be_run(format!("{named} cannot be run: {problem}; {remedy}")))
+    Err(cannot_be_run(format!("{named} cannot be run: {reason}; {remedy}")))
 }
 
 fn explained(call: &Call, program: &Path, survey: &Survey) -> Result<Explanation> {
-    let here = Here { means: call.means(survey), enabled: true, table: Path::new(mount::DEFAULT), root: None };
+    let means = call.means(survey);
+    let here = Here { means, enabled: true, table: Path::new(mount::DEFAULT), root: None, verbose: false };
     explain(program, OsStr::new(""), &here)
 }
 

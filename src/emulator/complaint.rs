@@ -73,7 +73,6 @@ pub struct Limits {
 
 impl Limits {
     /// Those of this process.
-    #[must_use]
     pub fn of_this_process() -> Self {
         let number = |name: &str| {
             let text = fs::read_to_string(format!("/proc/sys/vm/{name}")).ok()?;
@@ -92,14 +91,12 @@ impl Limits {
     }
 
     /// Whether an emulator may get less than it takes to start at all.
-    #[must_use]
     pub fn are_tight(&self) -> bool {
         is_tight(self.address_space) || is_tight(self.data)
     }
 
     /// Whether a 32-bit program's whole address space is more than may be reserved. Then some emulators look for a place
     /// for it until their time is up (`pgb_find_fallback` in `linux-user/elfload.c`).
-    #[must_use]
     pub fn deny_32_bit(&self) -> bool {
         self.address_space.is_some_and(|limit| limit < 1 << 32)
     }
@@ -122,20 +119,17 @@ pub struct Complaint {
 
 impl Complaint {
     /// Of an emulator that `said` this on stderr.
-    #[must_use]
     pub fn new(said: &str, limits: Limits) -> Self {
         let said = said.to_owned();
         Self { said, limits }
     }
 
     /// What is behind the first line that is known.
-    #[must_use]
     pub fn cause(&self) -> Option<Cause> {
         self.said.lines().find_map(known)
     }
 
     /// The line that tells most: the first that is known, else the last.
-    #[must_use]
     pub fn telling(&self) -> Option<&str> {
         let mut lines = self.said.lines();
         let complaint = lines.find(|line| known(line).is_some());
@@ -146,7 +140,6 @@ impl Complaint {
 impl Cause {
     /// What is wrong, and what to do about it on a host with these limits; `None` where it is to install the handler
     /// again.
-    #[must_use]
     pub fn remedy(self, limits: &Limits) -> Option<String> {
         /// What Debian and the kernel's documentation advise as the lowest address.
         const USUAL: u64 = 65536;

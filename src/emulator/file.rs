@@ -20,9 +20,6 @@ use super::trust::Found;
 pub const HEAD: u64 = 4096;
 
 /// Opens it, if it may serve.
-///
-/// # Errors
-/// The first thing that is wrong with it.
 pub(super) fn look(path: &Path) -> Result<File, Unfit> {
     let found = Found::at(path).map_err(|errno| match errno {
         Errno::ENOENT | Errno::ENOTDIR => Unfit::Missing(String::new()),
@@ -86,7 +83,6 @@ fn truncated() -> Unfit {
 }
 
 /// The program headers, if `head` reaches that far.
-#[must_use]
 pub fn segments(head: &[u8]) -> Option<Vec<ProgramHeader>> {
     let header = Elf::parse_header(head).ok()?;
     let context = context_of(&header)?;
@@ -98,16 +94,12 @@ pub fn segments(head: &[u8]) -> Option<Vec<ProgramHeader>> {
 }
 
 /// Width and byte order of what an ELF header describes. `None`: it states no known byte order.
-#[must_use]
 pub(crate) fn context_of(header: &Header) -> Option<Ctx> {
     let container = if header.e_ident[4] == Class::Elf64 as u8 { Container::Big } else { Container::Little };
     Some(Ctx::new(container, header.endianness().ok()?))
 }
 
 /// The `length` bytes from `offset` on, or as many as there are.
-///
-/// # Errors
-/// When they cannot be read.
 pub(crate) fn read_up_to(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
     let mut filled = 0;

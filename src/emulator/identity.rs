@@ -60,9 +60,6 @@ pub enum Place {
 
 impl Identity {
     /// Looks at `file`.
-    ///
-    /// # Errors
-    /// When the file, or what `/proc` says of it, cannot be read.
     pub fn of(file: &File) -> io::Result<Self> {
         let link = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
         let metadata = file.metadata()?;
@@ -87,7 +84,6 @@ impl Identity {
     }
 
     /// This identity, with [`Place::Moved`] if the file is no longer at the path `registered`.
-    #[must_use]
     pub fn registered_as(mut self, registered: &Path) -> Self {
         let id = |path: &Path| path.metadata().map(|m| (m.dev(), m.ino())).ok();
         if self.place == Place::Present && id(registered) != id(&self.path) {
@@ -144,15 +140,11 @@ pub fn sha256(file: &File) -> io::Result<String> {
 }
 
 /// The SHA-256 of these bytes, in hexadecimal digits.
-#[must_use]
 pub fn digest(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))
 }
 
 /// Whether two files have the same bytes. One file under two paths is not read.
-///
-/// # Errors
-/// When one cannot be read.
 pub fn is_same(one: &File, other: &File) -> io::Result<bool> {
     let (first, second) = (one.metadata()?, other.metadata()?);
     if (first.dev(), first.ino()) == (second.dev(), second.ino()) {

@@ -66,7 +66,6 @@ impl Version {
 
     /// What tells older from newer: the parts of the number, without noughts at its end, and the number of the release
     /// candidate (`10.1.0-rc2`), after which the release comes. Whatever else follows the number counts for nothing.
-    #[must_use]
     pub fn order(&self) -> (Vec<u32>, u32) {
         let number = |digits: &str| digits.parse().unwrap_or(u32::MAX);
         let end = self.number.find(|c: char| !(c.is_ascii_digit() || c == '.'));

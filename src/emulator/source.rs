@@ -44,13 +44,11 @@ enum From {
 
 impl Source {
     /// The emulators in `dir`, which is absolute.
-    #[must_use]
     pub fn directory(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), from: From::Here, home: Home::Named }
     }
 
     /// Those in `dir` of the root directory `root`, which is open.
-    #[must_use]
     pub fn below(root: OwnedFd, dir: &Path) -> Self {
         Self { from: From::Below(Arc::new(root)), ..Self::directory(dir) }
     }
@@ -71,14 +69,12 @@ impl Source {
     }
 
     /// What the paths of interpreters begin with.
-    #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// The path of the emulator for `arch`, whose name begins with `prefix`. Packages of static emulators also call it
     /// `qemu-aarch64-static`: that one is taken where the plain name is missing, or is no static emulator of this host.
-    #[must_use]
     pub fn path_for(&self, arch: &Arch, prefix: &str) -> PathBuf {
         let plain = self.dir.join(arch.interpreter_name(prefix));
         let named_static = self.dir.join(arch.interpreter_name(prefix) + "-static");
@@ -86,13 +82,11 @@ impl Source {
     }
 
     /// What an install registers for `arch`; `prefix` is put before the names of the emulator and of the entry.
-    #[must_use]
     pub fn rule_for(&self, arch: &Arch, prefix: &str, flags: Flags) -> Rule {
         Rule { interpreter: self.path_for(arch, prefix), ..Rule::for_arch(arch, prefix, &self.dir, flags) }
     }
 
     /// What the names of the embedded emulators begin with, if they are the source.
-    #[must_use]
     pub(crate) fn embedded_prefix(&self) -> Option<&str> {
         match &self.from {
             From::Program(embedded) => Some(&embedded.prefix),
@@ -101,7 +95,6 @@ impl Source {
     }
 
     /// Whether something is at `path`, even a link that leads nowhere.
-    #[must_use]
     pub fn has(&self, path: &Path) -> bool {
         let has = || path.symlink_metadata().is_ok();
         match &self.from {
@@ -112,7 +105,6 @@ impl Source {
     }
 
     /// Whether there is nothing at `path`, for sure: a file that cannot be seen may be there.
-    #[must_use]
     pub fn lacks(&self, path: &Path) -> bool {
         let lacks = || matches!(path.try_exists(), Ok(false));
         match &self.from {
@@ -124,9 +116,6 @@ impl Source {
 
     /// Opens the emulator at `path` after a look at it without running it: an executable, static, complete ELF program of this
     /// host. An embedded one is not looked at.
-    ///
-    /// # Errors
-    /// The first thing that is wrong with it.
     pub fn open(&self, path: &Path) -> Result<File, EmulatorError> {
         self.fit(path).map_err(|unfit| EmulatorError {
             path: path.to_owned(),
@@ -162,21 +151,16 @@ impl Source {
     }
 
     /// Whether there is an emulator, of whichever architecture.
-    #[must_use]
     pub fn has_any(&self, prefix: &str) -> bool {
         ARCHES.iter().any(|arch| self.has(&self.path_for(arch, prefix)))
     }
 
     /// What to do where there is none.
-    #[must_use]
     pub fn remedy(&self) -> String {
         self.home.remedy_for_all()
     }
 
     /// Whether it could be opened. No embedded emulator is unpacked for that.
-    ///
-    /// # Errors
-    /// Those of [`Self::open`].
     pub fn look(&self, path: &Path) -> Result<(), EmulatorError> {
         match &self.from {
             From::Program(embedded) if embedded.has(name(path)) => Ok(()),
@@ -185,7 +169,6 @@ impl Source {
     }
 
     /// The file at `path` as it is, to be compared.
-    #[must_use]
     pub(crate) fn file(&self, path: &Path) -> Option<File> {
         let file = || trust::open_any(path).ok();
         match &self.from {

@@ -44,7 +44,6 @@ enum Who {
 
 impl Stranger {
     /// The command that keeps them from it, where there is one: what a stranger has made is no better for another owner.
-    #[must_use]
     pub fn remedy(&self) -> Option<String> {
         let whose = match self.who {
             Who::Owner(_) => return None,
@@ -80,9 +79,6 @@ pub(super) struct Found {
 
 impl Found {
     /// Walks to `path`.
-    ///
-    /// # Errors
-    /// Those of looking it up.
     pub(super) fn at(path: &Path) -> nix::Result<Self> {
         Walk::start()?.to(path)
     }

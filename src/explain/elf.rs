@@ -47,12 +47,12 @@ pub struct FatalFlaw {
     pub(super) what: String,
     /// What `execve(2)` fails with, where the kernel loads the file. `None`: a signal ends it.
     pub(super) errno: Option<Errno>,
+    pub(super) remedy: &'static str,
 }
 
 impl FatalFlaw {
     pub(super) fn refused(what: impl Into<String>, errno: Errno) -> Self {
-        let (what, errno) = (what.into(), Some(errno));
-        Self { what, errno }
+        Self { errno: Some(errno), ..Self::killed(what) }
     }
 
     fn malformed(what: impl Into<String>) -> Self {
@@ -65,8 +65,13 @@ impl FatalFlaw {
     }
 
     fn killed(what: impl Into<String>) -> Self {
-        let (what, errno) = (what.into(), None);
-        Self { what, errno }
+        Self { what: what.into(), errno: None, remedy: "fetch or build it again" }
+    }
+
+    /// It is a library that does not state where to begin.
+    pub(super) fn library() -> Self {
+        let what = "is a shared library without an entry point".to_owned();
+        Self { what, errno: None, remedy: "run the program that uses it" }
     }
 }
 
@@ -136,13 +141,11 @@ impl Image {
     }
 
     /// Whether it is position-independent.
-    #[must_use]
     pub fn is_position_independent(&self) -> bool {
         self.kind == ET_DYN
     }
 
     /// How many bytes of its segments a file of `length` bytes lacks.
-    #[must_use]
     pub fn missing(&self, length: u64) -> u64 {
         self.needs().saturating_sub(length)
     }
@@ -156,7 +159,6 @@ impl Image {
     }
 
     /// Why it would end at once, in a file of `length` bytes where pages have `page` bytes.
-    #[must_use]
     pub fn fatal_flaw(&self, length: u64, page: u64) -> Option<FatalFlaw> {
         let loaded = || self.segments.iter().filter(|s| s.p_type == PT_LOAD);
         if loaded().next().is_none() {

@@ -90,7 +90,6 @@ const fn row(is: Sign, name: &'static str, remedy: &'static str) -> Format {
 }
 
 /// The format of a file that begins with `head`; `head` is empty for an empty file only.
-#[must_use]
 pub fn recognize(head: &[u8]) -> &'static Format {
     let found = FORMATS.iter().find(|format| format.is.is_of(head));
     found.unwrap_or(&FORMATS[FORMATS.len() - 1])
@@ -98,7 +97,6 @@ pub fn recognize(head: &[u8]) -> &'static Format {
 
 impl Format {
     /// The start of a file once its remedy has been applied, where that leaves one that the kernel may take.
-    #[must_use]
     pub fn repaired(&self, head: &[u8]) -> Option<Vec<u8>> {
         match self.is {
             Sign::Start([0xef, 0xbb, 0xbf, ..]) => Some(head[3..].to_vec()),

@@ -23,7 +23,6 @@ pub struct Handlers {
 
 impl Handlers {
     /// Looks through `entries`, the newest first. `enabled`: whether the table as a whole is on.
-    #[must_use]
     pub fn of(entries: &[Entry], enabled: bool, path: &Path, head: &[u8]) -> Self {
         let name = path.file_name().unwrap_or_default();
         let matches = |entry: &&Entry| {
@@ -53,7 +52,6 @@ pub struct Byte {
 }
 
 /// The bytes of `matcher`'s magic beside those of a file that begins with `head`. None for an extension.
-#[must_use]
 pub fn compare(matcher: &Matcher, head: &[u8]) -> Vec<Byte> {
     let Matcher::Magic { offset, magic, mask } = matcher else {
         return Vec::new();
@@ -75,7 +73,6 @@ pub struct Unmatched<'a>(&'a [Byte]);
 
 impl<'a> Unmatched<'a> {
     /// `None`: the magic matches.
-    #[must_use]
     pub fn of(compared: &'a [Byte]) -> Option<Self> {
         let first = compared.iter().position(|byte| !byte.equal)?;
         let last = compared.iter().rposition(|byte| !byte.equal)?;
@@ -88,7 +85,6 @@ impl<'a> Unmatched<'a> {
     }
 
     /// The start of the file as it would be matched.
-    #[must_use]
     pub fn repaired(&self, head: &[u8]) -> Vec<u8> {
         let mut head = head.to_vec();
         let (start, length) = (self.0[0].offset, self.0.len());
@@ -98,7 +94,6 @@ impl<'a> Unmatched<'a> {
     }
 
     /// A line for a shell that makes a copy which is matched. `file`: as a shell takes it.
-    #[must_use]
     pub fn command(&self, file: &str) -> String {
         let bytes: Vec<String> = self.wanted().map(|byte| format!("\\{byte:03o}")).collect();
         let bytes = bytes.concat();

@@ -73,7 +73,6 @@ pub struct Opened {
 
 impl Place {
     /// This process's own root directory.
-    #[must_use]
     pub fn here() -> Self {
         Self { root: None }
     }
@@ -106,7 +105,6 @@ impl Place {
     }
 
     /// `path`, absolute, as this process reaches it if no symbolic link is in the way. `..` leads out of no root directory.
-    #[must_use]
     pub fn outside(&self, path: &Path) -> PathBuf {
         let Some((_, root)) = &self.root else {
             return std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -123,7 +121,6 @@ impl Place {
     }
 
     /// How this root directory calls `path`, which is one of this process's, if it is in there.
-    #[must_use]
     pub fn inside(&self, path: &Path) -> Option<PathBuf> {
         let (_, root) = self.root.as_ref()?;
         let inside = |path: &Path| Some(Path::new("/").join(path.strip_prefix(root).ok()?));
@@ -132,7 +129,6 @@ impl Place {
     }
 
     /// The program called `name` in the first of the directories that has one, as `execvp(3)` finds it.
-    #[must_use]
     pub fn search(&self, name: &Path, directories: &OsStr) -> Option<PathBuf> {
         let mut paths = std::env::split_paths(directories).map(|directory| directory.join(name));
         paths.find(|path| {
@@ -142,16 +138,12 @@ impl Place {
     }
 
     /// Where `path` leads, as this process sees it, if it leads anywhere.
-    #[must_use]
     pub fn real(&self, path: &Path) -> Option<PathBuf> {
         let found = self.look_up(path, OFlag::empty()).ok()?;
         fs::read_link(name_of(&found)).ok()
     }
 
     /// Opens `path`, in the kernel's order of checks.
-    ///
-    /// # Errors
-    /// The first of them that fails.
     pub fn open(&self, path: &Path, purpose: Purpose) -> Result<Opened, Unopened> {
         let found = self.look_up(path, OFlag::empty()).map_err(|errno| match errno {
             Errno::ENOENT => self.missing(path),
@@ -326,7 +318,6 @@ pub enum Unopened {
 
 impl Unopened {
     /// Whether nothing is at the path.
-    #[must_use]
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Missing | Self::Dangling(_))
     }

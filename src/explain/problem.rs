@@ -3,7 +3,6 @@
 //! Rests on `execve(2)`; the errno of each fault was tried on Linux 6.18.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use binfmt_magic::arch::Arch;
@@ -91,18 +90,11 @@ pub struct Problem {
 
 impl Problem {
     /// The error of `execve(2)`. `None`: it does not fail, and the program ends all the same; or that is not known.
-    #[must_use]
     pub fn errno(&self) -> Option<Errno> {
         match self.end {
             End::Refused(errno) | End::RefusedAsSaid(errno) => Some(errno),
             _ => None,
         }
-    }
-
-    /// Whether it cannot be told from here if the file runs.
-    #[must_use]
-    pub fn is_unknown(&self) -> bool {
-        self.end == End::Unknown
     }
 
     /// A fault of a file that the kernel comes to.
@@ -146,12 +138,6 @@ impl Problem {
             End::RefusedAsSaid(_) | End::Told | End::Unknown => what,
         };
         Self { sentence, end: fault.end, is_emulators_loader: false, remedy: fault.remedy }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.sentence)
     }
 }
 

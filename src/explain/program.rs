@@ -13,7 +13,7 @@ use super::handler::{Unmatched, compare};
 use super::libc::Libc;
 use super::place::{Opened, Purpose, Unopened};
 use super::problem::{End, Fault, Fix, Problem, Remedy, Scene, quoted};
-use super::{Loading, Step, Visit, format, x32};
+use super::{Step, Visit, format, x32};
 use crate::kernel::wording::shown;
 use crate::policy::survey::{self, Failure, Verdict};
 
@@ -166,7 +166,7 @@ impl Scene<'_> {
         match (&status.verdict, handler) {
             // a handler that cannot be seen has the usual magic, as far as one knows
             (Verdict::Works { .. }, None) if is_ours && !status.is_native() => {
-                (step.unseen, step.works) = (true, Some(true));
+                (step.taken_by, step.handler_works) = ("handler", Some(true));
                 return Ok(complaint);
             }
             (Verdict::Fails(failure), None) | (Verdict::Fails(failure @ Failure::SwitchedOff { .. }), _) if is_ours => {
@@ -247,14 +247,7 @@ impl Scene<'_> {
         };
         let wanted = image.loader.as_deref();
         let loader = wanted.map(|path| (path, self.open_loader(path, arch, by)));
-        let found = loader.as_ref().and_then(|(_, loader)| loader.as_ref().ok());
-        step.loading = Some(Loading {
-            arch,
-            native: by == LoadedBy::Kernel,
-            position_independent: image.is_position_independent(),
-            loader: image.loader.clone(),
-            found: found.map(|loader| loader.real.clone()),
-        });
+        step.load(arch, by, &image, loader.as_ref().and_then(|(_, loader)| loader.as_ref().ok()));
         let mut missing = vec![(&*step.visit.path, image.missing(length))];
         if let Some((path, loader)) = loader {
             match self.check_loader(path, loader, arch, by, &step.visit) {
@@ -265,9 +258,8 @@ impl Scene<'_> {
             }
         }
         let flaw = image.fatal_flaw(length, page_size());
-        let library = || image.is_library().then(|| library(by));
-        if let Some(fault) = flaw.map(|flaw| flawed(&flaw, by)).or_else(library) {
-            return Some(Problem::of(&step.visit, fault));
+        if let Some(flaw) = flaw.or_else(|| image.is_library().then(FatalFlaw::library)) {
+            return Some(Problem::of(&step.visit, flawed(&flaw, by)));
         }
         let needs = image.level;
         // nothing else looks at what a program states: the rest is tried and may succeed
@@ -288,9 +280,6 @@ impl Scene<'_> {
     }
 
     /// How many bytes of the loader are missing without harm.
-    ///
-    /// # Errors
-    /// What is wrong with it.
     fn check_loader(
         &self,
         path: &Path,
@@ -343,16 +332,7 @@ fn flawed(flaw: &FatalFlaw, by: LoadedBy) -> Fault {
         (LoadedBy::Kernel, Some(errno)) => End::Refused(errno),
         (LoadedBy::Kernel, None) => End::Signal,
     };
-    Fault::new(&flaw.what, end, Remedy::advice("fetch or build it again"))
-}
-
-fn library(by: LoadedBy) -> Fault {
-    let end = match by {
-        LoadedBy::Kernel => End::Signal,
-        LoadedBy::Emulator => End::Emulator,
-    };
-    let remedy = Remedy::advice("run the program that uses it");
-    Fault::new("is a shared library without an entry point", end, remedy)
+    Fault::new(&flaw.what, end, Remedy::advice(flaw.remedy))
 }
 
 /// Its C library refuses a program of this level.
@@ -363,9 +343,6 @@ fn too_high(arch: &Arch, needs: u8, level: u8) -> Fault {
 }
 
 /// The kernel reads a whole header of its own class, then looks at the machine; an emulator looks at class and byte order too.
-///
-/// # Errors
-/// Why it is no loader for programs of `arch`.
 fn read_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Result<Image, FatalFlaw> {
     let (header, length) = (arch.header().len() as u64, opened.length);
     if length < header {

@@ -44,7 +44,6 @@ pub enum Unusable {
 
 impl Unusable {
     /// What `execve(2)` fails with.
-    #[must_use]
     pub fn errno(self) -> Errno {
         match self {
             Self::Blank | Self::Cut => Errno::ENOEXEC,
@@ -70,7 +69,6 @@ impl fmt::Display for Unusable {
 ///
 /// # Errors
 /// [`Unusable`], where the kernel refuses the file.
-#[must_use]
 pub fn read(head: &[u8]) -> Option<Result<Shebang, Unusable>> {
     let mut buffer = [0; WINDOW];
     let length = head.len().min(WINDOW);

@@ -13,7 +13,7 @@ use super::place::{Opened, Place};
 use super::problem::{End, Fault, Fix, Fixes, Problem, Remedy, Role, Scene, quoted, unix_lines, without_returns};
 use super::program::Emulated;
 use super::shebang::{self, Shebang, Unusable};
-use super::{Content, Explanation, Here, Step, Visit, WINDOW};
+use super::{Content, Here, Step, Visit, WINDOW};
 use crate::kernel::wording::shown;
 
 /// How often the kernel goes from a file to its interpreter (`exec_binprm`).
@@ -29,42 +29,41 @@ enum Next {
     Proven(Visit),
 }
 
-/// Going from file to file.
+/// A way that was gone from file to file, and what it came to.
 pub(super) struct Walk<'a> {
-    scene: Scene<'a>,
+    pub(super) scene: Scene<'a>,
     /// This process's own root directory, where pinned files were opened.
     host: Place,
     fixes: Fixes<'a>,
     /// The table, as changed by the fixes.
     entries: Vec<Entry>,
     enabled: bool,
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
+    /// What keeps the file from running. `None`: it runs.
+    pub(super) problem: Option<Problem>,
 }
 
 impl<'a> Walk<'a> {
-    /// A walk through things as they would be once `fixes` were applied.
-    pub(super) fn new(here: &'a Here<'a>, place: &'a Place, fixes: Fixes<'a>) -> Self {
+    /// Follows `file` through things as they would be once `fixes` were applied.
+    pub(super) fn follow(file: &Path, here: &'a Here<'a>, place: &'a Place, fixes: Fixes<'a>) -> Self {
         let mut entries = here.means.survey.entries.clone();
         for entry in &mut entries {
             entry.enabled |= fixes.switch_on(Some(&entry.name));
         }
-        let notes = Vec::new();
-        Self {
-            scene: Scene { here, place, notes },
+        let mut walk = Self {
+            scene: Scene { here, place, notes: Vec::new() },
             host: Place::here(),
             fixes,
             entries,
             enabled: here.enabled || fixes.switch_on(None),
             steps: Vec::new(),
-        }
+            problem: None,
+        };
+        walk.problem = walk.go(file);
+        walk
     }
 
-    pub(super) fn explain(mut self, file: &Path) -> Explanation {
-        let problem = self.follow(file);
-        Explanation { file: file.to_owned(), steps: self.steps, problem, remedy: None, notes: self.scene.notes }
-    }
-
-    fn follow(&mut self, file: &Path) -> Option<Problem> {
+    fn go(&mut self, file: &Path) -> Option<Problem> {
         let mut visit = Visit { path: file.to_owned(), role: Role::Program, pinned: false };
         // what an emulator will say of the program, once it has been started
         let mut later = None;
@@ -123,31 +122,22 @@ impl<'a> Walk<'a> {
             start.clone_into(&mut opened.head);
         }
         let head = opened.head[..opened.head.len().min(WINDOW)].to_vec();
-        let place = self.place_of(visit.pinned);
-        let mut step = Step {
-            visit: visit.clone(),
-            real: (opened.real != place.outside(&visit.path)).then(|| opened.real.clone()),
-            content: content(&opened.head),
-            handlers: Handlers::of(&self.entries, self.enabled, &visit.path, &head),
-            head,
-            unseen: false,
-            works: None,
-            loading: None,
-        };
-        let installed = self.fixes.installed(&step.head);
-        let (next, complaint) = match (installed, step.handlers.taker.clone()) {
+        let real = (opened.real != self.place_of(visit.pinned).outside(&visit.path)).then_some(&*opened.real);
+        let content = content(&opened.head);
+        let handlers = Handlers::of(&self.entries, self.enabled, &visit.path, &head);
+        let mut step = Step::new(visit, real, &content, head, handlers);
+        let (next, complaint) = match (self.fixes.installed(&step.head), step.handlers.taker.clone()) {
             (Some(arch), _) => {
-                let (by, scene) = (LoadedBy::Emulator, &mut self.scene);
-                let complaint = scene.load(arch, by, arch.levels, &mut step, &mut opened);
+                let complaint = self.scene.load(arch, LoadedBy::Emulator, arch.levels, &mut step, &mut opened);
                 (Next::Ends(None), complaint)
             }
             (None, Some(entry)) => self.by_entry(&entry, &mut step, &mut opened),
-            (None, None) => self.by_kernel(&mut step, &mut opened),
+            (None, None) => self.by_kernel(&content, &mut step, &mut opened),
         };
         if matches!(visit.role, Role::Program) {
-            self.scene.notes.extend(privilege(&step, &opened));
+            self.scene.notes.extend(privilege(&step, &content, &opened));
         }
-        (step, next, complaint)
+        (step.finish(self.scene.here.verbose), next, complaint)
     }
 
     /// The interpreter's own chain is followed, unless the probes have shown what comes of it.
@@ -163,11 +153,11 @@ impl<'a> Walk<'a> {
         match self.scene.emulated(entry, step, opened) {
             None => (Next::Goes(onward), None),
             Some(Emulated::Fails(problem)) => {
-                step.works = Some(false);
+                step.handler_works = Some(false);
                 (Next::Ends(Some(problem)), None)
             }
             Some(Emulated::Works(complaint)) => {
-                step.works = Some(true);
+                step.handler_works = Some(true);
                 (Next::Proven(onward), complaint)
             }
             Some(Emulated::Depends(doubt, complaint)) => {
@@ -178,20 +168,20 @@ impl<'a> Walk<'a> {
                     format!("{entry_name} is not pinned (no flag F): containers do not find its interpreter")
                 });
                 // what is seen to fail comes before what the emulator would say, and that before what cannot be told
-                let is_known = doubt.as_ref().is_some_and(|doubt| !doubt.is_unknown());
+                let is_known = doubt.as_ref().is_some_and(|doubt| doubt.end != End::Unknown);
                 let works = doubt.is_none();
-                step.works = (works || is_known).then_some(works);
+                step.handler_works = (works || is_known).then_some(works);
                 let told = if is_known { doubt } else { complaint.or(doubt) };
                 (Next::Goes(onward), told)
             }
         }
     }
 
-    fn by_kernel(&mut self, step: &mut Step, opened: &mut Opened) -> (Next, Option<Problem>) {
+    fn by_kernel(&mut self, content: &Content, step: &mut Step, opened: &mut Opened) -> (Next, Option<Problem>) {
         let path = &step.visit.path;
         let start = |bytes: Vec<u8>| Fix::Start(path.clone(), bytes);
         let file = || self.scene.file(&step.visit);
-        let fault = match &step.content {
+        let fault = match content {
             Content::Script(Ok(line)) => {
                 let complaint = self.of_env(line, &step.visit, &opened.head);
                 note_line(line, path, &mut self.scene.notes);
@@ -204,8 +194,7 @@ impl<'a> Walk<'a> {
                 return (Next::Goes(interpreter), complaint);
             }
             Content::Elf(ident) => {
-                let ident = *ident;
-                let problem = self.scene.by_machine(ident, step, opened);
+                let problem = self.scene.by_machine(*ident, step, opened);
                 return (Next::Ends(problem), None);
             }
             Content::Script(Err(unusable)) => {
@@ -299,10 +288,9 @@ fn note_line(line: &Shebang, script: &Path, notes: &mut Vec<String>) {
 
 /// What the setuid and setgid bits of the program come to. Rests on `bprm_fill_uid` in Linux's `fs/exec.c`, which scripts
 /// and handlers without flag C never come to.
-fn privilege(step: &Step, file: &Opened) -> Option<String> {
-    let is_native = step.loading.as_ref().is_some_and(|loading| loading.native);
-    let effect = match (&step.handlers.taker, &step.content) {
-        (None, Content::Elf(_) | Content::Other(_)) if !is_native => return None,
+fn privilege(step: &Step, content: &Content, file: &Opened) -> Option<String> {
+    let effect = match (&step.handlers.taker, content) {
+        (None, Content::Elf(_) | Content::Other(_)) if step.taken_by != "kernel" => return None,
         _ if file.nosuid => "the kernel ignores that: the file system is mounted nosuid",
         (Some(entry), _) if entry.flags.credentials => "its handler honours that (flag C)",
         (Some(_), _) => "its handler ignores that (no flag C)",

@@ -142,7 +142,6 @@ fn identity(map: &str) -> String {
 ///
 /// A range is left out that a kernel refuses, with the whole map: it goes beyond the last number, or has an id that is in the
 /// map already, as where a user's range is there by name and by number.
-#[must_use]
 pub fn subordinate(text: &str, owners: &[Option<String>], own: u32) -> Option<String> {
     let mut map = format!("0 {own} 1\n");
     let mut inside: u32 = 1;
@@ -198,9 +197,6 @@ impl Giver {
 }
 
 /// What the process of [`Verb::MapIds`] does; `words` follow the verb.
-///
-/// # Errors
-/// When a map is refused.
 pub fn give(words: &[OsString]) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let words: Vec<_> = words.iter().filter_map(|word| word.to_str()).collect();

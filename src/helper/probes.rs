@@ -36,7 +36,6 @@ pub use serve::{LIMIT, serve};
 pub const TRIAL: &str = "binfmt-trial-";
 
 /// Whether an entry of this name takes marked probes only, and so no program of anybody's.
-#[must_use]
 pub fn is_trial(name: &OsStr) -> bool {
     name.as_bytes().starts_with(TRIAL.as_bytes())
 }
@@ -115,17 +114,11 @@ pub fn mark(start: &mut [u8]) {
 }
 
 /// Runs `jobs` at the same time; the answer is in their order.
-///
-/// # Errors
-/// When this program cannot be started again, or cannot write the probes.
 pub fn run(jobs: &[Job]) -> Result<Vec<Run>> {
     run_within(LIMIT, jobs)
 }
 
 /// [`run`], where each may take as long as `limit`.
-///
-/// # Errors
-/// Those of [`run`].
 pub fn run_within(limit: Duration, jobs: &[Job]) -> Result<Vec<Run>> {
     /// A crash at start is retried: emulators have had races there, and one lost start in many does not mean that it does not work.
     const TRIES: u32 = 2;
@@ -150,9 +143,6 @@ pub fn run_within(limit: Duration, jobs: &[Job]) -> Result<Vec<Run>> {
 
 /// Starts each of `emulators` with `--version`, all at the same time and confined as the probes' are. What each prints is its
 /// [`Run::complaint`]; each may take as long as `limit`.
-///
-/// # Errors
-/// Those of [`run`]; when they cannot be read.
 pub fn ask(emulators: &[&File], limit: Duration) -> Result<Vec<Run>> {
     if emulators.is_empty() {
         return Ok(Vec::new());

@@ -60,22 +60,17 @@ pub fn set(file: &Path) -> Result<()> {
 }
 
 /// Whether there is an anchor on this host. False if tracefs cannot be read.
-#[must_use]
 pub fn is_set() -> bool {
     seen().unwrap_or(false)
 }
 
 /// Whether there is an anchor on this host, judged by its path; `None` if tracefs cannot be read.
-#[must_use]
 pub fn seen() -> Option<bool> {
     let defined = open().and_then(|mut events| definitions(&mut events)).ok()?;
     Some(defined.iter().any(|words| is_of_table(words)))
 }
 
 /// Deletes the anchor, and no other event of its name.
-///
-/// # Errors
-/// When the kernel refuses to delete it.
 pub fn clear() -> Result<()> {
     let Ok(mut events) = open() else {
         return Ok(());

@@ -22,9 +22,6 @@ use crate::kernel::wait::{self, Wait};
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Tries to lock `file`, which is open for writing, for as long as it is open. False: somebody else has it.
-///
-/// # Errors
-/// When its file system cannot be locked, or it is not open for writing.
 pub fn try_lock(file: &File) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&of_all(libc::F_WRLCK))) {
         Ok(_) => Ok(true),
@@ -57,14 +54,12 @@ pub fn lock(file: &File, path: &Path, patience: Duration) -> io::Result<()> {
 }
 
 /// What is waited for where `file` is locked.
-#[must_use]
 pub fn awaited(file: &File, path: &Path) -> String {
     let who = holder(file, "WRITE").unwrap_or_else(|| "another call, which cannot be seen from here,".to_owned());
     format!("{who} to unlock {}", path.display())
 }
 
 /// Why a wait is over that has come to nothing.
-#[must_use]
 pub fn over() -> Errno {
     if wait::is_told_to_end() { Errno::EINTR } else { Errno::EWOULDBLOCK }
 }

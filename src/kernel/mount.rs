@@ -78,13 +78,11 @@ impl MountError {
     }
 
     /// Whether only the privilege to mount a table is missing.
-    #[must_use]
     pub fn is_not_allowed(&self) -> bool {
         self.kind == MountErrorKind::NotAllowed
     }
 
     /// `/proc` is not mounted.
-    #[must_use]
     pub fn no_proc() -> Self {
         let text = "/proc is not mounted; mount it: mount -t proc proc /proc";
         Self::new(MountErrorKind::Other, text.to_owned())
@@ -118,9 +116,6 @@ pub struct Mounted {
 /// - In any other mount namespace, it is mounted here, and [`HeldBy`] tells whether it lasts.
 /// - In a user namespace, it is mounted only if the user named the mount point, because it hides the host's handlers from that
 ///   namespace.
-///
-/// # Errors
-/// When the mount point is unfit, mounting is refused, or another call does not give up its lock.
 pub fn for_installing(at: &MountPoint) -> Result<Mounted> {
     let on_host = namespace::shares_host_mounts();
     loop {
@@ -162,9 +157,6 @@ fn mount_here(at: &MountPoint, on_host: bool) -> Result<(Table, HeldBy), MountEr
 }
 
 /// Whether [`for_installing`] would mount the table, which this does not.
-///
-/// # Errors
-/// When the mount point is unfit, or this user may not mount.
 pub fn would_mount(at: &MountPoint) -> Result<bool, MountError> {
     match existing(&at.dir)? {
         Some(_) => Ok(false),
@@ -190,9 +182,6 @@ pub fn for_looking(at: &MountPoint) -> Result<Option<Table>, MountError> {
 
 /// Opens the table for removing entries, without leaving a mount behind. `None`: a user namespace that has no table, so no
 /// entries.
-///
-/// # Errors
-/// When the mount point is unfit, or the table cannot be opened.
 pub fn for_uninstalling(at: &MountPoint) -> Result<Option<Table>, MountError> {
     match existing(&at.dir)? {
         None if namespace::in_user_namespace() => Ok(None),
@@ -217,9 +206,6 @@ pub(crate) fn in_passing() -> Result<Table, MountError> {
 
 /// If no entry is left, removes what keeps the table: the anchor, and our own mounts at `at`, here and, with `--pid=host`, on the
 /// host. Mounts of others stay. Returns whether no entry is left.
-///
-/// # Errors
-/// When the kernel refuses.
 pub fn tidy(table: &Table, _lock: &Lock, at: &MountPoint) -> Result<bool> {
     if !table.entries()?.is_empty() {
         return Ok(false);

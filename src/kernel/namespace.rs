@@ -27,13 +27,11 @@ const INITIAL_MOUNT: [&str; 3] = ["mnt:[4026531832]", "mnt:[4026531840]", "mnt:[
 
 /// Whether this process is in a user namespace of a container or of `unshare --user`, not the host's. Kernels since
 /// 6.7 keep a table per user namespace.
-#[must_use]
 pub fn in_user_namespace() -> bool {
     fs::read_link("/proc/self/ns/user").is_ok_and(|link| link.as_os_str() != INITIAL_USER)
 }
 
 /// Whether PID 1, as seen here, is the host's init.
-#[must_use]
 pub fn sees_host_init() -> bool {
     fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == INITIAL_PID)
 }
@@ -42,7 +40,6 @@ pub fn sees_host_init() -> bool {
 ///
 /// Where PID 1 does not let itself be looked at, the number of the namespace tells: the first one is made at boot,
 /// before any other, and has a number that no later one gets (`MNT_NS_INIT_INO`, or the first of the others).
-#[must_use]
 pub fn shares_host_mounts() -> bool {
     let (own, init) = (fs::read_link("/proc/self/ns/mnt"), fs::read_link("/proc/1/ns/mnt"));
     match (own, init) {
@@ -54,7 +51,6 @@ pub fn shares_host_mounts() -> bool {
 }
 
 /// Whether another process is in this mount namespace, which so outlives this one.
-#[must_use]
 pub fn shares_mounts_with_others() -> bool {
     let own = fs::read_link("/proc/self/ns/mnt").ok();
     let id = std::process::id().to_string();
@@ -69,14 +65,12 @@ pub fn shares_mounts_with_others() -> bool {
 /// Whether this is a container that was given the host's processes (`--pid=host`): its mounts and its root directory
 /// are its own, yet the host's are in reach. A private mount namespace on the host's own root is not that: whoever
 /// made one wants its mounts kept apart.
-#[must_use]
 pub fn reaches_host_from_container() -> bool {
     sees_host_init() && !shares_host_mounts() && shares_init_root() == Some(false)
 }
 
 /// Whether a path means to an init system what it means here: this process has the root directory of the host's PID 1,
 /// or of the systemd that this container was booted with (`sd_booted(3)`). `None` where that may not be looked at.
-#[must_use]
 pub fn shares_root_with_init() -> Option<bool> {
     let booted = sees_host_init() || Path::new("/run/systemd/system").is_dir();
     if booted { shares_init_root() } else { Some(false) }

@@ -16,26 +16,22 @@ use nix::unistd::{Pid, close, execve};
 use signal_hook::flag;
 
 /// The effective user of a process. `None` where that cannot be seen.
-#[must_use]
 pub fn effective_user(process: Pid) -> Option<u32> {
     let ids = value(process, "Uid:")?;
     ids.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// The capabilities that a process, and what it starts, can ever have, one bit each.
-#[must_use]
 pub fn bounding_capabilities(process: Pid) -> Option<u64> {
     u64::from_str_radix(value(process, "CapBnd:")?.trim(), 16).ok()
 }
 
 /// The capabilities that a process has now, one bit each.
-#[must_use]
 pub fn effective_capabilities(process: Pid) -> Option<u64> {
     u64::from_str_radix(value(process, "CapEff:")?.trim(), 16).ok()
 }
 
 /// Whether a filter decides about this process's system calls (`seccomp(2)`).
-#[must_use]
 pub fn is_filtered() -> bool {
     value(Pid::this(), "Seccomp:").is_some_and(|mode| mode.trim() == "2")
 }
@@ -46,9 +42,6 @@ pub fn is_filtered() -> bool {
 /// it does not (`sigaction(2)`). A write beyond the limit of a file's size fails with EFBIG (`setrlimit(2)`), and ends who neither
 /// ignores SIGXFSZ nor has a handler for it. The first process of a container, as `docker run` starts this one, has no signal end it
 /// without a handler (`pid_namespaces(7)`).
-///
-/// # Errors
-/// When no handler can be set.
 pub fn hear_of_failures() -> io::Result<()> {
     let ignored = value(Pid::this(), "SigIgn:");
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
@@ -82,7 +75,6 @@ pub fn close_inherited() {
 
 /// Becomes `program`, which is a path, with no signal ignored or blocked on the account of this process. Not by way of execvp(3),
 /// which has a shell try what the kernel refuses.
-#[must_use]
 pub fn become_program(program: &Path, args: &[OsString], environment: &[OsString]) -> Errno {
     let start = || {
         let text = |text: &OsString| CString::new(text.as_bytes()).map_err(|_| Errno::EINVAL);
@@ -107,7 +99,6 @@ pub fn reap() {
 }
 
 /// When a process started, in clock ticks since the host's boot.
-#[must_use]
 pub fn start(process: Pid) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // of its fields the second, the name, may contain anything; this is the 22nd
@@ -116,7 +107,6 @@ pub fn start(process: Pid) -> Option<u64> {
 }
 
 /// This kernel's release, `6.1.0-40-amd64`, if it is before `version`.
-#[must_use]
 pub fn release_before(version: (u32, u32)) -> Option<String> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
     let release = release.trim();

@@ -52,7 +52,6 @@ pub struct NotMounted {
 
 impl NotMounted {
     /// The reason, in words that follow the path.
-    #[must_use]
     pub fn reason(self) -> String {
         match self.errno {
             Errno::ELOOP => "is a symbolic link, so nothing is mounted there".to_owned(),

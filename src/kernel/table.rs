@@ -59,21 +59,16 @@ impl AsFd for Table {
 
 impl Table {
     /// The table whose root directory is open as `dir`; `path` is its name in messages.
-    #[must_use]
     pub fn new(path: &Path, dir: File) -> Self {
         Self { path: path.to_owned(), dir }
     }
 
     /// The mount point, as messages name it.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The metadata of a file of this table: its times, and the device number of the superblock.
-    ///
-    /// # Errors
-    /// When there is no such file.
     pub fn metadata(&self, name: impl AsRef<OsStr>) -> io::Result<Metadata> {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
         File::from(openat(&self.dir, name.as_ref(), flags, Mode::empty())?).metadata()
@@ -82,15 +77,11 @@ impl Table {
     /// When the entry `name` was registered, or later truncated by a shell's `>`, in seconds since 1970. Its inode is made when it
     /// is registered (`bm_get_inode` in `fs/binfmt_misc.c`); a write leaves its times, truncation does not (`simple_setattr`).
     /// `None`: it does not exist any more.
-    #[must_use]
     pub fn changed(&self, name: &OsStr) -> Option<i64> {
         self.metadata(name).ok().map(|metadata| metadata.mtime())
     }
 
     /// Whether the table is switched on (`status`). If not, no entry has any effect.
-    ///
-    /// # Errors
-    /// When `status` cannot be read.
     pub fn enabled(&self) -> Result<bool, TableError> {
         let text = self.read(OsStr::new("status"))?;
         Ok(text.starts_with(b"enabled"))
@@ -100,9 +91,6 @@ impl Table {
     ///
     /// The kernel lists this directory newest first too (`d_alloc` puts a new dentry at the head of its parent's children). Other
     /// processes may change entries between listing and reading; then both are repeated.
-    ///
-    /// # Errors
-    /// When the directory or an entry cannot be read.
     pub fn entries(&self) -> Result<Vec<Entry>, TableError> {
         const TRIES: u32 = 100;
         let mut entries = Vec::new();
@@ -127,9 +115,6 @@ impl Table {
     }
 
     /// Hands `rule` to the kernel in one `write(2)`, as `register` demands.
-    ///
-    /// # Errors
-    /// When the kernel refuses the rule, or would: why, and what to do.
     pub fn register(&self, rule: &Rule) -> Result<()> {
         let line = rule.encode().map_err(|error| match error {
             RuleError::Length(_) => anyhow!("{error}; set QEMU_BINARY_PATH to a shorter path"),
@@ -140,18 +125,12 @@ impl Table {
     }
 
     /// Whether this process may change the table.
-    ///
-    /// # Errors
-    /// What a change would fail with.
     pub fn may_change(&self) -> Result<(), TableError> {
         let (name, flags) = (OsStr::new("register"), AtFlags::AT_EACCESS);
         faccessat(&self.dir, name, AccessFlags::W_OK, flags).map_err(|errno| self.error("open", name, errno))
     }
 
     /// Removes the entry `name`, if it exists. Tried twice, because a shortage of memory may pass.
-    ///
-    /// # Errors
-    /// The kernel's refusal.
     pub fn remove(&self, name: &OsStr) -> Result<(), TableError> {
         self.remove_if(name, None).map(drop)
     }
@@ -160,9 +139,6 @@ impl Table {
     /// name by now, and stays.
     ///
     /// The entry's file is opened and then compared, so exactly what was compared is removed.
-    ///
-    /// # Errors
-    /// The kernel's refusal.
     pub fn remove_if(&self, name: &OsStr, only: Option<u64>) -> Result<bool, TableError> {
         let remove = || {
             let file = self.open(name, OFlag::O_WRONLY, "open")?;

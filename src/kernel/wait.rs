@@ -38,9 +38,6 @@ pub(crate) fn say(line: &str) {
 
 /// From now on SIGTERM and SIGINT end no system call and not this process, but its waits. What this process starts inherits that
 /// they are blocked.
-///
-/// # Errors
-/// When the kernel has no more file descriptors for this process.
 pub fn end_by_signals() -> io::Result<()> {
     let mut ends = SigSet::empty();
     ends.add(Signal::SIGTERM);
@@ -66,15 +63,11 @@ fn end_by_force() {
 }
 
 /// Whether this process was seen to be told to end.
-#[must_use]
 pub fn is_told_to_end() -> bool {
     TOLD.get().is_some()
 }
 
 /// Sleeps until there is news to be read from one of these, or `at_most` is over, or this process is told to end.
-///
-/// # Errors
-/// When the kernel does not let it wait.
 pub fn sleep(news: Option<BorrowedFd>, at_most: Duration) -> io::Result<()> {
     let ends = ENDS.get().filter(|_| !is_told_to_end());
     let read = |fd| PollFd::new(fd, PollFlags::POLLIN);
@@ -101,22 +94,17 @@ pub struct Wait {
 
 impl Wait {
     /// Begins one of at most `limit`.
-    #[must_use]
     pub fn at_most(limit: Duration) -> Self {
         Self { began: Instant::now(), limit, said: false }
     }
 
     /// Whether it takes so long that it is said.
-    #[must_use]
     pub fn is_long(&self) -> bool {
         self.began.elapsed() >= QUIET
     }
 
     /// Sleeps until there may be news: something to read from `news`, or `pause` is over. False: the wait is over. `what` is said after
     /// a second, as "waiting for" that.
-    ///
-    /// # Errors
-    /// When the kernel does not let it wait.
     pub fn goes_on(
         &mut self,
         news: Option<BorrowedFd>,

@@ -6,7 +6,6 @@ use std::io;
 use nix::errno::Errno;
 
 /// `No space left on device (ENOSPC)`
-#[must_use]
 pub fn cause(error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EFBIG) => "larger than a file may be (EFBIG); raise that limit (ulimit -f)".to_owned(),
@@ -16,7 +15,6 @@ pub fn cause(error: &io::Error) -> String {
 }
 
 /// Why a process of ours could not be started, and what to do.
-#[must_use]
 pub fn not_started(error: &io::Error) -> String {
     let remedy = match errno_of(error) {
         Errno::ENOENT => "are /proc and /dev/null there?",
@@ -29,20 +27,22 @@ pub fn not_started(error: &io::Error) -> String {
 }
 
 /// The errno of an error of the operating system; `EIO` for one that the standard library made up.
-#[must_use]
 pub fn errno_of(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 /// An entry's name as messages show it: the kernel takes any bytes but a slash.
-#[must_use]
 pub fn shown(name: &OsStr) -> String {
     printable(&name.to_string_lossy())
 }
 
+/// A name as text, with replacements for bytes that are no Unicode. JSON escapes what a terminal must not see.
+pub fn text(name: impl AsRef<OsStr>) -> String {
+    name.as_ref().to_string_lossy().into_owned()
+}
+
 /// Whether a terminal acts on it: control characters, and those that turn the direction of what follows (Unicode's
 /// `Bidi_Control`), by which a name passes for another.
-#[must_use]
 pub fn is_control(c: char) -> bool {
     let turns = ['\u{61c}', '\u{200e}', '\u{200f}'].contains(&c)
         || ('\u{202a}'..='\u{202e}').contains(&c)
@@ -51,7 +51,6 @@ pub fn is_control(c: char) -> bool {
 }
 
 /// `text` with its control characters escaped, so that it stays one line and does nothing to a terminal.
-#[must_use]
 pub fn printable(text: &str) -> String {
     let escape = |c: char| {
         if is_control(c) { c.escape_default().to_string() } else { c.to_string() }
@@ -60,7 +59,6 @@ pub fn printable(text: &str) -> String {
 }
 
 /// `word` as a shell takes it for one word.
-#[must_use]
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./,:+%@=".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

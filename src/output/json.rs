@@ -2,7 +2,6 @@
 //!
 //! The keys of [`Status`] are the incumbent's, in its order; those of [`Health`] begin with them and go on.
 
-use std::ffi::OsStr;
 use std::io::{self, Write};
 
 use binfmt_magic::arch::Arch;
@@ -10,36 +9,29 @@ use binfmt_magic::entry::Entry;
 use serde::Serialize;
 
 use crate::emulator::identity::Place;
+use crate::kernel::wording::text;
 use crate::policy::list::{Available, Listed};
 use crate::policy::remedy::Means;
 use crate::policy::status::{Emulator, Examined};
 use crate::policy::survey::{Failure, PlatformStatus, Survey, Verdict};
 
-mod explained;
 mod verify;
 
-pub use explained::{Explained, ExplainedStep, Matching};
 pub use verify::{Checked, FindingReport, Verification};
 
 /// What `binfmt` prints without arguments.
 #[derive(Debug, Serialize)]
 pub struct Status {
-    /// OCI platforms whose programs have just run, the host's own first.
     pub supported: Vec<String>,
-    /// Names of all enabled entries, sorted; `null` if there are none.
     pub emulators: Option<Vec<String>>,
 }
 
 /// What `binfmt --status --format json` prints.
 #[derive(Debug, Serialize)]
 pub struct Health {
-    /// As in [`Status`].
     pub supported: Vec<String>,
-    /// As in [`Status`].
     pub emulators: Option<Vec<String>>,
-    /// The platforms that were asked for; else all that are native or have a handler.
     pub platforms: Vec<PlatformHealth>,
-    /// Entries that no platform uses; not told where platforms were asked for.
     pub others: Vec<OtherEntry>,
 }
 
@@ -60,69 +52,42 @@ pub enum State {
 /// One platform, probed.
 #[derive(Debug, Serialize)]
 pub struct PlatformHealth {
-    /// OCI platform, or QEMU's name where OCI has none.
     pub platform: String,
-    /// QEMU's name of the architecture.
     pub qemu: &'static str,
-    /// How it does.
     pub state: State,
-    /// Why it does not run.
     pub reason: Option<String>,
-    /// What to do about it.
     pub remedy: Option<String>,
-    /// Name of the entry that takes its programs.
     pub entry: Option<String>,
-    /// That entry's flags, as the kernel prints them.
     pub flags: Option<String>,
-    /// That entry's interpreter.
     pub interpreter: Option<String>,
-    /// Whether a program sees the `argv[0]` that its caller chose: what flag P amounts to.
     pub argv0: Option<bool>,
-    /// Whether a setuid program gets its owner's privilege: what flag C amounts to. `null` where that cannot be seen.
     pub setuid: Option<bool>,
-    /// Processor time of one start, in microseconds.
     pub start_us: Option<u64>,
-    /// The file that the kernel runs programs through. `null` where it is the kernel itself, or `unseen` says why not.
     pub emulator: Option<EmulatorFile>,
-    /// Why that file cannot be seen.
     pub unseen: Option<String>,
-    /// Enabled entries that would take its programs, were `entry` not newer; the newest first.
     pub shadowed: Vec<String>,
 }
 
 /// The very file that runs programs, which may long have gone from its path.
 #[derive(Debug, Serialize)]
 pub struct EmulatorFile {
-    /// QEMU's version, asked of that file.
     pub version: Option<String>,
-    /// What its builder adds to that.
     pub package: Option<String>,
-    /// Why it says no version.
     pub mute: Option<String>,
-    /// GNU build id, in hexadecimal digits.
     pub build_id: Option<String>,
-    /// SHA-256, in hexadecimal digits.
     pub sha256: Option<String>,
-    /// Bytes.
     pub size: u64,
-    /// Its path, as its own mount namespace knew it.
     pub path: String,
-    /// What has become of that path.
     pub place: Place,
 }
 
 /// An entry that is no platform's handler.
 #[derive(Debug, Serialize)]
 pub struct OtherEntry {
-    /// Its name.
     pub entry: String,
-    /// Whether the kernel considers it.
     pub enabled: bool,
-    /// Whether it is QEMU's.
     pub qemu: bool,
-    /// Its interpreter.
     pub interpreter: Option<String>,
-    /// Lines of its text that are not understood.
     pub unknown: Vec<String>,
 }
 
@@ -154,7 +119,6 @@ fn platforms(status: &PlatformStatus) -> Vec<String> {
 
 impl Health {
     /// The health of the platforms that were `examined`, with what `means` would do for them; `others`: with the entries that belong to none.
-    #[must_use]
     pub fn new(means: &Means, examined: &[Examined<'_>], others: bool) -> Self {
         let survey = means.survey;
         let status = Status::from(survey);
@@ -202,7 +166,7 @@ impl PlatformHealth {
             remedy: failure.map(|failure| means.against(failure, status.arch)),
             entry: handler.map(|h| text(&h.name)),
             flags: handler.map(|h| format!("{}{}", h.flags, h.unknown_flags)),
-            interpreter: handler.and_then(interpreter),
+            interpreter: handler.and_then(|h| h.interpreter.as_ref()).map(text),
             argv0,
             setuid: status.setuid,
             start_us,
@@ -228,7 +192,7 @@ impl From<&Emulator> for EmulatorFile {
             build_id: identity.build_id.clone(),
             sha256: emulator.sha256.clone(),
             size: identity.size,
-            path: text(identity.path.as_os_str()),
+            path: text(&identity.path),
             place: identity.place,
         }
     }
@@ -240,7 +204,7 @@ impl OtherEntry {
             entry: text(&entry.name),
             enabled: entry.enabled,
             qemu,
-            interpreter: interpreter(entry),
+            interpreter: entry.interpreter.as_ref().map(text),
             unknown: entry.unknown.clone(),
         }
     }
@@ -250,29 +214,14 @@ fn name(arch: &Arch) -> String {
     format!("linux/{}", arch.oci)
 }
 
-fn interpreter(entry: &Entry) -> Option<String> {
-    Some(text(entry.interpreter.as_ref()?.as_os_str()))
-}
-
-/// Bytes that are no Unicode are replaced; JSON escapes what a terminal must not see.
-fn text(text: &OsStr) -> String {
-    text.to_string_lossy().into_owned()
-}
-
 /// One architecture of `binfmt --list --format json`.
 #[derive(Debug, Serialize)]
 pub struct Architecture {
-    /// OCI platform, or QEMU's name where OCI has none.
     pub platform: String,
-    /// QEMU's name.
     pub qemu: &'static str,
-    /// Other names that are understood.
     pub aliases: &'static [&'static str],
-    /// `native`, `registered`, `available` or `unavailable`.
     pub state: &'static str,
-    /// The entry, for what is registered.
     pub entry: Option<String>,
-    /// Why it is unavailable, or registered and yet does not run.
     pub reason: Option<String>,
 }
 
@@ -291,9 +240,6 @@ impl From<&Listed> for Architecture {
 }
 
 /// Writes `value` as JSON, two spaces deep, with a newline at the end.
-///
-/// # Errors
-/// Those of `out`.
 pub fn write_json(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)

@@ -31,9 +31,6 @@ type Labels<'a> = Vec<(&'static str, &'a str)>;
 type Sample<'a> = (Labels<'a>, String);
 
 /// Writes all metrics; each of them is a gauge.
-///
-/// # Errors
-/// Those of `out`.
 pub fn write_metrics(out: &mut dyn Write, platforms: &[Measured]) -> io::Result<()> {
     let of_each = |number: &dyn Fn(&Measured) -> Option<String>| -> Vec<Sample> {
         let sample = |one| Some((labels(one), number(one)?));

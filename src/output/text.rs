@@ -28,7 +28,6 @@ pub use held::{holding, repairing};
 pub use verify::write_verification;
 
 /// `uninstalling: arm64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.
-#[must_use]
 pub fn removal(removal: &Removal) -> String {
     let label = shown(&removal.label);
     match &removal.result {
@@ -50,13 +49,11 @@ pub fn removal(removal: &Removal) -> String {
 }
 
 /// `persisting: /host/etc/binfmt.d/qemu-arm.conf OK`
-#[must_use]
 pub fn persisting(path: &str, fate: FileOutcome) -> String {
     filed("persisting", path, fate)
 }
 
 /// [`persisting`] for a file of another option, which `verb` names.
-#[must_use]
 pub fn filed(verb: &str, path: &str, fate: FileOutcome) -> String {
     let (verb, fate) = match fate {
         FileOutcome::Written => (verb, "OK"),
@@ -70,7 +67,6 @@ pub fn filed(verb: &str, path: &str, fate: FileOutcome) -> String {
 }
 
 /// `installing: arm64 OK (qemu-aarch64 10.0.13, 4.1 ms)`, in the incumbent's words up to the parenthesis.
-#[must_use]
 pub fn installation(arch: &Arch, result: &anyhow::Result<InstallOutcome>) -> String {
     let outcome = match result {
         Ok(outcome) => describe(arch, outcome),
@@ -80,7 +76,6 @@ pub fn installation(arch: &Arch, result: &anyhow::Result<InstallOutcome>) -> Str
 }
 
 /// What a call with `--dry-run` says in place of a line that it would say: `would install: arm64 (qemu-aarch64 10.0.13)`.
-#[must_use]
 pub fn would(line: &str) -> String {
     let (doing, rest) = line.split_once("ing: ").unwrap_or(("do", line));
     match rest.split_once(" OK") {
@@ -165,9 +160,6 @@ fn join(names: &[OsString]) -> String {
 }
 
 /// Writes the table of `--list`, for a terminal of `width` columns if it is for one.
-///
-/// # Errors
-/// Those of `out`.
 pub fn write_list(out: &mut dyn Write, list: &[Architecture], colour: bool, width: Option<usize>) -> io::Result<()> {
     let mut rows = vec![row(["PLATFORM", "STATE", "QEMU", "ENTRY OR REASON"])];
     for arch in list {
@@ -178,13 +170,11 @@ pub fn write_list(out: &mut dyn Write, list: &[Architecture], colour: bool, widt
 }
 
 /// `4.1 ms`
-#[must_use]
 pub fn milliseconds(micros: u64) -> String {
     format!("{}.{} ms", micros / 1000, micros % 1000 / 100)
 }
 
 /// `500ms`, `30s`, `5m`, as the command line takes it
-#[must_use]
 pub fn interval(interval: Duration) -> String {
     match interval.as_millis() {
         millis if millis % 1000 != 0 => format!("{millis}ms"),

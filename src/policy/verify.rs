@@ -123,7 +123,7 @@ impl Audit {
     fn leave(&mut self, arch: &'static Arch, outcome: InstallOutcome, order: &Order) {
         match outcome {
             InstallOutcome::Native { shadowed_by: Some(by) } => {
-                self.find(arch, Some(&by.entry), Drift::TakesNative, Repair::Uninstall)
+                self.find(arch, Some(&by.entry), Drift::TakesNative, Repair::Uninstall);
             }
             InstallOutcome::Native { .. } | InstallOutcome::Installed { .. } => {
                 self.is_in_order(arch, None, false, None);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::{BINFMT, Host, emulators, old_emulators, program, version};
-use binfmt::emulator::qemu_of;
+use binfmt::readers::qemu_of;
 use serde_json::{Value, json};
 
 /// `linux/arm64` of `--status --format json`.

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use binfmt::cli::{Cli, SECTIONS, Shell, USAGE, completions};
+use binfmt::{Cli, SECTIONS, Shell, USAGE, completions};
 use clap::CommandFactory;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};

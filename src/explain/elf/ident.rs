@@ -24,7 +24,6 @@ pub struct Ident {
 
 impl Ident {
     /// Reads the start of a file; zeros stand for what is missing. `None`: no ELF file.
-    #[must_use]
     pub fn read(head: &[u8]) -> Option<Self> {
         let byte = |at: usize| head.get(at).copied().unwrap_or(0);
         let is_big = byte(5) == Endian::Big as u8;
@@ -48,7 +47,6 @@ impl Ident {
     }
 
     /// The architecture, whatever kind of file it is.
-    #[must_use]
     pub fn arch(&self) -> Option<&'static Arch> {
         ARCHES.iter().find(|arch| {
             (arch.class as u8, arch.endian as u8, arch.machine) == (self.class, self.data, self.machine)
@@ -57,13 +55,11 @@ impl Ident {
     }
 
     /// Whether it is a program at all, by what it states: executable, or position-independent.
-    #[must_use]
     pub fn is_program(&self) -> bool {
         matches!(self.kind, ET_EXEC | ET_DYN)
     }
 
     /// 32 or 64, if its class is a known one.
-    #[must_use]
     pub fn bits(&self) -> Option<u8> {
         let classes = [(Class::Elf32, 32), (Class::Elf64, 64)];
         let class = classes.iter().find(|(class, _)| *class as u8 == self.class);
@@ -71,7 +67,6 @@ impl Ident {
     }
 
     /// `little` or `big`, if it states one of these.
-    #[must_use]
     pub fn byte_order(&self) -> Option<&'static str> {
         let orders = [(Endian::Little, "little"), (Endian::Big, "big")];
         let order = orders.iter().find(|(order, _)| *order as u8 == self.data);
@@ -79,7 +74,6 @@ impl Ident {
     }
 
     /// What kind of file it states to be.
-    #[must_use]
     pub fn kind_name(&self) -> &'static str {
         match self.kind {
             ET_EXEC => "executable",
@@ -91,7 +85,6 @@ impl Ident {
     }
 
     /// The operating system's ABI, as far as files for Linux state one.
-    #[must_use]
     pub fn os_abi_name(&self) -> String {
         match self.os_abi {
             0 => "System V".to_owned(),
@@ -106,7 +99,6 @@ impl Ident {
     }
 
     /// The machine's name in the gABI, or its number.
-    #[must_use]
     pub fn machine_name(&self) -> String {
         let swapped = || machine_name(self.machine.swap_bytes());
         match (machine_name(self.machine), self.machine) {
@@ -119,7 +111,6 @@ impl Ident {
     }
 
     /// The machine's name, and the ABI where its programs differ from the usual kind.
-    #[must_use]
     pub fn machine_in_words(&self) -> String {
         let name = self.machine_name();
         let Some(bits) = self.bits() else {

@@ -48,9 +48,6 @@ impl Task {
     }
 
     /// The task that an argument names.
-    ///
-    /// # Errors
-    /// When there is no such.
     pub(super) fn parse(word: &OsStr) -> Result<Self> {
         let word = word.to_str().context("not a probe's name")?;
         if let Some(path) = word.strip_prefix(ASK) {

@@ -41,9 +41,6 @@ const PIPE: usize = 65536;
 ///
 /// It says which files it will start, waits until it is told whether it is held, starts them, stops itself if it is, and
 /// says what came of each.
-///
-/// # Errors
-/// When the programs cannot be written or started, or the answer cannot be written.
 pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
     close_inherited();
     let (limit, words) = words.split_first().context("no limit")?;

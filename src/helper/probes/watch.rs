@@ -51,9 +51,6 @@ const STACK: usize = 256 * 1024;
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Starts all of them at once, and gives each up to `limit`; what came of each, in their order.
-///
-/// # Errors
-/// When the process cannot be started, or gives no answer.
 pub(super) fn start(tasks: &[Task], limit: Duration) -> Result<Vec<Run>> {
     let process = AtomicI32::new(NONE);
     let not_started = |error: io::Error| anyhow!("cannot start a probe: {}", not_started(&error));

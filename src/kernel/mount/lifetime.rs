@@ -51,7 +51,6 @@ pub enum Lifetime {
 ///
 /// Unless the host is seen to have the table mounted, it is anchored: nothing shows whether another holder stays. The age of the
 /// superblock is trusted only where the anchor is refused.
-#[must_use]
 pub fn ensure_lifetime(at: &MountPoint, held_by: HeldBy, lifetime: Lifetime) -> Option<anyhow::Error> {
     if matches!(held_by, HeldBy::Host | HeldBy::UserNamespace) {
         return None;
@@ -75,9 +74,6 @@ pub fn ensure_lifetime(at: &MountPoint, held_by: HeldBy, lifetime: Lifetime) -> 
 ///
 /// It is opened by a copy of its mount that has no place (`open_tree(2)`, Linux 5.2), so that no `umount` fails as busy.
 /// Where the kernel or a filter refuses the copy, the mount itself is held.
-///
-/// # Errors
-/// When the mount point is unfit.
 pub fn for_holding(at: &MountPoint) -> Result<Option<Table>, MountError> {
     let copy = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let found = existing(&at.dir)?;
@@ -88,7 +84,6 @@ pub fn for_holding(at: &MountPoint) -> Result<Option<Table>, MountError> {
 }
 
 /// Whether `table` is what is mounted at `at`. Looking triggers an automount.
-#[must_use]
 pub fn is_at(table: &Table, at: &MountPoint) -> bool {
     let device = |table: &Table| table.metadata(".").map(|m| m.dev()).ok();
     let found = existing(&at.dir).ok().flatten();
@@ -96,7 +91,6 @@ pub fn is_at(table: &Table, at: &MountPoint) -> bool {
 }
 
 /// What holds the table that is mounted at `at`; `None` if none is mounted there.
-#[must_use]
 pub fn holder(at: &MountPoint) -> Option<HeldBy> {
     existing(&at.dir).ok()?.as_ref().map(holder_of)
 }

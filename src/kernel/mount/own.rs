@@ -48,9 +48,6 @@ pub fn own() -> Result<Table, MountError> {
 }
 
 /// A new mount of a file system of type `kind`, not attached anywhere. An option without a value is a flag.
-///
-/// # Errors
-/// Those of the calls that make it.
 pub(crate) fn detached(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let make = || {
         let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;

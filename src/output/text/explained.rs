@@ -4,14 +4,11 @@ use std::io::{self, Write};
 
 use super::{row, write_columns};
 use crate::explain::handler::Byte;
+use crate::explain::{Explanation, Matching, Step};
 use crate::kernel::wording::printable;
-use crate::output::json::{Explained, ExplainedStep, Matching};
 
 /// Writes the text of `--explain`.
-///
-/// # Errors
-/// Those of `out`.
-pub fn write_explained(out: &mut dyn Write, explained: &Explained, colour: bool) -> io::Result<()> {
+pub fn write_explained(out: &mut dyn Write, explained: &Explanation, colour: bool) -> io::Result<()> {
     for step in &explained.steps {
         writeln!(out, "{}", printable(&step.path))?;
         write_step(out, step)?;
@@ -34,7 +31,7 @@ pub fn write_explained(out: &mut dyn Write, explained: &Explained, colour: bool)
     Ok(())
 }
 
-fn write_step(out: &mut dyn Write, step: &ExplainedStep) -> io::Result<()> {
+fn write_step(out: &mut dyn Write, step: &Step) -> io::Result<()> {
     if let Some(real) = &step.real {
         fact(out, "leads to", real)?;
     }
@@ -89,7 +86,7 @@ fn write_bytes(out: &mut dyn Write, bytes: &[Byte]) -> io::Result<()> {
 }
 
 /// `a program for linux/arm64: 64-bit, little-endian, executable, dynamic, System V ABI`
-fn describe(step: &ExplainedStep) -> String {
+fn describe(step: &Step) -> String {
     let facts = [
         step.bits.map(|bits| format!("{bits}-bit")),
         step.byte_order.map(|order| format!("{order}-endian")),

@@ -13,9 +13,6 @@ const BUILD: usize = 8;
 const SPARE: [usize; 7] = [8, 4, 5, 6, 3, 7, 2];
 
 /// Writes the table of `--status`, for a terminal of `width` columns if it is for one.
-///
-/// # Errors
-/// Those of `out`.
 pub fn write_health(out: &mut dyn Write, health: &Health, colour: bool, width: Option<usize>) -> io::Result<()> {
     let mut rows =
         vec![row(["PLATFORM", "STATE", "ENTRY", "FLAGS", "ARGV0", "SETUID", "START", "QEMU", "BUILD", "INTERPRETER"])];

@@ -13,7 +13,6 @@ use crate::policy::install::{InstallOutcome, Item};
 /// `holding: arm64, arm; looking at each change and every 30s`
 ///
 /// `items` is what the install before has come to.
-#[must_use]
 pub fn holding(hold: &Hold, items: &[Item], every: Duration) -> String {
     let works = |item: &&Item| item.1.as_ref().is_ok_and(InstallOutcome::is_through_handler);
     let working = names(items.iter().filter(works).map(|(arch, _)| *arch));
@@ -28,7 +27,6 @@ pub fn holding(hold: &Hold, items: &[Item], every: Duration) -> String {
 /// `repairing: arm64 OK (no handler was in effect)`
 ///
 /// `dir` is where the table is mounted.
-#[must_use]
 pub fn repairing(event: &Event, dir: &Path, every: Duration) -> String {
     let retrying = || format!("failed, retrying every {}", interval(every));
     match event {

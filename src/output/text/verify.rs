@@ -6,9 +6,6 @@ use super::{row, write_columns};
 use crate::output::json::{Checked, FindingReport, Verification};
 
 /// Writes a line per platform that is in order, and one per finding, for a terminal of `width` columns if it is for one.
-///
-/// # Errors
-/// Those of `out`.
 pub fn write_verification(
     out: &mut dyn Write,
     verification: &Verification,

@@ -109,7 +109,7 @@ fn shape(entry: &Entry, rule: &Rule, arch: &Arch) -> Vec<Drift> {
     match (&entry.matcher, &rule.matcher) {
         (have, want) if have.as_ref() == Some(want) => {}
         (Some(Matcher::Magic { offset: 0, magic: have, .. }), Matcher::Magic { magic: want, .. }) if have == want => {
-            drifts.push(Drift::Mask)
+            drifts.push(Drift::Mask);
         }
         (have, _) => drifts.push(Drift::Magic(have.clone())),
     }
