@@ -1,5 +1,5 @@
-//! An emulator's file, before it is registered: is it a static ELF program for this host that no other user can replace, and
-//! which QEMU is it?
+//! An emulator's file, before it is registered: is it a static ELF program for this host that no other user can
+//! replace, and which QEMU is it?
 //!
 //! A wrong file is refused here, by name, because the kernel would take it and every program of that architecture
 //! would fail later.
@@ -49,7 +49,7 @@ pub enum Unfit {
     /// It may not be started, and its bytes do not tell which QEMU it is.
     NotAsked,
     /// It does not print its version in the time that it is given.
-    Hangs,
+    TimedOut,
     /// The operating system does not let it be read or started.
     Refused(io::Error),
     /// What else is wrong, and what to do; follows the path.
@@ -76,7 +76,7 @@ impl fmt::Display for EmulatorError {
             Unfit::Wrong(what) => what,
             Unfit::NotExecutable => "is not executable; chmod +x it",
             Unfit::NotAsked => "is not known to be QEMU",
-            Unfit::Hangs => "is no working emulator: --version does not end; fetch it again",
+            Unfit::TimedOut => "is no working emulator: --version does not end; fetch it again",
             Unfit::Refused(error) => match errno_of(error) {
                 Errno::ELOOP => "is a circle of symbolic links (ELOOP); put the file itself there",
                 Errno::ESTALE => "was replaced while it was looked at (ESTALE); run it again",
@@ -100,7 +100,8 @@ pub fn version(path: &Path, source: &Source) -> Result<Version, EmulatorError> {
     versions(&[question], probes::LIMIT).remove(0)
 }
 
-/// Whether the kernel refused a private mount for lack of privilege, by a filter, or because it is too old for such mounts.
+/// Whether the kernel refused a private mount for lack of privilege, by a filter, or because it is too old for such
+/// mounts.
 fn cannot_mount(error: &io::Error) -> bool {
     [Errno::EPERM, Errno::EACCES, Errno::ENOSYS].contains(&errno_of(error))
 }
@@ -108,7 +109,7 @@ fn cannot_mount(error: &io::Error) -> bool {
 /// Which QEMU is it?
 #[derive(Debug)]
 pub struct Question<'a> {
-    /// How messages call it.
+    /// Its name in messages.
     pub path: &'a Path,
     /// The emulator.
     pub file: &'a File,
@@ -119,9 +120,13 @@ pub struct Question<'a> {
 /// The versions of emulators, in the order of `questions`, from their bytes. What these do not tell is started with
 /// `--version`, all at once and as [`probes::ask`] does, each for up to `limit`.
 ///
-/// Errors: [`Unfit::NotAsked`] for one that may not be started, others for one that does not end by itself with status 0, or does
-/// not print a version.
+/// Errors: [`Unfit::NotAsked`] for one that may not be started, others for one that does not end by itself with status
+/// 0, or does not print a version.
 pub fn versions(questions: &[Question], limit: Duration) -> Vec<Result<Version, EmulatorError>> {
+    let by_bytes = |question: &Question| match qemu_of(question.file) {
+        Ok(qemu) => qemu.map(|qemu| qemu.version).ok_or(Unfit::NotAsked),
+        Err(error) => Err(Unfit::Refused(error)),
+    };
     let mut known: Vec<_> = questions.iter().map(by_bytes).collect();
     let open = known.iter_mut().zip(questions);
     let open = open.filter(|(known, question)| question.may_start && matches!(known, Err(Unfit::NotAsked)));
@@ -144,12 +149,7 @@ pub fn versions(questions: &[Question], limit: Duration) -> Vec<Result<Version, 
     named.collect()
 }
 
-fn by_bytes(question: &Question) -> Result<Version, Unfit> {
-    let qemu = qemu_of(question.file).map_err(Unfit::Refused)?;
-    qemu.map(|qemu| qemu.version).ok_or(Unfit::NotAsked)
-}
-
-/// What it said when it was asked.
+/// The version that an emulator printed, or why it printed none.
 fn answer(run: &Run) -> Result<Version, Unfit> {
     let broken = |what: &str| Unfit::Wrong(format!("is no working emulator: {what}; fetch it again"));
     let status = match run.outcome {
@@ -167,7 +167,7 @@ fn answer(run: &Run) -> Result<Version, Unfit> {
         ProbeOutcome::Exited(status) => ExitStatus::from_raw(status << 8),
         ProbeOutcome::Killed(signal) => ExitStatus::from_raw(signal),
         ProbeOutcome::Refused(errno) => return Err(Unfit::Refused(Errno::from_raw(errno).into())),
-        ProbeOutcome::TimedOut | ProbeOutcome::Setuid(_) => return Err(Unfit::Hangs),
+        ProbeOutcome::TimedOut | ProbeOutcome::Setuid(_) => return Err(Unfit::TimedOut),
     };
     let what = match run.complaint.lines().next_back() {
         Some(last) => format!("--version ends with {status}, saying: {last}"),

@@ -1,8 +1,8 @@
 //! Explaining: why a file runs here, or does not.
 //!
-//! Follows the kernel from file to file: the handlers of `binfmt_misc` are asked first, then `#!`, then ELF, and for the
-//! interpreter all begins again. Each step is the kernel's own decision, made from the same bytes. Whether a handler works
-//! is shown by the probes of [`crate::policy::survey`]. The file itself is not executed.
+//! Follows the kernel from file to file: the handlers of `binfmt_misc` are asked first, then `#!`, then ELF, and for
+//! the interpreter all begins again. Each step is the kernel's own decision, made from the same bytes. Whether a
+//! handler works is shown by the probes of [`crate::policy::survey`]. The file itself is not executed.
 //!
 //! Rests on `exec_binprm` and `search_binary_handler` in Linux's `fs/exec.c`, `fs/binfmt_misc.c` (which puts itself at
 //! the head of the list), `fs/binfmt_script.c` and `fs/binfmt_elf.c`.
@@ -79,7 +79,6 @@ pub struct Explanation {
 pub struct Visit {
     /// Where it is, in its root directory.
     pub path: PathBuf,
-    /// Why it is looked at.
     pub role: Role,
     /// Whether it was opened when its entry was registered, so that the root directory is this process's own.
     pub pinned: bool,
@@ -88,16 +87,14 @@ pub struct Visit {
 /// What a file holds.
 #[derive(Debug)]
 pub enum Content {
-    /// An ELF file.
     Elf(Ident),
     /// A script, and its first line.
     Script(Result<Shebang, Unusable>),
-    /// Something else.
     Other(&'static Format),
 }
 
-/// Explains `file`, a path in the root directory of `here`; a name without a slash that is not there is looked up in `path`, as
-/// `execvp(3)` does.
+/// Explains `file`, a path in the root directory of `here`; a name without a slash that is not there is looked up in
+/// `path`, as `execvp(3)` does.
 pub fn explain(file: &Path, path: &OsStr, here: &Here) -> Result<Explanation> {
     let place = here.root.map_or_else(|| Ok(Place::here()), Place::below)?;
     let is_name = file.components().count() == 1 && place.real(file).is_none();
@@ -127,8 +124,8 @@ pub fn explain(file: &Path, path: &OsStr, here: &Here) -> Result<Explanation> {
     })
 }
 
-/// What makes `file` run. It is followed again as it would be once the remedy of the `first` problem was applied, and the next problem,
-/// if there is one, is told too.
+/// What makes `file` run. It is followed again as it would be once the remedy of the `first` problem was applied, and
+/// the next problem, if there is one, is told too.
 fn remedy(first: Problem, file: &Path, walk: &mut Walk) -> String {
     let mut text = first.remedy.text.clone();
     let mut problems = vec![first];
@@ -152,8 +149,8 @@ fn remedy(first: Problem, file: &Path, walk: &mut Walk) -> String {
     text
 }
 
-/// The architecture of the program `file`, or of the one that a script's `#!` lines come to, whether or not it runs here. `None`:
-/// it comes to no known architecture, or cannot be read.
+/// The architecture of the program `file`, or of the one that a script's `#!` lines come to, whether or not it runs
+/// here. `None`: it comes to no known architecture, or cannot be read.
 pub fn machine_of(place: &Place, file: &Path) -> Option<&'static Arch> {
     let mut file = file.to_owned();
     for _ in 0..=REWRITES {

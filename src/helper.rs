@@ -1,8 +1,8 @@
-//! The processes that this program starts of itself, each with a hidden first argument, a [`Verb`]. The command line does not
-//! know these.
+//! The processes that this program starts of itself, each with a hidden first argument, a [`Verb`]. The command line
+//! does not know these.
 //!
-//! What each does is in a file of its own; `command` hands the words after the verb to it. A rehearsal needs more than this layer
-//! has, and is in `policy::rehearsal`.
+//! What each does is in a file of its own; `command` hands the words after the verb to it. A rehearsal needs more than
+//! this layer has, and is in `policy::rehearsal`.
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
@@ -26,26 +26,22 @@ pub enum Verb {
 }
 
 impl Verb {
-    const ALL: [Self; 4] = [Self::RunProbes, Self::Rehearse, Self::MapIds, Self::TryOwnTable];
-
-    const fn word(self) -> &'static str {
-        match self {
-            Self::RunProbes => "--run-probes",
-            Self::Rehearse => "--rehearse",
-            Self::MapIds => "--map-ids",
-            Self::TryOwnTable => "--try-own-table",
-        }
-    }
+    const WORDS: [(&str, Self); 4] = [
+        ("--run-probes", Self::RunProbes),
+        ("--rehearse", Self::Rehearse),
+        ("--map-ids", Self::MapIds),
+        ("--try-own-table", Self::TryOwnTable),
+    ];
 
     /// The verb that this first argument is, if it is one.
     pub fn of(argument: &OsStr) -> Option<Self> {
-        Self::ALL.into_iter().find(|verb| argument == verb.word())
+        Self::WORDS.into_iter().find_map(|(word, verb)| (argument == word).then_some(verb))
     }
 
     /// This program with this verb. The words follow it.
     pub fn command(self) -> Command {
         let mut command = Command::new("/proc/self/exe");
-        command.arg(self.word());
+        command.args(Self::WORDS.iter().filter(|(_, verb)| *verb == self).map(|(word, _)| word));
         command
     }
 }

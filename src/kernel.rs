@@ -4,7 +4,6 @@
 
 pub mod anchor;
 pub mod lock;
-pub mod lookup;
 pub mod mount;
 pub mod namespace;
 pub mod process;

@@ -1,7 +1,7 @@
 //! What a wrong command line was meant to be: another one, which parses.
 //!
-//! Each rule repairs one mistake. They are tried in turn, and again on their result, until the line parses. If no rule fits, nothing
-//! is proposed.
+//! Each rule repairs one mistake. They are tried in turn, and again on their result, until the line parses. If no rule
+//! fits, nothing is proposed.
 
 use std::ffi::OsString;
 
@@ -35,10 +35,10 @@ pub fn meant(args: &[OsString], error: clap::Error) -> Option<String> {
 /// Repairs the mistake of the error; `None` if it is another mistake.
 type Rule = fn(&[String], &clap::Error) -> Option<Vec<String>>;
 
-const RULES: [Rule; 6] = [command, verb, spelled, similar, joined, listed];
+const RULES: [Rule; 5] = [command, verb, similar, joined, listed];
 
 /// Our options, each with the words that people and other tools have for it.
-const VERBS: [(&str, &str); 9] = [
+const VERBS: [(&str, &str); 12] = [
     ("--install", "install add register enable i platform"),
     ("--uninstall", "uninstall remove rm delete unregister disable u"),
     ("--reset", "reset"),
@@ -48,6 +48,9 @@ const VERBS: [(&str, &str); 9] = [
     ("--explain", "explain why"),
     ("--run", "run exec"),
     ("--version", "version v"),
+    ("--format=json", "json"),
+    ("--format=text", "text"),
+    ("--format=prometheus", "prometheus"),
 ];
 
 /// Options that take a list of platforms.
@@ -120,14 +123,14 @@ fn similar(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
 /// `--install arm64 riscv64` for `--install arm64,riscv64`.
 fn joined(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
     let (at, _) = wrong(words, error)?;
-    let is_wrongem = |word: &String| !word.starts_with('-');
-    let first = at - words[..at].iter().rev().take_while(|word| is_wrongem(word)).count();
+    let is_item = |word: &String| !word.starts_with('-');
+    let first = at - words[..at].iter().rev().take_while(|word| is_item(word)).count();
     let option_at = first.checked_sub(1)?;
     let (name, value) = match words[option_at].split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (words[option_at].as_str(), None),
     };
-    let end = at + words[at..].iter().take_while(|word| is_wrongem(word)).count();
+    let end = at + words[at..].iter().take_while(|word| is_item(word)).count();
     let items = value.into_iter().chain(words[first..end].iter().map(String::as_str));
     let items: Vec<&str> = items.map(|item| item.trim_matches(',')).collect();
     let names_platforms = LISTS.contains(&name) && items.iter().all(|item| is_platform(item));
@@ -146,17 +149,6 @@ fn listed(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
     let (at, word) = wrong(words, error)?;
     let installs = words.iter().any(|word| LISTS.contains(&option(word)));
     (is_platform(word) && !installs).then(|| inserted(words, at, "--install"))
-}
-
-/// `json` and `text` for `--format json` and `--format text`.
-fn spelled(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
-    let (at, word) = wrong(words, error)?;
-    let form = word.trim_start_matches('-');
-    ["json", "text", "prometheus"].contains(&form).then(|| {
-        let mut words = words.to_vec();
-        words[at] = format!("--format={form}");
-        words
-    })
 }
 
 fn is_platform(item: &str) -> bool {

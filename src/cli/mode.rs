@@ -1,5 +1,5 @@
-//! From the flat options of [`Cli`] to what is done: a list of [`Mode`]s in the order in which they are carried out. What the options
-//! mean together, and which of them make no sense together, is decided here, once.
+//! From the flat options of [`Cli`] to what is done: a list of [`Mode`]s in the order in which they are carried out.
+//! What the options mean together, and which of them make no sense together, is decided here, once.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,9 +17,7 @@ use crate::policy::invocation::Invocation;
 /// One thing to do.
 #[derive(Debug)]
 pub enum Mode {
-    /// `--completions`: print this shell's script.
     Completions(Shell),
-    /// `--version`
     Version,
     /// `--run`: become a command.
     Run(Run),
@@ -29,17 +27,13 @@ pub enum Mode {
     Uninstall(String),
     /// `--unpersist`: remove what was written to this directory.
     Unpersist(PathBuf),
-    /// `--install`, `--reset`
     Install(Install),
-    /// `--install --hold`: install, and stay.
     Hold(Install, Stay),
     /// `--verify`: compare the handlers, or those of the list, with what an install would make.
     Verify(Option<Selection>),
     /// `--export`: write rules for the boot into this directory.
     Export(PathBuf),
-    /// `--explain`
     Explain(Explain),
-    /// `--list`
     List,
     /// `--status`: show whether the platforms, or those of the list, run.
     Status(Option<Selection>),
@@ -50,7 +44,6 @@ pub enum Mode {
 /// What to install.
 #[derive(Debug)]
 pub struct Install {
-    /// Which platforms.
     pub selection: Selection,
     /// Whether QEMU's other entries are removed afterwards.
     pub reset: bool,
@@ -70,20 +63,17 @@ pub struct Stay {
 /// What to run.
 #[derive(Debug)]
 pub struct Run {
-    /// The platform of its programs.
     pub platform: Platform,
     /// The root directory to run it in, if not the caller's own.
     pub root: Option<PathBuf>,
     /// The command: a path, or a name to search PATH for.
     pub name: OsString,
-    /// Its arguments, without the name.
     pub args: Vec<OsString>,
 }
 
 /// What to explain.
 #[derive(Debug)]
 pub struct Explain {
-    /// The program.
     pub file: PathBuf,
     /// The root directory that it is below, if not the caller's own.
     pub root: Option<PathBuf>,
@@ -96,7 +86,6 @@ pub struct Settings {
     pub mount: Option<PathBuf>,
     /// The environment, with the options that override it.
     pub environment: Environment,
-    /// The flags of the handlers to register.
     pub flags: Flags,
     /// Whether flag C is to be set, if the caller says so.
     pub credentials: Option<bool>,
@@ -104,9 +93,7 @@ pub struct Settings {
     pub force: bool,
     /// What an install does with handlers that work.
     pub working: Working,
-    /// How long handlers stay registered.
     pub lifetime: Lifetime,
-    /// The form of what is shown.
     pub format: Format,
     /// Whether tables have all columns, and explanations all bytes.
     pub verbose: bool,
@@ -119,7 +106,6 @@ pub struct Settings {
 pub struct Request {
     /// What is done, in this order.
     pub modes: Vec<Mode>,
-    /// How.
     pub settings: Settings,
     /// Options with an empty list, which is no mistake: scripts pass variables that may be empty.
     pub empty: Vec<&'static str>,

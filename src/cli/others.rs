@@ -1,8 +1,8 @@
-//! Translates command lines for `aptman/qus`. The options of QEMU's `qemu-binfmt-conf.sh`, which `multiarch/qemu-user-static` accepts,
-//! are options of [`Cli`](super::Cli).
+//! Translates command lines for `aptman/qus`. The options of QEMU's `qemu-binfmt-conf.sh`, which
+//! `multiarch/qemu-user-static` accepts, are options of [`Cli`](super::Cli).
 //!
-//! qus accepts `-s -- -p aarch64 arm`, and older versions `-s -t aarch64 -- -p yes`. The words before `--` are for its `register.sh`, the
-//! others for its `qemu-binfmt-conf.sh`. `-p` pins its handlers; ours are always pinned.
+//! qus accepts `-s -- -p aarch64 arm`, and older versions `-s -t aarch64 -- -p yes`. The words before `--` are for its
+//! `register.sh`, the others for its `qemu-binfmt-conf.sh`. `-p` pins its handlers; ours are always pinned.
 
 use std::ffi::OsString;
 

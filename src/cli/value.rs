@@ -8,11 +8,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 /// `--format`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For machines.
     Json,
-    /// For people.
     Text,
-    /// For Prometheus, by way of a file.
     Prometheus,
 }
 

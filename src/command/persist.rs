@@ -97,7 +97,7 @@ fn copy_emulators(
         });
         match copy {
             Ok(copy) => {
-                let line = text::persisting(&host.shown(&path), copy.fate);
+                let line = text::filed("persisting", &host.shown(&path), copy.fate);
                 call.streams.say(&line);
                 copied.push((arch, copy));
             }
@@ -153,7 +153,7 @@ fn give_back(call: &mut Call, host: &Host, arch: &Arch, copy: &OnTrial) -> Resul
     let rules = rules_of(OsStr::new(&arch.entry_name(&call.order.prefix)));
     if let Some(fate) = host.give_back(copy, &rules)? {
         let path = host.shown(&Path::new(persist::EMULATORS).join(&copy.name));
-        call.streams.say(&text::persisting(&path, fate));
+        call.streams.say(&text::filed("persisting", &path, fate));
     }
     Ok(())
 }
@@ -185,7 +185,7 @@ fn write_rules(call: &mut Call, host: &Host, copied: Vec<Copied>, items: &[Item]
         };
         match written.and_then(|written| settled.map(|()| written)) {
             Ok(Some((path, fate, caveat))) => {
-                call.streams.say(&text::persisting(&path, fate));
+                call.streams.say(&text::filed("persisting", &path, fate));
                 call.lacks_each(caveat);
             }
             Ok(None) => {}

@@ -3,9 +3,9 @@
 //! Owns the words by which a complaint is known, each with the place in QEMU's source that says them (10.0.13 unless an
 //! older release is named), and the remedies. Reads limits, changes none.
 
-use std::fs;
-
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+
+use crate::kernel::process::sysctl;
 
 /// What is behind a complaint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,10 +74,7 @@ pub struct Limits {
 impl Limits {
     /// Those of this process.
     pub fn of_this_process() -> Self {
-        let number = |name: &str| {
-            let text = fs::read_to_string(format!("/proc/sys/vm/{name}")).ok()?;
-            text.trim().parse::<u64>().ok()
-        };
+        let number = |name| sysctl(name)?.parse::<u64>().ok();
         let limit = |resource| {
             let soft = getrlimit(resource).map(|(soft, _)| soft);
             soft.ok().filter(|limit| *limit != RLIM_INFINITY)
@@ -85,8 +82,8 @@ impl Limits {
         Self {
             address_space: limit(Resource::RLIMIT_AS),
             data: limit(Resource::RLIMIT_DATA),
-            strict_overcommit: number("overcommit_memory") == Some(2),
-            lowest_address: number("mmap_min_addr"),
+            strict_overcommit: number("vm.overcommit_memory") == Some(2),
+            lowest_address: number("vm.mmap_min_addr"),
         }
     }
 
@@ -95,8 +92,8 @@ impl Limits {
         is_tight(self.address_space) || is_tight(self.data)
     }
 
-    /// Whether a 32-bit program's whole address space is more than may be reserved. Then some emulators look for a place
-    /// for it until their time is up (`pgb_find_fallback` in `linux-user/elfload.c`).
+    /// Whether a 32-bit program's whole address space is more than may be reserved. Then some emulators look for a
+    /// place for it until their time is up (`pgb_find_fallback` in `linux-user/elfload.c`).
     pub fn deny_32_bit(&self) -> bool {
         self.address_space.is_some_and(|limit| limit < 1 << 32)
     }
@@ -113,7 +110,6 @@ fn is_tight(limit: Option<u64>) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {
     said: String,
-    /// The limits.
     pub limits: Limits,
 }
 

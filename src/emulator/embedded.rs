@@ -1,11 +1,11 @@
-//! Emulators that are embedded in this program: sections of its ELF file that `objcopy --add-section` has put there, such as
-//! `qemu-aarch64.zst`, each one frame of Zstandard (RFC 8878). The loader maps none of them.
+//! Emulators that are embedded in this program: sections of its ELF file that `objcopy --add-section` has put there,
+//! such as `qemu-aarch64.zst`, each one frame of Zstandard (RFC 8878). The loader maps none of them.
 //!
-//! What is needed is unpacked into memory, each emulator into a file system for itself (`tmpfs`) that is mounted nowhere, as
-//! `/usr/bin/qemu-aarch64`: the path that it has in the image. So it works on a read-only or `noexec` file system, no user can
-//! put another file in its place, and the memory is free again as soon as this process and the entry that has the emulator
-//! pinned are gone. A caller who may not mount gets a file of memory alone (`memfd_create(2)`), which serves for everything
-//! except registering.
+//! What is needed is unpacked into memory, each emulator into a file system for itself (`tmpfs`) that is mounted
+//! nowhere, as `/usr/bin/qemu-aarch64`: the path that it has in the image. So it works on a read-only or `noexec` file
+//! system, no user can put another file in its place, and the memory is free again as soon as this process and the
+//! entry that has the emulator pinned are gone. A caller who may not mount gets a file of memory alone
+//! (`memfd_create(2)`), which serves for everything except registering.
 //!
 //! Rests on `fsmount(2)`, Linux 5.2.
 
@@ -13,9 +13,9 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 #[cfg(target_pointer_width = "32")]
@@ -28,6 +28,7 @@ use rustix::mount::MountAttrFlags;
 
 use super::{DIR, cannot_mount};
 use crate::kernel::mount::detached;
+use crate::kernel::process::path_of;
 
 /// This program's own file.
 const PROGRAM: &str = "/proc/self/exe";
@@ -74,7 +75,7 @@ impl Embedded {
                 let mut file = File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC)?);
                 unpack(self.section(name)?, &mut file)?;
                 // what is open for writing cannot be started
-                File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+                File::open(path_of(&file))
             }
             Err(error) => Err(error),
         }
@@ -138,7 +139,7 @@ fn damaged() -> io::Error {
 
 /// Where this process finds the emulator `name` below `root`.
 fn below(root: &OwnedFd, name: &OsStr) -> PathBuf {
-    Path::new(&format!("/proc/self/fd/{}{DIR}", root.as_raw_fd())).join(name)
+    path_of(root).join(&DIR[1..]).join(name)
 }
 
 /// Offset and size of the section of each emulator, by its name, in an ELF file of this host.

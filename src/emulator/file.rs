@@ -1,5 +1,5 @@
-//! An emulator's file without running it: may it be read and executed, can others replace it, is it a complete and static
-//! ELF program of this host?
+//! An emulator's file without running it: may it be read and executed, can others replace it, is it a complete and
+//! static ELF program of this host?
 
 use std::fs::File;
 use std::io;

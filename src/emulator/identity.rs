@@ -20,10 +20,11 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::emulator::{HEAD, read_up_to, segments};
+use crate::kernel::process::path_of;
 
 /// What the kernel puts behind a path that is gone (`d_path` in `fs/d_path.c`).
 const DELETED: &[u8] = b" (deleted)";
-/// More than the notes of any program take.
+/// More than the notes of any program need, in bytes.
 const NOTES: u64 = 64 * 1024;
 
 /// Which file it is, without having been run.
@@ -37,8 +38,8 @@ pub struct Identity {
     pub size: u64,
     /// GNU build id in hexadecimal digits, where the linker left one.
     pub build_id: Option<String>,
-    /// When its bytes were last changed, as its file system has it, in seconds since 1970. Packages and images carry over
-    /// the time of their build.
+    /// When its bytes were last changed, as its file system has it, in seconds since 1970. Packages and images carry
+    /// over the time of their build.
     pub modified: i64,
 }
 
@@ -46,11 +47,9 @@ pub struct Identity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Place {
-    /// The file is there.
     Present,
     /// The file is gone from its directory, and nothing has taken its place.
     Deleted,
-    /// Another file is there.
     Replaced,
     /// It is not where it was registered any more, but at this path.
     Moved,
@@ -61,7 +60,7 @@ pub enum Place {
 impl Identity {
     /// Looks at `file`.
     pub fn of(file: &File) -> io::Result<Self> {
-        let link = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        let link = fs::read_link(path_of(file))?;
         let metadata = file.metadata()?;
         let is_at = |path: &Path| {
             let there = path.metadata();

@@ -46,8 +46,8 @@ pub(super) fn target_of(name: &str) -> &str {
     name.rsplit("qemu-").next().unwrap_or(name)
 }
 
-/// How the distribution of this `os-release(5)` has static emulators installed. Debian's qemu-user is static since QEMU 9.1, which
-/// Debian 13 and Ubuntu 25.04 have.
+/// How the distribution of this `os-release(5)` has static emulators installed. Debian's qemu-user is static since QEMU
+/// 9.1, which Debian 13 and Ubuntu 25.04 have.
 fn install(os_release: &str) -> String {
     let value = |name| {
         let mut lines = os_release.lines();

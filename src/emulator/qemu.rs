@@ -1,8 +1,8 @@
 //! Which QEMU a file is, from its own bytes: nothing is started for that.
 //!
 //! QEMU's user emulators print their version from one literal (`version` in `linux-user/main.c`: `qemu-TARGET version
-//! NUMBER (PACKAGE)`, a line end, and QEMU's copyright). It is in the read-only data, which linkers put into a segment of
-//! its own, some 250 kB from its start: so little is read. Names of files and of entries say nothing here.
+//! NUMBER (PACKAGE)`, a line end, and QEMU's copyright). It is in the read-only data, which linkers put into a segment
+//! of its own, some 250 kB from its start: so little is read. Names of files and of entries say nothing here.
 
 use std::fmt;
 use std::fs::File;
@@ -85,8 +85,8 @@ impl fmt::Display for Version {
     }
 }
 
-/// Which of QEMU's user emulators `file` is, by its bytes. `None` for any other file, and for a QEMU whose literal is not
-/// where a static program has it.
+/// Which of QEMU's user emulators `file` is, by its bytes. `None` for any other file, and for a QEMU whose literal is
+/// not where a static program has it.
 ///
 /// # Errors
 /// When the file cannot be read.

@@ -1,7 +1,7 @@
 //! Where an install takes emulators from: a directory, that of another root directory, or this program itself.
 //!
-//! The kernel looks up an interpreter's path in the root directory of the process that registers it, so registering is done here
-//! too.
+//! The kernel looks up an interpreter's path in the root directory of the process that registers it, so registering is
+//! done here too.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -53,8 +53,8 @@ impl Source {
         Self { from: From::Below(Arc::new(root)), ..Self::directory(dir) }
     }
 
-    /// Those that are embedded in this program, under names that begin with `prefix`; or, as most builds have none, those of
-    /// [`DIR`]; `in_image`: which are the image's. A program that cannot read its own file has none.
+    /// The emulators embedded in this program, under names that begin with `prefix`; if it has none, those of [`DIR`],
+    /// which are the image's if `in_image`. A program that cannot read its own file has none.
     ///
     /// # Errors
     /// When that file was cut short.
@@ -104,7 +104,7 @@ impl Source {
         }
     }
 
-    /// Whether there is nothing at `path`, for sure: a file that cannot be seen may be there.
+    /// Whether nothing is at `path`. False if that cannot be seen.
     pub fn lacks(&self, path: &Path) -> bool {
         let lacks = || matches!(path.try_exists(), Ok(false));
         match &self.from {
@@ -114,15 +114,19 @@ impl Source {
         }
     }
 
-    /// Opens the emulator at `path` after a look at it without running it: an executable, static, complete ELF program of this
-    /// host. An embedded one is not looked at.
+    /// Opens the emulator at `path` after a look at it without running it: an executable, static, complete ELF program
+    /// of this host. An embedded one is not looked at.
     pub fn open(&self, path: &Path) -> Result<File, EmulatorError> {
-        self.fit(path).map_err(|unfit| EmulatorError {
-            path: path.to_owned(),
-            unfit: match unfit {
-                Unfit::Missing(_) => Unfit::Missing(self.remedy_for(path)),
+        self.fit(path).map_err(|unfit| {
+            let unfit = match unfit {
+                Unfit::Missing(_) => {
+                    let name = name(path).to_string_lossy();
+                    let prefix = name.split("qemu-").next().unwrap_or_default();
+                    Unfit::Missing(self.home.remedy_for_one(&name, self.has_any(prefix)))
+                }
                 other => other,
-            },
+            };
+            EmulatorError { path: path.to_owned(), unfit }
         })
     }
 
@@ -141,13 +145,6 @@ impl Source {
                 _ => Unfit::Refused(error),
             }),
         }
-    }
-
-    /// What to do where the emulator at `path` is missing.
-    fn remedy_for(&self, path: &Path) -> String {
-        let name = name(path).to_string_lossy();
-        let prefix = name.split("qemu-").next().unwrap_or_default();
-        self.home.remedy_for_one(&name, self.has_any(prefix))
     }
 
     /// Whether there is an emulator, of whichever architecture.

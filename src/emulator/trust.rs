@@ -1,12 +1,13 @@
 //! Whether another user can put another file where an emulator is.
 //!
-//! One rule for every caller: each component of the path, links and their folders included, belongs to root or the caller, and
-//! no other user may write to it. The path may lead through a sticky folder like `/tmp` if the next component is a folder: other
-//! users cannot move that, or make a second name for it, as `link(2)` can for files and links.
+//! One rule for every caller: each component of the path, links and their folders included, belongs to root or the
+//! caller, and no other user may write to it. The path may lead through a sticky folder like `/tmp` if the next
+//! component is a folder: other users cannot move that, or make a second name for it, as `link(2)` can for files and
+//! links.
 //!
-//! The path is walked as the kernel does (`path_resolution(7)`), and each component judged by the descriptor that leads to
-//! the next, so that a folder that is moved meanwhile changes nothing. An access control list that lets others write shows
-//! in the mode of the group (`acl(5)`).
+//! The path is walked as the kernel does (`path_resolution(7)`), and each component judged by the descriptor that leads
+//! to the next, so that a folder that is moved meanwhile changes nothing. An access control list that lets others write
+//! shows in the mode of the group (`acl(5)`).
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -22,6 +23,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::geteuid;
 
 use crate::kernel::namespace::in_user_namespace;
+use crate::kernel::process::sysctl;
 use crate::kernel::wording::{errno_of, quoted};
 
 /// Symbolic links on the way to a file, as the kernel has it (`MAXSYMLINKS`).
@@ -43,7 +45,8 @@ enum Who {
 }
 
 impl Stranger {
-    /// The command that keeps them from it, where there is one: what a stranger has made is no better for another owner.
+    /// The command that takes the permission from them. `None` for an owner: a file that a stranger has made is not
+    /// safe after chown.
     pub fn remedy(&self) -> Option<String> {
         let whose = match self.who {
             Who::Owner(_) => return None,
@@ -73,7 +76,7 @@ pub(super) struct Found {
     folder: OwnedFd,
     name: OsString,
     pub(super) stat: FileStat,
-    /// The first that is wrong with the path, if something is.
+    /// The first stranger on the path.
     pub(super) stranger: Option<Stranger>,
 }
 
@@ -99,7 +102,7 @@ impl Found {
     }
 }
 
-/// A way that has been gone from the root directory.
+/// A walk from the root directory.
 struct Walk {
     folder: OwnedFd,
     place: PathBuf,
@@ -126,7 +129,7 @@ impl Walk {
                 self.enter(next, &name)?;
                 continue;
             }
-            // what is no folder, or may not be searched
+            // not a folder, or one that may not be searched
             let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let found = openat(&self.folder, name.as_os_str(), flags, Mode::empty())?;
             let stat = fstat(&found)?;
@@ -167,7 +170,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Of a file or a link, which others may replace in a folder that is open to them.
+    /// Judges a file or a link: others may replace it in a folder that they may write to.
     fn judge_in_folder(&mut self, stat: &FileStat, place: PathBuf) {
         if let Some(who) = self.open_to.take() {
             let place = self.place.clone();
@@ -195,18 +198,17 @@ impl Walk {
     }
 }
 
-/// Root, the caller, and, in a user namespace, each user that it does not know: the host's root, the owner of the system's files,
-/// looks like every other user from outside.
+/// Root, the caller, and, in a user namespace, each user that it does not know: the host's root, the owner of the
+/// system's files, looks like every other user from outside.
 fn is_trusted(user: u32) -> bool {
     user == 0 || user == geteuid().as_raw() || is_unknown(user)
 }
 
-/// Whether this is what the kernel shows in place of an owner from outside of this user namespace. The number may also be a
-/// user of the namespace; only a user from outside owns its root directory.
+/// Whether this is what the kernel shows in place of an owner from outside of this user namespace. The number may also
+/// be a user of the namespace; only a user from outside owns its root directory.
 fn is_unknown(user: u32) -> bool {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let is_overflow = || read("/proc/sys/kernel/overflowuid").trim() == user.to_string();
-    let map = || read("/proc/self/uid_map");
+    let is_overflow = || sysctl("kernel.overflowuid") == Some(user.to_string());
+    let map = || fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let owns_root = || fs::metadata("/").is_ok_and(|root| root.uid() == user);
     in_user_namespace() && is_overflow() && (owns_root() || !map().lines().any(|line| maps(line, user)))
 }

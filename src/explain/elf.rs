@@ -7,7 +7,6 @@
 //! its `linux-user/mmap.c`.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -41,10 +40,11 @@ const ISA_NEEDED: u32 = 0xc000_8002;
 /// What properties are padded to in 64-bit files, in bytes.
 const ALIGNMENT: usize = 8;
 
-/// Why a file whose first bytes are fine is not loaded, or ends before it does anything. Printed, it completes "it …".
+/// Why a file whose first bytes are fine is not loaded, or ends before it does anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FatalFlaw {
-    pub(super) what: String,
+    /// Completes "it …".
+    pub what: String,
     /// What `execve(2)` fails with, where the kernel loads the file. `None`: a signal ends it.
     pub(super) errno: Option<Errno>,
     pub(super) remedy: &'static str,
@@ -72,12 +72,6 @@ impl FatalFlaw {
     pub(super) fn library() -> Self {
         let what = "is a shared library without an entry point".to_owned();
         Self { what, errno: None, remedy: "run the program that uses it" }
-    }
-}
-
-impl fmt::Display for FatalFlaw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
     }
 }
 

@@ -23,7 +23,8 @@ enum Sign {
     /// Bytes at the start, and a big-endian number after them that is within these bounds: Java's classes and
     /// Apple's files for several architectures have the same first bytes.
     Number(&'static [u8], u32, u32),
-    /// A Windows program for this machine: `IMAGE_FILE_HEADER.Machine` (Microsoft's "PE Format"), behind the offset at 0x3c.
+    /// A Windows program for this machine: `IMAGE_FILE_HEADER.Machine` (Microsoft's "PE Format"), behind the offset at
+    /// 0x3c.
     Pe(u16),
     /// Text at the start, after white space, in capitals or not.
     Text(&'static str),

@@ -1,5 +1,5 @@
-//! Which entries would take a file, in the kernel's order, a magic compared byte by byte, and what to do about bytes that differ.
-//! Pure.
+//! Which entries would take a file, in the kernel's order, a magic compared byte by byte, and what to do about bytes
+//! that differ. Pure.
 //!
 //! Rests on `search_binfmt_handler` in Linux's `fs/binfmt_misc.c`: of the entries that are on, the newest that matches.
 
@@ -65,9 +65,9 @@ pub fn compare(matcher: &Matcher, head: &[u8]) -> Vec<Byte> {
     bytes.collect()
 }
 
-/// The bytes by which a magic does not match a file of the right architecture. No loader reads such bytes: they are the rest of
-/// `e_ident`, and the version. `AppImage`s have their mark there (its specification, "type 1" and "type 2"), and magics
-/// expect zeros.
+/// The bytes by which a magic does not match a file of the right architecture. No loader reads such bytes: they are the
+/// rest of `e_ident`, and the version. `AppImage`s have their mark there (its specification, "type 1" and "type 2"),
+/// and magics expect zeros.
 #[derive(Debug)]
 pub struct Unmatched<'a>(&'a [Byte]);
 

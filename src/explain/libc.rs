@@ -9,9 +9,7 @@ use binfmt_magic::arch::Arch;
 /// A C library that distributions package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Libc {
-    /// The GNU C library.
     Glibc,
-    /// As on Alpine.
     Musl,
 }
 
@@ -44,8 +42,8 @@ impl Libc {
         }
     }
 
-    /// How `loader` comes to a system that runs programs of `arch`; `native` ones or others. `None` where no package has it at
-    /// that path.
+    /// How `loader` comes to a system that runs programs of `arch`; `native` ones or others. `None` where no package
+    /// has it at that path.
     pub(super) fn remedy(self, loader: &Path, arch: &Arch, native: bool) -> Option<String> {
         let package = match self {
             Self::Glibc => "libc6",

@@ -4,15 +4,15 @@
 //! block (`O_PATH`), and only a regular file is then opened for reading, once.
 //!
 //! Rests on `do_open_execat` and `may_open` in Linux's `fs/exec.c` and `fs/namei.c`, and on `openat2(2)`, by which no
-//! symbolic link leads out of a root directory that is not this process's own. The kernel does not start a file that is open for
-//! writing (`ETXTBSY`). Since Linux 6.14 it tells so without starting it (`AT_EXECVE_CHECK` of `execveat(2)`); which process has
-//! the file open, only `proc_pid_fd(5)` tells, and of other users' processes to root only.
+//! symbolic link leads out of a root directory that is not this process's own. The kernel does not start a file that is
+//! open for writing (`ETXTBSY`). Since Linux 6.14 it tells so without starting it (`AT_EXECVE_CHECK` of `execveat(2)`);
+//! which process has the file open, only `proc_pid_fd(5)` tells, and of other users' processes to root only.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -24,13 +24,15 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{AccessFlags, execveat, faccessat};
 
 use super::problem::{End, Fix, Remedy};
-use crate::kernel::lookup;
-use crate::kernel::wording::{cause, errno_of, printable, shown};
+use crate::kernel::process;
+use crate::kernel::root_directory::{self, IN_ROOT};
+use crate::kernel::wording::{cause, errno_of, shown};
 
 /// How much of a file's beginning tells what it is; the kernel's own decision rests on less, see [`super::WINDOW`].
 const HEAD: u64 = 512;
 
-/// `AT_EXECVE_CHECK` in the kernel's `include/uapi/linux/fcntl.h`: all that is checked is checked, and nothing is started.
+/// `AT_EXECVE_CHECK` in the kernel's `include/uapi/linux/fcntl.h`: all that is checked is checked, and nothing is
+/// started.
 const EXECVE_CHECK: i32 = 0x1_0000;
 
 /// A root directory.
@@ -54,7 +56,6 @@ pub enum Purpose {
 /// A regular file, open.
 #[derive(Debug)]
 pub struct Opened {
-    /// Its first bytes.
     pub head: Vec<u8>,
     /// Its size in bytes when it was opened.
     pub length: u64,
@@ -62,13 +63,10 @@ pub struct Opened {
     pub real: PathBuf,
     /// Permission bits, and whose privilege the setuid and setgid bits among them stand for.
     pub mode: u32,
-    /// The owner.
     pub owner: u32,
-    /// The group.
     pub group: u32,
-    /// Whether its file system is mounted nosuid.
     pub nosuid: bool,
-    file: File,
+    pub file: File,
 }
 
 impl Place {
@@ -92,7 +90,8 @@ impl Place {
         let root = root.map_err(|errno| unopened(errno.into()))?;
         let path = dir.canonicalize().map_err(unopened)?;
         let place = Self { root: Some((root, path)) };
-        // said here once, and not for each file; unlike a look at "/", one at "/." needs the right to search the directory
+        // said here once, and not for each file; unlike a look at "/", one at "/." needs the right to search the
+        // directory
         match place.look_up(Path::new("/."), OFlag::empty()) {
             Ok(_) => Ok(place),
             Err(errno @ Errno::EACCES) => Err(unopened(errno.into())),
@@ -104,7 +103,8 @@ impl Place {
         }
     }
 
-    /// `path`, absolute, as this process reaches it if no symbolic link is in the way. `..` leads out of no root directory.
+    /// `path`, absolute, as this process reaches it if no symbolic link is in the way. `..` leads out of no root
+    /// directory.
     pub fn outside(&self, path: &Path) -> PathBuf {
         let Some((_, root)) = &self.root else {
             return std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -140,7 +140,7 @@ impl Place {
     /// Where `path` leads, as this process sees it, if it leads anywhere.
     pub fn real(&self, path: &Path) -> Option<PathBuf> {
         let found = self.look_up(path, OFlag::empty()).ok()?;
-        fs::read_link(name_of(&found)).ok()
+        fs::read_link(process::path_of(&found)).ok()
     }
 
     /// Opens `path`, in the kernel's order of checks.
@@ -151,7 +151,7 @@ impl Place {
             errno => Unopened::Refused(errno),
         })?;
         let found = File::from(found);
-        let name = name_of(&found);
+        let name = process::path_of(&found);
         check_kind(&found)?;
         if purpose != Purpose::Read {
             check_executable(&found, &name, purpose)?;
@@ -173,7 +173,7 @@ impl Place {
     fn look_up(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
         match &self.root {
             None => open(path, flags | OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()),
-            Some((root, _)) => lookup::find(root, path, flags, lookup::IN_ROOT),
+            Some((root, _)) => root_directory::find(root, path, flags, IN_ROOT),
         }
     }
 
@@ -182,11 +182,6 @@ impl Place {
         let target: Option<OsString> = link.ok().and_then(|link| readlinkat(&link, "").ok());
         target.map_or(Unopened::Missing, |target| Unopened::Dangling(target.into()))
     }
-}
-
-/// The name in `/proc` of a descriptor, by which one of `O_PATH` is opened for real.
-fn name_of(descriptor: &impl AsRawFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
 }
 
 fn check_kind(found: &File) -> Result<(), Unopened> {
@@ -237,25 +232,18 @@ impl Opened {
             file,
         })
     }
-
-    /// The file itself.
-    pub fn file(&mut self) -> &mut File {
-        &mut self.file
-    }
 }
 
 /// What has `file` open for writing, if something has: `process 123 (cp)`.
 fn writer_of(file: &File) -> io::Result<Option<String>> {
     let metadata = file.metadata()?;
-    Ok(match check(file) {
-        None | Some(Errno::UnknownErrno) => None,
-        Some(Errno::ETXTBSY) => {
-            let unknown = "a process that this user may not look into";
-            Some(first_writer(&metadata).unwrap_or_else(|| unknown.to_owned()))
-        }
-        // before Linux 6.14, or something else is in the way: only the processes tell
-        Some(_) => first_writer(&metadata),
-    })
+    let answer = check(file);
+    if matches!(answer, None | Some(Errno::UnknownErrno)) {
+        return Ok(None);
+    }
+    // before Linux 6.14, or if something else is in the way, only the processes tell
+    let unknown = || (answer == Some(Errno::ETXTBSY)).then(|| "a process that this user may not look into".to_owned());
+    Ok(process::find(|process| writes(process, &metadata)).or_else(unknown))
 }
 
 /// What the kernel says to starting it; `UnknownErrno`, whose number is zero: nothing. A kernel that does not know the
@@ -267,22 +255,13 @@ fn check(file: &File) -> Option<Errno> {
     execveat(file, c"", &[c""], &[c""; 0], flags).err()
 }
 
-fn first_writer(file: &Metadata) -> Option<String> {
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    let mut numbers = processes.filter_map(|item| item.file_name().to_str()?.parse::<u32>().ok());
-    let pid = numbers.find(|pid| writes(*pid, file))?;
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(format!("process {pid} ({})", printable(name.trim_end())))
-}
-
-/// Whether process `pid` has a descriptor of `file` that is open for writing: the mode of its link in `/proc/PID/fd` has that.
-fn writes(pid: u32, file: &Metadata) -> bool {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
-    let mut open = descriptors.into_iter().flatten().flatten();
+/// Whether the process of this directory in `/proc` has a descriptor of `file` that is open for writing, by the mode of
+/// its link in `fd`.
+fn writes(process: &Path, file: &Metadata) -> bool {
+    let mut open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
     open.any(|item| {
         // the number of the inode first, since Linux 5.14: to ask a file itself can take until a dead server answers
-        let info = Path::new(&format!("/proc/{pid}/fdinfo")).join(item.file_name());
-        let Ok(info) = fs::read_to_string(info) else {
+        let Ok(info) = fs::read_to_string(process.join("fdinfo").join(item.file_name())) else {
             return false;
         };
         let inode = info.lines().find_map(|line| line.strip_prefix("ino:"));
@@ -296,23 +275,19 @@ fn writes(pid: u32, file: &Metadata) -> bool {
 /// Why a file is not opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unopened {
-    /// No file is at the path.
     Missing,
-    /// A symbolic link leads to a path without a file.
+    /// A symbolic link to this path, which does not exist.
     Dangling(PathBuf),
     /// It is no regular file: its kind.
     NoFile(&'static str),
     /// Its mode gives nobody the permission to execute it.
     NotExecutable,
-    /// Its file system is mounted noexec.
     NoExec,
-    /// This user has no permission.
     Denied,
     /// It may be executed, but not read by this user, so that nothing can be said of it.
     Unreadable,
     /// It is open for writing, by this process if that is known: number and name.
     BeingWritten(String),
-    /// The system says something else.
     Refused(Errno),
 }
 

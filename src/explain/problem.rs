@@ -18,7 +18,6 @@ use crate::policy::survey::{may_be_native, takes};
 /// Why a file is looked at.
 #[derive(Debug, Clone)]
 pub enum Role {
-    /// It is the one that was asked for.
     Program,
     /// The `#!` line of this file asks for it; the same file as this process reaches it.
     Interpreter(PathBuf, PathBuf),
@@ -55,7 +54,6 @@ pub(super) struct Fault {
 /// What to do about a problem.
 #[derive(Debug, Clone)]
 pub struct Remedy {
-    /// In words.
     pub(super) text: String,
     /// What that changes, where it can be foreseen.
     pub(super) fix: Option<Fix>,
@@ -79,9 +77,7 @@ pub(super) enum Fix {
 /// A fault, and the file that has it.
 #[derive(Debug, Clone)]
 pub struct Problem {
-    /// The sentence.
     pub(super) sentence: String,
-    /// How the start of the file ends.
     pub end: End,
     /// Whether it is the loader that an emulator would load for a program.
     pub is_emulators_loader: bool,
@@ -181,7 +177,7 @@ impl Remedy {
     }
 }
 
-/// Remedies that are taken for applied.
+/// Remedies that a walk treats as applied.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fixes<'a>(pub(super) &'a [Fix]);
 
@@ -242,7 +238,7 @@ impl Scene<'_> {
         real.unwrap_or_else(|| self.place.outside(path))
     }
 
-    /// A file that cannot be opened as the kernel would. `fixes` are taken for applied.
+    /// The problem of a file that the kernel could not open. `fixes` are treated as applied.
     pub(super) fn unopened(&self, visit: &Visit, unopened: &Unopened, fixes: Fixes) -> Problem {
         let file = self.file(visit);
         let remedy = match &visit.role {
@@ -267,11 +263,13 @@ impl Scene<'_> {
         Problem::of(visit, Fault::new(unopened.to_string(), unopened.end(), remedy))
     }
 
-    /// Of the file that was asked for: below another root directory, what was meant may be told.
+    /// What to do if the file that was asked for does not exist. Below another root directory, the intended path may be
+    /// known.
     fn remedy_of_absence(&self, path: &Path, file: &str) -> String {
-        let Some(root) = self.here.root else {
-            return format!("check the path: namei -l {file}");
-        };
+        // namei would follow a link below another root directory to the host's own file
+        let is_link = self.here.root.is_some() && self.place.outside(path).is_symlink();
+        let check = format!("check the path: {} -l {file}", if is_link { "ls" } else { "namei" });
+        let Some(root) = self.here.root else { return check };
         let below = quoted(root);
         let explain = |words: &str| self.here.means.invocation.explain(words);
         let is_there = |inside: &PathBuf| self.place.real(inside).is_some();
@@ -283,18 +281,14 @@ impl Scene<'_> {
             None if path.exists() => {
                 format!("the one of this host: {}", explain(&quoted(path)))
             }
-            // namei would follow the link to the host's own file
-            None if self.place.outside(path).is_symlink() => {
-                format!("check the path: ls -l {file}")
-            }
-            None => format!("check the path: namei -l {file}"),
+            None => check,
         };
         format!("FILE is looked up below {below}; {advice}")
     }
 
-    /// How the loader at `path` comes to where the program `asker` of `arch` runs.
+    /// How to get the loader at `path` to where the program `asker` of `arch` runs.
     pub(super) fn remedy_of_loader(&self, path: &Path, arch: &Arch, by: LoadedBy, asker: &Visit) -> Remedy {
-        // what the kernel starts as a handler's interpreter is to need no loader
+        // a handler's interpreter should need no loader
         if let Role::Handler(entry, _) = &asker.role {
             if let Some(remedy) = Remedy::replace(entry, self.here) {
                 return remedy;

@@ -17,10 +17,10 @@ use super::{Step, Visit, format, x32};
 use crate::kernel::wording::shown;
 use crate::policy::survey::{self, Failure, Verdict};
 
-/// How many bytes tell kind and machine.
+/// Kind and machine are in these first bytes.
 const DECISIVE: usize = 20;
-/// Where QEMU's emulators look first for what a program asks for (`interp_prefix`, `-L`): by QEMU's own build, and by
-/// Debian's since 2025.
+/// Where QEMU's emulators look first for a program's loader and libraries (`interp_prefix`, `-L`): by QEMU's own build,
+/// and by Debian's since 2025.
 const SYSROOTS: [&str; 2] = ["/usr/gnemul/qemu-", "/etc/qemu-binfmt/"];
 /// The size of pages, in bytes, if the kernel does not tell.
 const USUAL_PAGE: u64 = 4096;
@@ -29,7 +29,8 @@ const USUAL_PAGE: u64 = 4096;
 pub(super) enum Emulated {
     /// Programs run; what the emulator will say of this one.
     Works(Option<Problem>),
-    /// They run only where the root directory has certain files, and do so here if the first says nothing; the second is as above.
+    /// Programs run only if the root directory has certain files. The first says why they do not run here, if so; the
+    /// second is as above.
     Depends(Option<Problem>, Option<Problem>),
     /// They do not run.
     Fails(Problem),
@@ -42,10 +43,7 @@ impl Scene<'_> {
         let status = self.here.means.survey.of(arch);
         let handler = status.handler.as_ref();
         handler.filter(|handler| handler.name == entry.name)?;
-        let level = match &status.verdict {
-            Verdict::Works { level, .. } => *level,
-            Verdict::Fails(_) => arch.levels,
-        };
+        let level = level(&status.verdict).unwrap_or(arch.levels);
         if let Verdict::Fails(failure) = &status.verdict {
             let can_work = matches!(failure, Failure::NotPinned | Failure::NoLoader | Failure::SwitchedOff { .. });
             if !can_work {
@@ -64,8 +62,8 @@ impl Scene<'_> {
         })
     }
 
-    /// What a probe shows of a handler that works in some root directories only. In another root directory than this process's own, no
-    /// probe is run: others own its files.
+    /// What a probe shows of a handler that works in some root directories only. In another root directory than this
+    /// process's own, no probe is run: others own its files.
     fn doubt(&self, arch: &'static Arch, entry: &Entry) -> Option<Fault> {
         let verdict = match self.here.root {
             None => survey::of_one_here(arch).ok(),
@@ -111,8 +109,8 @@ impl Scene<'_> {
     pub(super) fn by_machine(&mut self, ident: Ident, step: &mut Step, opened: &mut Opened) -> Option<Problem> {
         let native = self.native(ident, step);
         if let Some((mut arch, mut level)) = native.filter(|_| is_native_program(&step.head)) {
-            // the kernel goes by the machine; what then makes no sense to it may be an ABI of its own
-            if x32::matches(&ident) && Image::read(opened.file(), arch, LoadedBy::Kernel).is_err() {
+            // the kernel decides by the machine; a file that it then cannot read may be of another ABI of that machine
+            if x32::matches(&ident) && Image::read(&mut opened.file, arch, LoadedBy::Kernel).is_err() {
                 (arch, level) = match x32::native() {
                     Some(x32) => (x32, 1),
                     None => return Some(Problem::of(&step.visit, x32::fault())),
@@ -146,8 +144,8 @@ impl Scene<'_> {
         Fault::unknown_format(what, Remedy::advice(remedy))
     }
 
-    /// A program of this architecture that no entry takes. What its emulator will say of it, where a handler runs it that cannot be
-    /// seen from here; else what is wrong.
+    /// A program of this architecture that no entry takes. What its emulator will say of it, where a handler runs it
+    /// that cannot be seen from here; else what is wrong.
     fn by_architecture(
         &mut self,
         arch: &'static Arch,
@@ -155,16 +153,13 @@ impl Scene<'_> {
         opened: &mut Opened,
     ) -> Result<Option<Problem>, Fault> {
         let status = self.here.means.survey.of(arch);
-        let level = match &status.verdict {
-            Verdict::Works { level, .. } => *level,
-            Verdict::Fails(_) => arch.levels,
-        };
-        // what it asks for is worth telling, whatever will load it
+        let level = level(&status.verdict).unwrap_or(arch.levels);
+        // read even if nothing loads it: the loader that it asks for is shown
         let complaint = self.load(arch, LoadedBy::Emulator, level, step, opened);
         let handler = status.handler.as_ref();
         let is_ours = arch.matches(&step.head);
         match (&status.verdict, handler) {
-            // a handler that cannot be seen has the usual magic, as far as one knows
+            // a handler that cannot be seen is assumed to have the usual magic
             (Verdict::Works { .. }, None) if is_ours && !status.is_native() => {
                 (step.taken_by, step.handler_works) = ("handler", Some(true));
                 return Ok(complaint);
@@ -188,7 +183,7 @@ impl Scene<'_> {
         })
     }
 
-    /// By its header it is not a program that `entry` takes, or, where there is none, that an install's would take.
+    /// Its header does not match `entry` or, without one, the entry of an install.
     fn not_taken(&self, arch: &'static Arch, entry: Option<&Entry>, unmatched: &Unmatched, step: &Step) -> Fault {
         let by = match entry {
             Some(entry) => format!("its handler {} does not take it", shown(&entry.name)),
@@ -224,14 +219,10 @@ impl Scene<'_> {
             let is_same = (s.arch.flags ^ ident.flags) & s.arch.distinct_flags == 0;
             BY_MACHINE_ALONE.contains(&host.qemu) || ident.class == s.arch.class as u8 && is_same
         })?;
-        let level = match found.verdict {
-            Verdict::Works { level, .. } => level,
-            Verdict::Fails(_) => 1,
-        };
-        Some((found.arch, level))
+        Some((found.arch, level(&found.verdict).unwrap_or(1)))
     }
 
-    /// What the kernel or an emulator, whichever loads it, has to say of the program and its loader.
+    /// Why `by` does not load the program or its loader, if so. Things worth knowing become notes.
     pub(super) fn load(
         &mut self,
         arch: &'static Arch,
@@ -241,7 +232,7 @@ impl Scene<'_> {
         opened: &mut Opened,
     ) -> Option<Problem> {
         let length = opened.length;
-        let image = match Image::read(opened.file(), arch, by) {
+        let image = match Image::read(&mut opened.file, arch, by) {
             Ok(image) => image,
             Err(flaw) => return Some(Problem::of(&step.visit, flawed(&flaw, by))),
         };
@@ -325,6 +316,14 @@ impl Scene<'_> {
     }
 }
 
+/// The micro-architecture level that the probes have shown to run.
+fn level(verdict: &Verdict) -> Option<u8> {
+    match verdict {
+        Verdict::Works { level, .. } => Some(*level),
+        Verdict::Fails(_) => None,
+    }
+}
+
 /// A file that the kernel or an emulator, whichever loads it, does not load for this flaw.
 fn flawed(flaw: &FatalFlaw, by: LoadedBy) -> Fault {
     let end = match (by, flaw.errno) {
@@ -342,7 +341,8 @@ fn too_high(arch: &Arch, needs: u8, level: u8) -> Fault {
     Fault::new(what, End::Told, Remedy::advice(remedy))
 }
 
-/// The kernel reads a whole header of its own class, then looks at the machine; an emulator looks at class and byte order too.
+/// The kernel reads a whole header of its own class, then looks at the machine; an emulator looks at class and byte
+/// order too.
 fn read_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Result<Image, FatalFlaw> {
     let (header, length) = (arch.header().len() as u64, opened.length);
     if length < header {
@@ -362,7 +362,7 @@ fn read_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Result
         let other = ident.arch().map_or_else(|| ident.machine_name(), |arch| format!("linux/{}", arch.oci));
         return Err(none(format!("is for {other}, not for linux/{}", arch.oci)));
     }
-    let image = Image::read_loader(opened.file(), arch, by).map_err(|flaw| none(flaw.what))?;
+    let image = Image::read_loader(&mut opened.file, arch, by).map_err(|flaw| none(flaw.what))?;
     Ok(if ident.is_program() { image } else { image.without_segments() })
 }
 

@@ -125,7 +125,8 @@ impl Step {
         self.loader_found = found.map(|loader| text(&loader.real));
     }
 
-    /// All is known of it. `verbose`: its bytes are shown beside the magic of its handler or, without one, of its architecture.
+    /// All is known of it. `verbose`: its bytes are shown beside the magic of its handler or, without one, of its
+    /// architecture.
     pub(super) fn finish(mut self, verbose: bool) -> Self {
         let arch = self.arch;
         self.platform = arch.map(|arch| format!("linux/{}", arch.oci));

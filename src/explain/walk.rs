@@ -23,13 +23,12 @@ pub(super) const REWRITES: usize = 5;
 enum Next {
     /// Nowhere: it runs, or does not.
     Ends(Option<Problem>),
-    /// To this interpreter.
     Goes(Visit),
-    /// To this interpreter; the probes have shown what comes of it, if the kernel goes so far.
+    /// To this interpreter. The probes have shown what comes of it, if the kernel follows so many.
     Proven(Visit),
 }
 
-/// A way that was gone from file to file, and what it came to.
+/// The files that the kernel comes to from one, and what keeps that one from running.
 pub(super) struct Walk<'a> {
     pub(super) scene: Scene<'a>,
     /// This process's own root directory, where pinned files were opened.
@@ -44,7 +43,7 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Follows `file` through things as they would be once `fixes` were applied.
+    /// Follows `file` as if `fixes` were applied.
     pub(super) fn follow(file: &Path, here: &'a Here<'a>, place: &'a Place, fixes: Fixes<'a>) -> Self {
         let mut entries = here.means.survey.entries.clone();
         for entry in &mut entries {
@@ -286,8 +285,8 @@ fn note_line(line: &Shebang, script: &Path, notes: &mut Vec<String>) {
     }
 }
 
-/// What the setuid and setgid bits of the program come to. Rests on `bprm_fill_uid` in Linux's `fs/exec.c`, which scripts
-/// and handlers without flag C never come to.
+/// What the setuid and setgid bits of the program come to. Rests on `bprm_fill_uid` in Linux's `fs/exec.c`, which
+/// scripts and handlers without flag C never come to.
 fn privilege(step: &Step, content: &Content, file: &Opened) -> Option<String> {
     let effect = match (&step.handlers.taker, content) {
         (None, Content::Elf(_) | Content::Other(_)) if step.taken_by != "kernel" => return None,

@@ -1,7 +1,8 @@
 //! x32: programs of amd64 with 32-bit pointers, which have the machine of amd64 and the class of 386.
 //!
-//! Kernels run them with `CONFIG_X86_X32_ABI`, and some only when booted with `syscall.x32=y`; so one is started to find out.
-//! Rests on the x86-64 psABI, section 2.3, and `compat_elf_check_arch` in Linux's `arch/x86/include/asm/elf.h`.
+//! Kernels run them with `CONFIG_X86_X32_ABI`, and some only when booted with `syscall.x32=y`; so one is started to
+//! find out. Rests on the x86-64 psABI, section 2.3, and `compat_elf_check_arch` in Linux's
+//! `arch/x86/include/asm/elf.h`.
 
 use std::sync::LazyLock;
 

@@ -1,8 +1,8 @@
 //! A user namespace with more ids than one's own: those of `/etc/subuid` and `/etc/subgid` by `newuidmap` and
 //! `newgidmap`, or, for root, all that there are.
 //!
-//! Only a process outside of the namespace can map them. So a process of this program, that of [`Verb::MapIds`], stays outside
-//! and waits until the namespace exists. See `user_namespaces(7)`, `subuid(5)` and `newuidmap(1)`.
+//! Only a process outside of the namespace can map them. So a process of this program, that of [`Verb::MapIds`], stays
+//! outside and waits until the namespace exists. See `user_namespaces(7)`, `subuid(5)` and `newuidmap(1)`.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -19,18 +19,18 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Pid, Uid, User, getegid, geteuid, getppid};
 
 use crate::helper::Verb;
-use crate::kernel::process::effective_capabilities;
+use crate::kernel::process;
 use crate::kernel::user_namespace::{map_group, map_user, unshare_alone};
 use crate::kernel::wording::not_started;
 
 /// Which ids a namespace has besides the caller's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ids {
-    /// Every one of the namespace before, as itself: root's.
+    /// All ids of the outer namespace, each as itself. Only root gets these.
     All,
-    /// Root, as which the caller's own id appears, and further ones.
+    /// Root, which is the caller's own id, and further ones.
     Many,
-    /// Root alone, as which the caller's own id appears; why.
+    /// Root alone, which is the caller's own id, and why there are no others.
     One(Lack),
 }
 
@@ -39,7 +39,7 @@ pub enum Ids {
 pub enum Lack {
     /// A file has no range for this user: the user's name, and the file.
     NoRange(String, &'static str),
-    /// They were not mapped; why.
+    /// Why they were not mapped.
     NotMapped(String),
 }
 
@@ -56,13 +56,17 @@ impl fmt::Display for Lack {
     }
 }
 
-/// Enters a user namespace in which this user is root, and a mount namespace of it, with as many ids as the caller can get.
+/// Enters a user namespace in which this user is root, and a mount namespace of it, with as many ids as the caller can
+/// get.
 ///
 /// # Errors
 /// The kernel's refusal, which [`crate::kernel::user_namespace::Refused`] words.
 pub fn enter_as_root() -> nix::Result<Ids> {
     let outside = (geteuid(), getegid());
-    let helped = plan(outside.0).map(|(ids, maps)| (ids, Giver::start(&maps)));
+    let helped = plan(outside.0).map(|(ids, maps)| {
+        let giver = Giver::start(if ids == Ids::All { WRITTEN } else { ASKED_FOR }, &maps);
+        (ids, giver)
+    });
     unshare_alone(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
     let lack = match helped {
         Ok((ids, giver)) => match giver.and_then(Giver::give) {
@@ -71,7 +75,7 @@ pub fn enter_as_root() -> nix::Result<Ids> {
         },
         Err(lack) => lack,
     };
-    // one of the two may have been given
+    // one of the two maps may have been written
     if is_empty("/proc/self/uid_map") {
         map_user(Uid::from_raw(0), outside.0)?;
     }
@@ -85,24 +89,19 @@ fn is_empty(map: &str) -> bool {
     fs::read(map).is_ok_and(|map| map.is_empty())
 }
 
-/// The lines of the two maps, `inside outside count`, and how they are given.
-struct Maps {
-    how: &'static str,
-    users: String,
-    groups: String,
-}
+/// The maps of users and of groups, each with lines `inside outside count`.
+type Maps = [String; 2];
 
-/// Written to the kernel, which needs privilege.
+/// The first word for [`give`] if the maps are written to the kernel, which needs privilege.
 const WRITTEN: &str = "written";
-/// Handed to `newuidmap` and `newgidmap`.
+/// The first word for [`give`] if the maps are handed to `newuidmap` and `newgidmap`.
 const ASKED_FOR: &str = "asked-for";
 
 fn plan(user: Uid) -> Result<(Ids, Maps), Lack> {
     if user.is_root() && may_give_all() {
         let all = |map| fs::read_to_string(map).map(|map| identity(&map));
         if let (Ok(users), Ok(groups)) = (all("/proc/self/uid_map"), all("/proc/self/gid_map")) {
-            let how = WRITTEN;
-            return Ok((Ids::All, Maps { how, users, groups }));
+            return Ok((Ids::All, [users, groups]));
         }
     }
     let name = User::from_uid(user).ok().flatten().map(|user| user.name);
@@ -112,20 +111,13 @@ fn plan(user: Uid) -> Result<(Ids, Maps), Lack> {
         let text = fs::read_to_string(file).unwrap_or_default();
         subordinate(&text, &owners, own).ok_or_else(|| Lack::NoRange(called.clone(), file))
     };
-    Ok((
-        Ids::Many,
-        Maps {
-            how: ASKED_FOR,
-            users: ranges("/etc/subuid", user.as_raw())?,
-            groups: ranges("/etc/subgid", getegid().as_raw())?,
-        },
-    ))
+    Ok((Ids::Many, [ranges("/etc/subuid", user.as_raw())?, ranges("/etc/subgid", getegid().as_raw())?]))
 }
 
 /// `CAP_SETGID`, `CAP_SETUID`, and, to hand on root itself, `CAP_SETFCAP` (`include/uapi/linux/capability.h`).
 fn may_give_all() -> bool {
     const NEEDED: u64 = 1 << 6 | 1 << 7 | 1 << 31;
-    effective_capabilities(Pid::this()).is_some_and(|held| held & NEEDED == NEEDED)
+    process::mask("CapEff:").is_some_and(|held| held & NEEDED == NEEDED)
 }
 
 /// A map that gives everybody in `map` their own number.
@@ -138,10 +130,11 @@ fn identity(map: &str) -> String {
     lines.collect()
 }
 
-/// Root for `own`, and from 1 on all ranges that `text` (`owner:first:count`) has for one of `owners`. `None`: it has none.
+/// Root for `own`, and from 1 on all ranges that `text` (`owner:first:count`) has for one of `owners`. `None`: it has
+/// none.
 ///
-/// A range is left out that a kernel refuses, with the whole map: it goes beyond the last number, or has an id that is in the
-/// map already, as where a user's range is there by name and by number.
+/// A range is left out that a kernel refuses, with the whole map: it goes beyond the last number, or has an id that is
+/// in the map already, as where a user's range is there by name and by number.
 pub fn subordinate(text: &str, owners: &[Option<String>], own: u32) -> Option<String> {
     let mut map = format!("0 {own} 1\n");
     let mut inside: u32 = 1;
@@ -172,16 +165,16 @@ pub fn subordinate(text: &str, owners: &[Option<String>], own: u32) -> Option<St
 struct Giver(Child);
 
 impl Giver {
-    fn start(maps: &Maps) -> Result<Self> {
+    fn start(how: &str, maps: &Maps) -> Result<Self> {
         let mut command = Verb::MapIds.command();
-        command.args([maps.how, &maps.users, &maps.groups]);
+        command.arg(how).args(maps);
         command.stdin(Stdio::piped()).stdout(Stdio::null());
         let child = command.stderr(Stdio::piped()).spawn();
         let refused = |error| anyhow::anyhow!("no process that maps ids: {}", not_started(&error));
         child.map(Self).map_err(refused)
     }
 
-    /// The namespace is there.
+    /// Has the ids mapped, now that the namespace exists.
     fn give(self) -> Result<()> {
         let Self(mut child) = self;
         let mut stdin = child.stdin.take().context("a pipe that was asked for")?;

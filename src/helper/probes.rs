@@ -1,11 +1,11 @@
-//! Running probes through the kernel, all at once, and saying what came of each and which file the kernel ran. Emulators
-//! that have to be asked for their version are started the same way.
+//! Running probes through the kernel, all at once. The outcome of each, and the file that the kernel ran for it, are
+//! returned. Emulators that must be asked for their version are started the same way.
 //!
-//! The work is done by a process of this same program, that of [`Verb::RunProbes`](super::Verb): it takes a mount namespace
-//! for itself, writes the probes into an empty directory there, and makes that its root directory. What it
-//! starts has that root directory, no environment, and no descriptor but a pipe to talk to. Because the root is empty, a
-//! probe that runs proves its interpreter pinned (flag F); without such a root, the entry's flags must do.
-//! The process is the first one of a PID namespace where that is allowed, so whatever it has started ends with it.
+//! The work is done by a process of this same program, that of [`Verb::RunProbes`](super::Verb): it takes a mount
+//! namespace for itself, writes the probes into an empty directory there, and makes that its root directory. What it
+//! starts has that root directory, no environment, and no descriptor but a pipe to talk to. Because the root is empty,
+//! a probe that runs proves its interpreter pinned (flag F); without such a root, the entry's flags must do. The
+//! process is the first one of a PID namespace where that is allowed, so whatever it has started ends with it.
 //!
 //! Each probe is held by `ptrace(2)` between `execve` and its first instruction. Then `/proc/PID/exe` is the very file
 //! that the kernel runs for it: of a handler, the pinned interpreter, whoever registered it and whatever has become of
@@ -32,10 +32,10 @@ use answer::Task;
 pub(crate) use root::in_memory_file;
 pub use serve::{LIMIT, serve};
 
-/// What the names of entries begin with that take [`mark`]ed probes only.
+/// The start of the names of entries that take only [`mark`]ed probes.
 pub const TRIAL: &str = "binfmt-trial-";
 
-/// Whether an entry of this name takes marked probes only, and so no program of anybody's.
+/// Whether an entry of this name takes only marked probes, and no other program.
 pub fn is_trial(name: &OsStr) -> bool {
     name.as_bytes().starts_with(TRIAL.as_bytes())
 }
@@ -45,16 +45,15 @@ pub fn is_trial(name: &OsStr) -> bool {
 pub struct Job {
     /// The architecture.
     pub arch: &'static Arch,
-    /// In which form.
     pub form: Form,
 }
 
-/// In which form a probe is run.
+/// The form in which a probe is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// As it is.
     Plain,
-    /// As it is, in this process's own root directory. What else runs with it does, too.
+    /// In this process's own root directory. All probes of the same run then start there.
     Here,
     /// [`mark`]ed, so that only a trial entry takes it.
     Marked,
@@ -63,30 +62,27 @@ pub enum Form {
     Setuid,
 }
 
-/// What came of starting one probe.
+/// The outcome of starting one probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeOutcome {
-    /// It ended by itself with this status.
+    /// With this status, by itself.
     Exited(i32),
-    /// A signal ended it.
+    /// By this signal.
     Killed(i32),
-    /// It was still running at the limit.
     TimedOut,
     /// The kernel did not start it: an errno of `execve(2)`.
     Refused(i32),
-    /// Of [`Form::Setuid`]: whether it had its owner's privilege; `None` where no file can be given to another owner. The
-    /// kernel also ignores the bit of a process that is held by one without privilege, or may get none.
+    /// Of [`Form::Setuid`]: whether it had its owner's privilege; `None` where no file can be given to another owner.
+    /// The kernel also ignores the bit of a process that is held by one without privilege, or may get none.
     Setuid(Option<bool>),
 }
 
 /// The outcome of one [`Job`].
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// What came of it.
     pub outcome: ProbeOutcome,
     /// Processor time of one start, in microseconds.
     pub micros: u64,
-    /// The file that the kernel ran for it.
     pub ran: Ran,
     /// What the emulator complained of on stderr; the last few kilobytes.
     pub complaint: String,
@@ -99,7 +95,7 @@ pub enum Ran {
     Itself,
     /// An interpreter. Open, so that it can be read, started and compared even if it has no path any more.
     Interpreter(Arc<File>),
-    /// It could not be seen; why.
+    /// Why it could not be seen.
     Unseen(String),
 }
 
@@ -120,7 +116,8 @@ pub fn run(jobs: &[Job]) -> Result<Vec<Run>> {
 
 /// [`run`], where each may take as long as `limit`.
 pub fn run_within(limit: Duration, jobs: &[Job]) -> Result<Vec<Run>> {
-    /// A crash at start is retried: emulators have had races there, and one lost start in many does not mean that it does not work.
+    /// A crash at start is retried: emulators have had races there, and one lost start in many does not mean that it
+    /// does not work.
     const TRIES: u32 = 2;
     if jobs.is_empty() {
         return Ok(Vec::new());
@@ -141,8 +138,8 @@ pub fn run_within(limit: Duration, jobs: &[Job]) -> Result<Vec<Run>> {
     Ok(runs)
 }
 
-/// Starts each of `emulators` with `--version`, all at the same time and confined as the probes' are. What each prints is its
-/// [`Run::complaint`]; each may take as long as `limit`.
+/// Starts each of `emulators` with `--version`, all at the same time and confined as the probes' are. What each prints
+/// is its [`Run::complaint`]; each may take as long as `limit`.
 pub fn ask(emulators: &[&File], limit: Duration) -> Result<Vec<Run>> {
     if emulators.is_empty() {
         return Ok(Vec::new());

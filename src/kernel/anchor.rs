@@ -5,9 +5,9 @@
 //! file of that mount holds the file's path, hence the mount, hence the superblock, until it is deleted or the host
 //! reboots. It is never enabled, so nothing is ever traced and no program pays for it.
 //!
-//! An event of this name may not be ours, and the kernel lists the path that was looked up when it was made, maybe in another mount
-//! namespace. So [`set`] asks the kernel to add a file of the mount to the event. The kernel adds it beside the files that the event
-//! has, and refuses one that the event has already (`EEXIST`).
+//! An event of this name may not be ours, and the kernel lists the path that was looked up when it was made, maybe in
+//! another mount namespace. So [`set`] asks the kernel to add a file of the mount to the event. The kernel adds it
+//! beside the files that the event has, and refuses one that the event has already (`EEXIST`).
 //!
 //! Rests on `Documentation/trace/uprobetracer.rst`; `create_trace_uprobe` in `kernel/trace/trace_uprobe.c` takes the
 //! path with `kern_path` and keeps it in the event; `append_trace_uprobe` compares inodes (since 5.4; older kernels
@@ -91,7 +91,8 @@ fn failed(verb: &str, error: &io::Error) -> anyhow::Error {
     anyhow!("cannot {verb} the anchor (a uprobe definition in tracefs): {cause}")
 }
 
-/// The definitions of events of this name, one line each: `p:binfmt/anchor /proc/sys/fs/binfmt_misc/register:0x0000000000000000`.
+/// The definitions of events of this name, one line each: `p:binfmt/anchor
+/// /proc/sys/fs/binfmt_misc/register:0x0000000000000000`.
 fn definitions(events: &mut File) -> io::Result<Vec<String>> {
     let mut text = String::new();
     events.rewind()?;

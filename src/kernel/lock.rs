@@ -1,9 +1,9 @@
 //! The lock that keeps other calls out while one changes something.
 //!
-//! It is a write lock of an open file description (`F_OFD_SETLK`, `fcntl_locking(2)`), which takes a descriptor that is open for
-//! writing: anybody who can open a file, even on a read-only mount, can `flock(2)` it. It ends with its process, however that ends.
-//! Whoever can only read can get a read lock, and so keep writers out; but no call takes one, so it is seen to be a stranger's,
-//! and is not waited for.
+//! It is a write lock of an open file description (`F_OFD_SETLK`, `fcntl_locking(2)`), which requires a descriptor that
+//! is open for writing. `flock(2)` does not: every user who can read the file, even on a read-only mount, could keep
+//! all calls out. The lock ends with its process. A user who can only read the file may take a read lock, and keep
+//! writers out. No call takes a read lock, so one belongs to a stranger, and is not waited for.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,6 +16,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc::{self, c_short};
 use nix::sys::stat::{major, minor};
 
+use crate::kernel::process;
 use crate::kernel::wait::{self, Wait};
 
 /// How often a lock is tried.
@@ -30,8 +31,8 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Waits until `file`, which is open for writing, is locked, unless a stranger keeps everybody from it: then goes on without, and says so.
-/// `path` is how messages call it.
+/// Waits until `file`, which is open for writing, is locked. If a stranger's read lock keeps all calls out, goes on
+/// without the lock, and says so. `path` is the file's name in messages.
 ///
 /// # Errors
 /// `EWOULDBLOCK` when another call still has it after `patience`, `EINTR` when this process is told to end; or those of [`try_lock`].
@@ -53,13 +54,13 @@ pub fn lock(file: &File, path: &Path, patience: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// What is waited for where `file` is locked.
+/// Who has locked `file`: completes "waiting for …".
 pub fn awaited(file: &File, path: &Path) -> String {
     let who = holder(file, "WRITE").unwrap_or_else(|| "another call, which cannot be seen from here,".to_owned());
     format!("{who} to unlock {}", path.display())
 }
 
-/// Why a wait is over that has come to nothing.
+/// The error of a wait that ended without the lock.
 pub fn over() -> Errno {
     if wait::is_told_to_end() { Errno::EINTR } else { Errno::EWOULDBLOCK }
 }
@@ -75,22 +76,15 @@ fn is_read_locked(file: &File) -> io::Result<bool> {
     Ok(libc::c_int::from(found.l_type) == libc::F_RDLCK)
 }
 
-/// `PID 1234 (binfmt)`, of the process that has a lock of this kind, as far as it can be seen (`proc_pid_fdinfo(5)`).
+/// The process that has a lock of this kind, as far as it can be seen (`proc_pid_fdinfo(5)`).
 fn holder(file: &File, kind: &str) -> Option<String> {
     let file = file.metadata().ok()?;
     let (major, minor, inode) = (major(file.dev()), minor(file.dev()), file.ino());
     let id = format!(" {major:02x}:{minor:02x}:{inode} ");
     let has_it =
         |line: &str| line.starts_with("lock:") && !line.contains("FLOCK") && line.contains(kind) && line.contains(&id);
-    let mut processes = fs::read_dir("/proc").ok()?.flatten();
-    let process = processes.find(|process| {
-        let open = fs::read_dir(process.path().join("fdinfo"));
-        open.into_iter()
-            .flatten()
-            .flatten()
-            .any(|open| fs::read_to_string(open.path()).is_ok_and(|text| text.lines().any(has_it)))
-    })?;
-    let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-    let id = process.file_name();
-    Some(format!("PID {} ({})", id.to_string_lossy(), name.trim_end()))
+    process::find(|process| {
+        let mut open = fs::read_dir(process.join("fdinfo")).into_iter().flatten().flatten();
+        open.any(|open| fs::read_to_string(open.path()).is_ok_and(|text| text.lines().any(has_it)))
+    })
 }

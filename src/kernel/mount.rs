@@ -1,7 +1,7 @@
 //! Finding, joining or mounting `binfmt_misc`.
 //!
-//! Owns the policy of `--mount` and of mount namespaces: where a table is mounted and where it never is. What keeps it alive is in
-//! `mount/lifetime.rs`.
+//! Owns the policy of `--mount` and of mount namespaces: where a table is mounted and where it never is. What keeps it
+//! alive is in `mount/lifetime.rs`.
 //!
 //! Rests on `fs/binfmt_misc.c`: one superblock per user namespace (`bm_get_tree`), freed with its last mount.
 
@@ -29,15 +29,16 @@ mod own;
 
 pub use lifetime::{HeldBy, Lifetime, ensure_lifetime, for_holding, holder, is_at};
 use lifetime::{holder_of, mounted_by_us, predates};
-pub(crate) use own::detached;
 pub use own::own;
+pub(crate) use own::{detached, errno};
 
 /// The usual mount point.
 pub const DEFAULT: &str = "/proc/sys/fs/binfmt_misc";
 
 /// The source of our mounts, by which a later call knows that it may unmount them.
 const SOURCE: &str = "by-binfmt";
-/// Seconds that a call of ours may last, and hold a superblock for that time. A younger superblock may have no other holder.
+/// Seconds that a call of ours may last, and hold a superblock for that time. A younger superblock may have no other
+/// holder.
 const PASSING: i64 = 120;
 /// `BINFMTFS_MAGIC` in the kernel's `include/uapi/linux/magic.h`.
 const BINFMTFS_MAGIC: FsType = FsType(0x4249_4e4d);
@@ -47,7 +48,6 @@ const AUTOFS_MAGIC: FsType = FsType(0x0187);
 /// Where the command line says that the table is.
 #[derive(Debug, Clone)]
 pub struct MountPoint {
-    /// The directory.
     pub dir: PathBuf,
     /// Whether the user named it. In a user namespace, only that asks for a mount.
     pub explicit: bool,
@@ -68,7 +68,6 @@ pub enum MountErrorKind {
     NotAllowed,
     /// The kernel refuses the mount to the root of a user namespace.
     DeniedInUserNamespace,
-    /// Anything else.
     Other,
 }
 
@@ -100,11 +99,8 @@ impl std::error::Error for MountError {}
 /// An open table, locked for this call.
 #[derive(Debug)]
 pub struct Mounted {
-    /// The table.
     pub table: Table,
-    /// Keeps other calls out.
     pub lock: Lock,
-    /// What holds it.
     pub held_by: HeldBy,
 }
 
@@ -180,8 +176,8 @@ pub fn for_looking(at: &MountPoint) -> Result<Option<Table>, MountError> {
     }
 }
 
-/// Opens the table for removing entries, without leaving a mount behind. `None`: a user namespace that has no table, so no
-/// entries.
+/// Opens the table for removing entries, without leaving a mount behind. `None`: a user namespace that has no table, so
+/// no entries.
 pub fn for_uninstalling(at: &MountPoint) -> Result<Option<Table>, MountError> {
     match existing(&at.dir)? {
         None if namespace::in_user_namespace() => Ok(None),
@@ -204,8 +200,8 @@ pub(crate) fn in_passing() -> Result<Table, MountError> {
     }
 }
 
-/// If no entry is left, removes what keeps the table: the anchor, and our own mounts at `at`, here and, with `--pid=host`, on the
-/// host. Mounts of others stay. Returns whether no entry is left.
+/// If no entry is left, removes what keeps the table: the anchor, and our own mounts at `at`, here and, with
+/// `--pid=host`, on the host. Mounts of others stay. Returns whether no entry is left.
 pub fn tidy(table: &Table, _lock: &Lock, at: &MountPoint) -> Result<bool> {
     if !table.entries()?.is_empty() {
         return Ok(false);
@@ -352,7 +348,8 @@ fn mount_at(dir: &Path) -> Result<(), MountError> {
     }
 }
 
-/// In a container that can reach the host, mounts the table on the host unless it is mounted there. Returns whether it is.
+/// In a container that can reach the host, mounts the table on the host unless it is mounted there. Returns whether it
+/// is.
 fn mounted_on_host(dir: &Path) -> bool {
     if !namespace::reaches_host_from_container() {
         return false;

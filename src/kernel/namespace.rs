@@ -1,8 +1,8 @@
 //! Which namespaces this process is in, and how to do one thing in another mount namespace or root directory.
 //!
-//! A thread may leave its process's mount namespace and root directory; the thread's end undoes it, also when the process is killed. So
-//! whatever is mounted in one of these leaves no trace, and no `unsafe` fork is needed. See `mount_namespaces(7)`,
-//! `unshare(2)` and `setns(2)`.
+//! A thread may leave its process's mount namespace and root directory; the thread's end undoes it, also when the
+//! process is killed. So whatever is mounted in one of these leaves no trace, and no `unsafe` fork is needed. See
+//! `mount_namespaces(7)`, `unshare(2)` and `setns(2)`.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -14,6 +14,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{chroot, fchdir};
 
+use crate::kernel::process;
 use crate::kernel::wording::errno_of;
 
 /// Inode of the initial user namespace (`PROC_USER_INIT_INO` in the kernel's `include/linux/proc_ns.h`).
@@ -38,8 +39,8 @@ pub fn sees_host_init() -> bool {
 
 /// Whether this process shares the host's mount namespace, so that what is mounted here stays.
 ///
-/// Where PID 1 does not let itself be looked at, the number of the namespace tells: the first one is made at boot,
-/// before any other, and has a number that no later one gets (`MNT_NS_INIT_INO`, or the first of the others).
+/// If PID 1 cannot be inspected, the number of the namespace decides: the first one is made at boot, before any other,
+/// and has a number that no later one gets (`MNT_NS_INIT_INO`, or the first of the others).
 pub fn shares_host_mounts() -> bool {
     let (own, init) = (fs::read_link("/proc/self/ns/mnt"), fs::read_link("/proc/1/ns/mnt"));
     match (own, init) {
@@ -50,27 +51,23 @@ pub fn shares_host_mounts() -> bool {
     }
 }
 
-/// Whether another process is in this mount namespace, which so outlives this one.
+/// Whether another process is in this mount namespace, so that the namespace outlives this process.
 pub fn shares_mounts_with_others() -> bool {
     let own = fs::read_link("/proc/self/ns/mnt").ok();
     let id = std::process::id().to_string();
-    let others = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let others = others.filter(|process| {
-        process.file_name() != *id && !["self", "thread-self"].iter().any(|own| process.file_name() == *own)
-    });
-    let mut namespaces = others.filter_map(|process| fs::read_link(process.path().join("ns/mnt")).ok());
-    own.is_some_and(|own| namespaces.any(|namespace| namespace == own))
+    let is_other = |process: &Path| !process.ends_with(&id) && fs::read_link(process.join("ns/mnt")).ok() == own;
+    own.is_some() && process::find(is_other).is_some()
 }
 
 /// Whether this is a container that was given the host's processes (`--pid=host`): its mounts and its root directory
-/// are its own, yet the host's are in reach. A private mount namespace on the host's own root is not that: whoever
-/// made one wants its mounts kept apart.
+/// are its own, yet it can reach the host's. A private mount namespace on the host's own root directory does not count:
+/// its mounts are meant to be kept apart.
 pub fn reaches_host_from_container() -> bool {
     sees_host_init() && !shares_host_mounts() && shares_init_root() == Some(false)
 }
 
-/// Whether a path means to an init system what it means here: this process has the root directory of the host's PID 1,
-/// or of the systemd that this container was booted with (`sd_booted(3)`). `None` where that may not be looked at.
+/// Whether an init system finds the same file at a path as this process: both have the root directory of the host's PID
+/// 1, or of the systemd that this container was booted with (`sd_booted(3)`). `None` if PID 1 cannot be inspected.
 pub fn shares_root_with_init() -> Option<bool> {
     let booted = sees_host_init() || Path::new("/run/systemd/system").is_dir();
     if booted { shares_init_root() } else { Some(false) }

@@ -1,19 +1,23 @@
-//! Single facts of a process, see `proc_pid_status(5)` and `proc_pid_stat(5)`, and which signals this one hears of. The facts are
-//! read one by one: parsers of all that is in those files take more room in the program than everything else about `/proc`.
+//! Single facts of a process, see `proc_pid_status(5)` and `proc_pid_stat(5)`, and the signals that this process
+//! handles. The facts are read one by one, because parsers of these whole files would take more room in the program
+//! than all other code about `/proc`.
 
 use std::ffi::{CString, OsString};
 use std::fs;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, close, execve};
 use signal_hook::flag;
+
+use crate::kernel::wording::printable;
 
 /// The effective user of a process. `None` where that cannot be seen.
 pub fn effective_user(process: Pid) -> Option<u32> {
@@ -21,14 +25,9 @@ pub fn effective_user(process: Pid) -> Option<u32> {
     ids.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// The capabilities that a process, and what it starts, can ever have, one bit each.
-pub fn bounding_capabilities(process: Pid) -> Option<u64> {
-    u64::from_str_radix(value(process, "CapBnd:")?.trim(), 16).ok()
-}
-
-/// The capabilities that a process has now, one bit each.
-pub fn effective_capabilities(process: Pid) -> Option<u64> {
-    u64::from_str_radix(value(process, "CapEff:")?.trim(), 16).ok()
+/// A mask of this process, such as that of its effective capabilities, `CapEff:`, one bit each.
+pub fn mask(key: &str) -> Option<u64> {
+    u64::from_str_radix(value(Pid::this(), key)?.trim(), 16).ok()
 }
 
 /// Whether a filter decides about this process's system calls (`seccomp(2)`).
@@ -36,16 +35,17 @@ pub fn is_filtered() -> bool {
     value(Pid::this(), "Seccomp:").is_some_and(|mode| mode.trim() == "2")
 }
 
-/// Sees to it that this process hears of what happens to it. Handlers end with `execve(2)`, so what it starts is none the wiser.
+/// Sets handlers for signals that would otherwise hide a failure. `execve(2)` resets them, so started programs are not
+/// affected.
 ///
-/// The kernel forgets the children of who ignores SIGCHLD, as some supervisors leave it to what they start; with any handler,
-/// it does not (`sigaction(2)`). A write beyond the limit of a file's size fails with EFBIG (`setrlimit(2)`), and ends who neither
-/// ignores SIGXFSZ nor has a handler for it. The first process of a container, as `docker run` starts this one, has no signal end it
-/// without a handler (`pid_namespaces(7)`).
+/// - SIGCHLD: some supervisors ignore it for the processes that they start. The kernel then forgets children that have ended
+///   (`sigaction(2)`).
+/// - SIGXFSZ: without a handler, a write beyond the limit of a file's size ends this process; with one, it fails with EFBIG
+///   (`setrlimit(2)`).
+/// - SIGTERM and SIGINT: they do not end the first process of a container without a handler (`pid_namespaces(7)`).
 pub fn hear_of_failures() -> io::Result<()> {
-    let ignored = value(Pid::this(), "SigIgn:");
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    let is_ignored = |signal| ignored.is_some_and(|mask| mask & 1 << (signal as u32 - 1) != 0);
+    let ignored = mask("SigIgn:").unwrap_or(0);
+    let is_ignored = |signal| ignored & 1 << (signal as u32 - 1) != 0;
     if is_ignored(Signal::SIGCHLD) {
         flag::register(Signal::SIGCHLD as i32, Arc::default())?;
     }
@@ -60,8 +60,8 @@ pub fn hear_of_failures() -> io::Result<()> {
     Ok(())
 }
 
-/// Closes whatever this process was started with, except its standard streams, so that nothing that it starts has it either. To
-/// be called before it opens anything itself.
+/// Closes all descriptors that this process inherited, except its standard streams, so that programs that it starts do
+/// not get them. To be called before it opens anything itself.
 pub fn close_inherited() {
     let names = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let numbers = names.filter_map(|fd| fd.file_name().to_str()?.parse::<RawFd>().ok());
@@ -73,8 +73,8 @@ pub fn close_inherited() {
     }
 }
 
-/// Becomes `program`, which is a path, with no signal ignored or blocked on the account of this process. Not by way of execvp(3),
-/// which has a shell try what the kernel refuses.
+/// Becomes `program`, which is a path, with no signal ignored or blocked because of this process. Does not use
+/// execvp(3), which lets a shell try what the kernel refuses.
 pub fn become_program(program: &Path, args: &[OsString], environment: &[OsString]) -> Errno {
     let start = || {
         let text = |text: &OsString| CString::new(text.as_bytes()).map_err(|_| Errno::EINVAL);
@@ -91,8 +91,8 @@ pub fn become_program(program: &Path, args: &[OsString], environment: &[OsString
     }
 }
 
-/// Lets go of the processes that have ended and that nobody waits for: in a container the first process inherits what
-/// others there leave behind. For when none that are waited for can be running.
+/// Reaps children that have ended and that nobody waits for: the first process of a container inherits those of others.
+/// To be called only while no child that is waited for can be running.
 pub fn reap() {
     let any = Pid::from_raw(-1);
     while waitpid(any, Some(WaitPidFlag::WNOHANG)).is_ok_and(|ended| ended.pid().is_some()) {}
@@ -108,9 +108,7 @@ pub fn start(process: Pid) -> Option<u64> {
 
 /// This kernel's release, `6.1.0-40-amd64`, if it is before `version`.
 pub fn release_before(version: (u32, u32)) -> Option<String> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
-    let release = release.trim();
-    is_before(release, version).then(|| release.to_owned())
+    sysctl("kernel.osrelease").filter(|release| is_before(release, version))
 }
 
 fn is_before(release: &str, version: (u32, u32)) -> bool {
@@ -120,6 +118,33 @@ fn is_before(release: &str, version: (u32, u32)) -> bool {
         return false;
     };
     (major, minor) < version
+}
+
+/// The value of a setting of the kernel, such as `vm.mmap_min_addr`.
+pub fn sysctl(name: &str) -> Option<String> {
+    let path = format!("/proc/sys/{}", name.replace('.', "/"));
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+/// The path in `/proc` of an open file, by which it can be opened once more.
+pub fn path_of(file: &impl AsRawFd) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+/// Blocks these signals. They are read from the descriptor instead.
+pub fn signals(signals: &[Signal]) -> nix::Result<SignalFd> {
+    let set: SigSet = signals.iter().copied().collect();
+    set.thread_block()?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+}
+
+/// The first process whose directory in `/proc` is one that `is_it` accepts: `process 123 (cp)`.
+pub fn find(mut is_it: impl FnMut(&Path) -> bool) -> Option<String> {
+    let folders = fs::read_dir("/proc").ok()?.flatten().map(|item| item.path());
+    let mut numbered = folders.filter_map(|folder| Some((folder.file_name()?.to_str()?.parse::<u32>().ok()?, folder)));
+    let (id, folder) = numbered.find(|(_, folder)| is_it(folder))?;
+    let name = fs::read_to_string(folder.join("comm")).unwrap_or_default();
+    Some(format!("process {id} ({})", printable(name.trim_end())))
 }
 
 fn value(process: Pid, key: &str) -> Option<String> {
@@ -136,7 +161,7 @@ mod tests {
     fn this_process_is_its_users() {
         let user = effective_user(Pid::this());
         assert_eq!(user, Some(nix::unistd::geteuid().as_raw()));
-        assert!(bounding_capabilities(Pid::this()).is_some());
+        assert!(mask("CapBnd:").is_some());
     }
 
     #[test]
@@ -164,13 +189,5 @@ mod tests {
         ] {
             assert_eq!(is_before(release, (6, 7)), older, "{release}");
         }
-    }
-
-    #[test]
-    fn of_what_is_not_there_nothing_is_known() {
-        let nobody = Pid::from_raw(i32::MAX);
-        assert_eq!(effective_user(nobody), None);
-        assert_eq!(bounding_capabilities(nobody), None);
-        assert_eq!(start(nobody), None);
     }
 }

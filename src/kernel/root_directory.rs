@@ -1,19 +1,20 @@
-//! Makes a directory this process's root directory, with the mounts that programs expect, and with no privilege beyond this
-//! process's own mount namespace.
+//! Other root directories: looks paths up in one so that no symbolic link leads out of it, and makes one this process's
+//! own, with the mounts that programs expect, and with no privilege beyond this process's own mount namespace.
 //!
-//! A user namespace cannot mount a `proc` or `sysfs` unless it owns the processes and the network, so copies of the caller's mounts
-//! are used (`open_tree(2)`). Devices are the caller's, those that the OCI runtime specification lists. Each copy is made first, and
-//! then attached to an open directory of the new root, which is looked up without following symbolic links.
+//! A user namespace cannot mount a `proc` or `sysfs` unless it owns the processes and the network, so copies of the
+//! caller's mounts are used (`open_tree(2)`). Devices are the caller's, those that the OCI runtime specification lists.
+//! Each copy is made first, and then attached to an open directory of the new root, which is looked up without
+//! following symbolic links.
 //!
 //! Rests on `pivot_root(2)`; a process under `chroot(2)` could not make user namespaces.
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
@@ -22,8 +23,8 @@ use procfs::process::Process;
 use rustix::fs::CWD;
 use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-use crate::kernel::lookup::{self, IN_ROOT, NO_LINKS};
-use crate::kernel::mount::detached;
+use crate::kernel::mount::{detached, errno};
+use crate::kernel::process::path_of;
 use crate::kernel::wording::{cause, shown};
 
 /// The devices that every program may expect, besides the terminal.
@@ -41,12 +42,20 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 /// The file that names the resolvers.
 const RESOLVER: &str = "/etc/resolv.conf";
 
+/// Symbolic links are followed as if that directory were the root directory. Those of `/proc` that lead anywhere are
+/// refused.
+pub const IN_ROOT: ResolveFlag = ResolveFlag::RESOLVE_IN_ROOT.union(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+/// No symbolic link is followed at all.
+pub const NO_LINKS: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RESOLVE_NO_SYMLINKS);
+
+/// How often a look-up is repeated if the kernel gives it up because something was renamed or mounted meanwhile.
+const TRIES: usize = 1000;
+
 /// Something that programs expect in a root directory, and that is not mounted there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotMounted {
     /// Its path below the root directory, without a slash at its beginning.
     pub path: &'static str,
-    /// Why.
     pub errno: Errno,
 }
 
@@ -62,12 +71,24 @@ impl NotMounted {
     }
 }
 
-/// Makes `dir` the root directory and the current directory. This process must be root of a user namespace, in a mount namespace of
-/// its own.
+/// Opens what is at `path` of the directory `root`, which others may have filled, with `O_PATH` and `flags`: no device
+/// or pipe is touched. `resolve` is [`IN_ROOT`] or [`NO_LINKS`].
 ///
-/// `/proc`, with all that is mounted below it, the table included, is mounted again. So are `/sys`, `/dev` and `/etc/resolv.conf`,
-/// where that is allowed. Missing mount points are made, and symbolic links are not followed. Returns what is not mounted although the
-/// caller has it, with the reason.
+/// # Errors
+/// Those of `openat2(2)` (Linux 5.6): `ENOSYS` or `EPERM` where it cannot be called.
+pub fn find(root: impl AsFd, path: &Path, flags: OFlag, resolve: ResolveFlag) -> nix::Result<OwnedFd> {
+    let flags = flags | OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let how = OpenHow::new().flags(flags).resolve(resolve);
+    let mut tries = (0..TRIES).map(|_| openat2(root.as_fd(), path, how));
+    tries.find(|found| !matches!(found, Err(Errno::EAGAIN))).unwrap_or(Err(Errno::EAGAIN))
+}
+
+/// Makes `dir` the root directory and the current directory. This process must be root of a user namespace, in a mount
+/// namespace of its own.
+///
+/// `/proc`, with all that is mounted below it, the table included, is mounted again. So are `/sys`, `/dev` and
+/// `/etc/resolv.conf`, where that is allowed. Missing mount points are made, and symbolic links are not followed.
+/// Returns what is not mounted although the caller has it, with the reason.
 ///
 /// # Errors
 /// When `dir` cannot become the root directory, or gets no `/proc`.
@@ -142,13 +163,13 @@ fn tree(path: &str) -> nix::Result<OwnedFd> {
 /// A copy of a mount that is not attached anywhere.
 fn copy(at: impl AsFd, path: &Path, more: OpenTreeFlags) -> nix::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | more;
-    open_tree(at, path, flags).map_err(|error| Errno::from_raw(error.raw_os_error()))
+    open_tree(at, path, flags).map_err(errno)
 }
 
 /// Attaches `mounted` to the open file `place`, even if that is a symbolic link.
 fn attach(mounted: &OwnedFd, place: &OwnedFd) -> nix::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(mounted, "", place, "", flags).map_err(|e| Errno::from_raw(e.raw_os_error()))
+    move_mount(mounted, "", place, "", flags).map_err(errno)
 }
 
 /// Makes the current directory, which is a mount point, the root directory, and detaches the old root.
@@ -164,17 +185,17 @@ fn change_root() -> nix::Result<()> {
 /// Opens the directory `name` of `root`, and makes it if it does not exist. `ELOOP`: it is a symbolic link.
 fn directory(root: &OwnedFd, name: &str) -> nix::Result<OwnedFd> {
     let made = mkdirat(root, name, Mode::from_bits_truncate(0o755));
-    match lookup::find(root, Path::new(name), OFlag::O_DIRECTORY, NO_LINKS) {
+    match find(root, Path::new(name), OFlag::O_DIRECTORY, NO_LINKS) {
         Err(Errno::ENOENT) => Err(made.err().unwrap_or(Errno::ENOENT)),
         found => found,
     }
 }
 
-/// Opens [`RESOLVER`] in `root`, which may be a dangling symbolic link. If it does not exist, makes an empty file, unless `/etc` is
-/// a link.
+/// Opens [`RESOLVER`] in `root`, which may be a dangling symbolic link. If it does not exist, makes an empty file,
+/// unless `/etc` is a link.
 fn resolver_of(root: &OwnedFd) -> nix::Result<OwnedFd> {
     const NAME: &str = "resolv.conf";
-    let etc = |links| lookup::find(root, Path::new("etc"), OFlag::O_DIRECTORY, links);
+    let etc = |links| find(root, Path::new("etc"), OFlag::O_DIRECTORY, links);
     let there = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     match openat(etc(IN_ROOT)?, NAME, there, Mode::empty()) {
         Err(Errno::ENOENT) => create(&etc(NO_LINKS)?, NAME),
@@ -195,14 +216,15 @@ fn make_all_read_only(tree: &OwnedFd) {
     let places = mounts.into_iter().flatten().map(|mount| mount.mount_point);
     for place in places {
         if let Ok(place) = place.strip_prefix("/sys") {
-            if let Ok(mount) = lookup::find(tree, place, OFlag::empty(), NO_LINKS) {
+            if let Ok(mount) = find(tree, place, OFlag::empty(), NO_LINKS) {
                 let _ = make_read_only(&mount);
             }
         }
     }
 }
 
-/// Makes a mount read-only, because root of this namespace may be root outside. The mount's other flags are locked and repeated.
+/// Makes a mount read-only, because root of this namespace may be root outside. The mount's other flags are locked and
+/// repeated.
 fn make_read_only(mounted: &OwnedFd) -> nix::Result<()> {
     let set = fstatvfs(mounted)?.flags();
     let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
@@ -213,8 +235,7 @@ fn make_read_only(mounted: &OwnedFd) -> nix::Result<()> {
     ] {
         flags.set(flag, set.contains(is));
     }
-    let name = format!("/proc/self/fd/{}", mounted.as_raw_fd());
-    mount(None::<&str>, &*name, None::<&str>, flags, None::<&str>)
+    mount(None::<&str>, &path_of(mounted), None::<&str>, flags, None::<&str>)
 }
 
 /// Copies of the caller's devices, and their names in `/dev`.

@@ -1,6 +1,7 @@
 //! The kernel's table: list, register, remove and lock entries.
 //!
-//! Owns every read and write below the `binfmt_misc` mount point, and what each errno means. [`crate::kernel::mount`] mounts it.
+//! Owns every read and write below the `binfmt_misc` mount point, and what each errno means. [`crate::kernel::mount`]
+//! mounts it.
 //!
 //! Rests on `Documentation/admin-guide/binfmt-misc.rst` and `fs/binfmt_misc.c`.
 
@@ -30,22 +31,24 @@ mod error;
 pub use error::TableError;
 use error::not_registered;
 
-/// How long a call waits for another one's lock. A call lasts well under a second, or a few times the limit of an emulator that
-/// times out.
+/// How long a call waits for another one's lock. A call lasts well under a second, or a few times the limit of an
+/// emulator that times out.
 const LOCK_PATIENCE: Duration = Duration::from_secs(120);
 
 /// The file whose lock is the table's.
 const LOCKED: &str = "register";
 
-/// An open `binfmt_misc` mount. All access goes through the opened directory, so a later mount over its path changes nothing.
+/// An open `binfmt_misc` mount. All access goes through the opened directory, so a later mount over its path changes
+/// nothing.
 #[derive(Debug)]
 pub struct Table {
     path: PathBuf,
     dir: File,
 }
 
-/// The lock on a table; the kernel releases it when this is dropped or the process ends. It is an advisory lock on `register`, so it
-/// works across containers and leaves no file behind. A caller without write access cannot modify the table, so it takes no lock.
+/// The lock on a table; the kernel releases it when this is dropped or the process ends. It is an advisory lock on
+/// `register`, so it works across containers and leaves no file behind. A caller without write access cannot modify the
+/// table, so it takes no lock.
 #[derive(Debug)]
 pub struct Lock {
     _held: Option<File>,
@@ -74,9 +77,9 @@ impl Table {
         File::from(openat(&self.dir, name.as_ref(), flags, Mode::empty())?).metadata()
     }
 
-    /// When the entry `name` was registered, or later truncated by a shell's `>`, in seconds since 1970. Its inode is made when it
-    /// is registered (`bm_get_inode` in `fs/binfmt_misc.c`); a write leaves its times, truncation does not (`simple_setattr`).
-    /// `None`: it does not exist any more.
+    /// When the entry `name` was registered, or later truncated by a shell's `>`, in seconds since 1970. Its inode is
+    /// made when it is registered (`bm_get_inode` in `fs/binfmt_misc.c`); a write does not change its times, truncation
+    /// does (`simple_setattr`). `None`: it does not exist any more.
     pub fn changed(&self, name: &OsStr) -> Option<i64> {
         self.metadata(name).ok().map(|metadata| metadata.mtime())
     }
@@ -89,8 +92,8 @@ impl Table {
 
     /// All entries, in the order in which the kernel tries them: the newest first.
     ///
-    /// The kernel lists this directory newest first too (`d_alloc` puts a new dentry at the head of its parent's children). Other
-    /// processes may change entries between listing and reading; then both are repeated.
+    /// The kernel lists this directory newest first too (`d_alloc` puts a new dentry at the head of its parent's
+    /// children). Other processes may change entries between listing and reading; then both are repeated.
     pub fn entries(&self) -> Result<Vec<Entry>, TableError> {
         const TRIES: u32 = 100;
         let mut entries = Vec::new();
@@ -120,7 +123,8 @@ impl Table {
             RuleError::Length(_) => anyhow!("{error}; set QEMU_BINARY_PATH to a shorter path"),
             error => error.into(),
         })?;
-        let written = self.write(OsStr::new(LOCKED), &line);
+        let name = OsStr::new(LOCKED);
+        let written = self.open(name, OFlag::O_WRONLY, "open").and_then(|file| self.write_to(file, name, &line));
         written.map_err(|refused| anyhow!(not_registered(rule, &refused)))
     }
 
@@ -135,8 +139,8 @@ impl Table {
         self.remove_if(name, None).map(drop)
     }
 
-    /// Removes the entry `name` only if it is the registration `only` ([`Entry::registration`]). False: another registration has the
-    /// name by now, and stays.
+    /// Removes the entry `name` only if it is the registration `only` ([`Entry::registration`]). False: another
+    /// registration has the name by now, and stays.
     ///
     /// The entry's file is opened and then compared, so exactly what was compared is removed.
     pub fn remove_if(&self, name: &OsStr, only: Option<u64>) -> Result<bool, TableError> {
@@ -194,10 +198,6 @@ impl Table {
             Ok(_) => Ok(text),
             Err(error) => Err(self.error("read", name, errno_of(&error))),
         }
-    }
-
-    fn write(&self, name: &OsStr, line: &[u8]) -> Result<(), TableError> {
-        self.write_to(self.open(name, OFlag::O_WRONLY, "open")?, name, line)
     }
 
     fn write_to(&self, mut file: File, name: &OsStr, line: &[u8]) -> Result<(), TableError> {

@@ -1,9 +1,9 @@
-//! Entering a user namespace, and who one is in there.
+//! Entering a user namespace, and which user this process is in there.
 //!
-//! Owns the system call, the maps of ids that need no help of others, and what a refusal means. Ids of others take
-//! somebody with the privilege to hand them out, see `helper::ids`.
+//! Owns the system call, the maps of this process's own ids, and what a refusal means. Other ids are mapped by a
+//! process with the privilege for that, see `helper::ids`.
 //!
-//! Rests on `user_namespaces(7)`. Only a process with one thread can enter one.
+//! Rests on `user_namespaces(7)`. Only a process with one thread can enter a user namespace.
 
 use std::fs;
 use std::thread;
@@ -19,7 +19,8 @@ mod refusal;
 
 pub use refusal::Refused;
 
-/// Enters a user namespace in which this user is root, and nobody else is known, and a mount namespace of it.
+/// Enters a user namespace in which this user is root and no other user is mapped, and a mount namespace that belongs
+/// to it.
 ///
 /// # Errors
 /// The kernel's refusal, which [`Refused`] words.
@@ -28,8 +29,8 @@ pub fn enter_as_root() -> nix::Result<()> {
     enter_as(root, group, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
 }
 
-/// Enters a user namespace below this one, in which this user is `user` and `group`, and nobody else is known. What it
-/// starts has no privilege over the namespaces that it leaves, and is still served by their table of `binfmt_misc`
+/// Enters a user namespace below this one, in which this user is `user` and `group`, and no other user is mapped.
+/// Programs there have no privilege over the namespaces above, and still run through the table of those
 /// (`current_binfmt_misc` in the kernel's `fs/binfmt_misc.c`).
 ///
 /// # Errors
@@ -45,7 +46,8 @@ fn enter_as(user: Uid, group: Gid, flags: CloneFlags) -> nix::Result<()> {
     map_group(group, outside.1)
 }
 
-/// A thread that has been waited for may need a moment more until it is gone, and only one with no other may enter.
+/// Enters the namespaces. A thread that was joined may exist for a moment more, and until then the kernel refuses
+/// (`EINVAL`).
 pub(crate) fn unshare_alone(flags: CloneFlags) -> nix::Result<()> {
     const PATIENCE: u32 = 100;
     for _ in 0..PATIENCE {
@@ -57,13 +59,13 @@ pub(crate) fn unshare_alone(flags: CloneFlags) -> nix::Result<()> {
     unshare(flags)
 }
 
-/// Files cannot be made by a user whom the namespace does not know.
+/// Maps this user: one that is not mapped can create no files.
 pub(crate) fn map_user(inside: Uid, outside: Uid) -> nix::Result<()> {
     write("/proc/self/uid_map", &format!("{inside} {outside} 1"))
 }
 
 pub(crate) fn map_group(inside: Gid, outside: Gid) -> nix::Result<()> {
-    // who may change groups could leave one that is kept from a file (CVE-2014-8989)
+    // a process that may change its groups could leave one that is denied access to a file (CVE-2014-8989)
     write("/proc/self/setgroups", "deny")?;
     write("/proc/self/gid_map", &format!("{inside} {outside} 1"))
 }

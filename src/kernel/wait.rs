@@ -1,7 +1,7 @@
-//! Waiting for what another process holds up: for a lock, for an emulator. A wait of more than a second is said, and none goes
-//! on for long once this process is told to end.
+//! Waiting for another process: for a lock, for an emulator. After a second, a line says what is waited for. Once this
+//! process is told to end, no wait lasts for long.
 //!
-//! Waits happen far below the edge, and only the edge prints: it says once how ([`say_by`]).
+//! Only `command` prints, and waits happen far below it. So it passes in the function that prints ([`say_by`]).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,46 +11,43 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
 use nix::sys::time::TimeSpec;
 
-/// A wait up to this long needs no words.
+use crate::kernel::process;
+
+/// A wait up to this long is not worth a line.
 const QUIET: Duration = Duration::from_secs(1);
-/// How long all waits together may still take once this process is told to end.
+/// How long all waits together may still last once this process is told to end.
 const GRACE: Duration = Duration::from_secs(5);
 
 static SAY: OnceLock<fn(&str)> = OnceLock::new();
 static ENDS: OnceLock<SignalFd> = OnceLock::new();
 static TOLD: OnceLock<Instant> = OnceLock::new();
 
-/// From now on waits are said by `say`, a line at a time. The first call counts.
+/// Lines about waits are printed by `say` from now on. Only the first call counts.
 pub fn say_by(say: fn(&str)) {
     let _ = SAY.set(say);
 }
 
-/// Says a line about what is waited for.
+/// Prints a line about a wait.
 pub(crate) fn say(line: &str) {
     if let Some(say) = SAY.get() {
         say(line);
     }
 }
 
-/// From now on SIGTERM and SIGINT end no system call and not this process, but its waits. What this process starts inherits that
-/// they are blocked.
+/// From now on, SIGTERM and SIGINT end the waits of this process, not the process, and interrupt no system call. They
+/// are blocked in the programs that it starts, too.
 pub fn end_by_signals() -> io::Result<()> {
-    let mut ends = SigSet::empty();
-    ends.add(Signal::SIGTERM);
-    ends.add(Signal::SIGINT);
-    ends.thread_block()?;
-    let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-    let _ = ENDS.set(SignalFd::with_flags(&ends, flags)?);
+    let _ = ENDS.set(process::signals(&[Signal::SIGTERM, Signal::SIGINT])?);
     thread::Builder::new().spawn(end_by_force)?;
     Ok(())
 }
 
-/// Ends this process if it is still there twice [`GRACE`] after it is told to end. The signals above do not interrupt a system
-/// call that waits for a FUSE or NFS server; only the end of the process does.
+/// Ends this process if it still runs twice [`GRACE`] after it is told to end. A blocked signal does not interrupt a
+/// system call that waits for a FUSE or NFS server; only the end of the process does.
 #[expect(clippy::exit, reason = "the thread that would return is in a system call")]
 fn end_by_force() {
     let Some(ends) = ENDS.get() else { return };
@@ -62,12 +59,12 @@ fn end_by_force() {
     std::process::exit(1);
 }
 
-/// Whether this process was seen to be told to end.
+/// Whether a wait has seen that this process is told to end.
 pub fn is_told_to_end() -> bool {
     TOLD.get().is_some()
 }
 
-/// Sleeps until there is news to be read from one of these, or `at_most` is over, or this process is told to end.
+/// Sleeps until `news` can be read, `at_most` is over, or this process is told to end.
 pub fn sleep(news: Option<BorrowedFd>, at_most: Duration) -> io::Result<()> {
     let ends = ENDS.get().filter(|_| !is_told_to_end());
     let read = |fd| PollFd::new(fd, PollFlags::POLLIN);
@@ -77,14 +74,14 @@ pub fn sleep(news: Option<BorrowedFd>, at_most: Duration) -> io::Result<()> {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(errno) => return Err(errno.into()),
     }
-    // left unread, so that it is there for whoever looks
+    // left unread, so that every thread sees it
     if ends.is_some() && waited[0].any() == Some(true) {
         TOLD.get_or_init(Instant::now);
     }
     Ok(())
 }
 
-/// One wait, from its beginning on.
+/// One wait.
 #[derive(Debug)]
 pub struct Wait {
     began: Instant,
@@ -93,18 +90,18 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// Begins one of at most `limit`.
+    /// Begins a wait of at most `limit`.
     pub fn at_most(limit: Duration) -> Self {
         Self { began: Instant::now(), limit, said: false }
     }
 
-    /// Whether it takes so long that it is said.
+    /// Whether it has lasted so long that a line says so.
     pub fn is_long(&self) -> bool {
         self.began.elapsed() >= QUIET
     }
 
-    /// Sleeps until there may be news: something to read from `news`, or `pause` is over. False: the wait is over. `what` is said after
-    /// a second, as "waiting for" that.
+    /// Sleeps until `news` can be read, or `pause` is over. False: the limit is over, or this process is told to end.
+    /// After a second, a line says "waiting for", and `what`.
     pub fn goes_on(
         &mut self,
         news: Option<BorrowedFd>,

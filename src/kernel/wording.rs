@@ -31,7 +31,7 @@ pub fn errno_of(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
-/// An entry's name as messages show it: the kernel takes any bytes but a slash.
+/// An entry's name as messages show it: the kernel accepts any bytes except a slash.
 pub fn shown(name: &OsStr) -> String {
     printable(&name.to_string_lossy())
 }
@@ -41,8 +41,8 @@ pub fn text(name: impl AsRef<OsStr>) -> String {
     name.as_ref().to_string_lossy().into_owned()
 }
 
-/// Whether a terminal acts on it: control characters, and those that turn the direction of what follows (Unicode's
-/// `Bidi_Control`), by which a name passes for another.
+/// Whether a terminal acts on it: control characters, and those that change the direction of the text after them
+/// (Unicode's `Bidi_Control`), so that a name looks like another.
 pub fn is_control(c: char) -> bool {
     let turns = ['\u{61c}', '\u{200e}', '\u{200f}'].contains(&c)
         || ('\u{202a}'..='\u{202e}').contains(&c)
@@ -58,7 +58,7 @@ pub fn printable(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
-/// `word` as a shell takes it for one word.
+/// `word` as a shell reads it as one word.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./,:+%@=".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

@@ -118,7 +118,8 @@ fn platforms(status: &PlatformStatus) -> Vec<String> {
 }
 
 impl Health {
-    /// The health of the platforms that were `examined`, with what `means` would do for them; `others`: with the entries that belong to none.
+    /// The health of the platforms that were `examined`, with what `means` would do for them; `others`: with the
+    /// entries that belong to none.
     pub fn new(means: &Means, examined: &[Examined<'_>], others: bool) -> Self {
         let survey = means.survey;
         let status = Status::from(survey);

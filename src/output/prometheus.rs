@@ -1,10 +1,12 @@
-//! For fleets: the facts of [`crate::output::json`] in Prometheus' text format, as `node_exporter`'s textfile collector reads it.
+//! For fleets: the facts of [`crate::output::json`] in Prometheus' text format, as `node_exporter`'s textfile collector
+//! reads it.
 //!
-//! Owns the metrics' names, what each says of itself, and their form. What is not known has no sample; a time is given as
-//! such; queries compute its age (`time() - …`). The order is that of the report. The last line is `# EOF`, so that a
-//! file that was cut off can be told from a whole one.
+//! Owns the metrics' names, what each says of itself, and their form. What is not known has no sample; a time is given
+//! as such; queries compute its age (`time() - …`). The order is that of the report. The last line is `# EOF`, so that
+//! a file that was cut off can be told from a whole one.
 //!
-//! Rests on <https://prometheus.io/docs/instrumenting/exposition_formats/> and <https://prometheus.io/docs/practices/naming/>.
+//! Rests on <https://prometheus.io/docs/instrumenting/exposition_formats/> and
+//! <https://prometheus.io/docs/practices/naming/>.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -15,7 +17,6 @@ use crate::output::json::{EmulatorFile, PlatformHealth, State};
 /// One platform, and what is asked of it here alone.
 #[derive(Debug)]
 pub struct Measured<'a> {
-    /// How it does.
     pub health: &'a PlatformHealth,
     /// When its handler was registered, or last written to from a shell, in seconds since 1970.
     pub changed: Option<i64>,
@@ -43,7 +44,7 @@ pub fn write_metrics(out: &mut dyn Write, platforms: &[Measured]) -> io::Result<
         (
             "platform_up",
             "Whether a program of the platform has just run, natively or through a handler.",
-            of_each(&|one| Some(either(runs(one.health)))),
+            of_each(&|one| Some(either(matches!(one.health.state, State::Native | State::Works)))),
         ),
         (
             "platform_start_cpu_seconds",
@@ -75,10 +76,6 @@ pub fn write_metrics(out: &mut dyn Write, platforms: &[Measured]) -> io::Result<
         write_family(out, name, help, &samples)?;
     }
     writeln!(out, "# EOF")
-}
-
-fn runs(health: &PlatformHealth) -> bool {
-    matches!(health.state, State::Native | State::Works)
 }
 
 fn labels<'a>(one: &Measured<'a>) -> Labels<'a> {
@@ -126,8 +123,8 @@ fn write_family(out: &mut dyn Write, name: &str, help: &str, samples: &[Sample])
     Ok(())
 }
 
-/// As the format has label values: any text, with a backslash before backslash and quote, and `\n` for the end of a line.
-/// Other control characters are shown as they are in texts, since a terminal may be what reads them.
+/// As the format has label values: any text, with a backslash before backslash and quote, and `\n` for the end of a
+/// line. Other control characters are shown as they are in texts, since a terminal may be what reads them.
 fn escaped(value: &str) -> Cow<'_, str> {
     if !value.contains(|c: char| is_control(c) || ['\\', '"'].contains(&c)) {
         return value.into();

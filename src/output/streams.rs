@@ -7,6 +7,7 @@ use anyhow::bail;
 use crate::kernel::wording::{cause, printable};
 
 /// Where output goes.
+#[expect(missing_debug_implementations, reason = "its writers have none")]
 pub struct Streams<'a> {
     /// The JSON or the table.
     pub out: &'a mut dyn Write,
@@ -16,12 +17,6 @@ pub struct Streams<'a> {
     pub colour: bool,
     /// How many columns `out` shows, if it is a terminal.
     pub width: Option<usize>,
-}
-
-impl std::fmt::Debug for Streams<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Streams").field("colour", &self.colour).finish_non_exhaustive()
-    }
 }
 
 impl Streams<'_> {

@@ -1,5 +1,5 @@
-//! For people: the facts of [`crate::output::json`] in aligned columns, colour for the state where the reader is a terminal;
-//! and the line that stderr gets for each platform.
+//! For people: the facts of [`crate::output::json`] in aligned columns, colour for the state where the reader is a
+//! terminal; and the line that stderr gets for each platform.
 
 use std::cmp::Ordering;
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use binfmt_magic::arch::Arch;
 
 use crate::emulator::Version;
 use crate::kernel::wording::{printable, shown};
-use crate::output::json::Architecture;
+use crate::output::json::{Architecture, Checked, FindingReport, Verification};
 use crate::policy::install::{Credentials, InstallOutcome};
 use crate::policy::persist::FileOutcome;
 use crate::policy::uninstall::{Removal, RemovalOutcome};
@@ -19,13 +19,12 @@ mod columns;
 mod explained;
 mod health;
 mod held;
-mod verify;
 
 use columns::{row, write_columns};
 pub use explained::write_explained;
+use health::or_dash;
 pub use health::write_health;
 pub use held::{holding, repairing};
-pub use verify::write_verification;
 
 /// `uninstalling: arm64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.
 pub fn removal(removal: &Removal) -> String {
@@ -48,12 +47,7 @@ pub fn removal(removal: &Removal) -> String {
     }
 }
 
-/// `persisting: /host/etc/binfmt.d/qemu-arm.conf OK`
-pub fn persisting(path: &str, fate: FileOutcome) -> String {
-    filed("persisting", path, fate)
-}
-
-/// [`persisting`] for a file of another option, which `verb` names.
+/// `persisting: /host/etc/binfmt.d/qemu-arm.conf OK`. `verb` names the option that writes the file.
 pub fn filed(verb: &str, path: &str, fate: FileOutcome) -> String {
     let (verb, fate) = match fate {
         FileOutcome::Written => (verb, "OK"),
@@ -75,7 +69,8 @@ pub fn installation(arch: &Arch, result: &anyhow::Result<InstallOutcome>) -> Str
     format!("installing: {} {outcome}", arch.oci)
 }
 
-/// What a call with `--dry-run` says in place of a line that it would say: `would install: arm64 (qemu-aarch64 10.0.13)`.
+/// What a call with `--dry-run` says in place of a line that it would say: `would install: arm64 (qemu-aarch64
+/// 10.0.13)`.
 pub fn would(line: &str) -> String {
     let (doing, rest) = line.split_once("ing: ").unwrap_or(("do", line));
     match rest.split_once(" OK") {
@@ -167,6 +162,34 @@ pub fn write_list(out: &mut dyn Write, list: &[Architecture], colour: bool, widt
         rows.push(row([&arch.platform, arch.state, arch.qemu, note]));
     }
     write_columns(out, &rows, colour, width, &[2])
+}
+
+/// Writes the table of `--verify`: a line per platform that is in order, and one per finding.
+pub fn write_verification(
+    out: &mut dyn Write,
+    verification: &Verification,
+    colour: bool,
+    width: Option<usize>,
+) -> io::Result<()> {
+    let mut rows = vec![row(["PLATFORM", "STATE", "ENTRY", "FINDING"])];
+    rows.extend(verification.checked.iter().map(checked));
+    rows.extend(verification.findings.iter().map(finding));
+    write_columns(out, &rows, colour, width, &[2])
+}
+
+fn checked(checked: &Checked) -> Vec<String> {
+    let note = match (&checked.entry, &checked.kept) {
+        (None, _) => "native".to_owned(),
+        (Some(_), _) if checked.left_to_other => "not QEMU's, and left to it".to_owned(),
+        (Some(_), Some(why)) => format!("kept: {why}"),
+        (Some(_), None) => "-".to_owned(),
+    };
+    let entry = checked.entry.as_deref().unwrap_or("-");
+    row([&checked.platform, "in order", entry, &note])
+}
+
+fn finding(finding: &FindingReport) -> Vec<String> {
+    row([or_dash(finding.platform.as_deref()), "drift", or_dash(finding.entry.as_deref()), &finding.text])
 }
 
 /// `4.1 ms`

@@ -184,7 +184,7 @@ pub fn is_timeout(error: &Error) -> bool {
     let tried = error.downcast_ref::<DoesNotRun>();
     let asked = error.downcast_ref::<EmulatorError>();
     tried.is_some_and(|tried| tried.failure.is_timeout())
-        || asked.is_some_and(|asked| matches!(asked.unfit, Unfit::Hangs))
+        || asked.is_some_and(|asked| matches!(asked.unfit, Unfit::TimedOut))
 }
 
 /// How long each emulator may take in the first attempt. Those that take longer get a second attempt, once the others are done.

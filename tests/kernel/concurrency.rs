@@ -131,7 +131,7 @@ fn a_call_that_waits_says_for_whom() {
         thread::sleep(Duration::from_millis(1500));
         first.output().ok();
         let second = second.join().unwrap().ok();
-        let line = format!("waiting for PID {pid} (binfmt) to unlock {MOUNT_POINT}/register\n");
+        let line = format!("waiting for process {pid} (binfmt) to unlock {MOUNT_POINT}/register\n");
         assert_eq!(second.stderr.matches(&line).count(), 1, "{second}");
         assert!(began.elapsed() < Duration::from_secs(20));
     });

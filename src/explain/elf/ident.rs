@@ -62,15 +62,13 @@ impl Ident {
     /// 32 or 64, if its class is a known one.
     pub fn bits(&self) -> Option<u8> {
         let classes = [(Class::Elf32, 32), (Class::Elf64, 64)];
-        let class = classes.iter().find(|(class, _)| *class as u8 == self.class);
-        class.map(|(_, bits)| *bits)
+        classes.into_iter().find_map(|(class, bits)| (class as u8 == self.class).then_some(bits))
     }
 
     /// `little` or `big`, if it states one of these.
     pub fn byte_order(&self) -> Option<&'static str> {
         let orders = [(Endian::Little, "little"), (Endian::Big, "big")];
-        let order = orders.iter().find(|(order, _)| *order as u8 == self.data);
-        order.map(|(_, name)| *name)
+        orders.into_iter().find_map(|(order, name)| (order as u8 == self.data).then_some(name))
     }
 
     /// What kind of file it states to be.
@@ -100,13 +98,11 @@ impl Ident {
 
     /// The machine's name in the gABI, or its number.
     pub fn machine_name(&self) -> String {
-        let swapped = || machine_name(self.machine.swap_bytes());
-        match (machine_name(self.machine), self.machine) {
+        let number = self.machine;
+        match (machine_name(number), machine_name(number.swap_bytes())) {
             (Some(name), _) => name.to_owned(),
-            (None, number) => match swapped() {
-                Some(name) => format!("number {number}, which is {name} in the other byte order"),
-                None => format!("number {number}"),
-            },
+            (None, Some(name)) => format!("number {number}, which is {name} in the other byte order"),
+            (None, None) => format!("number {number}"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The protocol between the process that starts programs and the one that watches it: tasks as arguments, answers as fields on
+//! The protocol between the process that starts programs and the one that watches it: tasks as arguments, answers on
 //! stdout, each ended by a NUL.
 
 use std::ffi::OsStr;
@@ -10,56 +10,42 @@ use binfmt_magic::arch::Arch;
 
 use super::{Form, Job, ProbeOutcome};
 
-/// What the watching process says when it holds this process.
+/// The byte by which the watching process says that it traces this process. Any other: it may not.
 pub(super) const HELD: u8 = b'h';
-/// What it says when it may not.
-pub(super) const UNHELD: u8 = b'u';
-/// What is said in place of a file's device and inode where nothing is started.
+/// Stands for a file's device and inode if nothing is started.
 pub(super) const NOT_STARTED: &str = "-";
-/// An answer's fields: kind, its number, time, what was said.
-pub(super) const FIELDS: usize = 4;
-/// What the word of an emulator to be asked begins with; its path follows.
+/// The first character of a task that asks an emulator; its path follows.
 const ASK: char = '?';
+/// The first character of a probe that is not plain; its architecture follows.
+const FORMS: [(char, Form); 3] = [('/', Form::Here), ('+', Form::Marked), ('@', Form::Setuid)];
 
 /// What is started.
 #[derive(Debug, Clone)]
 pub(super) enum Task {
-    /// A probe.
     Probe(Job),
     /// The emulator at this path, asked for its version.
     Ask(PathBuf),
 }
 
 impl Task {
-    /// It as an argument.
+    /// The argument that [`Self::parse`] reads.
     pub(super) fn word(&self) -> String {
         match self {
-            Self::Probe(job) => {
-                let form = match job.form {
-                    Form::Plain => "",
-                    Form::Here => "/",
-                    Form::Marked => "+",
-                    Form::Setuid => "@",
-                };
-                format!("{form}{}", job.arch.qemu)
+            Self::Probe(Job { arch, form }) => {
+                let sign = FORMS.iter().find(|(_, known)| known == form);
+                sign.map(|(sign, _)| sign.to_string()).unwrap_or_default() + arch.qemu
             }
             Self::Ask(path) => format!("{ASK}{}", path.display()),
         }
     }
 
-    /// The task that an argument names.
     pub(super) fn parse(word: &OsStr) -> Result<Self> {
         let word = word.to_str().context("not a probe's name")?;
         if let Some(path) = word.strip_prefix(ASK) {
             return Ok(Self::Ask(path.into()));
         }
-        let name = word.trim_start_matches(['/', '+', '@']);
-        let form = match word.chars().next() {
-            Some('/') => Form::Here,
-            Some('+') => Form::Marked,
-            Some('@') => Form::Setuid,
-            _ => Form::Plain,
-        };
+        let marked = FORMS.iter().find_map(|(sign, form)| Some((word.strip_prefix(*sign)?, *form)));
+        let (name, form) = marked.unwrap_or((word, Form::Plain));
         let arch = Arch::by_qemu(name).with_context(|| format!("no probe {name}"))?;
         Ok(Self::Probe(Job { arch, form }))
     }
@@ -73,36 +59,37 @@ impl Task {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) outcome: ProbeOutcome,
-    /// Processor time, from before it became the program.
+    /// Processor time in microseconds, from before it became the program.
     pub(super) micros: u64,
     pub(super) said: String,
 }
 
 impl Answer {
-    pub(super) fn to_fields(&self) -> String {
+    /// `exited 81 4100 words`, and a NUL.
+    pub(super) fn encode(&self) -> String {
         let (kind, number) = match self.outcome {
             ProbeOutcome::Exited(status) => ("exited", status),
             ProbeOutcome::Killed(signal) => ("killed", signal),
-            ProbeOutcome::TimedOut => ("timed out", 0),
+            ProbeOutcome::TimedOut => ("timed-out", 0),
             ProbeOutcome::Refused(errno) => ("refused", errno),
             ProbeOutcome::Setuid(honoured) => ("setuid", honoured.map_or(-1, i32::from)),
         };
-        let said = self.said.replace('\0', " ");
-        format!("{kind}\0{number}\0{}\0{said}\0", self.micros)
+        format!("{kind} {number} {} {}\0", self.micros, self.said.replace('\0', " "))
     }
 
-    pub(super) fn parse(fields: &[String; FIELDS]) -> Option<Self> {
-        let [kind, number, micros, said] = fields;
-        let number = number.parse().ok()?;
-        let outcome = match kind.as_str() {
+    /// Reads what [`Self::encode`] wrote, without the NUL.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut fields = text.splitn(4, ' ');
+        let (kind, number) = (fields.next()?, fields.next()?.parse().ok()?);
+        let outcome = match kind {
             "exited" => ProbeOutcome::Exited(number),
             "killed" => ProbeOutcome::Killed(number),
-            "timed out" => ProbeOutcome::TimedOut,
+            "timed-out" => ProbeOutcome::TimedOut,
             "refused" => ProbeOutcome::Refused(number),
             "setuid" => ProbeOutcome::Setuid((number >= 0).then_some(number == 1)),
             _ => return None,
         };
-        Some(Self { outcome, micros: micros.parse().ok()?, said: said.clone() })
+        Some(Self { outcome, micros: fields.next()?.parse().ok()?, said: fields.next()?.to_owned() })
     }
 }
 
@@ -117,39 +104,29 @@ mod tests {
 
     #[test]
     fn answers_survive_the_way_between_the_processes() {
-        let answer = |outcome, said: &str| Answer { outcome, micros: 4100, said: said.to_owned() };
-        for sent in [
-            answer(ProbeOutcome::Exited(81), ""),
-            answer(ProbeOutcome::Killed(11), "two\nlines"),
-            answer(ProbeOutcome::TimedOut, "ünïcode"),
-            answer(ProbeOutcome::Refused(8), ""),
-            answer(ProbeOutcome::Setuid(None), ""),
+        for (outcome, said) in [
+            (ProbeOutcome::Exited(81), ""),
+            (ProbeOutcome::Killed(11), "two\nlines with blanks"),
+            (ProbeOutcome::TimedOut, "ünïcode"),
+            (ProbeOutcome::Refused(8), " "),
+            (ProbeOutcome::Setuid(None), ""),
         ] {
-            let text = sent.to_fields();
-            let fields: Vec<String> = text.split_terminator('\0').map(str::to_owned).collect();
-            let fields = fields.try_into().expect("four fields");
-            assert_eq!(Answer::parse(&fields), Some(sent));
+            let sent = Answer { outcome, micros: 4100, said: said.to_owned() };
+            assert_eq!(Answer::parse(sent.encode().strip_suffix('\0').unwrap()), Some(sent));
         }
-    }
-
-    #[test]
-    fn nonsense_is_no_answer() {
-        let fields = |kind: &str, number: &str| [kind, number, "1", ""].map(str::to_owned);
-        for (kind, number) in [("exited", "many"), ("vanished", "0"), ("exited", "")] {
-            assert_eq!(Answer::parse(&fields(kind, number)), None, "{kind} {number}");
+        for nonsense in ["", "exited many 1 ", "vanished 0 1 ", "exited 0 1"] {
+            assert_eq!(Answer::parse(nonsense), None, "{nonsense}");
         }
     }
 
     #[test]
     fn every_task_is_one_word() {
-        for arch in &binfmt_magic::arch::ARCHES {
-            for form in [Form::Plain, Form::Here, Form::Marked, Form::Setuid] {
-                let task = Task::Probe(Job { arch, form });
-                assert_eq!(Task::parse(OsStr::new(&task.word())).unwrap().word(), task.word());
-            }
+        let forms = [Form::Plain, Form::Here, Form::Marked, Form::Setuid];
+        let probes =
+            binfmt_magic::arch::ARCHES.iter().flat_map(|arch| forms.map(|form| Task::Probe(Job { arch, form })));
+        for task in probes.chain([Task::Ask("/proc/7/fd/3".into())]) {
+            assert_eq!(Task::parse(OsStr::new(&task.word())).unwrap().word(), task.word());
         }
-        let task = Task::Ask("/proc/7/fd/3".into());
-        assert_eq!(Task::parse(OsStr::new(&task.word())).unwrap().word(), task.word());
         assert!(Task::parse(OsStr::new("+pdp11")).is_err());
     }
 }

@@ -1,9 +1,8 @@
-//! The programs that are started, in an empty root directory with nothing in it but themselves.
+//! The programs that are started, in a root directory that holds nothing else.
 
 use std::env;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +16,7 @@ use nix::unistd::chroot;
 
 use super::answer::{NOT_STARTED, Task, id};
 use super::{Form, Job, mark};
+use crate::kernel::process::path_of;
 use crate::kernel::user_namespace;
 
 /// The owner of the programs of [`Form::Setuid`]: `nobody`, who has no privilege to give.
@@ -36,19 +36,9 @@ pub(super) struct Program {
     /// In the root directory.
     pub(super) path: PathBuf,
     /// Which file, as [`id`] has it; [`NOT_STARTED`] for one whose start would show nothing.
-    file: String,
+    pub(super) file: String,
     /// What the path leads to, if that is memory.
     _memory: Option<File>,
-}
-
-impl Program {
-    pub(super) fn shown(&self) -> &str {
-        &self.file
-    }
-
-    pub(super) fn is_started(&self) -> bool {
-        self.file != NOT_STARTED
-    }
 }
 
 impl Programs {
@@ -64,7 +54,7 @@ impl Programs {
         in_empty_root(tasks).or_else(|_| in_memory(tasks))
     }
 
-    /// Makes their root directory this process's.
+    /// Makes their root directory this process's own.
     pub(super) fn enter(&self) -> Result<()> {
         if let Some(root) = &self.root {
             chroot(root)?;
@@ -74,15 +64,15 @@ impl Programs {
     }
 }
 
-/// A private tmpfs. It is mounted over `/proc/sys`: that exists wherever `binfmt_misc` does, and nothing here needs it. `/proc`
-/// itself leads to this program and, if one of these steps is refused, to the probes in memory.
+/// A private tmpfs. It is mounted over `/proc/sys`: that exists wherever `binfmt_misc` does, and nothing here needs it.
+/// `/proc` itself leads to this program and, if one of these steps is refused, to the probes in memory.
 fn in_empty_root(tasks: &[Task]) -> Result<Programs> {
     let (proc, root) = (Path::new("/proc"), Path::new("/proc/sys"));
     let nothing = None::<&str>;
     if unshare(CloneFlags::CLONE_NEWNS).is_err() {
         user_namespace::enter_as_root()?;
     }
-    // it will be so with another directory: whether that is allowed shows here
+    // tried here, before anything is mounted: the same call follows with another directory
     chroot("/")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(nothing, proc, nothing, private, nothing)?;
@@ -125,26 +115,22 @@ pub(crate) fn in_memory_file(name: &str, bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// Their processes inherit the memory, since an emulator that is handed a path looks it up for itself; and other
-/// processes may be out of bounds for them.
+/// The processes inherit the memory, because an emulator looks up the path of its program itself, and may not look into
+/// other processes.
 fn in_memory(tasks: &[Task]) -> Result<Programs> {
     let programs = tasks.iter().map(|task| {
         let job = match task {
             Task::Probe(job) => job,
             Task::Ask(path) => {
-                return Ok(Program {
-                    task: task.clone(),
-                    path: path.clone(),
-                    file: id(&fs::metadata(path)?),
-                    _memory: None,
-                });
+                let (path, file) = (path.clone(), id(&fs::metadata(path)?));
+                return Ok(Program { task: task.clone(), path, file, _memory: None });
             }
         };
         let file = in_memory_file(job.arch.qemu, &program(job)).context("no memory for the probes")?;
         let started = job.form != Form::Setuid;
         Ok(Program {
             task: task.clone(),
-            path: format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
+            path: path_of(&file),
             file: if started { id(&file.metadata()?) } else { NOT_STARTED.to_owned() },
             _memory: Some(file),
         })

@@ -1,6 +1,8 @@
-//! The process that starts programs, each in an empty root directory and without anything of its caller, and waits for them.
+//! The process that starts programs, each in an empty root directory and without anything of its caller, and waits for
+//! them.
 //!
-//! It is the first process of a PID namespace where that is allowed, and is held while it starts them ([`super::watch`]).
+//! It is the first process of a PID namespace where that is allowed, and is held while it starts them
+//! ([`super::watch`]).
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,15 +20,15 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
-use nix::sys::signal::{SigSet, Signal, kill, raise};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, gettid, pipe2};
 
 use super::ProbeOutcome;
-use super::answer::{Answer, HELD, Task};
+use super::answer::{Answer, HELD, NOT_STARTED, Task};
 use super::root::{Program, Programs};
-use crate::kernel::process::close_inherited;
+use crate::kernel::process::{close_inherited, signals};
 use crate::kernel::wording::{cause, errno_of, not_started};
 
 /// How long a program may take. Starting an emulator takes milliseconds, seconds on a machine under heavy load.
@@ -39,8 +41,8 @@ const PIPE: usize = 65536;
 /// The other side of [`run`](super::run): what the process of [`Verb::RunProbes`](crate::helper::Verb) does. `words`
 /// follow the verb: how long a program may take, in milliseconds, and the programs.
 ///
-/// It says which files it will start, waits until it is told whether it is held, starts them, stops itself if it is, and
-/// says what came of each.
+/// It says which files it will start, waits until it is told whether it is held, starts them, stops itself if it is,
+/// and says what came of each.
 pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
     close_inherited();
     let (limit, words) = words.split_first().context("no limit")?;
@@ -49,10 +51,11 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
     let tasks = words.iter().map(|word| Task::parse(word));
     let tasks = tasks.collect::<Result<Vec<Task>>>()?;
     let is_first = getpid() == Pid::from_raw(1);
-    // with the first process of a namespace all others end; any other is told, and ends them before itself
+    // the kernel ends a PID namespace with its first process; another process gets SIGTERM, and ends the programs
+    // itself
     prctl::set_pdeathsig(if is_first { Signal::SIGKILL } else { Signal::SIGTERM })?;
     let orphans = if is_first { None } else { Some(Orphans::adopt()?) };
-    let signals = Signals::block()?;
+    let signals = Signals(signals(&[Signal::SIGCHLD, Signal::SIGTERM])?);
     let null = File::options().read(true).write(true).open("/dev/null");
     let null = null.map_err(|error| cannot_start(&error))?;
 
@@ -60,13 +63,13 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
         Ok(error) => anyhow!("cannot write them: {}", cause(&error)),
         Err(error) => error,
     })?;
-    let files: Vec<&str> = programs.all.iter().map(Program::shown).collect();
+    let files: Vec<&str> = programs.all.iter().map(|program| program.file.as_str()).collect();
     writeln!(answer, "{}", files.join(" "))?;
     answer.flush()?;
     let mut go = [0];
     stdin().read_exact(&mut go).context("the call that started it has ended")?;
     programs.enter()?;
-    // in case no process is left to end one; a refusal means that a tighter limit exists already
+    // ends a program even if no process is left to do so; refused only where a tighter limit exists
     let seconds = LIMIT.as_secs();
     let _ = setrlimit(Resource::RLIMIT_CPU, seconds, seconds);
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
@@ -74,24 +77,16 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
     let answers = start_all(&programs, &null, &signals, go == [HELD], limit);
     drop(orphans);
     for one in answers? {
-        answer.write_all(one.to_fields().as_bytes())?;
+        answer.write_all(one.encode().as_bytes())?;
     }
     Ok(answer.flush()?)
 }
 
-/// The signals that tell of the ends of children and of the caller, read from a descriptor so that one poll waits for everything.
+/// The signals that tell of the ends of children and of the caller, read from a descriptor so that one poll waits for
+/// everything.
 struct Signals(SignalFd);
 
 impl Signals {
-    fn block() -> Result<Self> {
-        let mut ends = SigSet::empty();
-        ends.add(Signal::SIGCHLD);
-        ends.add(Signal::SIGTERM);
-        ends.thread_block()?;
-        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        Ok(Self(SignalFd::with_flags(&ends, flags)?))
-    }
-
     /// Reads those that have come.
     ///
     /// # Errors
@@ -106,8 +101,8 @@ impl Signals {
     }
 }
 
-/// The processes that programs leave behind, where no PID namespace ends them: they become children of this process, and are ended
-/// when this is dropped.
+/// The processes that programs leave behind, where no PID namespace ends them: they become children of this process,
+/// and are ended when this is dropped.
 struct Orphans {
     children: Option<File>,
 }
@@ -148,17 +143,17 @@ impl Drop for Orphans {
 /// A program that was started.
 struct Running {
     pid: Pid,
-    /// Until it is closed at the other end.
+    /// The pipe for what it prints, until its other end is closed.
     said: Option<File>,
     text: Vec<u8>,
-    /// What came of it, and its processor time in microseconds.
+    /// Its outcome and its processor time in microseconds, once it has ended.
     end: Option<(ProbeOutcome, u64)>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if self.end.is_none() {
-            // it is waited for with whatever else is left behind
+            // it is reaped together with all others that are left
             let _ = kill(self.pid, Signal::SIGKILL);
         }
     }
@@ -194,9 +189,9 @@ fn start_all(programs: &Programs, null: &File, signals: &Signals, held: bool, li
     Ok(answers.collect())
 }
 
-/// Starts it; or what came of that.
+/// Starts it. An inner error is the outcome of a program that is not started.
 fn start(program: &Program, null: &File) -> Result<Result<Running, ProbeOutcome>> {
-    if !program.is_started() {
+    if program.file == NOT_STARTED {
         return Ok(Err(ProbeOutcome::Setuid(None)));
     }
     let (said, says) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| cannot_start(&errno.into()))?;
@@ -290,7 +285,7 @@ fn reap(all: &mut [Result<Running, ProbeOutcome>], deadline: Instant) -> Result<
     Ok(())
 }
 
-/// Processor time of all children that were waited for, in microseconds; the difference is the last one's.
+/// Processor time of all children that were waited for, in microseconds.
 fn child_time() -> Result<u64> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let micros = |t: nix::sys::time::TimeVal| t.tv_sec() * 1_000_000 + t.tv_usec();

@@ -1,5 +1,5 @@
-//! The watching side: starts the process that starts programs, holds each of these at its first instruction to see which file
-//! the kernel runs for it, and keeps the time.
+//! The watching side: starts the process that starts programs, holds each of these at its first instruction to see
+//! which file the kernel runs for it, and keeps the time.
 //!
 //! All that is a thread's work, for two reasons. A thread can ask for a PID namespace for what it starts, and only for
 //! that: so the process is the first of its namespace, and with it the kernel ends everything that an emulator has
@@ -29,7 +29,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::{Pid, pipe2};
 
-use super::answer::{Answer, FIELDS, HELD, NOT_STARTED, Task, UNHELD, id};
+use super::answer::{Answer, HELD, NOT_STARTED, Task, id};
 use super::root::OWNER;
 use super::{ProbeOutcome, Ran, Run};
 use crate::helper::Verb;
@@ -37,20 +37,21 @@ use crate::kernel::process::effective_user;
 use crate::kernel::wait::{self, Wait};
 use crate::kernel::wording::{cause, not_started};
 
-/// Why a file is not seen whose process could not be held.
+/// Why the file of a process that could not be traced is not seen.
 const NOT_HELD: &str = "ptrace(2) is refused (by seccomp, or kernel.yama.ptrace_scope)";
-/// Up to this long an emulator may take without a word.
+/// After this time, a line says that an emulator is waited for.
 const QUIET: Duration = Duration::from_secs(2);
-/// What stands for the process before it is there.
+/// In place of the process's number: it is not started yet.
 const NONE: i32 = 0;
-/// What stands for it when its answers are in.
+/// In place of the process's number: its answers are in.
 const OVER: i32 = -1;
-/// What the thread needs, and no more: where memory is limited, it is the emulator's complaint that tells of the limit.
+/// Enough for the thread. Where memory is limited, an emulator's start should be what fails, because its complaint
+/// names the limit.
 const STACK: usize = 256 * 1024;
 /// How much longer than what it starts the process may take before it is ended itself.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Starts all of them at once, and gives each up to `limit`; what came of each, in their order.
+/// Starts all of them at once, and gives each up to `limit`. Returns the outcomes in the order of the tasks.
 pub(super) fn start(tasks: &[Task], limit: Duration) -> Result<Vec<Run>> {
     let process = AtomicI32::new(NONE);
     let not_started = |error: io::Error| anyhow!("cannot start a probe: {}", not_started(&error));
@@ -71,11 +72,11 @@ pub(super) fn start(tasks: &[Task], limit: Duration) -> Result<Vec<Run>> {
     })
 }
 
-/// Waits until `process` is over, and ends it when its time is up, or when this process is told to end. `ended` is closed at
-/// the other end when it is over.
+/// Waits until `process` is over, and ends it when its time is up, or when this process is told to end. `ended` is
+/// closed at the other end when it is over.
 fn keep_time(process: &AtomicI32, ended: BorrowedFd, limit: Duration) -> Result<()> {
     const PAUSE: Duration = Duration::from_secs(1);
-    // a busy machine is nothing to be told of
+    // a busy machine is not worth a line
     let slept = wait::sleep(Some(ended), QUIET);
     let mut wait = Wait::at_most(limit + GRACE);
     let what = || format!("an emulator to end, for {} s at most", limit.as_secs());
@@ -102,7 +103,7 @@ struct Server<'a> {
     child: Child,
     pid: Pid,
     answers: BufReader<ChildStdout>,
-    /// Its number while it lives, for the thread that keeps the time.
+    /// Its number while it lives, for the thread that limits its time.
     process: &'a AtomicI32,
 }
 
@@ -117,7 +118,7 @@ struct Started {
 }
 
 impl Started {
-    /// It has stopped, or ended: it is looked at once it has become the program, and let go.
+    /// Handles its stop or its end. Once it has become the program, it is looked at and let go.
     fn go_on(&mut self, status: WaitStatus, task: &Task, file: &str) -> nix::Result<()> {
         let pid = self.pid;
         match status {
@@ -140,7 +141,7 @@ impl Started {
 
 impl<'a> Server<'a> {
     fn start(tasks: &[Task], process: &'a AtomicI32, limit: Duration) -> Result<Self> {
-        // refused, what emulators leave behind is ended one by one
+        // if this is refused, processes that emulators leave behind are ended one by one
         let _ = unshare(CloneFlags::CLONE_NEWPID);
         let mut child = Verb::RunProbes
             .command()
@@ -161,13 +162,13 @@ impl<'a> Server<'a> {
         let mut line = String::new();
         let _ = self.answers.read_line(&mut line);
         let files: Vec<&str> = line.split_whitespace().collect();
-        // not before it has become this program: it would stop at that
+        // seized only now: it would have stopped when it became this program
         let options = Options::PTRACE_O_TRACEFORK
             | Options::PTRACE_O_TRACEVFORK
             | Options::PTRACE_O_TRACEEXEC
             | Options::PTRACE_O_EXITKILL;
         let held = ptrace::seize(self.pid, options).is_ok();
-        let go = if held { HELD } else { UNHELD };
+        let go = if held { HELD } else { 0 };
         let told = self.child.stdin.as_mut().map(|stdin| stdin.write_all(&[go]));
         if files.len() != tasks.len() || !matches!(told, Some(Ok(()))) {
             bail!("cannot run the probes: {}", self.excuse());
@@ -185,7 +186,7 @@ impl<'a> Server<'a> {
         runs.ok_or_else(|| anyhow!("cannot run the probes: {}", self.excuse()))
     }
 
-    /// Goes with the process until everything is started and has been looked at.
+    /// Traces the process until every program is started and has been looked at.
     fn hold(&self, to_start: &[(&Task, &str)]) -> Result<Vec<Started>> {
         let (mut started, mut early) = (Vec::with_capacity(to_start.len()), Vec::new());
         let held = self.hold_all(to_start, &mut started, &mut early);
@@ -222,13 +223,13 @@ impl<'a> Server<'a> {
                     }
                     WaitStatus::Stopped(_, signal) => still_there(ptrace::cont(pid, signal))?,
                     WaitStatus::PtraceEvent(..) => still_there(ptrace::cont(pid, None))?,
-                    // it says why
+                    // its stderr says why
                     _ => break,
                 }
                 continue;
             }
             let Some(at) = started.iter().position(|one| one.pid == pid) else {
-                // is let go on once it is known which one it is
+                // it goes on when its parent's stop tells which program it is
                 early.push(pid);
                 continue;
             };
@@ -239,20 +240,15 @@ impl<'a> Server<'a> {
     }
 
     fn answer(&mut self) -> Option<Answer> {
-        let mut fields = [const { String::new() }; FIELDS];
-        for field in &mut fields {
-            let mut bytes = Vec::new();
-            self.answers.read_until(0, &mut bytes).ok()?;
-            (bytes.pop() == Some(0)).then_some(())?;
-            *field = String::from_utf8_lossy(&bytes).into_owned();
-        }
-        Answer::parse(&fields)
+        let mut bytes = Vec::new();
+        self.answers.read_until(0, &mut bytes).ok()?;
+        Answer::parse(&String::from_utf8_lossy(bytes.strip_suffix(&[0])?))
     }
 
     /// Why it gave no answer.
     fn excuse(&mut self) -> String {
         let mut reason = String::new();
-        // it may be waiting for the end of that
+        // it may be waiting for the end of its input
         drop(self.child.stdin.take());
         let stderr = self.child.stderr.as_mut();
         let read = stderr.and_then(|stderr| stderr.read_to_string(&mut reason).ok());
@@ -266,15 +262,15 @@ impl<'a> Server<'a> {
 impl Drop for Server<'_> {
     fn drop(&mut self) {
         self.process.store(NONE, Ordering::Release);
-        // whatever it started ends with it; fails only for one that has been waited for
+        // all that it started ends with it; this fails only if it has been waited for
         let _ = self.child.kill();
-        // it has not ended before what is held has been waited for
+        // it ends only after each traced process has been waited for
         let any = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
         while !matches!(waitpid(None::<Pid>, Some(any)), Err(Errno::ECHILD)) {}
     }
 }
 
-/// What came of one, from both sides.
+/// The outcome of one task, from what both processes saw.
 fn run(answer: Answer, started: Option<Started>) -> Run {
     let seen = started.and_then(|started| started.seen);
     let refused = matches!(answer.outcome, ProbeOutcome::Refused(_) | ProbeOutcome::Setuid(None));
@@ -288,7 +284,7 @@ fn run(answer: Answer, started: Option<Started>) -> Run {
     }
 }
 
-/// One that was killed meanwhile is gone; the next wait tells.
+/// Ignores that a process was killed meanwhile: the next wait reports it.
 fn still_there(result: nix::Result<()>) -> nix::Result<()> {
     match result {
         Err(Errno::ESRCH) => Ok(()),
@@ -296,8 +292,8 @@ fn still_there(result: nix::Result<()>) -> nix::Result<()> {
     }
 }
 
-/// The file that the kernel runs for this process, which is held: for a handler's program, the interpreter. `probe` is the
-/// program's own file, as [`id`] has it.
+/// The file that the kernel runs for this process, which is held: for a handler's program, the interpreter. `probe` is
+/// the program's own file, as [`id`] has it.
 fn executable_of(pid: Pid, probe: &str) -> Ran {
     let look = || {
         let file = File::open(format!("/proc/{pid}/exe"))?;

@@ -1,7 +1,7 @@
 //! How long handlers last: what holds a table's superblock, and how this process makes it last longer.
 //!
-//! The kernel does not report what holds a superblock. This program can see the host's mounts, where the host's processes are
-//! visible, and the age of the superblock: if it is older than our own mount, something else holds it.
+//! The kernel does not report what holds a superblock. This program can see the host's mounts, where the host's
+//! processes are visible, and the age of the superblock: if it is older than our own mount, something else holds it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -19,7 +19,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use super::{DEFAULT, MountError, MountPoint, SOURCE, existing};
 use crate::kernel::anchor;
 use crate::kernel::namespace;
-use crate::kernel::process::{self, bounding_capabilities};
+use crate::kernel::process;
 use crate::kernel::table::Table;
 
 /// What holds the table's superblock, and with it the handlers, once this process has ended.
@@ -46,11 +46,11 @@ pub enum Lifetime {
     Unanchored,
 }
 
-/// Makes the handlers of the table at `at`, which is `held_by` that, last for `lifetime`. If they may end earlier, returns why and
-/// what to do.
+/// Makes the handlers of the table at `at`, which is `held_by` that, last for `lifetime`. If they may end earlier,
+/// returns why and what to do.
 ///
-/// Unless the host is seen to have the table mounted, it is anchored: nothing shows whether another holder stays. The age of the
-/// superblock is trusted only where the anchor is refused.
+/// Unless the host is seen to have the table mounted, it is anchored: nothing shows whether another holder stays. The
+/// age of the superblock is trusted only where the anchor is refused.
 pub fn ensure_lifetime(at: &MountPoint, held_by: HeldBy, lifetime: Lifetime) -> Option<anyhow::Error> {
     if matches!(held_by, HeldBy::Host | HeldBy::UserNamespace) {
         return None;
@@ -70,10 +70,11 @@ pub fn ensure_lifetime(at: &MountPoint, held_by: HeldBy, lifetime: Lifetime) -> 
     })
 }
 
-/// Opens the table that is mounted at `at`, if one is. As long as it is open, the kernel keeps the superblock and its handlers.
+/// Opens the table that is mounted at `at`, if one is. As long as it is open, the kernel keeps the superblock and its
+/// handlers.
 ///
-/// It is opened by a copy of its mount that has no place (`open_tree(2)`, Linux 5.2), so that no `umount` fails as busy.
-/// Where the kernel or a filter refuses the copy, the mount itself is held.
+/// It is opened by a copy of its mount that has no place (`open_tree(2)`, Linux 5.2), so that no `umount` fails as
+/// busy. Where the kernel or a filter refuses the copy, the mount itself is held.
 pub fn for_holding(at: &MountPoint) -> Result<Option<Table>, MountError> {
     let copy = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let found = existing(&at.dir)?;
@@ -110,12 +111,12 @@ pub(super) fn holder_of(table: &Table) -> HeldBy {
     }
 }
 
-/// Whether a process of this container can have mounted the table. If none can, whoever made the container has mounted it, even if
-/// the superblock is young because that triggered an automount.
+/// Whether a process of this container can have mounted the table. If none can, whoever made the container has mounted
+/// it, even if the superblock is young because that triggered an automount.
 fn may_mount() -> bool {
     /// `include/uapi/linux/capability.h`
     const CAP_SYS_ADMIN: u32 = 21;
-    bounding_capabilities(Pid::this()).is_none_or(|bounds| bounds & 1 << CAP_SYS_ADMIN != 0)
+    process::mask("CapBnd:").is_none_or(|bounds| bounds & 1 << CAP_SYS_ADMIN != 0)
 }
 
 /// Seconds by which [`container_start`] may be wrong: it adds three clocks in whole seconds.
@@ -168,8 +169,8 @@ fn mounts_of(process: procfs::ProcResult<Process>) -> Vec<MountInfo> {
 
 /// Whether the table's superblock existed before `moment`, in wall-clock seconds.
 ///
-/// Its inodes have the coarse time of their creation. Removing an entry changes the root's times, and opening `register` for
-/// truncation changes that file's, so the oldest of the three counts.
+/// Its inodes have the coarse time of their creation. Removing an entry changes the root's times, and opening
+/// `register` for truncation changes that file's, so the oldest of the three counts.
 pub(super) fn predates(table: &Table, moment: i64) -> bool {
     let names = [".", "status", "register"];
     let mut found = names.iter().filter_map(|name| table.metadata(name).ok());

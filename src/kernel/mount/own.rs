@@ -1,7 +1,7 @@
 //! The table of a user namespace that was just made: mounted for this mount namespace alone.
 //!
-//! The mount is made before it has a place (`fsopen(2)`, `fsmount(2)`, `move_mount(2)`). `mount(2)` over the host's automount would
-//! make the host mount its own table first.
+//! The mount is made before it has a place (`fsopen(2)`, `fsmount(2)`, `move_mount(2)`). `mount(2)` over the host's
+//! automount would make the host mount its own table first.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -20,7 +20,8 @@ use crate::kernel::table::Table;
 /// The first Linux that has a table per user namespace.
 const SINCE: (u32, u32) = (6, 7);
 
-/// Mounts the table of this process's user namespace, in which it is root, at [`DEFAULT`], over whatever is mounted there.
+/// Mounts the table of this process's user namespace, in which it is root, at [`DEFAULT`], over whatever is mounted
+/// there.
 ///
 /// # Errors
 /// When the kernel is older than 6.7, or refuses.
@@ -63,6 +64,6 @@ pub(crate) fn detached(kind: &str, options: &[(&str, &str)], attributes: MountAt
     make().map_err(errno)
 }
 
-fn errno(error: rustix::io::Errno) -> Errno {
+pub(crate) fn errno(error: rustix::io::Errno) -> Errno {
     Errno::from_raw(error.raw_os_error())
 }

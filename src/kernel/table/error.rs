@@ -1,5 +1,5 @@
-//! What the kernel's refusals mean, and what to do about each. See the errnos of `create_entry` and `bm_register_write` in
-//! `fs/binfmt_misc.c`, and of `open(2)`.
+//! What the kernel's refusals mean, and what to do about each. See the errnos of `create_entry` and `bm_register_write`
+//! in `fs/binfmt_misc.c`, and of `open(2)`.
 
 use std::fmt;
 use std::path::PathBuf;

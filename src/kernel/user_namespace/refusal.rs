@@ -1,11 +1,10 @@
 //! Why a user namespace, or what is to be done in one, is refused, and what helps: the settings are looked at.
 
 use std::fmt;
-use std::fs;
 
 use nix::errno::Errno;
 
-use crate::kernel::process;
+use crate::kernel::process::{self, sysctl};
 
 /// The sysctls by which systems forbid user namespaces, where there are any.
 const LIMITS: [&str; 2] = ["user.max_user_namespaces", "user.max_mnt_namespaces"];
@@ -62,9 +61,4 @@ impl std::error::Error for Refused {}
 
 fn is_zero(name: &str) -> bool {
     sysctl(name).as_deref() == Some("0")
-}
-
-fn sysctl(name: &str) -> Option<String> {
-    let path = format!("/proc/sys/{}", name.replace('.', "/"));
-    Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }

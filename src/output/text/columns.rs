@@ -13,9 +13,10 @@ pub(super) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
 const LEAST: usize = 16;
 const GAP: usize = 2;
 
-/// Writes the rows, the columns two spaces apart. `colour`: whether states have one; they are the second column. `width`: the columns
-/// of the terminal, if the lines must fit one; `spare` columns are left out first, in this order. What does not fit the last column
-/// is cut off, except where the row says what is wrong: that continues in the next line.
+/// Writes the rows, the columns two spaces apart. `colour`: whether states have one; they are the second column.
+/// `width`: the columns of the terminal, if the lines must fit one; `spare` columns are left out first, in this order.
+/// What does not fit the last column is cut off, except where the row says what is wrong: that continues in the next
+/// line.
 pub(super) fn write_columns(
     out: &mut dyn Write,
     rows: &[Vec<String>],

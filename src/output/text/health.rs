@@ -97,6 +97,6 @@ fn other(other: &OtherEntry) -> Vec<String> {
     row([&other.entry, state, or_dash(other.interpreter.as_deref())])
 }
 
-fn or_dash(text: Option<&str>) -> &str {
+pub(super) fn or_dash(text: Option<&str>) -> &str {
     text.filter(|text| !text.is_empty()).unwrap_or("-")
 }

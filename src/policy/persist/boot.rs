@@ -18,7 +18,7 @@ use nix::dir::Dir;
 use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
 
-use crate::kernel::lookup::{self, IN_ROOT};
+use crate::kernel::root_directory::{self, IN_ROOT};
 
 /// The programs of systemd that read rules, by their usual paths.
 const SYSTEMD: [&str; 2] = ["/usr/lib/systemd/systemd-binfmt", "/lib/systemd/systemd-binfmt"];
@@ -251,7 +251,7 @@ impl Boot {
     }
 
     fn find(&self, path: impl AsRef<Path>, flags: OFlag) -> nix::Result<OwnedFd> {
-        lookup::find(&self.root, path.as_ref(), flags, IN_ROOT)
+        root_directory::find(&self.root, path.as_ref(), flags, IN_ROOT)
     }
 
     fn kind(&self, path: impl AsRef<Path>) -> Kind {

@@ -16,7 +16,7 @@ use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
 use super::FileOutcome;
 use crate::emulator::identity;
-use crate::kernel::lookup::{self, IN_ROOT};
+use crate::kernel::root_directory::{self, IN_ROOT};
 use crate::kernel::wording::{cause, errno_of};
 
 /// The ending of a file that is being written.
@@ -211,7 +211,7 @@ impl Spot {
 
 /// Opens `path` of the host whose root directory this thread has.
 pub(super) fn find(path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
-    lookup::find(AT_FDCWD, path, flags, IN_ROOT)
+    root_directory::find(AT_FDCWD, path, flags, IN_ROOT)
 }
 
 fn sync_dir(dir: &OwnedFd) -> io::Result<()> {
