@@ -14,7 +14,7 @@ use crate::helper::{self, Verb, ids, probes};
 use crate::kernel::process;
 use crate::kernel::wait;
 use crate::kernel::wording::printable;
-use crate::output::streams::Streams;
+use crate::output::Streams;
 use crate::policy::rehearsal;
 
 mod call;

@@ -32,7 +32,7 @@ mod policy;
 
 pub use cli::{Cli, Environment, SECTIONS, Shell, USAGE, completions};
 pub use command::run;
-pub use output::streams::Streams;
+pub use output::Streams;
 
 /// The readers of what others have written: fuzz targets and tests call them alone.
 pub mod readers {

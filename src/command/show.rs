@@ -6,8 +6,8 @@ use binfmt_magic::arch::ARCHES;
 use super::Call;
 use crate::emulator::{self, Unfit};
 use crate::kernel::wording::cause;
+use crate::output::Streams;
 use crate::output::json::Architecture;
-use crate::output::streams::Streams;
 use crate::output::text;
 use crate::policy::list;
 
