@@ -42,9 +42,6 @@ pub(super) struct Call<'a, 's> {
 
 impl<'a, 's> Call<'a, 's> {
     /// Prepares the call that `request` asks for. Changes nothing.
-    ///
-    /// # Errors
-    /// When the environment has a value that cannot be used, or this program's own file is truncated.
     pub(super) fn new(request: &'a Request, streams: &'a mut Streams<'s>) -> Result<Self> {
         let settings = &request.settings;
         let prefix = prefix(&settings.environment)?;

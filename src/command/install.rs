@@ -75,10 +75,7 @@ pub(super) fn perform(call: &mut Call, asked: &cli::Install, holds: bool) -> Res
     Ok(Installed { items, survey, caveat: caveat.map(|caveat| format!("{caveat:#}")) })
 }
 
-/// How to install what was asked for.
-///
-/// # Errors
-/// When it would remove everything, and install nothing.
+/// How to install what was asked for. Fails when it would remove everything, and install nothing.
 pub(super) fn order(call: &Call, asked: &cli::Install) -> Result<Order> {
     if asked.reset && !call.has_emulators() {
         bail!("{}", no_emulators(call));

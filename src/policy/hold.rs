@@ -91,7 +91,6 @@ struct Refused {
 
 impl Hold {
     /// Begins to hold the result of an install by `order`. From now on, no handler that works is replaced.
-    #[must_use]
     pub fn begin(order: Order, table: HeldTable, mut watch: Watch, items: &[Item], survey: &Survey) -> Self {
         if let Some(table) = table.table() {
             watch.follow(table);
@@ -112,33 +111,26 @@ impl Hold {
     }
 
     /// The architectures that do not run, and why.
-    #[must_use]
     pub fn failing(&self) -> &[Failing] {
         &self.failing
     }
 
     /// Why no repair is possible at present, if that is so.
-    #[must_use]
     pub fn refused(&self) -> Option<&str> {
         self.refused.as_ref().map(|refused| refused.why.as_str())
     }
 
     /// Why the handlers may end before the host does, if so, and what to do.
-    #[must_use]
     pub fn caveat(&self) -> Option<&str> {
         self.table.caveat()
     }
 
     /// Whether the kernel reports changes. If not, they are found when the interval is over.
-    #[must_use]
     pub fn follows(&self) -> bool {
         self.watch.follows()
     }
 
     /// Waits for a reason to look, or to end.
-    ///
-    /// # Errors
-    /// Those of [`Watch::wait`].
     pub fn wait(&mut self) -> std::io::Result<Woken> {
         self.watch.wait()
     }
@@ -250,9 +242,6 @@ impl Hold {
 
     /// Ends. With `uninstall`, removes QEMU's entries for the architectures that are held. If no entry is left, also removes what
     /// keeps the table.
-    ///
-    /// # Errors
-    /// When the table cannot be read or locked, or the kernel refuses.
     pub fn end(&self, uninstall: bool) -> Result<Vec<Removal>> {
         let Some(table) = self.table.to_end()? else {
             return Ok(Vec::new());

@@ -17,7 +17,6 @@ pub struct Invocation {
 
 impl Invocation {
     /// `binfmt` with `words`, as a line for a shell.
-    #[must_use]
     pub fn command(&self, words: &str) -> String {
         let assignments = self.environment.iter();
         let mut line: Vec<String> = assignments.map(|(name, value)| format!("{name}={}", quoted(value))).collect();
@@ -31,14 +30,12 @@ impl Invocation {
     }
 
     /// `binfmt` with `words` for a mode that has no use for emulators: of the caller's words, it repeats the mount point.
-    #[must_use]
     pub fn without_emulators(&self, words: &str) -> String {
         let invocation = Self { mount: self.mount.clone(), ..Self::default() };
         invocation.command(words)
     }
 
     /// `binfmt --explain WORDS`
-    #[must_use]
     pub fn explain(&self, words: &str) -> String {
         self.without_emulators(&format!("--explain {words}"))
     }

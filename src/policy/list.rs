@@ -35,7 +35,6 @@ pub struct Listed {
 }
 
 /// Every architecture in the table's order; emulators are those of `emulators`.
-#[must_use]
 pub fn list(survey: &Survey, emulators: &Source, prefix: &str) -> Vec<Listed> {
     let listed = survey.statuses.iter().map(|status| {
         let arch = status.arch;

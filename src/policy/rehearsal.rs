@@ -36,10 +36,8 @@ pub enum Rehearsed {
     Fails(String),
 }
 
-/// Tries every rule, whose interpreters are of `emulators`, at once; the answers are in their order.
-///
-/// # Errors
-/// If there can be no user namespace, or no table in it: then nobody knows.
+/// Tries every rule, whose interpreters are of `emulators`, at once; the answers are in their order. Fails if there can
+/// be no user namespace, or no table in it: then nobody knows.
 pub fn rehearse(candidates: &[(&'static Arch, Rule)], emulators: &Source) -> Result<Vec<Rehearsed>> {
     if candidates.is_empty() {
         return Ok(Vec::new());
@@ -80,9 +78,6 @@ fn read(answer: &str) -> Rehearsed {
 }
 
 /// What the process of [`Verb::Rehearse`] does; `words` follow the verb.
-///
-/// # Errors
-/// When there is no such table to be had, or its probes cannot be run.
 pub fn perform(words: &[OsString], mut answers: impl Write) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let [from, prefix, words @ ..] = words else {

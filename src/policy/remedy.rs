@@ -33,13 +33,11 @@ impl fmt::Debug for Means<'_> {
 
 impl<'a> Means<'a> {
     /// Remedies by an install by `order`, whatever its selection.
-    #[must_use]
     pub fn new(survey: &'a Survey, order: Order, invocation: &'a Invocation) -> Self {
         Self { survey, invocation, order, failing: OnceCell::new() }
     }
 
     /// What to do about `failure` of the programs of `arch`.
-    #[must_use]
     pub fn against(&self, failure: &Failure, arch: &'static Arch) -> String {
         if let Some(remedy) = failure.outer_remedy(arch) {
             return remedy;
@@ -63,7 +61,6 @@ impl<'a> Means<'a> {
     }
 
     /// The command that gives `arch` a handler that works, after what has to be done before it.
-    #[must_use]
     pub fn install(&self, arch: &'static Arch) -> String {
         let status = self.survey.of(arch);
         let alone = || self.plan(&|other| other == arch);

@@ -38,7 +38,6 @@ pub struct Emulator {
 }
 
 /// Looks closely at `arches`, or at whatever is native or has a handler. `digest`: read each emulator whole.
-#[must_use]
 pub fn examine<'a>(survey: &'a Survey, arches: Option<&[&Arch]>, digest: bool) -> Vec<Examined<'a>> {
     let asked = |status: &&PlatformStatus| match arches {
         Some(arches) => arches.contains(&status.arch),

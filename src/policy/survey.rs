@@ -87,9 +87,6 @@ impl Default for Look<'_> {
 
 impl Survey {
     /// [`Survey::look`] in the default way.
-    ///
-    /// # Errors
-    /// When the table cannot be read or probes cannot be run at all.
     pub fn take(table: Option<&Table>) -> Result<Self> {
         Self::look(table, Look::default())
     }
@@ -97,17 +94,11 @@ impl Survey {
     /// Reads `table` and runs, at the same time, the probe of every architecture that has a handler, or that a kernel for this host
     /// may run natively. For any other, the kernel would look for a module (`request_module` in `search_binary_handler`). Without a
     /// table, the probes of all architectures are run.
-    ///
-    /// # Errors
-    /// When the table cannot be read or probes cannot be run at all.
     pub fn look(table: Option<&Table>, look: Look) -> Result<Self> {
         TableSnapshot::take(table, look)?.survey()
     }
 
     /// What [`without_handlers`] returns, from this survey where no handler was in the way.
-    ///
-    /// # Errors
-    /// When probes cannot be run at all.
     pub fn natively(&self) -> Result<Vec<(&'static Arch, Verdict)>> {
         let native = self.statuses.iter().filter(|s| may_be_native(s.arch));
         let seen: Option<Vec<_>> = native.map(PlatformStatus::without_handler).collect();
@@ -115,14 +106,12 @@ impl Survey {
     }
 
     /// The whole table, with the entries that trials have left.
-    #[must_use]
     pub fn table(&self) -> Vec<Entry> {
         let entries = self.entries.iter().chain(&self.trials);
         entries.cloned().collect()
     }
 
     /// Whether `entry` is one of QEMU's user emulators: by its text, or by the file that the kernel has pinned for it.
-    #[must_use]
     pub fn is_qemu(&self, entry: &Entry) -> bool {
         self.recognised.is_qemu(entry)
     }
@@ -131,14 +120,12 @@ impl Survey {
     ///
     /// # Panics
     /// Never: a survey covers every architecture.
-    #[must_use]
     pub fn of(&self, arch: &Arch) -> &PlatformStatus {
         let found = self.statuses.iter().find(|status| status.arch == arch);
         found.expect("a survey covers every architecture")
     }
 
     /// The handlers that timed out, for [`Look::timed_out`]. Their emulators are not kept open.
-    #[must_use]
     pub fn timed_out(&self) -> Vec<PlatformStatus> {
         let timed_out = self.statuses.iter().filter(|status| {
             let failure = status.failure();
@@ -292,13 +279,11 @@ impl Setuid {
 
 impl PlatformStatus {
     /// Whether programs of this architecture run.
-    #[must_use]
     pub fn works(&self) -> bool {
         matches!(self.verdict, Verdict::Works { .. })
     }
 
     /// Why programs do not run, if they do not.
-    #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
         match &self.verdict {
             Verdict::Fails(failure) => Some(failure),
@@ -307,13 +292,11 @@ impl PlatformStatus {
     }
 
     /// Whether programs run, or there is a handler that does not run them.
-    #[must_use]
     pub fn is_known(&self) -> bool {
         self.works() || self.handler.is_some()
     }
 
     /// Whether the kernel runs programs without a handler.
-    #[must_use]
     pub fn is_native(&self) -> bool {
         let no_interpreter = self.interpreter().is_none();
         self.works() && self.handler.is_none() && no_interpreter && may_be_native(self.arch)
@@ -326,7 +309,6 @@ impl PlatformStatus {
     }
 
     /// The file that programs run through, if one was seen.
-    #[must_use]
     pub fn interpreter(&self) -> Option<&File> {
         match &self.ran {
             Ran::Interpreter(file) => Some(file),
@@ -336,17 +318,11 @@ impl PlatformStatus {
 }
 
 /// Runs the probe of `arch` alone, without looking at a table; also returns the file that the kernel ran for it.
-///
-/// # Errors
-/// When probes cannot be run at all.
 pub fn of_one(arch: &'static Arch) -> Result<(Verdict, Ran)> {
     one(arch, Form::Plain)
 }
 
 /// The same in this process's own root directory, where handlers may find files that containers lack.
-///
-/// # Errors
-/// When probes cannot be run at all.
 pub fn of_one_here(arch: &'static Arch) -> Result<Verdict> {
     one(arch, Form::Here).map(|(verdict, _)| verdict)
 }
@@ -359,7 +335,6 @@ fn one(arch: &'static Arch, form: Form) -> Result<(Verdict, Ran)> {
 }
 
 /// Whether `entry`, if it were switched on, would take programs of `arch`.
-#[must_use]
 pub fn takes(entry: &Entry, arch: &Arch) -> bool {
     entry.matches(arch)
 }
@@ -372,9 +347,6 @@ pub(crate) fn may_be_native(arch: &Arch) -> bool {
 /// Which of the architectures that a kernel for this host may run natively it does run natively. [`mark`]ed programs show that: they
 /// are ordinary programs to a kernel, and handlers do not take them. Architectures whose marked programs an entry of `entries`
 /// takes are left out.
-///
-/// # Errors
-/// When probes cannot be run at all.
 pub fn without_handlers(entries: &[Entry]) -> Result<Vec<(&'static Arch, Verdict)>> {
     let taken = |arch: &Arch| {
         let mut header = arch.header();
@@ -392,7 +364,6 @@ pub fn without_handlers(entries: &[Entry]) -> Result<Vec<(&'static Arch, Verdict
 }
 
 /// Whether the kernel was seen to run `arch` natively: `seen` is what [`without_handlers`] returns.
-#[must_use]
 pub fn runs_natively(seen: &[(&'static Arch, Verdict)], arch: &Arch) -> bool {
     let of = seen.iter().find(|(of, _)| *of == arch);
     of.is_some_and(|(_, verdict)| matches!(verdict, Verdict::Works { .. }))
@@ -401,7 +372,6 @@ pub fn runs_natively(seen: &[(&'static Arch, Verdict)], arch: &Arch) -> bool {
 impl Verdict {
     /// What `run` of the probe of `arch` shows. `pinned`: whether its handler has flag F, if it has a handler; `limits`: those that
     /// it ran under.
-    #[must_use]
     pub fn of(arch: &Arch, pinned: Option<bool>, run: &Run, limits: Limits) -> Self {
         let reading = match run.outcome {
             ProbeOutcome::Exited(status) => probe::read(arch, status),
@@ -438,7 +408,6 @@ impl Recognised {
 
     /// Those among `entries`, the whole table. Starts a probe through each handler that `matters` and whose text does not tell. If
     /// probes cannot be run, none is recognised.
-    #[must_use]
     pub fn of(entries: &[Entry], matters: impl Fn(&Entry) -> bool) -> Self {
         let unclear = |entry: &&Entry| !entry.is_qemu() && matters(entry);
         let handlers = ARCHES.iter().filter_map(|arch| {
@@ -454,14 +423,12 @@ impl Recognised {
     }
 
     /// Whether `entry` is one of QEMU's user emulators.
-    #[must_use]
     pub fn is_qemu(&self, entry: &Entry) -> bool {
         entry.is_qemu() || self.0.contains(&entry.registration)
     }
 }
 
 /// Which of QEMU's user emulators `file` is, by its content; `None` also if it cannot be read.
-#[must_use]
 pub fn qemu_in(file: &File) -> Option<Qemu> {
     qemu_of(file).ok().flatten()
 }

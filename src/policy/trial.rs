@@ -19,9 +19,6 @@ use crate::kernel::table::Table;
 use crate::policy::survey::Verdict;
 
 /// Tries every rule at once, each for up to `limit`; the verdicts are in their order. A rule that the kernel refuses gives that error.
-///
-/// # Errors
-/// When probes cannot be run at all, or a trial entry cannot be removed again.
 pub fn run(
     table: &Table,
     emulators: &Source,
@@ -44,9 +41,6 @@ pub fn run(
 }
 
 /// Removes what trials of a killed call left.
-///
-/// # Errors
-/// When the kernel refuses.
 pub fn clear(table: &Table, entries: &[Entry]) -> Result<()> {
     for entry in entries.iter().filter(|entry| is_trial(&entry.name)) {
         table.remove(&entry.name)?;

@@ -26,7 +26,6 @@ pub struct Removal {
 
 impl Removal {
     /// Whether it has removed `entry`.
-    #[must_use]
     pub fn has_removed(&self, entry: &Entry) -> bool {
         match &self.result {
             Ok(RemovalOutcome::Removed(names))
@@ -92,18 +91,15 @@ impl fmt::Display for NotRemoved {
 }
 
 /// What is wrong with an item of the list that names no entry. `None`: nothing; an entry of that name may have existed.
-#[must_use]
 pub fn mistake(item: &str) -> Option<UnknownPlatform> {
     let unknown = item.parse::<Platform>().err()?;
     let may_be_an_entry = unknown.part == UnknownPart::Name && unknown.closest.is_empty();
     (!may_be_an_entry && !is_pattern(item) && !is_all(item)).then_some(unknown)
 }
 
-/// Removes what `list` names: architectures, entry names, patterns (`qemu-*`) and `all`, without what it excludes (`-riscv64`).
-/// Only QEMU's entries, unless `force`.
-///
-/// # Errors
-/// When the table cannot be read, or the list excludes an unknown name.
+/// Removes what `list` names: architectures, entry names, patterns (`qemu-*`) and `all`, without what it excludes
+/// (`-riscv64`). Only QEMU's entries, unless `force`. Fails when the list excludes an unknown name, or the table cannot
+/// be read.
 pub fn uninstall(table: &Table, list: &str, force: bool) -> Result<Vec<Removal>> {
     let removals = remove_listed(table.entries()?, list, force, &remove_from(table))?;
     trial::clear(table, &table.entries()?)?;
@@ -111,23 +107,16 @@ pub fn uninstall(table: &Table, list: &str, force: bool) -> Result<Vec<Removal>>
 }
 
 /// What [`uninstall`] would do in a table of these entries.
-///
-/// # Errors
-/// When the list excludes an unknown name.
 pub fn dry_run(entries: Vec<Entry>, list: &str, force: bool) -> Result<Vec<Removal>> {
     remove_listed(entries, list, force, &|_| Ok(true))
 }
 
 /// Removes QEMU's entries except those that are to `stay`.
-///
-/// # Errors
-/// When the table cannot be read.
 pub fn uninstall_others(table: &Table, stay: impl Fn(&Entry) -> bool) -> Result<Vec<Removal>> {
     Ok(remove_others(&table.entries()?, stay, &remove_from(table)))
 }
 
 /// What [`uninstall_others`] would do in a table of these entries.
-#[must_use]
 pub fn dry_run_others(entries: &[Entry], stay: impl Fn(&Entry) -> bool) -> Vec<Removal> {
     remove_others(entries, stay, &|_| Ok(true))
 }
@@ -272,7 +261,6 @@ fn is_named(name: &OsStr, item: &str) -> bool {
 }
 
 /// The command that removes the entry `name`, and no other, from the table that the caller of `invocation` has named.
-#[must_use]
 pub fn command(survey: &Survey, name: &OsStr, invocation: &Invocation) -> String {
     let entry = survey.entries.iter().find(|entry| entry.name == name);
     let is_qemu = entry.is_none_or(|entry| survey.is_qemu(entry));
@@ -285,7 +273,6 @@ pub fn command(survey: &Survey, name: &OsStr, invocation: &Invocation) -> String
 ///
 /// A plain name may be an architecture's, or the end of another entry's name. Then it is turned into a pattern, which has to match a
 /// whole name: `[q]emu-arm`. In a pattern, `?` stands for each character that has a meaning in lists or patterns.
-#[must_use]
 pub fn item_for(entries: &[Entry], name: &OsStr) -> String {
     let plain = name.to_string_lossy().into_owned();
     let only = |item: &String| {

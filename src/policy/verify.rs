@@ -63,9 +63,6 @@ pub struct Audit {
 }
 
 /// Audits `asked`, or everything that has to do with QEMU's entries, against what `order` would make, whatever its selection.
-///
-/// # Errors
-/// Those of an install that fails before it begins.
 pub fn verify(survey: &Survey, order: &Order, asked: Option<&[&'static Arch]>) -> Result<Audit> {
     let concerned = |arch: &&'static Arch| match asked {
         Some(asked) => asked.contains(arch),

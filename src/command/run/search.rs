@@ -11,11 +11,8 @@ use crate::explain::place::{Place, Purpose, Unopened};
 use crate::kernel::root_directory::PATH;
 use crate::kernel::wording::shown;
 
-/// The path of the program `name`: itself if it has a slash, else in the first directory of `path` that has it as a program. Relative
-/// paths are relative to `start`, which may be empty.
-///
-/// # Errors
-/// [`NotRun`]
+/// The path of the program `name`: itself if it has a slash, else in the first directory of `path` that has it as a
+/// program. Relative paths are relative to `start`, which may be empty. Any error is a [`NotRun`].
 pub(super) fn search(place: &Place, name: &OsStr, path: &OsStr, start: &Path) -> Result<PathBuf> {
     let open = |program: PathBuf| match place.open(&program, Purpose::Execute) {
         Ok(_) | Err(Unopened::Unreadable) => Ok(program),

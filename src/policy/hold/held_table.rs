@@ -24,7 +24,6 @@ pub struct HeldTable {
 
 impl HeldTable {
     /// The table at `at` after an install that returned `caveat`.
-    #[must_use]
     pub fn new(at: MountPoint, lifetime: Lifetime, caveat: Option<String>) -> Self {
         let mut held = Self { at, lifetime, table: None, anchored: anchor::is_set(), caveat };
         held.open();
@@ -57,9 +56,6 @@ impl HeldTable {
     }
 
     /// Mounts, anchors and opens the table as needed, and makes `watch` follow it. Adds to `events` what was done.
-    ///
-    /// # Errors
-    /// When it cannot be mounted or locked.
     pub(super) fn repair(&mut self, watch: &mut Watch, events: &mut Vec<Event>) -> Result<Lock> {
         let was_mounted = self.is_mounted();
         let Mounted { lock, held_by, .. } = mount::for_installing(&self.at)?;
@@ -86,9 +82,6 @@ impl HeldTable {
     }
 
     /// The table to remove entries from; `None` if there can be no entries.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
     pub(super) fn to_end(&self) -> Result<Option<Rc<Table>>> {
         match &self.table {
             Some(table) => Ok(Some(table.clone())),
@@ -97,9 +90,6 @@ impl HeldTable {
     }
 
     /// If no entry is left, removes what keeps the table.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
     pub(super) fn tidy(&self, table: &Table, lock: &Lock) -> Result<()> {
         mount::tidy(table, lock, &self.at).map(drop)
     }

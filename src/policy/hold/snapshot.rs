@@ -19,9 +19,6 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     /// The handlers in the table now; without a table, none.
-    ///
-    /// # Errors
-    /// When the table cannot be read.
     pub(super) fn take(table: Option<&Table>, arches: &[&'static Arch]) -> Result<Self, TableError> {
         let Some(table) = table else {
             return Ok(Self::new(true, &[], arches));

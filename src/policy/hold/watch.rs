@@ -54,7 +54,6 @@ pub enum Woken {
 
 impl Watch {
     /// Wakes up each time that `interval` is over, and when this process is told to end.
-    #[must_use]
     pub fn new(interval: Duration) -> Self {
         Self { changes: None, interval, due: None, heard: None }
     }
@@ -65,15 +64,11 @@ impl Watch {
     }
 
     /// Whether it wakes up at changes.
-    #[must_use]
     pub fn follows(&self) -> bool {
         self.changes.is_some()
     }
 
     /// Sleeps until there is a reason to wake up. The interval begins with the first call after the last one ended.
-    ///
-    /// # Errors
-    /// When the kernel does not let it wait.
     pub fn wait(&mut self) -> io::Result<Woken> {
         while !wait::is_told_to_end() {
             let now = Instant::now();

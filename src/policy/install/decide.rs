@@ -104,10 +104,8 @@ impl std::error::Error for InstallRefusal {}
 /// One architecture, and what an install does about it.
 pub(crate) type Planned = (&'static Arch, Result<Decision, InstallRefusal>);
 
-/// What an install by `order` does about each architecture.
-///
-/// # Errors
-/// When probes cannot be run, or this program is built for another host.
+/// What an install by `order` does about each architecture. Fails when this program is built for another host, or
+/// probes cannot be run.
 pub(crate) fn plan(order: &Order, survey: &Survey) -> Result<Vec<Planned>> {
     let seen = survey.natively()?;
     check_host(&seen)?;

@@ -60,7 +60,6 @@ impl Failure {
     }
 
     /// What to do, if the emulator's complaint shows a cause that another install does not remove.
-    #[must_use]
     pub fn outer_remedy(&self, arch: &Arch) -> Option<String> {
         let (Self::Killed(_, complaint) | Self::WrongAnswer(_, complaint) | Self::TimedOut(complaint)) = self else {
             return None;

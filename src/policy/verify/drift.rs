@@ -61,7 +61,6 @@ pub enum Drift {
 
 impl Drift {
     /// Its kind, as the JSON names it.
-    #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
             Self::TableOff => "table_off",

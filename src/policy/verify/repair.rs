@@ -31,7 +31,6 @@ pub enum Repair {
 }
 
 /// The command that repairs all findings that a command can repair, if there are any.
-#[must_use]
 pub fn command(findings: &[Finding], survey: &Survey, invocation: &Invocation) -> Option<String> {
     let mut steps: Vec<String> = Vec::new();
     let (mut removed, mut removed_last) = (Vec::<&OsStr>::new(), Vec::<&OsStr>::new());
