@@ -13,15 +13,13 @@ use super::{Call, install};
 use crate::kernel::table::Table;
 use crate::kernel::wording::shown;
 use crate::output::text;
-use crate::policy::install::{InstallOutcome, Item, Order, install as install_all, try_out};
-use crate::policy::persist::{self, FileOutcome, Host, OnTrial, export};
+use crate::policy::install::{InstallOutcome, Item, Order, install as install_all};
+use crate::policy::persist::{self, FileOutcome, Host, Staged, boot_of, export};
 use crate::policy::survey::{Survey, runs_natively, without_handlers};
 
 /// What a file of rules begins with.
 pub(super) const PERSISTED: &[u8] = b"# written by binfmt --persist; systemd-binfmt registers it at boot\n";
 
-/// An emulator that was copied to a host, and its architecture.
-type Copied = (&'static Arch, OnTrial);
 /// A file of rules, what became of it, and why the host will not register it at boot.
 type Ruled = (String, FileOutcome, Option<String>);
 
@@ -31,7 +29,8 @@ pub(super) fn host(call: &Call, dir: Option<&Path>) -> Result<Option<Host>> {
         return Ok(None);
     };
     check_prefix(call)?;
-    Host::with_rules_at_boot(dir, call.settings.force).map(Some)
+    boot_of(dir)?;
+    Host::at(dir, call.settings.force).map(Some)
 }
 
 pub(super) fn check_prefix(call: &Call) -> Result<()> {
@@ -50,9 +49,23 @@ pub(super) fn install_and_persist(
     mut order: Order,
 ) -> Result<(Vec<Item>, Survey)> {
     call.lacks_each(host.boot()?.does_not_read());
-    let (copied, mut failed) = copy_emulators(call, host, table, &order)?;
+    let (mut copied, mut failed) = (Vec::new(), Vec::new());
+    let arches = arches(call, &order.selection, &table.entries()?)?;
+    for (arch, copy) in host.copy_emulators(table, &order, arches)? {
+        match copy {
+            Ok(copy) => {
+                call.streams.say(&text::filed("persisting", &host.shown(&copy.path), copy.fate));
+                copied.push((arch, copy));
+            }
+            Err(error) => {
+                failed.push(arch);
+                is_not_persisted(call, arch, &error);
+                let oci = arch.oci;
+                call.streams.say(&format!("installing: {oci} not tried, since it is not persisted"));
+            }
+        }
+    }
     order.emulators = host.emulators()?;
-    let copied = try_copies(call, host, table, &order, copied, &mut failed)?;
     let installed = if order.reset && !failed.is_empty() {
         Err(anyhow!(
             "not reset, since not every emulator could be persisted: {}",
@@ -64,8 +77,8 @@ pub(super) fn install_and_persist(
         install_all(table, &order, &[], &mut |item| install::report(call, item))
     };
     match &installed {
-        Ok((items, survey)) => write_rules(call, host, copied, items, survey),
-        Err(_) => give_all_back(call, host, &copied),
+        Ok((items, survey)) => write_rules(call, host, &copied, items, survey),
+        Err(_) => copied.iter().for_each(|(_, copy)| give_back(call, host, copy)),
     }
     installed
 }
@@ -79,90 +92,17 @@ pub(super) fn arches(call: &Call, selection: &Selection, entries: &[Entry]) -> R
     Ok(arches)
 }
 
-/// Copies the emulators that work: the next boot would have one that does not. The second value: the architectures that failed.
-fn copy_emulators(
-    call: &mut Call,
-    host: &Host,
-    table: &Table,
-    order: &Order,
-) -> Result<(Vec<Copied>, Vec<&'static Arch>)> {
-    let arches = arches(call, &order.selection, &table.entries()?)?;
-    let (mut copied, mut failed) = (Vec::new(), Vec::new());
-    for (arch, tried) in try_out(table, order, &arches)? {
-        let name = arch.interpreter_name(&order.prefix);
-        let path = Path::new(persist::EMULATORS).join(&name);
-        let copy = tried.and_then(|()| {
-            let emulator = order.emulators.path_for(arch, &order.prefix);
-            host.copy(&name, &mut order.emulators.open(&emulator)?)
-        });
-        match copy {
-            Ok(copy) => {
-                let line = text::filed("persisting", &host.shown(&path), copy.fate);
-                call.streams.say(&line);
-                copied.push((arch, copy));
-            }
-            Err(error) => {
-                failed.push(arch);
-                is_left_alone(call, arch, &error);
-            }
-        }
-    }
-    Ok((copied, failed))
-}
-
-/// Those of `copied` that also run programs from where they are now. The others are taken back, and join `failed`. This trial is
-/// needed even if a handler is in place: the next boot has to register the copy.
-fn try_copies(
-    call: &mut Call,
-    host: &Host,
-    table: &Table,
-    order: &Order,
-    copied: Vec<Copied>,
-    failed: &mut Vec<&'static Arch>,
-) -> Result<Vec<Copied>> {
-    let arches: Vec<_> = copied.iter().map(|(arch, _)| *arch).collect();
-    let tried = try_out(table, order, &arches);
-    if tried.is_err() {
-        give_all_back(call, host, &copied);
-    }
-    let mut passed = Vec::new();
-    for ((arch, tried), copy) in tried?.into_iter().zip(copied) {
-        let Err(error) = tried else {
-            passed.push(copy);
-            continue;
-        };
-        give_all_back(call, host, &[copy]);
-        failed.push(arch);
-        is_left_alone(call, arch, &error);
-    }
-    Ok(passed)
-}
-
-fn give_all_back(call: &mut Call, host: &Host, copied: &[Copied]) {
-    for (arch, copy) in copied {
-        if let Err(error) = give_back(call, host, arch, copy) {
-            let path = host.shown(&Path::new(persist::EMULATORS).join(&copy.name));
+/// Takes back the copy of an emulator that no handler uses.
+fn give_back(call: &mut Call, host: &Host, copy: &Staged) {
+    let path = host.shown(&copy.path);
+    match host.give_back(copy) {
+        Ok(false) => {}
+        Ok(true) => call.streams.say(&text::filed("persisting", &path, FileOutcome::TakenBack)),
+        Err(error) => {
             let line = format!("persisting: {path} not taken back: {error:#}");
             call.fails(line, format!("{path} is not taken back: {error:#}"));
         }
     }
-}
-
-/// Takes back the copy of an emulator, if it is one of this call.
-fn give_back(call: &mut Call, host: &Host, arch: &Arch, copy: &OnTrial) -> Result<()> {
-    let rules = rules_of(OsStr::new(&arch.entry_name(&call.order.prefix)));
-    if let Some(fate) = host.give_back(copy, &rules)? {
-        let path = host.shown(&Path::new(persist::EMULATORS).join(&copy.name));
-        call.streams.say(&text::filed("persisting", &path, fate));
-    }
-    Ok(())
-}
-
-fn is_left_alone(call: &mut Call, arch: &Arch, error: &Error) {
-    is_not_persisted(call, arch, error);
-    let oci = arch.oci;
-    let line = format!("installing: {oci} not tried, since it is not persisted");
-    call.streams.say(&line);
 }
 
 pub(super) fn is_not_persisted(call: &mut Call, arch: &Arch, error: &Error) {
@@ -170,20 +110,19 @@ pub(super) fn is_not_persisted(call: &mut Call, arch: &Arch, error: &Error) {
 }
 
 /// Writes a rule for each handler that was seen to work with an emulator on the host, and takes the other emulators back.
-fn write_rules(call: &mut Call, host: &Host, copied: Vec<Copied>, items: &[Item], survey: &Survey) {
+fn write_rules(call: &mut Call, host: &Host, copied: &[(&'static Arch, Staged)], items: &[Item], survey: &Survey) {
     for (arch, copy) in copied {
-        let item = items.iter().find(|(of, _)| *of == arch);
+        let item = items.iter().find(|(of, _)| of == arch);
         let written = match item.map(|(_, result)| result) {
             Some(Ok(outcome)) => write_rule(host, arch, outcome, survey),
             // this failure is recorded already
             Some(Err(_)) => Ok(None),
             None => Err(anyhow!("there was nothing to install")),
         };
-        let settled = match &written {
-            Ok(Some(_)) => host.settle(&copy),
-            _ => give_back(call, host, arch, &copy),
-        };
-        match written.and_then(|written| settled.map(|()| written)) {
+        if !matches!(written, Ok(Some(_))) {
+            give_back(call, host, copy);
+        }
+        match written {
             Ok(Some((path, fate, caveat))) => {
                 call.streams.say(&text::filed("persisting", &path, fate));
                 call.lacks_each(caveat);
@@ -241,8 +180,7 @@ pub(super) fn unpersist(call: &mut Call, dir: &Path) -> Result<()> {
     let mut files = Vec::new();
     // a directory that rules were exported to is not a host's root directory
     if fs::symlink_metadata(dir.join("etc")).is_ok() {
-        let taken = if call.is_dry() { persist::would_take_back(dir)? } else { Host::at(dir, false)?.take_back()? };
-        let taken = taken.into_iter();
+        let taken = persist::take_back(dir, call.is_dry())?.into_iter();
         files.extend(taken.map(|(path, outcome)| (persist::shown(dir, &path), outcome)));
     }
     let exported = export::take_back(dir, call.is_dry())?;

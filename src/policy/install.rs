@@ -7,7 +7,8 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow, bail, ensure};
@@ -78,7 +79,6 @@ pub enum Credentials {
 
 impl Order {
     /// What is registered for `arch`.
-    #[must_use]
     pub fn rule(&self, arch: &Arch) -> Rule {
         self.emulators.rule_for(arch, &self.prefix, self.flags)
     }
@@ -125,7 +125,6 @@ pub enum InstallOutcome {
 
 impl InstallOutcome {
     /// Whether programs run through a handler.
-    #[must_use]
     pub fn is_through_handler(&self) -> bool {
         !matches!(self, Self::Native { .. })
     }
@@ -179,7 +178,6 @@ impl fmt::Display for DoesNotRun {
 impl std::error::Error for DoesNotRun {}
 
 /// Whether this error of an [`Item`] means that an emulator timed out.
-#[must_use]
 pub fn is_timeout(error: &Error) -> bool {
     let tried = error.downcast_ref::<DoesNotRun>();
     let asked = error.downcast_ref::<EmulatorError>();
@@ -190,11 +188,10 @@ pub fn is_timeout(error: &Error) -> bool {
 /// How long each emulator may take in the first attempt. Those that take longer get a second attempt, once the others are done.
 const QUICK: Duration = Duration::from_secs(2);
 
-/// Installs into a table that the caller has locked. Returns the outcome for each architecture, and a survey of the host afterwards.
-/// `timed_out`: what is known to time out ([`Survey::timed_out`]). `done` is called with each item as soon as it is known.
-///
-/// # Errors
-/// When nothing can be done at all: the table is switched off, cannot be read, or probes cannot be run.
+/// Installs into a table that the caller has locked. Returns the outcome for each architecture, and a survey of the
+/// host afterwards. `timed_out`: what is known to time out ([`Survey::timed_out`]). `done` is called with each item as
+/// soon as it is known. Fails when nothing can be done at all: the table is switched off, cannot be read, or probes
+/// cannot be run.
 pub fn install(
     table: &Table,
     order: &Order,
@@ -273,9 +270,6 @@ fn attempt(table: &Table, order: &Order, timed_out: &[PlatformStatus], limit: Du
 
 /// What [`install`] would do on a host with this `survey` and `table`, without a write to the table. Where nothing can be rehearsed,
 /// an emulator that states its version counts as one that works.
-///
-/// # Errors
-/// When nothing could be installed at all, or probes cannot be run.
 pub fn dry_run(table: Option<&Table>, order: &Order, survey: &Survey) -> Result<Vec<Item>> {
     if let Some(table) = table {
         check_enabled(table, table.enabled()?)?;
@@ -293,55 +287,39 @@ pub fn dry_run(table: Option<&Table>, order: &Order, survey: &Survey) -> Result<
     Ok(round.items(order))
 }
 
-/// Tries the emulators of `order` for `arches`, and registers no handlers. The errors say why an emulator does not work.
-///
-/// # Errors
-/// Those of [`install`].
-pub fn try_out(table: &Table, order: &Order, arches: &[&'static Arch]) -> Result<Vec<(&'static Arch, Result<()>)>> {
+/// Tries these of `emulators`, and registers no handlers. The errors, in their order, say why one does not work.
+pub fn try_out(table: &Table, emulators: &Source, rules: &[(&'static Arch, Rule)]) -> Result<Vec<Result<()>>> {
     prepare(table)?;
-    let rules: Vec<Rule> = arches.iter().map(|arch| order.rule(arch)).collect();
-    let emulators = &order.emulators;
-    let opened = rules.iter().map(|rule| emulators.open(&rule.interpreter));
-    let opened: Vec<_> = opened.collect();
-    let questions = rules.iter().zip(&opened).map(|(rule, file)| {
-        let (path, file) = (rule.interpreter.as_path(), file.as_ref().ok()?);
-        Some(Question { path, file, may_start: true })
-    });
-    let answers = answers(questions, LIMIT);
-    let fit: Vec<Result<(), EmulatorError>> = opened
-        .into_iter()
-        .zip(answers)
-        .map(|(opened, answer)| opened.and(answer.unwrap_or_else(|| Ok(Version::default()))))
-        .map(|fit| fit.map(drop))
-        .collect();
-    let candidates = arches.iter().zip(&rules).zip(&fit);
-    let candidates = candidates.filter(|(_, fit)| fit.is_ok());
+    let paths = rules.iter().map(|(_, rule)| rule.interpreter.as_path());
+    let fit = open_and_ask(emulators, &paths.collect::<Vec<_>>(), LIMIT);
+    let candidates = rules.iter().zip(&fit).filter(|(_, fit)| fit.is_ok());
     let candidates: Vec<_> = candidates.map(|((arch, rule), _)| (*arch, rule)).collect();
-    let verdicts = trial::run(table, emulators, &candidates, LIMIT)?;
-    let verdicts = spread(fit.iter().map(Result::is_ok), verdicts);
-    let judge = |arch: &Arch, rule, verdict| match verdict {
-        Some(Ok(Verdict::Works { .. })) => Ok(()),
-        Some(Ok(Verdict::Fails(failure))) => bail!(DoesNotRun::new(arch, rule, failure, None)),
-        Some(Err(error)) => Err(error),
-        None => bail!("it was not tried"),
-    };
-    let tried = arches.iter().zip(&rules).zip(fit.into_iter().zip(verdicts));
-    let tried = tried.map(|((arch, rule), (fit, verdict))| match fit {
-        Ok(()) => (*arch, judge(arch, rule, verdict)),
-        Err(error) => (*arch, Err(error.into())),
+    let mut verdicts = trial::run(table, emulators, &candidates, LIMIT)?.into_iter();
+    let tried = rules.iter().zip(fit).map(|((arch, rule), fit)| {
+        fit?;
+        match verdicts.next() {
+            Some(Ok(Verdict::Works { .. })) => Ok(()),
+            Some(Ok(Verdict::Fails(failure))) => bail!(DoesNotRun::new(arch, rule, failure, None)),
+            Some(Err(error)) => Err(error),
+            None => bail!("it was not tried"),
+        }
     });
     Ok(tried.collect())
 }
 
-/// [`versions`] for the questions that there are, each answer at its question's place.
-fn answers<'a>(
-    questions: impl Iterator<Item = Option<Question<'a>>>,
-    limit: Duration,
-) -> Vec<Option<Result<Version, EmulatorError>>> {
-    let questions: Vec<Option<Question>> = questions.collect();
-    let asked: Vec<bool> = questions.iter().map(Option::is_some).collect();
-    let questions: Vec<Question> = questions.into_iter().flatten().collect();
-    spread(asked, versions(&questions, limit))
+/// Opens the emulators at `paths`, and finds out their versions, each within `limit`.
+fn open_and_ask(source: &Source, paths: &[&Path], limit: Duration) -> Vec<Result<(Version, File), EmulatorError>> {
+    let opened: Vec<_> = paths.iter().map(|path| source.open(path)).collect();
+    let questions = paths.iter().zip(&opened).filter_map(|(path, file)| {
+        let file = file.as_ref().ok()?;
+        Some(Question { path, file, may_start: true })
+    });
+    let mut versions = versions(&questions.collect::<Vec<_>>(), limit).into_iter();
+    let asked = opened.into_iter().map(|file| {
+        let file = file?;
+        Ok((versions.next().unwrap_or_else(|| Ok(Version::default()))?, file))
+    });
+    asked.collect()
 }
 
 /// One of `answers` for each true one of `asked`, in order; nothing for the others.

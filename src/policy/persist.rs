@@ -4,7 +4,7 @@
 //! The host is named by its root directory; a container has that mounted somewhere. Before a file is written, its digest is added to
 //! a record beside the emulators, in the form of `sha256sum`, so that a kill at any moment leaves no file that cannot be removed.
 //! Files of others, and files that were changed since, are not touched. A file that has the right bytes already counts as written.
-//! An emulator is on trial until [`Host::settle`]: until then the former one is kept beside it, and [`Host::give_back`] restores it.
+//! A new file is written beside its place. An emulator gets into its place once it has passed a trial from there.
 //!
 //! The caller knows the rules, and whether a handler works. See `binfmt.d(5)`.
 
@@ -13,12 +13,16 @@ use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use binfmt_magic::arch::Arch;
+use binfmt_magic::rule::Rule;
 use nix::errno::Errno;
 
 use crate::emulator::Source;
 use crate::emulator::identity;
 use crate::kernel::namespace::with_root_directory;
+use crate::kernel::table::Table;
 use crate::kernel::wording::{cause, errno_of};
+use crate::policy::install::{Order, try_out};
 
 pub(crate) mod boot;
 pub mod export;
@@ -48,21 +52,33 @@ pub struct Host {
     force: bool,
 }
 
-/// An emulator that was copied to the host, and has to pass a trial there.
+/// A file that was written to the host, beside its place until [`Host::place`].
 #[derive(Debug)]
-pub struct OnTrial {
-    /// The name of its file.
-    pub name: String,
-    /// Whether it was written, or was there already.
+pub struct Staged {
+    /// Its place.
+    pub path: PathBuf,
+    /// Whether it was written, or was in its place already.
     pub fate: FileOutcome,
     digest: String,
+    /// Whether there was a file in its place before.
+    existed: bool,
 }
 
-impl OnTrial {
-    fn path(&self) -> PathBuf {
-        Path::new(EMULATORS).join(&self.name)
+impl Staged {
+    /// Where it is now.
+    fn current(&self) -> PathBuf {
+        match self.fate {
+            FileOutcome::Written => {
+                let name = self.path.file_name().unwrap_or_default();
+                self.path.with_file_name(file::beside(name, file::NEW))
+            }
+            _ => self.path.clone(),
+        }
     }
 }
+
+/// An architecture, and its emulator on the host, or why it is not there.
+pub type Copied = (&'static Arch, Result<Staged>);
 
 /// What was done about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +89,7 @@ pub enum FileOutcome {
     Unchanged,
     /// Removed.
     Removed,
-    /// It failed its trial, and was removed again or replaced by the former file.
+    /// It was removed again, since no handler uses it.
     TakenBack,
     /// It did not exist any more.
     Gone,
@@ -83,173 +99,132 @@ pub enum FileOutcome {
 
 impl Host {
     /// The host whose root directory is `dir`.
-    ///
-    /// # Errors
-    /// When `dir` cannot be made the root directory, or another call does not end.
     pub fn at(dir: &Path, force: bool) -> Result<Self> {
         let locked = Locked::new(enter(dir)?, dir)?;
         let dir = dir.to_owned();
         Ok(Self { locked, dir, force })
     }
 
-    /// The same for a host that reads rules at boot. On any other, nothing is touched.
-    ///
-    /// # Errors
-    /// Those of [`Self::at`], or when nothing reads rules.
-    pub fn with_rules_at_boot(dir: &Path, force: bool) -> Result<Self> {
-        boot_of(dir)?;
-        Self::at(dir, force)
-    }
-
     /// What the host does at boot.
-    ///
-    /// # Errors
-    /// When this process has too many open files.
     pub(crate) fn boot(&self) -> io::Result<Boot> {
-        let root = self.locked.root().try_clone()?;
+        let root = self.locked.root.try_clone()?;
         Ok(Boot::new(root.into(), &self.dir))
     }
 
     /// The emulators on the host.
-    ///
-    /// # Errors
-    /// When this process has too many open files.
     pub fn emulators(&self) -> io::Result<Source> {
-        let root = self.locked.root().try_clone()?.into();
+        let root = self.locked.root.try_clone()?.into();
         Ok(Source::below(root, Path::new(EMULATORS)))
     }
 
-    /// Copies an emulator to the host, under this name, on trial.
-    ///
-    /// # Errors
-    /// When it cannot be read or written, or a file of others has its name.
-    pub fn copy(&self, name: &str, emulator: &mut File) -> Result<OnTrial> {
-        let mut bytes = Vec::new();
-        emulator.rewind()?;
-        emulator.read_to_end(&mut bytes)?;
-        Ok(OnTrial {
-            name: name.to_owned(),
-            fate: self.put(&Path::new(EMULATORS).join(name), &bytes, EXECUTABLE)?,
-            digest: identity::digest(&bytes),
-        })
+    /// Copies the emulators of `order` for `arches` that work, here and on the host: the next boot would also have those
+    /// that do not.
+    pub fn copy_emulators(&self, table: &Table, order: &Order, arches: Vec<&'static Arch>) -> Result<Vec<Copied>> {
+        let rules: Vec<_> = arches.iter().map(|arch| (*arch, order.rule(arch))).collect();
+        let tried = try_out(table, &order.emulators, &rules)?;
+        let staged = rules.iter().zip(tried).map(|((arch, rule), tried)| {
+            tried?;
+            let mut bytes = Vec::new();
+            let mut emulator = order.emulators.open(&rule.interpreter)?;
+            emulator.rewind()?;
+            emulator.read_to_end(&mut bytes)?;
+            self.stage(Path::new(EMULATORS).join(arch.interpreter_name(&order.prefix)), &bytes, EXECUTABLE)
+        });
+        let staged: Vec<Result<Staged>> = staged.collect();
+        let written = rules.into_iter().zip(&staged).filter_map(|((arch, rule), staged)| {
+            let interpreter = staged.as_ref().ok()?.current();
+            Some((arch, Rule { interpreter, ..rule }))
+        });
+        let tried = try_out(table, &self.emulators()?, &written.collect::<Vec<_>>());
+        if tried.is_err() {
+            staged.iter().flatten().for_each(|staged| drop(self.give_back(staged)));
+        }
+        let mut tried = tried?.into_iter();
+        let copied = staged.into_iter().map(|staged| {
+            let staged = staged?;
+            match tried.next() {
+                Some(Err(error)) => {
+                    self.give_back(&staged)?;
+                    Err(error)
+                }
+                _ => self.place(&staged).map(|()| staged),
+            }
+        });
+        Ok(arches.into_iter().zip(copied).collect())
     }
 
     /// Writes the file of rules `name`.
-    ///
-    /// # Errors
-    /// When it cannot be written, or a file of others has its name.
     pub fn register_at_boot(&self, name: &str, rules: &[u8]) -> Result<FileOutcome> {
-        let path = Path::new(RULES).join(name);
-        let fate = self.put(&path, rules, READABLE)?;
-        self.inside(|| settle(&path, &identity::digest(rules)))?;
-        Ok(fate)
+        let staged = self.stage(Path::new(RULES).join(name), rules, READABLE)?;
+        self.place(&staged).map(|()| staged.fate)
     }
 
-    /// Keeps an emulator that has passed its trial.
-    ///
-    /// # Errors
-    /// When the record cannot be written.
-    pub fn settle(&self, passed: &OnTrial) -> Result<()> {
-        self.inside(|| settle(&passed.path(), &passed.digest))
-    }
-
-    /// Takes back an emulator that has failed its trial: restores the former one, or removes it. An emulator that was not written for
-    /// the trial, and has the file `rules`, stays. `None`: nothing had to be done.
-    ///
-    /// # Errors
-    /// When it cannot be restored or removed.
-    pub fn give_back(&self, failed: &OnTrial, rules: &str) -> Result<Option<FileOutcome>> {
-        let (emulator, rules) = (failed.path(), Path::new(RULES).join(rules));
-        let is_new = failed.fate == FileOutcome::Written;
-        self.inside(|| {
-            let mut record = Record::read()?;
-            let restored = Spot::of(&emulator).and_then(|spot| spot.restore_former());
-            let fate = if restored.map_err(|errno| anyhow!("{}", cause(&errno.into())))? {
-                if let Some(digest) = digest_of(&emulator)? {
-                    record.settle(&emulator, &digest);
-                }
-                Some(FileOutcome::TakenBack)
-            } else if !is_new && record.paths().contains(&rules) {
-                None
-            } else {
-                let fate = remove_if_ours(&record, &emulator)?;
-                record.forget(&emulator);
-                (fate == FileOutcome::Removed).then_some(FileOutcome::TakenBack)
-            };
-            record.write_or_remove()?;
-            Ok(fate)
-        })
-    }
-
-    fn put(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<FileOutcome> {
-        let put = || -> Result<FileOutcome> {
-            let digest = identity::digest(bytes);
-            let mut record = Record::read()?;
-            if let Ok(spot) = Spot::of(path) {
-                let is_ours = |there: &str| record.has(path, there);
-                let fate = spot.replaceable(bytes, "--persist", self.force, is_ours)?;
-                if let Some(unchanged) = fate {
-                    return Ok(unchanged);
-                }
+    /// Writes a file beside its place, after its digest is in the record. Fails when a file of others is in its place.
+    fn stage(&self, path: PathBuf, bytes: &[u8], mode: u32) -> Result<Staged> {
+        let failed = format!("cannot write {}", self.shown(&path));
+        let stage = || -> Result<Staged> {
+            let (mut record, mut existed, mut fate) = (Record::read()?, false, None);
+            if let Ok(spot) = Spot::of(&path) {
+                existed = spot.id().is_ok();
+                fate = spot.replaceable(bytes, "--persist", self.force, |there| record.has(&path, there))?;
             }
-            record.make_dirs(path)?;
-            record.add(path, &digest);
+            let (digest, is_there) = (identity::digest(bytes), fate.is_some());
+            let staged = Staged { path, fate: fate.unwrap_or(FileOutcome::Written), digest, existed };
+            if is_there {
+                return Ok(staged);
+            }
+            record.make_dirs(&staged.path)?;
+            record.add(&staged.path, &staged.digest);
             let write = || {
                 record.write()?;
                 record.made_dirs()?;
-                let spot = Spot::of(path).map_err(|errno| anyhow!("{}", cause(&errno.into())))?;
-                spot.keep_former()?;
-                spot.replace(bytes, mode, file::NEW)
+                let spot = Spot::of(&staged.path).map_err(|errno| anyhow!("{}", cause(&errno.into())))?;
+                spot.write_beside(bytes, mode, file::NEW)
             };
             if let Err(error) = write() {
                 // the first error is reported, not this one
-                let _ = undo(&mut record, path, &digest);
+                let _ = undo(&mut record, &staged);
                 return Err(error);
             }
-            Ok(FileOutcome::Written)
+            Ok(staged)
         };
-        let failed = || format!("cannot write {}", self.shown(path));
-        self.inside(put).with_context(failed)
+        self.inside(stage).context(failed)
     }
 
-    /// Removes the unchanged files that were written, rules before emulators, and the empty directories that were made for them. Files
-    /// that cannot be removed stay in the record.
-    ///
-    /// # Errors
-    /// When the record cannot be read or written.
-    pub fn take_back(&self) -> Result<Vec<(PathBuf, Result<FileOutcome>)>> {
-        self.inside(|| {
-            let mut record = Record::read()?;
-            let mut fates = Vec::new();
-            for path in record.paths().into_iter().rev() {
-                let fate = remove_if_ours(&record, &path);
-                if fate.is_ok() {
-                    // a file that was changed is not ours any more
-                    record.forget(&path);
-                }
-                fates.push((path, fate));
+    /// Puts a file into its place. From then on, only this file is ours there.
+    fn place(&self, staged: &Staged) -> Result<()> {
+        let path = &staged.path;
+        let place = || {
+            let spot = Spot::of(path).map_err(|errno| anyhow!("{}", cause(&errno.into())))?;
+            if staged.fate == FileOutcome::Written {
+                spot.put_in_place(file::NEW)?;
             }
-            record.write_or_remove()?;
-            Ok(fates)
-        })
+            let mut record = Record::read()?;
+            record.add(path, &staged.digest);
+            record.settle(path, &staged.digest);
+            record.write()
+        };
+        let failed = || format!("cannot write {}", self.shown(path));
+        self.inside(place).inspect_err(|_| drop(self.give_back(staged))).with_context(failed)
+    }
+
+    /// Removes a file that is not needed, unless there was one in its place before. Whether it was in its place.
+    pub fn give_back(&self, staged: &Staged) -> Result<bool> {
+        self.inside(|| undo(&mut Record::read()?, staged))
     }
 
     /// The path by which this process finds `path` of the host.
-    #[must_use]
     pub fn shown(&self, path: &Path) -> String {
         shown(&self.dir, path)
     }
 
     /// Does `work` in the host's root directory, so that symbolic links lead to where they do on the host.
     fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        with_root_directory(self.locked.root(), work)?
+        with_root_directory(&self.locked.root, work)?
     }
 }
 
 /// The outcomes if these files were written to the host whose root directory is `dir`. Changes nothing.
-///
-/// # Errors
-/// When `dir` cannot be made the root directory, or the record cannot be read.
 pub fn would_write(dir: &Path, files: &[(PathBuf, Vec<u8>)], force: bool) -> Result<Vec<Result<FileOutcome>>> {
     with_root_directory(enter(dir)?, || {
         let record = Record::read()?;
@@ -263,23 +238,30 @@ pub fn would_write(dir: &Path, files: &[(PathBuf, Vec<u8>)], force: bool) -> Res
     })?
 }
 
-/// What [`Host::take_back`] would do on that host. Changes nothing.
-///
-/// # Errors
-/// Those of [`would_write`].
-pub fn would_take_back(dir: &Path) -> Result<Vec<(PathBuf, Result<FileOutcome>)>> {
-    with_root_directory(enter(dir)?, || {
-        let record = Record::read()?;
-        let paths = record.paths().into_iter().rev();
-        let fates = paths.map(|path| (path.clone(), fate_of(&record, &path)));
-        Ok(fates.collect())
+/// Removes the unchanged files that were written, rules before emulators, and the empty directories that were made for them. Files
+/// that cannot be removed stay in the record. With `dry`, only finds out what would be removed.
+pub fn take_back(dir: &Path, dry: bool) -> Result<Vec<(PathBuf, Result<FileOutcome>)>> {
+    let root = enter(dir)?;
+    let _locked = if dry { None } else { Some(Locked::new(root.try_clone()?, dir)?) };
+    with_root_directory(&root, || {
+        let mut record = Record::read()?;
+        let mut fates = Vec::new();
+        for path in record.paths().into_iter().rev() {
+            let fate = if dry { fate_of(&record, &path) } else { remove_if_ours(&record, &path) };
+            if fate.is_ok() {
+                // a file that was changed is not ours any more
+                record.forget(&path);
+            }
+            fates.push((path, fate));
+        }
+        if !dry {
+            record.write_or_remove()?;
+        }
+        Ok(fates)
     })?
 }
 
-/// What the host whose root directory is `dir` does at boot.
-///
-/// # Errors
-/// When `dir` cannot be made the root directory, or nothing there reads rules.
+/// What the host whose root directory is `dir` does at boot. Fails when nothing there reads rules.
 pub(crate) fn boot_of(dir: &Path) -> Result<Boot> {
     let boot = Boot::new(enter(dir)?.into(), dir);
     if boot.has_reader() {
@@ -292,7 +274,6 @@ pub(crate) fn boot_of(dir: &Path) -> Result<Boot> {
 }
 
 /// The path by which this process finds `path` of the host whose root directory is `dir`.
-#[must_use]
 pub fn shown(dir: &Path, path: &Path) -> String {
     let below = path.strip_prefix("/").unwrap_or(path);
     dir.join(below).display().to_string()
@@ -315,41 +296,22 @@ fn enter(dir: &Path) -> Result<File> {
     })
 }
 
-/// After a failed write, restores the former file at `path`, or removes the new one, and updates the record. A write may fail when
-/// the new file, whose digest is `written`, is in place already.
-///
-/// # Errors
-/// When that fails too. Then the record still has every file that may be there.
-fn undo(record: &mut Record, path: &Path, written: &str) -> Result<()> {
-    let there = match Spot::of(path) {
-        Ok(spot) => {
-            if !spot.restore_former()? && spot.digest()?.as_deref() == Some(written) {
-                spot.remove()?;
-            }
-            spot.digest()?
-        }
-        Err(Errno::ENOENT) => None,
-        Err(errno) => return Err(errno.into()),
-    };
-    match there {
+/// Removes what was staged, and the file in its place if there was none before. Updates the record. Whether there was
+/// a file in its place.
+fn undo(record: &mut Record, staged: &Staged) -> Result<bool> {
+    let path = &staged.path;
+    let mut removed = false;
+    if staged.existed {
+        Spot::of(path)?.clear(file::NEW);
+    } else {
+        removed = remove_if_ours(record, path)? == FileOutcome::Removed;
+    }
+    match digest_of(path)? {
         Some(digest) => record.settle(path, &digest),
         None => record.forget(path),
     }
-    record.write_or_remove()
-}
-
-/// Records that the file at `path` is ours, if its digest is still `ours`, and forgets the former file. It may not be in the record
-/// yet: a file with the same bytes counts as written.
-fn settle(path: &Path, ours: &str) -> Result<()> {
-    if digest_of(path)?.as_deref() != Some(ours) {
-        // another process has written there meanwhile
-        return Ok(());
-    }
-    let mut record = Record::read()?;
-    Spot::of(path)?.forget(file::FORMER);
-    record.add(path, ours);
-    record.settle(path, ours);
-    record.write()
+    record.write_or_remove()?;
+    Ok(removed)
 }
 
 /// The outcome of taking back the file at `path`: [`FileOutcome::Removed`] if it is unchanged.
@@ -367,7 +329,7 @@ fn remove_if_ours(record: &Record, path: &Path) -> Result<FileOutcome> {
     let Ok(spot) = Spot::of(path) else {
         return Ok(fate);
     };
-    spot.clear();
+    spot.clear(file::NEW);
     if fate == FileOutcome::Removed {
         let removed = spot.remove();
         removed.map_err(|errno| anyhow!("it cannot be removed: {}", cause(&errno.into())))?;

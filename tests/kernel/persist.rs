@@ -19,8 +19,8 @@ const EMULATOR: &str = "var/lib/binfmt/qemu-aarch64";
 const RULES: &str = "etc/binfmt.d/qemu-aarch64.conf";
 const RECORD: &str = "var/lib/binfmt/persisted";
 const LOCK: &str = "etc/.binfmt-persist.lock";
-/// Beside the emulator, and as a call names it, which has its directory open.
-const FORMER: &str = ".qemu-aarch64.binfmt-former";
+/// The emulator until it has passed its trial, and as a call names it, which has its directory open.
+const NEW: &str = ".qemu-aarch64.binfmt-new";
 /// By which something there is made, written or renamed.
 const CALLS: [&str; 6] = ["mkdir", "rename", "link", "unlink", "fchmod", "fsync"];
 
@@ -71,16 +71,20 @@ fn log(host: &Host) -> PathBuf {
     host.scratch().join("log")
 }
 
-/// What an upgrade begins with: an older emulator that was persisted; and what it has left if it was killed just before the
-/// former was removed. Both as copies of the root directory.
-fn to_upgrade(host: &Host, root: &Path) -> [PathBuf; 2] {
-    let states = ["settled", "unsettled"].map(|name| host.scratch().join(name));
+/// What an upgrade begins with: an older emulator that was persisted; what it has left if it was killed before the new
+/// one was in its place; and if it was killed just after that. As copies of the root directory.
+fn to_upgrade(host: &Host, root: &Path) -> [PathBuf; 3] {
+    let states = ["settled", "staged", "unsettled"].map(|name| host.scratch().join(name));
     let save = |state: &Path| host.sh(&format!("cp -a {} {}", root.display(), state.display()));
     persist_old(host, root).ok();
     save(&states[0]).ok();
-    persist_with(host, root, "unlink", "signal=KILL", &[FORMER]).ends(137);
-    assert!(root.join(EMULATOR).with_file_name(FORMER).exists());
+    persist_with(host, root, "rename", "signal=KILL", &[NEW]).ends(137);
+    assert!(root.join(EMULATOR).with_file_name(NEW).exists());
     save(&states[1]).ok();
+    // the thread that renames it then renames the record
+    persist_with(host, root, "rename", "signal=KILL:when=2", &[]).ends(137);
+    assert!(!root.join(EMULATOR).with_file_name(NEW).exists());
+    save(&states[2]).ok();
     states
 }
 
@@ -541,9 +545,10 @@ fn an_upgrade_that_does_not_reach_the_disk_leaves_the_former() {
     let emulator = root.join(EMULATOR);
     let old = fs::read(old_emulators().join("qemu-aarch64")).unwrap();
     let mut failures = Vec::new();
-    for (state, is_tried) in to_upgrade(&host, &root).into_iter().zip([false, true]) {
+    let states = to_upgrade(&host, &root);
+    for (state, is_tried) in states.iter().zip([false, false, true]) {
         for nth in 1.. {
-            restore(&host, &state, &root);
+            restore(&host, state, &root);
             let how = format!("error=EIO:when={nth}");
             let failed = persist_with(&host, &root, "fsync", &how, &[]);
             if failed.status == 0 {
@@ -558,9 +563,11 @@ fn an_upgrade_that_does_not_reach_the_disk_leaves_the_former() {
             failures.push((is_tried, nth));
         }
     }
-    let expected = [1, 2, 3, 4].map(|nth| (false, nth)).into_iter();
-    let expected: Vec<_> = expected.chain([1, 2].map(|nth| (true, nth))).collect();
+    let expected = [(false, 1), (false, 2), (false, 3), (false, 1), (false, 2), (false, 3), (true, 1), (true, 2)];
     assert_eq!(failures, expected);
+    restore(&host, &states[0], &root);
+    persist_with(&host, &root, "rename", "error=EIO", &[NEW]).ends(1).says("EIO");
+    assert!(fs::read(&emulator).unwrap() == old);
 }
 
 #[test]
@@ -568,18 +575,19 @@ fn what_does_not_reach_the_disk_leaves_nothing() {
     let host = Host::new();
     let root = root(&host);
     let before = contents(&host, &root);
-    for nth in 1..=4 {
+    for nth in 1..=3 {
         let how = format!("error=EIO:when={nth}");
         persist_with(&host, &root, "fsync", &how, &[]).ends(1);
         assert_eq!(contents(&host, &root), before, "fsync {nth}");
     }
+    persist_with(&host, &root, "rename", "error=EIO", &[NEW]).ends(1);
+    assert_eq!(contents(&host, &root), before, "rename");
     let dir = root.join("etc/binfmt.d");
     let rules = dir.join(".qemu-aarch64.conf.binfmt-new");
-    for nth in 1..=2 {
-        let (how, paths) = (format!("error=EIO:when={nth}"), [&dir, &rules]);
-        let failed = persist_with(&host, &root, "fsync", &how, &paths.map(|path| shown(path)));
+    for path in [&dir, &rules] {
+        let failed = persist_with(&host, &root, "fsync", "error=EIO", &[shown(path)]);
         failed.ends_saying(&["arm64 is not persisted", "EIO"]);
-        assert_eq!(contents(&host, &root), before, "fsync {nth} of the rules");
+        assert_eq!(contents(&host, &root), before, "fsync of {}", path.display());
     }
 }
 

@@ -14,9 +14,9 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 
 use super::decide::{Decision, Pending, is_stand_in, matches_rule, plan};
-use super::{DoesNotRun, Former, InstallOutcome, Item, Order, answers, spread};
+use super::{DoesNotRun, Former, InstallOutcome, Item, Order, open_and_ask, spread};
 use crate::emulator::identity;
-use crate::emulator::{EmulatorError, Question, Source, Version};
+use crate::emulator::{EmulatorError, Question, Source, Version, versions};
 use crate::helper::probes::LIMIT;
 use crate::kernel::table::Table;
 use crate::kernel::wording::shown;
@@ -334,24 +334,18 @@ pub(crate) struct Asked {
 
 /// Opens the new emulators and finds out their versions, and those of the emulators that are pinned now.
 pub(crate) fn ask(pending: &[Pending], emulators: &Source, limit: Duration) -> Vec<Asked> {
-    let opened = pending.iter().map(|p| emulators.open(&p.rule.interpreter));
-    let opened: Vec<_> = opened.collect();
-    let new = opened.iter().map(|new| new.as_ref().ok());
-    let former = pending.iter().map(to_be_asked);
-    let files = new.chain(former).zip(pending.iter().chain(pending));
-    let questions = files.map(|(file, pending)| {
-        Some(Question { path: pending.rule.interpreter.as_path(), file: file?, may_start: true })
+    let paths = pending.iter().map(|p| p.rule.interpreter.as_path());
+    let new = open_and_ask(emulators, &paths.collect::<Vec<_>>(), limit);
+    let questions = pending.iter().filter_map(|pending| {
+        let (path, file) = (pending.rule.interpreter.as_path(), to_be_asked(pending)?);
+        Some(Question { path, file, may_start: true })
     });
-    let mut answers = answers(questions, limit);
-    let former = answers.split_off(pending.len());
-    let answers = answers.into_iter().zip(former);
-    let asked = pending.iter().zip(opened).zip(answers);
-    asked
-        .map(|((pending, new), (answer, former))| Asked {
-            new: new.and_then(|file| Ok((answer.unwrap_or_else(|| Ok(Version::default()))?, file))),
-            former: former.and_then(Result::ok).or_else(|| pending.former_version.clone()),
-        })
-        .collect()
+    let mut formers = versions(&questions.collect::<Vec<_>>(), limit).into_iter();
+    let asked = pending.iter().zip(new).map(|(pending, new)| {
+        let former = to_be_asked(pending).and_then(|_| formers.next()?.ok());
+        Asked { new, former: former.or_else(|| pending.former_version.clone()) }
+    });
+    asked.collect()
 }
 
 /// The emulator that is pinned now, if its bytes do not show its version and its entry says that it is QEMU's.

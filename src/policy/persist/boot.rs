@@ -287,9 +287,6 @@ impl Boot {
 }
 
 /// The names in a directory.
-///
-/// # Errors
-/// When it cannot be read.
 pub(crate) fn names(dir: impl AsFd) -> nix::Result<Vec<OsString>> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut dir = Dir::from_fd(openat(dir, ".", flags, Mode::empty())?)?;

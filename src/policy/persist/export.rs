@@ -38,11 +38,9 @@ pub struct Exported {
     pub caveats: Vec<String>,
 }
 
-/// Writes one file per working QEMU handler into `dir`. Replaces files of earlier calls, and other files if `force`. With `dry`, only
-/// finds out what would be written.
-///
-/// # Errors
-/// In a container, or if this process cannot see whether it is in one; when `dir` cannot be opened.
+/// Writes one file per working QEMU handler into `dir`. Replaces files of earlier calls, and other files if `force`.
+/// With `dry`, only finds out what would be written. Fails in a container, or if this process cannot see whether it is
+/// in one.
 pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<Exported> {
     match namespace::shares_root_with_init() {
         Some(true) => {}
@@ -78,9 +76,6 @@ pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<Exp
 }
 
 /// Removes the unchanged files that calls of [`export`] wrote into `dir`.
-///
-/// # Errors
-/// When `dir` cannot be read.
 pub fn take_back(dir: &Path, dry: bool) -> Result<Vec<Item>> {
     let opened = enter(dir)?;
     let mut names = names(&opened)?;
@@ -155,10 +150,8 @@ fn is_unchanged(bytes: &[u8]) -> Option<bool> {
     Some(digest == identity::digest(rest).as_bytes())
 }
 
-/// The line by which `systemd-binfmt` registers `rule`.
-///
-/// # Errors
-/// When it has a colon or control character, which that form cannot express.
+/// The line by which `systemd-binfmt` registers `rule`. Fails when it has a colon or control character, which that form
+/// cannot express.
 pub(crate) fn line(rule: &Rule) -> Result<Vec<u8>> {
     let mut line = rule.encode()?;
     // another delimiter could begin a comment, and a control character end the name or the line: see binfmt.d(5)

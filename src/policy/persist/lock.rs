@@ -24,15 +24,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A host's root directory, locked while this exists.
 #[derive(Debug)]
 pub(super) struct Locked {
-    root: File,
+    pub(super) root: File,
     _held: File,
 }
 
 impl Locked {
     /// Waits until no other call writes to the host whose root directory is `root`; `dir` is its name in messages.
-    ///
-    /// # Errors
-    /// When the file cannot be made, or another call does not end.
     pub(super) fn new(root: File, dir: &Path) -> Result<Self> {
         let held = wait(&root, dir).map_err(|error| {
             let (dir, cause) = (dir.display(), cause(&error));
@@ -46,10 +43,6 @@ impl Locked {
             }
         })?;
         Ok(Self { root, _held: held })
-    }
-
-    pub(super) fn root(&self) -> &File {
-        &self.root
     }
 }
 

@@ -31,9 +31,6 @@ pub struct Record {
 
 impl Record {
     /// The record of the host whose root directory this thread has; empty if there is none.
-    ///
-    /// # Errors
-    /// When it cannot be read.
     pub(super) fn read() -> Result<Self> {
         let read = || -> io::Result<String> {
             let mut text = String::new();
@@ -55,10 +52,7 @@ impl Record {
         }
     }
 
-    /// Reads the text of a record.
-    ///
-    /// # Errors
-    /// When it names a path that we do not write.
+    /// Reads the text of a record. Fails when it names a path that we do not write.
     pub fn parse(text: &str) -> Result<Self> {
         let mut record = Self::default();
         for line in text.lines() {
@@ -85,7 +79,6 @@ impl Record {
     }
 
     /// The text of the record.
-    #[must_use]
     pub fn text(&self) -> String {
         let made = self.made.iter().map(|dir| format!("{MADE}{}\n", dir.display()));
         let files = self.files.iter();
@@ -93,8 +86,6 @@ impl Record {
         format!("{HEAD}\n{}{}", made.collect::<String>(), files.collect::<String>())
     }
 
-    /// # Errors
-    /// When it cannot be written.
     pub(super) fn write(&self) -> Result<()> {
         let spot = Spot::of(&path()).map_err(|errno| anyhow!("{}", cause(&errno.into())))?;
         spot.replace(self.text().as_bytes(), READABLE, file::NEW)
@@ -106,9 +97,6 @@ impl Record {
     }
 
     /// Makes the directory of the record, and notes it and the missing parents of `path`.
-    ///
-    /// # Errors
-    /// When the directory of the record cannot be made.
     pub(super) fn make_dirs(&mut self, path: &Path) -> Result<()> {
         let own = missing(Path::new(EMULATORS));
         own.iter().try_for_each(|dir| make_dir(dir))?;
@@ -118,9 +106,6 @@ impl Record {
     }
 
     /// Makes the noted directories.
-    ///
-    /// # Errors
-    /// When one cannot be made.
     pub(super) fn made_dirs(&self) -> Result<()> {
         self.made.iter().try_for_each(|dir| make_dir(dir))
     }
@@ -141,7 +126,6 @@ impl Record {
     }
 
     /// The paths of the files, each once, in the order of the record.
-    #[must_use]
     pub fn paths(&self) -> Vec<PathBuf> {
         let mut paths: Vec<PathBuf> = Vec::new();
         for (_, path) in &self.files {
@@ -153,9 +137,6 @@ impl Record {
     }
 
     /// Writes the record. If it has no files, removes it instead, and its directories that are empty.
-    ///
-    /// # Errors
-    /// When that fails.
     pub(super) fn write_or_remove(&self) -> Result<()> {
         if !self.files.is_empty() {
             return self.write();
@@ -166,7 +147,7 @@ impl Record {
             remove_dir(dir);
         }
         let removed = Spot::of(&path()).and_then(|spot| {
-            spot.clear();
+            spot.clear(file::NEW);
             spot.remove()
         });
         if let Some(errno) = removed.err().filter(|errno| *errno != Errno::ENOENT) {
