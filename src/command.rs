@@ -120,11 +120,7 @@ fn perform(request: &Request, mut failed: u8, streams: &mut Streams) -> u8 {
     }
     let mut modes = request.modes.iter();
     if let Err(error) = modes.try_for_each(|mode| perform_one(&mut call, mode)) {
-        failed = match error.downcast_ref() {
-            Some(NotRun::CannotBeRun(_)) => NOT_RUN,
-            Some(NotRun::NotFound(_)) => NOT_FOUND,
-            None => failed,
-        };
+        failed = error.downcast_ref().map_or(failed, |NotRun(status, _)| *status);
         call.lacks(format!("{error:#}"));
     }
     let Some(last) = call.last_line() else {
@@ -138,7 +134,7 @@ fn perform_one(call: &mut Call, mode: &Mode) -> Result<()> {
     match mode {
         Mode::Completions(shell) => show::print(&completions(*shell), call.streams),
         Mode::Version => show::version(call),
-        Mode::Run(run) => Err(run::become_command(call, run)),
+        Mode::Run(run) => match run::become_command(call, run)? {},
         Mode::DryRun(modes) => dry_run::dry_run(call, modes),
         Mode::Uninstall(list) => uninstall::uninstall(call, list),
         Mode::Unpersist(dir) => persist::unpersist(call, dir),

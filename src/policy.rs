@@ -5,7 +5,6 @@
 pub mod hold;
 pub mod install;
 pub mod invocation;
-pub mod list;
 pub mod persist;
 pub mod rehearsal;
 pub mod remedy;

@@ -152,7 +152,7 @@ impl<'a, 's> Call<'a, 's> {
     where
         'a: 'b,
     {
-        Means::new(survey, self.order.clone(), &self.settings.invocation)
+        Means { survey, invocation: &self.settings.invocation, order: self.order.clone() }
     }
 
     /// What runs here. Looks only once, unless something has changed since.

@@ -22,7 +22,7 @@ use crate::kernel::wording::printable;
 use crate::policy::install::{InstallOutcome, Item, dry_run as dry_install};
 use crate::policy::persist::{EMULATORS, RULES, boot_of, export, shown, would_write};
 use crate::policy::survey::{Failure, Survey, Verdict};
-use crate::policy::uninstall::{dry_run as dry_uninstall, dry_run_others};
+use crate::policy::uninstall::{uninstall as removals_of, uninstall_others};
 
 /// Tells what `modes` would do. Each sees the table as the ones before would leave it.
 pub(super) fn dry_run(call: &mut Call, modes: &[Mode]) -> Result<()> {
@@ -54,8 +54,8 @@ pub(super) fn dry_run(call: &mut Call, modes: &[Mode]) -> Result<()> {
 }
 
 fn would_uninstall(call: &mut Call, list: &str, table: Option<&Table>, survey: &mut Survey) -> Result<()> {
-    let removals = dry_uninstall(survey.table(), list, call.settings.force)?;
-    let is_gone = |entry: &Entry| removals.iter().any(|removal| removal.has_removed(entry));
+    let removals = removals_of(None, survey.table(), list, call.settings.force)?;
+    let is_gone = |entry: &Entry| removals.iter().any(|removal| removal.removed.contains(&entry.name));
     if let Some(table) = table.filter(|_| survey.table().iter().any(is_gone)) {
         table.may_change()?;
     }
@@ -95,7 +95,7 @@ fn would_install(call: &mut Call, asked: &Install, table: Option<&Table>, survey
     install::report_missing(call, &order, &items);
     if order.reset {
         let wanted = |entry: &Entry| install::is_wanted(entry, &items, &order.prefix);
-        uninstall::report(call, &dry_run_others(&survey.entries, wanted));
+        uninstall::report(call, &uninstall_others(None, &survey.entries, wanted));
     }
     Ok(())
 }

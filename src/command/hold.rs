@@ -36,22 +36,20 @@ pub(super) fn hold(call: &mut Call, asked: &Install, stay: &Stay) -> Result<()> 
     // changes from before the watch began
     tell(call, &hold.look(false), stay);
     loop {
-        match hold.wait()? {
+        match hold.watch.wait()? {
             Woken::Ended => break,
             woken => tell(call, &hold.look(woken == Woken::Due), stay),
         }
     }
     if !stay.uninstalls {
         tell(call, &hold.leave(), stay);
-        for (arch, why) in hold.failing() {
+        for (arch, why) in &hold.failing {
             call.shown(format!("{} is not installed: {why}", arch.oci));
         }
-        hold.refused().into_iter().for_each(|why| call.shown(why.to_owned()));
+        hold.refused.iter().for_each(|refused| call.shown(refused.why.clone()));
     }
     uninstall::report(call, &hold.end(stay.uninstalls)?);
-    if let Some(caveat) = hold.caveat() {
-        call.shown(caveat.to_owned());
-    }
+    hold.table.caveat.into_iter().for_each(|caveat| call.shown(caveat));
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use crate::cli::{self, describe_unknown};
 use crate::kernel::mount::{self, MountError, Mounted};
 use crate::output::text;
 use crate::policy::install::{self, InstallOutcome, Order};
-use crate::policy::survey::{Look, Survey, takes};
+use crate::policy::survey::{Look, Survey};
 use crate::policy::uninstall::uninstall_others;
 
 /// What an install came to.
@@ -56,7 +56,7 @@ pub(super) fn perform(call: &mut Call, asked: &cli::Install, holds: bool) -> Res
     let installed = installed.and_then(|(items, mut survey)| {
         if order.reset {
             let wanted = |entry: &Entry| is_wanted(entry, &items, &order.prefix);
-            uninstall::report(call, &uninstall_others(&table, wanted)?);
+            uninstall::report(call, &uninstall_others(Some(&table), &table.entries()?, wanted));
             let look = Look { timed_out: &survey.timed_out(), ..Look::default() };
             survey = Survey::look(Some(&table), look)?;
         }
@@ -151,6 +151,6 @@ pub(super) fn is_wanted(entry: &Entry, items: &[install::Item], prefix: &str) ->
         Ok(InstallOutcome::Installed { .. }) => entry.name == *arch.entry_name(prefix),
         Ok(InstallOutcome::AlreadyInstalled { entry: name, .. }) => entry.name == *name,
         Ok(_) => false,
-        Err(_) => takes(entry, arch),
+        Err(_) => entry.matches(arch),
     })
 }

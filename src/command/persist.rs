@@ -14,7 +14,7 @@ use crate::kernel::table::Table;
 use crate::kernel::wording::shown;
 use crate::output::text;
 use crate::policy::install::{InstallOutcome, Item, Order, install as install_all};
-use crate::policy::persist::{self, FileOutcome, Host, Staged, boot_of, export};
+use crate::policy::persist::{self, FileOutcome, Host, Staged, export};
 use crate::policy::survey::{Survey, runs_natively, without_handlers};
 
 /// What a file of rules begins with.
@@ -29,7 +29,6 @@ pub(super) fn host(call: &Call, dir: Option<&Path>) -> Result<Option<Host>> {
         return Ok(None);
     };
     check_prefix(call)?;
-    boot_of(dir)?;
     Host::at(dir, call.settings.force).map(Some)
 }
 
@@ -48,13 +47,13 @@ pub(super) fn install_and_persist(
     table: &Table,
     mut order: Order,
 ) -> Result<(Vec<Item>, Survey)> {
-    call.lacks_each(host.boot()?.does_not_read());
+    call.lacks_each(host.boot.does_not_read());
     let (mut copied, mut failed) = (Vec::new(), Vec::new());
     let arches = arches(call, &order.selection, &table.entries()?)?;
     for (arch, copy) in host.copy_emulators(table, &order, arches)? {
         match copy {
             Ok(copy) => {
-                call.streams.say(&text::filed("persisting", &host.shown(&copy.path), copy.fate));
+                call.streams.say(&text::filed("persisting", &host.boot.shown(&copy.path), copy.fate));
                 copied.push((arch, copy));
             }
             Err(error) => {
@@ -94,7 +93,7 @@ pub(super) fn arches(call: &Call, selection: &Selection, entries: &[Entry]) -> R
 
 /// Takes back the copy of an emulator that no handler uses.
 fn give_back(call: &mut Call, host: &Host, copy: &Staged) {
-    let path = host.shown(&copy.path);
+    let path = host.boot.shown(&copy.path);
     match host.give_back(copy) {
         Ok(false) => {}
         Ok(true) => call.streams.say(&text::filed("persisting", &path, FileOutcome::TakenBack)),
@@ -153,8 +152,8 @@ fn write_rule(host: &Host, arch: &Arch, outcome: &InstallOutcome, survey: &Surve
     let rules = [PERSISTED, &export::line(&rule)?].concat();
     let fate = host.register_at_boot(&name, &rules)?;
     let path = Path::new(persist::RULES).join(&name);
-    let caveat = host.boot()?.overrules(&path, &rule, arch);
-    Ok(Some((host.shown(&path), fate, caveat)))
+    let caveat = host.boot.overrules(&path, &rule, arch);
+    Ok(Some((host.boot.shown(&path), fate, caveat)))
 }
 
 /// The name of the file of rules for an entry.
@@ -166,9 +165,9 @@ pub(super) fn rules_of(entry: &OsStr) -> String {
 pub(super) fn export(call: &mut Call, dir: &Path) -> Result<()> {
     let survey = call.survey()?;
     match export::export(&survey, dir, call.settings.force, call.is_dry()) {
-        Ok(exported) => {
-            report(call, "exporting", exported.items.into_iter().map(in_words));
-            call.lacks_each(exported.caveats);
+        Ok((items, caveats)) => {
+            report(call, "exporting", items.into_iter().map(in_words));
+            call.lacks_each(caveats);
         }
         Err(error) => call.lacks(format!("{error:#}")),
     }

@@ -23,15 +23,15 @@ use binfmt_magic::rule::Rule;
 use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
 
-use super::Call;
 use super::call::level_lacking;
+use super::{Call, NOT_RUN};
 use crate::cli::Run;
 use crate::emulator::Unfit;
 use crate::explain::place::Place;
 use crate::explain::{Explanation, Here, explain, machine_of};
 use crate::helper::can_have_own_table;
 use crate::helper::ids::{self, Ids};
-use crate::helper::probes::Ran;
+use crate::helper::probes::{Form, Ran};
 use crate::kernel::mount::{self, MountError, MountErrorKind, MountPoint};
 use crate::kernel::process;
 use crate::kernel::root_directory;
@@ -45,26 +45,20 @@ mod search;
 
 use search::{below, completed, search};
 
-/// Why a command that was found, or searched for, was not run. Any other error: what it needs is missing.
+/// Why a command that was found, or searched for, was not run, and the exit status. Any other error: what it needs is missing.
 #[derive(Debug)]
-pub(super) enum NotRun {
-    /// It exists, and cannot be run.
-    CannotBeRun(String),
-    /// It does not exist.
-    NotFound(String),
-}
+pub(super) struct NotRun(pub(super) u8, pub(super) String);
 
 impl fmt::Display for NotRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::CannotBeRun(why) | Self::NotFound(why)) = self;
-        f.write_str(why)
+        f.write_str(&self.1)
     }
 }
 
 impl std::error::Error for NotRun {}
 
 fn cannot_be_run(why: String) -> Error {
-    NotRun::CannotBeRun(why).into()
+    NotRun(NOT_RUN, why).into()
 }
 
 /// The command, found.
@@ -76,14 +70,7 @@ struct Found {
 }
 
 /// Becomes the command, and so returns only if it does not.
-pub(super) fn become_command(call: &mut Call, run: &Run) -> Error {
-    match try_to_become(call, run) {
-        Ok(never) => match never {},
-        Err(error) => error,
-    }
-}
-
-fn try_to_become(call: &mut Call, run: &Run) -> Result<Infallible> {
+pub(super) fn become_command(call: &mut Call, run: &Run) -> Result<Infallible> {
     if !Path::new("/proc/self").exists() {
         return Err(MountError::no_proc().into());
     }
@@ -91,9 +78,9 @@ fn try_to_become(call: &mut Call, run: &Run) -> Result<Infallible> {
     let found = find(run)?;
     check_root(run, &found)?;
     let caller = (geteuid(), getegid());
-    let (mut verdict, ran) = survey::of_one(arch)?;
+    let (mut verdict, ran) = survey::of_one(arch, Form::Plain)?;
     let works = matches!(verdict, Verdict::Works { .. });
-    let handler = handler_of(arch, &ran).filter(|_| works);
+    let handler = own_copy(arch, &ran).filter(|_| works);
     let own_table = !works || handler.is_some() && can_have_own_table();
     if own_table && handler.is_none() {
         check_emulator(call, arch)?;
@@ -278,15 +265,13 @@ fn explained(call: &Call, program: &Path, survey: &Survey) -> Result<Explanation
 
 /// The handler that programs of `arch` ran through just now, with the very file that the kernel has pinned; `None` if it cannot be
 /// seen. The command gets a copy of it, which nobody else can uninstall.
-fn handler_of(arch: &Arch, ran: &Ran) -> Option<Rule> {
+fn own_copy(arch: &Arch, ran: &Ran) -> Option<Rule> {
     let Ran::Interpreter(file) = ran else {
         return None;
     };
     let at = MountPoint { dir: mount::DEFAULT.into(), explicit: false };
     let entries = mount::for_looking(&at).ok()??.entries().ok()?;
-    let header = arch.header();
-    let mut takers = entries.iter().filter(|entry| entry.takes(&header, OsStr::new(arch.qemu)));
-    let mut rule = takers.next()?.to_rule()?;
+    let mut rule = survey::handler_of(&entries, arch)?.to_rule()?;
     rule.flags.fix_binary = true;
     let id = |metadata: Metadata| (metadata.dev(), metadata.ino());
     let own = file.metadata().map(id).ok()?;

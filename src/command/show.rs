@@ -9,7 +9,7 @@ use crate::kernel::wording::cause;
 use crate::output::Streams;
 use crate::output::json::Architecture;
 use crate::output::text;
-use crate::policy::list;
+use crate::policy::status;
 
 /// Prints `text`, and nothing else.
 pub(super) fn print(text: &str, streams: &mut Streams) -> Result<()> {
@@ -43,7 +43,7 @@ pub(super) fn version(call: &mut Call) -> Result<()> {
 /// `--list`: every architecture.
 pub(super) fn list(call: &mut Call) -> Result<()> {
     let survey = call.survey()?;
-    let listed = list::list(&survey, &call.order.emulators, &call.order.prefix);
+    let listed = status::list(&survey, &call.order.emulators, &call.order.prefix);
     let listed: Vec<Architecture> = listed.iter().map(Architecture::from).collect();
     call.show(&listed, |out, colour, width| text::write_list(out, &listed, colour, width))
 }

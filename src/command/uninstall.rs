@@ -7,7 +7,7 @@ use super::Call;
 use crate::kernel::mount;
 use crate::output::text;
 use crate::policy::survey::Survey;
-use crate::policy::uninstall::{self, NotRemoved, Removal, RemovalOutcome, mistake};
+use crate::policy::uninstall::{self, Removal, mistake};
 
 /// Removes what `list` names.
 pub(super) fn uninstall(call: &mut Call, list: &str) -> Result<()> {
@@ -15,7 +15,7 @@ pub(super) fn uninstall(call: &mut Call, list: &str) -> Result<()> {
         return without_table(call, list);
     };
     let lock = table.lock()?;
-    let removals = uninstall::uninstall(&table, list, call.settings.force)?;
+    let removals = uninstall::uninstall(Some(&table), table.entries()?, list, call.settings.force)?;
     report(call, &removals);
     mount::tidy(&table, &lock, &call.at)?;
     Ok(())
@@ -26,12 +26,7 @@ pub(super) fn uninstall(call: &mut Call, list: &str) -> Result<()> {
 fn without_table(call: &mut Call, list: &str) -> Result<()> {
     let survey = Survey::take(None)?;
     for item in items(list) {
-        let result = match mistake(item) {
-            Some(unknown) => Err(NotRemoved::Unknown(unknown)),
-            None => Ok(RemovalOutcome::NotFound { left_to: None }),
-        };
-        let label = item.into();
-        report(call, &[Removal { label, result }]);
+        report(call, &[Removal { label: item.into(), failure: mistake(item), ..Removal::default() }]);
         let platform = item.parse::<Platform>();
         let status = platform.map(|platform| survey.of(platform.arch));
         if status.is_ok_and(|status| status.works() && !status.is_native()) {
@@ -45,16 +40,12 @@ fn without_table(call: &mut Call, list: &str) -> Result<()> {
 pub(super) fn report(call: &mut Call, removals: &[Removal]) {
     for removal in removals {
         let line = text::removal(removal);
-        match not_removed(removal) {
-            Some(sentence) => call.fails(line, sentence),
+        match &removal.failure {
+            Some(why) => {
+                let label = removal.label.to_string_lossy();
+                call.fails(line, format!("cannot uninstall {label}: {why}"));
+            }
             None => call.tell(&line),
         }
     }
-}
-
-/// The failure to remove an entry, if it is one.
-pub(super) fn not_removed(removal: &Removal) -> Option<String> {
-    let why = removal.result.as_ref().err()?;
-    let label = removal.label.to_string_lossy();
-    Some(format!("cannot uninstall {label}: {why}"))
 }

@@ -14,7 +14,7 @@ use crate::kernel::wording::quoted;
 use crate::output::json::Verification;
 use crate::output::text;
 use crate::policy::survey::Survey;
-use crate::policy::verify::{self, Audit, Drift, Finding, Repair};
+use crate::policy::verify::{self, Audit, Finding, Repair};
 
 /// An empty table does not tell whether a platform is missing.
 const NOTHING: &str =
@@ -49,7 +49,8 @@ fn audit(call: &Call, list: Option<&Selection>, table: &Path, survey: &Survey) -
     if !survey.enabled {
         let status = table.join("status");
         let line = format!("echo 1 > {}", quoted(&status.to_string_lossy()));
-        let finding = about_table(Drift::TableOff, Repair::Shell(line));
+        let finding =
+            about_table("table_off", "binfmt_misc is switched off, no entry has any effect", Repair::Shell(line));
         audit.findings.push(finding);
         return Ok(audit);
     }
@@ -57,7 +58,8 @@ fn audit(call: &Call, list: Option<&Selection>, table: &Path, survey: &Survey) -
     audit = verify::verify(survey, &call.order, asked.as_deref())?;
     if let Some(arch) = may_end(call, survey) {
         let repair = Repair::Install { arch, force: false };
-        audit.findings.push(about_table(Drift::MayEnd, repair));
+        let text = "nothing is seen to hold the table beyond this container or mount namespace, and there is no anchor";
+        audit.findings.push(about_table("may_end", text, repair));
     }
     Ok(audit)
 }
@@ -96,6 +98,6 @@ fn judge(call: &mut Call, verification: &Verification) {
     });
 }
 
-fn about_table(drift: Drift, repair: Repair) -> Finding {
-    Finding { arch: None, entry: None, drift, repair }
+fn about_table(kind: &'static str, text: &str, repair: Repair) -> Finding {
+    Finding { arch: None, entry: None, kind, text: text.to_owned(), repair }
 }

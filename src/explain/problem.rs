@@ -13,7 +13,7 @@ use super::libc::Libc;
 use super::place::{Place, Purpose, Unopened};
 use super::{Here, Visit};
 use crate::kernel::wording::{self, shown};
-use crate::policy::survey::{may_be_native, takes};
+use crate::policy::survey::may_be_native;
 
 /// Why a file is looked at.
 #[derive(Debug, Clone)]
@@ -172,7 +172,7 @@ impl Remedy {
         let entry = survey.entries.iter().find(|e| e.name == entry)?;
         let arches = survey.statuses.iter().map(|status| status.arch);
         let mut foreign = arches.filter(|arch| !may_be_native(arch));
-        let arch = foreign.find(|arch| takes(entry, arch))?;
+        let arch = foreign.find(|arch| entry.matches(arch))?;
         Some(Self::install(arch, here))
     }
 }

@@ -14,6 +14,7 @@ use super::libc::Libc;
 use super::place::{Opened, Purpose, Unopened};
 use super::problem::{End, Fault, Fix, Problem, Remedy, Scene, quoted};
 use super::{Step, Visit, format, x32};
+use crate::helper::probes::Form;
 use crate::kernel::wording::shown;
 use crate::policy::survey::{self, Failure, Verdict};
 
@@ -66,12 +67,12 @@ impl Scene<'_> {
     /// process's own, no probe is run: others own its files.
     fn doubt(&self, arch: &'static Arch, entry: &Entry) -> Option<Fault> {
         let verdict = match self.here.root {
-            None => survey::of_one_here(arch).ok(),
+            None => survey::of_one(arch, Form::Here).ok(),
             Some(_) => None,
         };
         match verdict {
-            Some(Verdict::Works { .. }) => None,
-            Some(Verdict::Fails(failure)) => Some(self.foreign(arch, &failure)),
+            Some((Verdict::Works { .. }, _)) => None,
+            Some((Verdict::Fails(failure), _)) => Some(self.foreign(arch, &failure)),
             None => {
                 let what = format!(
                     "is taken by {}, and whether that handler works in this root directory was not tried",

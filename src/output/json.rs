@@ -10,10 +10,9 @@ use serde::Serialize;
 
 use crate::emulator::identity::Place;
 use crate::kernel::wording::text;
-use crate::policy::list::{Available, Listed};
 use crate::policy::remedy::Means;
-use crate::policy::status::{Emulator, Examined};
-use crate::policy::survey::{Failure, PlatformStatus, Survey, Verdict};
+use crate::policy::status::{Emulator, Examined, Listed};
+use crate::policy::survey::{PlatformStatus, Survey, Verdict};
 
 mod verify;
 
@@ -228,15 +227,15 @@ pub struct Architecture {
 
 impl From<&Listed> for Architecture {
     fn from(listed: &Listed) -> Self {
-        let (state, entry, reason) = match &listed.available {
-            Available::Native => ("native", None, None),
-            Available::Registered { entry, failure } => {
-                ("registered", entry.as_deref().map(text), failure.as_ref().map(Failure::to_string))
-            }
-            Available::Emulator => ("available", None, None),
-            Available::No(error) => ("unavailable", None, Some(error.to_string())),
-        };
-        Self { platform: name(listed.arch), qemu: listed.arch.qemu, aliases: listed.arch.aliases, state, entry, reason }
+        let (entry, reason) = (listed.entry.as_deref().map(text), listed.reason.clone());
+        Self {
+            platform: name(listed.arch),
+            qemu: listed.arch.qemu,
+            aliases: listed.arch.aliases,
+            state: listed.state,
+            entry,
+            reason,
+        }
     }
 }
 

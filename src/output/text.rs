@@ -13,7 +13,7 @@ use crate::kernel::wording::{printable, shown};
 use crate::output::json::{Architecture, Checked, FindingReport, Verification};
 use crate::policy::install::{Credentials, InstallOutcome};
 use crate::policy::persist::FileOutcome;
-use crate::policy::uninstall::{Removal, RemovalOutcome};
+use crate::policy::uninstall::Removal;
 
 mod columns;
 mod explained;
@@ -28,23 +28,16 @@ pub use held::{holding, repairing};
 
 /// `uninstalling: arm64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.
 pub fn removal(removal: &Removal) -> String {
-    let label = shown(&removal.label);
-    match &removal.result {
-        Ok(RemovalOutcome::Removed(names)) if names[..] == [removal.label.clone()] => {
-            format!("uninstalling: {label} OK")
+    let outcome = match (&removal.failure, &removal.removed[..], &removal.left_to) {
+        (Some(why), ..) => why.clone(),
+        (None, [name], _) if *name == removal.label => "OK".to_owned(),
+        (None, [], Some(entry)) => {
+            format!("not found; {}, which is not QEMU's, runs it; --force removes that", shown(entry))
         }
-        Ok(RemovalOutcome::Removed(names)) => {
-            format!("uninstalling: {label} OK ({})", join(names))
-        }
-        Ok(RemovalOutcome::NotFound { left_to: Some(entry) }) => {
-            let entry = shown(entry);
-            format!("uninstalling: {label} not found; {entry}, which is not QEMU's, runs it; --force removes that")
-        }
-        Ok(RemovalOutcome::NotFound { left_to: None }) => {
-            format!("uninstalling: {label} not found")
-        }
-        Err(refusal) => format!("uninstalling: {label} {refusal}"),
-    }
+        (None, [], None) => "not found".to_owned(),
+        (None, names, _) => format!("OK ({})", join(names)),
+    };
+    format!("uninstalling: {} {outcome}", shown(&removal.label))
 }
 
 /// `persisting: /host/etc/binfmt.d/qemu-arm.conf OK`. `verb` names the option that writes the file.

@@ -6,16 +6,18 @@
 //! [`Watch`] decides when to look, and [`HeldTable`] keeps the table itself. A look returns [`Event`]s.
 
 use std::ffi::OsString;
+use std::rc::Rc;
 
 use anyhow::Result;
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 
+use crate::kernel::mount;
 use crate::kernel::process;
 use crate::kernel::table::Table;
 use crate::kernel::wait;
 use crate::policy::install::{Item, Order, Working, install, is_timeout, later};
-use crate::policy::survey::{PlatformStatus, Survey, takes};
+use crate::policy::survey::{PlatformStatus, Survey};
 use crate::policy::uninstall::{Removal, uninstall_others};
 
 mod held_table;
@@ -69,22 +71,25 @@ pub struct Hold {
     order: Order,
     /// The architectures of the order; of `all`, every one.
     arches: Vec<&'static Arch>,
-    watch: Watch,
-    table: HeldTable,
+    /// When to look.
+    pub watch: Watch,
+    /// The table.
+    pub table: HeldTable,
     /// The handlers after the last repair.
     settled: Snapshot,
     /// The architectures that did not run after it, and why.
-    failing: Vec<Failing>,
+    pub failing: Vec<Failing>,
     /// The handlers that timed out, whoever registered them.
     timed_out: Vec<PlatformStatus>,
     /// Set while no repair is possible at all.
-    refused: Option<Refused>,
+    pub refused: Option<Refused>,
 }
 
 /// A repair that could not even begin.
 #[derive(Debug)]
-struct Refused {
-    why: String,
+pub struct Refused {
+    /// Why.
+    pub why: String,
     /// The handlers at that time, if they could be read.
     snapshot: Option<Snapshot>,
 }
@@ -92,7 +97,7 @@ struct Refused {
 impl Hold {
     /// Begins to hold the result of an install by `order`. From now on, no handler that works is replaced.
     pub fn begin(order: Order, table: HeldTable, mut watch: Watch, items: &[Item], survey: &Survey) -> Self {
-        if let Some(table) = table.table() {
+        if let Some(table) = &table.table {
             watch.follow(table);
         }
         let arches = order.selection.arches(&ARCHES);
@@ -108,31 +113,6 @@ impl Hold {
         };
         hold.failing = hold.failures(items, survey, |_| false, true);
         hold
-    }
-
-    /// The architectures that do not run, and why.
-    pub fn failing(&self) -> &[Failing] {
-        &self.failing
-    }
-
-    /// Why no repair is possible at present, if that is so.
-    pub fn refused(&self) -> Option<&str> {
-        self.refused.as_ref().map(|refused| refused.why.as_str())
-    }
-
-    /// Why the handlers may end before the host does, if so, and what to do.
-    pub fn caveat(&self) -> Option<&str> {
-        self.table.caveat()
-    }
-
-    /// Whether the kernel reports changes. If not, they are found when the interval is over.
-    pub fn follows(&self) -> bool {
-        self.watch.follows()
-    }
-
-    /// Waits for a reason to look, or to end.
-    pub fn wait(&mut self) -> std::io::Result<Woken> {
-        self.watch.wait()
     }
 
     /// Looks, and repairs what has changed. `due`: whether the interval is over, so that failed repairs are tried again.
@@ -156,8 +136,7 @@ impl Hold {
     }
 
     fn snapshot(&self) -> Option<Snapshot> {
-        let table = self.table.table();
-        Snapshot::take(table.map(AsRef::as_ref), &self.arches).ok()
+        Snapshot::take(self.table.table.as_deref(), &self.arches).ok()
     }
 
     fn repair(&mut self, due: bool, events: &mut Vec<Event>) {
@@ -181,7 +160,7 @@ impl Hold {
     /// Repairs, and adds to `events` what was done. If the table cannot be mounted, the one that is held open is repaired.
     fn try_to_repair(&mut self, due: bool, events: &mut Vec<Event>) -> Result<()> {
         let locked = self.table.repair(&mut self.watch, events);
-        let Some(table) = self.table.table().cloned() else {
+        let Some(table) = self.table.table.clone() else {
             return locked.map(drop);
         };
         let (_lock, mounted) = match locked {
@@ -243,13 +222,21 @@ impl Hold {
     /// Ends. With `uninstall`, removes QEMU's entries for the architectures that are held. If no entry is left, also removes what
     /// keeps the table.
     pub fn end(&self, uninstall: bool) -> Result<Vec<Removal>> {
-        let Some(table) = self.table.to_end()? else {
-            return Ok(Vec::new());
+        let table = match &self.table.table {
+            Some(table) => table.clone(),
+            None => match mount::for_uninstalling(&self.table.at)? {
+                Some(table) => Rc::new(table),
+                None => return Ok(Vec::new()),
+            },
         };
         let lock = table.lock()?;
-        let is_held = |entry: &Entry| self.arches.iter().any(|arch| takes(entry, arch));
-        let removals = if uninstall { uninstall_others(&table, |entry| !is_held(entry))? } else { Vec::new() };
-        self.table.tidy(&table, &lock)?;
+        let is_held = |entry: &Entry| self.arches.iter().any(|arch| entry.matches(arch));
+        let removals = if uninstall {
+            uninstall_others(Some(&table), &table.entries()?, |entry| !is_held(entry))
+        } else {
+            Vec::new()
+        };
+        mount::tidy(&table, &lock, &self.table.at)?;
         Ok(removals)
     }
 }

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Error, Result, anyhow, bail, ensure};
+use anyhow::{Error, Result, bail, ensure};
 use binfmt_magic::arch::Arch;
 use binfmt_magic::platform::Selection;
 use binfmt_magic::rule::{Flags, Rule};
@@ -21,14 +21,13 @@ use crate::helper::probes::LIMIT;
 use crate::kernel::table::Table;
 use crate::kernel::wait;
 use crate::policy::invocation::Invocation;
-use crate::policy::rehearsal::{Rehearsed, rehearse};
 use crate::policy::survey::{Failure, Look, PlatformStatus, Survey, Verdict};
 use crate::policy::trial;
 
 mod decide;
 mod round;
 
-pub(crate) use decide::{Decision, InstallRefusal, Pending, Planned, is_stale, is_stand_in, plan};
+pub(crate) use decide::{Decision, InstallRefusal, Pending, is_stale, is_stand_in, plan};
 use round::Round;
 pub(crate) use round::ask;
 
@@ -276,14 +275,7 @@ pub fn dry_run(table: Option<&Table>, order: &Order, survey: &Survey) -> Result<
     }
     let mut round = Round::decide(order, survey, &[], LIMIT)?;
     round.check_emulators();
-    round.rehearse(|candidates| {
-        let verdict = |rehearsed| match rehearsed {
-            Rehearsed::Runs { argv0 } => Ok(argv0),
-            Rehearsed::Fails(why) => Err(anyhow!("{why}; put another build there")),
-        };
-        let rehearsed = rehearse(candidates, &order.emulators).ok()?;
-        Some(rehearsed.into_iter().map(verdict).collect())
-    });
+    round.rehearse();
     Ok(round.items(order))
 }
 
@@ -320,13 +312,6 @@ fn open_and_ask(source: &Source, paths: &[&Path], limit: Duration) -> Vec<Result
         Ok((versions.next().unwrap_or_else(|| Ok(Version::default()))?, file))
     });
     asked.collect()
-}
-
-/// One of `answers` for each true one of `asked`, in order; nothing for the others.
-pub(crate) fn spread<T>(asked: impl IntoIterator<Item = bool>, answers: Vec<T>) -> Vec<Option<T>> {
-    let mut answers = answers.into_iter();
-    let answer = |asked: bool| asked.then(|| answers.next()).flatten();
-    asked.into_iter().map(answer).collect()
 }
 
 /// Removes the trials that a killed call has left, which would take the probes of this one. Nothing can be tried in a table that is

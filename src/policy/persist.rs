@@ -47,7 +47,8 @@ const READABLE: u32 = 0o644;
 #[derive(Debug)]
 pub struct Host {
     locked: Locked,
-    dir: PathBuf,
+    /// What it does at boot.
+    pub(crate) boot: Boot,
     /// Whether to replace files that are not of an earlier call.
     force: bool,
 }
@@ -98,17 +99,10 @@ pub enum FileOutcome {
 }
 
 impl Host {
-    /// The host whose root directory is `dir`.
+    /// The host whose root directory is `dir`, if it reads rules at boot. On any other, nothing is touched.
     pub fn at(dir: &Path, force: bool) -> Result<Self> {
-        let locked = Locked::new(enter(dir)?, dir)?;
-        let dir = dir.to_owned();
-        Ok(Self { locked, dir, force })
-    }
-
-    /// What the host does at boot.
-    pub(crate) fn boot(&self) -> io::Result<Boot> {
-        let root = self.locked.root.try_clone()?;
-        Ok(Boot::new(root.into(), &self.dir))
+        let boot = boot_of(dir)?;
+        Ok(Self { locked: Locked::new(enter(dir)?, dir)?, boot, force })
     }
 
     /// The emulators on the host.
@@ -142,13 +136,11 @@ impl Host {
         let mut tried = tried?.into_iter();
         let copied = staged.into_iter().map(|staged| {
             let staged = staged?;
-            match tried.next() {
-                Some(Err(error)) => {
-                    self.give_back(&staged)?;
-                    Err(error)
-                }
-                _ => self.place(&staged).map(|()| staged),
+            if let Err(error) = tried.next().context("it was not tried")? {
+                self.give_back(&staged)?;
+                return Err(error);
             }
+            self.place(&staged).map(|()| staged)
         });
         Ok(arches.into_iter().zip(copied).collect())
     }
@@ -161,16 +153,15 @@ impl Host {
 
     /// Writes a file beside its place, after its digest is in the record. Fails when a file of others is in its place.
     fn stage(&self, path: PathBuf, bytes: &[u8], mode: u32) -> Result<Staged> {
-        let failed = format!("cannot write {}", self.shown(&path));
+        let failed = format!("cannot write {}", self.boot.shown(&path));
         let stage = || -> Result<Staged> {
-            let (mut record, mut existed, mut fate) = (Record::read()?, false, None);
+            let (mut record, mut existed, mut fate) = (Record::read()?, false, FileOutcome::Written);
             if let Ok(spot) = Spot::of(&path) {
                 existed = spot.id().is_ok();
                 fate = spot.replaceable(bytes, "--persist", self.force, |there| record.has(&path, there))?;
             }
-            let (digest, is_there) = (identity::digest(bytes), fate.is_some());
-            let staged = Staged { path, fate: fate.unwrap_or(FileOutcome::Written), digest, existed };
-            if is_there {
+            let staged = Staged { path, fate, digest: identity::digest(bytes), existed };
+            if fate == FileOutcome::Unchanged {
                 return Ok(staged);
             }
             record.make_dirs(&staged.path)?;
@@ -178,7 +169,7 @@ impl Host {
             let write = || {
                 record.write()?;
                 record.made_dirs()?;
-                let spot = Spot::of(&staged.path).map_err(|errno| anyhow!("{}", cause(&errno.into())))?;
+                let spot = Spot::to_write(&staged.path)?;
                 spot.write_beside(bytes, mode, file::NEW)
             };
             if let Err(error) = write() {
@@ -195,7 +186,7 @@ impl Host {
     fn place(&self, staged: &Staged) -> Result<()> {
         let path = &staged.path;
         let place = || {
-            let spot = Spot::of(path).map_err(|errno| anyhow!("{}", cause(&errno.into())))?;
+            let spot = Spot::to_write(path)?;
             if staged.fate == FileOutcome::Written {
                 spot.put_in_place(file::NEW)?;
             }
@@ -204,18 +195,13 @@ impl Host {
             record.settle(path, &staged.digest);
             record.write()
         };
-        let failed = || format!("cannot write {}", self.shown(path));
+        let failed = || format!("cannot write {}", self.boot.shown(path));
         self.inside(place).inspect_err(|_| drop(self.give_back(staged))).with_context(failed)
     }
 
     /// Removes a file that is not needed, unless there was one in its place before. Whether it was in its place.
     pub fn give_back(&self, staged: &Staged) -> Result<bool> {
         self.inside(|| undo(&mut Record::read()?, staged))
-    }
-
-    /// The path by which this process finds `path` of the host.
-    pub fn shown(&self, path: &Path) -> String {
-        shown(&self.dir, path)
     }
 
     /// Does `work` in the host's root directory, so that symbolic links lead to where they do on the host.
@@ -230,9 +216,7 @@ pub fn would_write(dir: &Path, files: &[(PathBuf, Vec<u8>)], force: bool) -> Res
         let record = Record::read()?;
         let fate = |(path, bytes): &(PathBuf, Vec<u8>)| {
             let is_ours = |there: &str| record.has(path, there);
-            let there = Spot::of(path).ok();
-            let fate = there.map(|spot| spot.replaceable(bytes, "--persist", force, is_ours));
-            Ok(fate.transpose()?.flatten().unwrap_or(FileOutcome::Written))
+            Spot::of(path).map_or(Ok(FileOutcome::Written), |spot| spot.replaceable(bytes, "--persist", force, is_ours))
         };
         Ok(files.iter().map(fate).collect())
     })?

@@ -24,17 +24,8 @@ use crate::kernel::user_namespace;
 use crate::policy::survey::Verdict;
 use crate::policy::trial;
 
-/// What came of one rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rehearsed {
-    /// A program ran. `argv0`: whether it saw the one that its caller chose.
-    Runs {
-        /// Whether the program saw the `argv[0]` that its caller chose.
-        argv0: bool,
-    },
-    /// No program ran, or the kernel did not take the rule; why.
-    Fails(String),
-}
+/// What came of one rule: whether a program saw the `argv[0]` that its caller chose; or why no program ran.
+pub type Rehearsed = Result<bool, String>;
 
 /// Tries every rule, whose interpreters are of `emulators`, at once; the answers are in their order. Fails if there can
 /// be no user namespace, or no table in it: then nobody knows.
@@ -71,9 +62,9 @@ const REPLACED: &str = "replaced";
 
 fn read(answer: &str) -> Rehearsed {
     match answer {
-        KEPT => Rehearsed::Runs { argv0: true },
-        REPLACED => Rehearsed::Runs { argv0: false },
-        why => Rehearsed::Fails(why.to_owned()),
+        KEPT => Ok(true),
+        REPLACED => Ok(false),
+        why => Err(why.to_owned()),
     }
 }
 

@@ -1,42 +1,27 @@
 //! What to do about programs that do not run. The plan of the install that would help decides, so that no suggested command does
 //! nothing. Reads, changes nothing.
 
-use std::cell::OnceCell;
-use std::fmt;
-
-use binfmt_magic::arch::{ARCHES, Arch};
+use binfmt_magic::arch::Arch;
 use binfmt_magic::platform::Selection;
 
 use crate::kernel::wording::quoted;
-use crate::policy::install::{Decision, InstallOutcome, InstallRefusal, Order, Planned, plan};
+use crate::policy::install::{Decision, InstallOutcome, InstallRefusal, Order, plan};
 use crate::policy::invocation::Invocation;
 use crate::policy::survey::{Failure, Survey};
 use crate::policy::uninstall;
 
 /// What decides on remedies: how this call would install, and how a command must be written to do the same.
+#[derive(Debug)]
 pub struct Means<'a> {
     /// The status of every platform here.
     pub survey: &'a Survey,
     /// The words of the caller that suggested commands repeat.
     pub invocation: &'a Invocation,
-    order: Order,
-    /// The plan for all platforms that do not run, once it was made.
-    failing: OnceCell<Result<Vec<Planned>, String>>,
+    /// How this call would install, whatever the selection.
+    pub order: Order,
 }
 
-impl fmt::Debug for Means<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut means = f.debug_struct("Means");
-        means.field("invocation", self.invocation).finish_non_exhaustive()
-    }
-}
-
-impl<'a> Means<'a> {
-    /// Remedies by an install by `order`, whatever its selection.
-    pub fn new(survey: &'a Survey, order: Order, invocation: &'a Invocation) -> Self {
-        Self { survey, invocation, order, failing: OnceCell::new() }
-    }
-
+impl Means<'_> {
     /// What to do about `failure` of the programs of `arch`.
     pub fn against(&self, failure: &Failure, arch: &'static Arch) -> String {
         if let Some(remedy) = failure.outer_remedy(arch) {
@@ -63,26 +48,17 @@ impl<'a> Means<'a> {
     /// The command that gives `arch` a handler that works, after what has to be done before it.
     pub fn install(&self, arch: &'static Arch) -> String {
         let status = self.survey.of(arch);
-        let alone = || self.plan(&|other| other == arch);
-        let own;
-        let planned = if status.works() {
-            own = alone();
-            &own
-        } else {
-            let failing = || self.plan(&|other| !self.survey.of(other).works());
-            self.failing.get_or_init(failing)
-        };
-        let mut planned = match planned {
-            Ok(planned) => planned.iter(),
-            Err(error) => return error.clone(),
+        let order = Order { selection: Selection::of(&[arch]), ..self.order.clone() };
+        let planned = match plan(&order, self.survey) {
+            Ok(mut planned) => planned.pop(),
+            Err(error) => return format!("{error:#}"),
         };
         let again = status.handler.as_ref().map_or("", |_| " again");
         let install = |force| {
             let words = format!("--install {}{force}", arch.oci);
             format!("install it{again}: {}", self.invocation.command(&words))
         };
-        let decision = planned.find(|(of, _)| *of == arch);
-        match decision.map(|(_, decision)| decision) {
+        match planned.map(|(_, decision)| decision) {
             Some(Ok(Decision::Register(pending))) => match self.order.emulators.look(&pending.rule.interpreter) {
                 Ok(()) => install(""),
                 Err(error) => format!("{error}; then {}", install("")),
@@ -91,12 +67,5 @@ impl<'a> Means<'a> {
             Some(Err(_) | Ok(Decision::Leave(InstallOutcome::LeftTo { .. }))) => install(" --force"),
             Some(Ok(_)) | None => "run it on such a machine: no install changes that".to_owned(),
         }
-    }
-
-    /// What an install of the architectures that are `wanted` would do.
-    fn plan(&self, wanted: &dyn Fn(&Arch) -> bool) -> Result<Vec<Planned>, String> {
-        let arches: Vec<_> = ARCHES.iter().filter(|arch| wanted(arch)).collect();
-        let order = Order { selection: Selection::of(&arches), ..self.order.clone() };
-        plan(&order, self.survey).map_err(|error| format!("{error:#}"))
     }
 }

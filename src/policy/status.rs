@@ -1,8 +1,9 @@
-//! The health of every platform: does it run, and which emulator is it that runs it?
+//! The health of every platform: does it run, and which emulator is it that runs it? And how far is one that does not?
 //!
 //! Adds to a [`Survey`] what the files behind the handlers are. The very file that the kernel has pinned shows its version; one
 //! that does not, and whose entry says that it is QEMU's, is asked by starting it.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::thread;
 
@@ -10,10 +11,10 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 
 use crate::emulator::identity::{self, Identity};
-use crate::emulator::{EmulatorError, Question, Unfit, Version, versions};
+use crate::emulator::{EmulatorError, Question, Source, Unfit, Version, versions};
 use crate::helper::probes::Ran;
 use crate::kernel::wording::cause;
-use crate::policy::survey::{PlatformStatus, Survey, takes};
+use crate::policy::survey::{PlatformStatus, Survey};
 
 /// One platform, looked at closely.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ fn shadowed<'a>(survey: &'a Survey, status: &PlatformStatus) -> Vec<&'a Entry> {
     };
     let entries = survey.entries.iter();
     let older = entries.skip_while(|entry| entry.name != handler.name).skip(1);
-    older.filter(|entry| entry.enabled && takes(entry, status.arch)).collect()
+    older.filter(|entry| entry.enabled && entry.matches(status.arch)).collect()
 }
 
 fn examine_all(statuses: &[&PlatformStatus], digest: bool) -> Vec<Option<Result<Emulator, String>>> {
@@ -68,10 +69,9 @@ fn examine_all(statuses: &[&PlatformStatus], digest: bool) -> Vec<Option<Result<
             Ran::Interpreter(file) => Some(identify(status.handler.as_ref(), file).map(|identity| (identity, &**file))),
         })
         .collect();
-    let files = || found.iter().flatten().flatten();
-    let handlers = statuses.iter().zip(&found);
-    let handlers = handlers.filter(|(_, found)| matches!(found, Some(Ok(_))));
-    let questions = handlers.zip(files()).map(|((status, _), (identity, file))| Question {
+    let seen =
+        || statuses.iter().zip(&found).filter_map(|(status, found)| Some((status, found.as_ref()?.as_ref().ok()?)));
+    let questions = seen().map(|(status, (identity, file))| Question {
         path: &identity.path,
         file,
         // what runs programs of other systems need not take it for a question
@@ -79,11 +79,10 @@ fn examine_all(statuses: &[&PlatformStatus], digest: bool) -> Vec<Option<Result<
     });
     let questions: Vec<Question> = questions.collect();
     let (versions, digests) = thread::scope(|scope| {
-        let threads = files().filter(|_| digest).map(|(_, file)| {
+        let threads = seen().filter(|_| digest).map(|(_, (_, file))| {
             let work = move || identity::sha256(file).ok();
             // where there may be no more threads, it is done here
-            let thread = thread::Builder::new().spawn_scoped(scope, work);
-            thread.map_err(|_| work())
+            thread::Builder::new().spawn_scoped(scope, work).map_err(|_| work())
         });
         let threads: Vec<_> = threads.collect();
         let versions = versions(&questions, crate::helper::probes::LIMIT);
@@ -98,7 +97,7 @@ fn examine_all(statuses: &[&PlatformStatus], digest: bool) -> Vec<Option<Result<
     let emulators = found.into_iter().map(|found| {
         let emulator = found?.map(|(identity, _)| Emulator {
             identity,
-            version: versions.next().filter(|version| !is_not_asked(version)),
+            version: versions.next().filter(|v| !matches!(v, Err(EmulatorError { unfit: Unfit::NotAsked, .. }))),
             sha256: digests.next().flatten(),
         });
         Some(emulator)
@@ -106,15 +105,42 @@ fn examine_all(statuses: &[&PlatformStatus], digest: bool) -> Vec<Option<Result<
     emulators.collect()
 }
 
-fn is_not_asked(version: &Result<Version, EmulatorError>) -> bool {
-    matches!(version, Err(error) if matches!(error.unfit, Unfit::NotAsked))
-}
-
 fn identify(handler: Option<&Entry>, file: &File) -> Result<Identity, String> {
     let identity = Identity::of(file).map_err(|error| cause(&error))?;
-    let registered = handler.and_then(|entry| entry.interpreter.as_ref());
-    Ok(match registered {
+    Ok(match handler.and_then(|entry| entry.interpreter.as_ref()) {
         Some(registered) => identity.registered_as(registered),
         None => identity,
     })
+}
+
+/// One architecture, and how far it is from running here.
+#[derive(Debug)]
+pub struct Listed {
+    /// Which.
+    pub arch: &'static Arch,
+    /// `native`, `registered`, `available` (there is an emulator to install) or `unavailable`.
+    pub state: &'static str,
+    /// The entry that takes its programs, unless it is out of sight.
+    pub entry: Option<OsString>,
+    /// Why it is unavailable, or registered and yet does not run.
+    pub reason: Option<String>,
+}
+
+/// Every architecture in the table's order; the emulators to install are those of `emulators`.
+pub fn list(survey: &Survey, emulators: &Source, prefix: &str) -> Vec<Listed> {
+    let listed = survey.statuses.iter().map(|status| {
+        let (arch, entry) = (status.arch, status.handler.as_ref().map(|entry| entry.name.clone()));
+        let (state, reason) = if status.is_native() {
+            ("native", None)
+        } else if status.is_known() {
+            ("registered", status.failure().map(ToString::to_string))
+        } else {
+            match emulators.look(&emulators.path_for(arch, prefix)) {
+                Ok(()) => ("available", None),
+                Err(error) => ("unavailable", Some(error.to_string())),
+            }
+        };
+        Listed { arch, state, entry, reason }
+    });
+    listed.collect()
 }

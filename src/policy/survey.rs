@@ -95,13 +95,52 @@ impl Survey {
     /// may run natively. For any other, the kernel would look for a module (`request_module` in `search_binary_handler`). Without a
     /// table, the probes of all architectures are run.
     pub fn look(table: Option<&Table>, look: Look) -> Result<Self> {
-        TableSnapshot::take(table, look)?.survey()
+        let entries = table.map(Table::entries).transpose()?.unwrap_or_default();
+        let (trials, entries) = entries.into_iter().partition(|entry| is_trial(&entry.name));
+        let enabled = table.map_or(Ok(true), Table::enabled)?;
+        let mut survey = Self { entries, trials, enabled, statuses: Vec::new(), recognised: Recognised::default() };
+        let timed_out = |arch: &Arch| {
+            let handler = survey.in_effect(arch);
+            look.timed_out.iter().find(|known| known.arch == arch && known.handler.as_ref() == handler)
+        };
+        // the text of an entry that only a newer kernel has does not show what it takes
+        let unclear = |entry: &Entry| entry.enabled && entry.matcher.is_none();
+        let any = table.is_none() || survey.entries.iter().any(unclear);
+        let can_run = |arch: &Arch| any || may_be_native(arch) || survey.in_effect(arch).is_some();
+        let worth = |arch: &&Arch| can_run(arch) && timed_out(arch).is_none();
+        let arches: Vec<&'static Arch> = ARCHES.iter().filter(worth).collect();
+        let job = |form| move |arch: &&'static Arch| Job { arch, form };
+        let mut jobs: Vec<Job> = arches.iter().map(job(Form::Plain)).collect();
+        if look.setuid {
+            jobs.extend(survey.showing_setuid(&arches).map(job(Form::Setuid)));
+        }
+        let mut runs = probes::run_within(look.limit, &jobs)?;
+        let setuid = Setuid::of(&jobs[arches.len()..], &runs.split_off(arches.len()));
+        let mut runs = arches.iter().zip(runs).peekable();
+        let statuses = ARCHES.iter().map(|arch| {
+            let run = runs.next_if(|(ran, _)| **ran == arch);
+            let known = timed_out(arch).cloned();
+            known.unwrap_or_else(|| survey.status(arch, run.map(|(_, run)| run), &setuid, table))
+        });
+        survey.statuses = statuses.collect();
+        let seen = survey.statuses.iter().map(|s| (s.handler.as_ref(), &s.ran));
+        survey.recognised = Recognised::among(seen);
+        find_hijacked(&mut survey.statuses, &survey.entries)?;
+        Ok(survey)
+    }
+
+    fn in_effect(&self, arch: &Arch) -> Option<&Entry> {
+        handler_of(&self.entries, arch).filter(|_| self.enabled)
     }
 
     /// What [`without_handlers`] returns, from this survey where no handler was in the way.
     pub fn natively(&self) -> Result<Vec<(&'static Arch, Verdict)>> {
+        let without_handler = |s: &PlatformStatus| {
+            let none = s.handler.is_none() && matches!(s.ran, Ran::Itself);
+            none.then(|| (s.arch, s.verdict.clone()))
+        };
         let native = self.statuses.iter().filter(|s| may_be_native(s.arch));
-        let seen: Option<Vec<_>> = native.map(PlatformStatus::without_handler).collect();
+        let seen: Option<Vec<_>> = native.map(without_handler).collect();
         seen.map_or_else(|| without_handlers(&self.entries), Ok)
     }
 
@@ -134,83 +173,24 @@ impl Survey {
         let unseen = || Ran::Unseen("it timed out, and is not started again".to_owned());
         timed_out.cloned().map(|status| PlatformStatus { ran: unseen(), ..status }).collect()
     }
-}
-
-/// The table before any probe has run.
-struct TableSnapshot<'a> {
-    table: Option<&'a Table>,
-    entries: Vec<Entry>,
-    trials: Vec<Entry>,
-    enabled: bool,
-    limits: Limits,
-    look: Look<'a>,
-}
-
-impl<'a> TableSnapshot<'a> {
-    fn take(table: Option<&'a Table>, look: Look<'a>) -> Result<Self> {
-        let entries = table.map(Table::entries).transpose()?.unwrap_or_default();
-        let (trials, entries) = entries.into_iter().partition(|entry| is_trial(&entry.name));
-        let enabled = table.map_or(Ok(true), Table::enabled)?;
-        Ok(Self { table, entries, trials, enabled, limits: Limits::of_this_process(), look })
-    }
-
-    fn handler_of(&self, arch: &Arch) -> Option<&Entry> {
-        let mut entries = self.entries.iter().filter(|_| self.enabled);
-        entries.find(|entry| entry.takes(&arch.header(), OsStr::new(arch.qemu)))
-    }
-
-    /// The status of `arch` when its handler timed out, if it still has that handler.
-    fn timed_out(&self, arch: &Arch) -> Option<&'a PlatformStatus> {
-        let handler = self.handler_of(arch);
-        let mut known = self.look.timed_out.iter();
-        known.find(|known| known.arch == arch && known.handler.as_ref() == handler)
-    }
-
-    fn survey(self) -> Result<Survey> {
-        // the text of an entry that only a newer kernel has does not show what it takes
-        let unclear = |entry: &Entry| entry.enabled && entry.matcher.is_none();
-        let any = self.table.is_none() || self.entries.iter().any(unclear);
-        let can_run = |arch: &Arch| any || may_be_native(arch) || self.handler_of(arch).is_some();
-        let worth = |arch: &&Arch| can_run(arch) && self.timed_out(arch).is_none();
-        let arches: Vec<&'static Arch> = ARCHES.iter().filter(worth).collect();
-        let job = |form| move |arch: &&'static Arch| Job { arch, form };
-        let mut jobs: Vec<Job> = arches.iter().map(job(Form::Plain)).collect();
-        if self.look.setuid {
-            jobs.extend(self.showing_setuid(&arches).map(job(Form::Setuid)));
-        }
-        let mut runs = probes::run_within(self.look.limit, &jobs)?;
-        let setuid = Setuid::of(&jobs[arches.len()..], &runs.split_off(arches.len()));
-        let mut runs = arches.iter().zip(runs).peekable();
-        let statuses = ARCHES.iter().map(|arch| {
-            let run = runs.next_if(|(ran, _)| **ran == arch);
-            let known = self.timed_out(arch).cloned();
-            known.unwrap_or_else(|| self.status(arch, run.map(|(_, run)| run), &setuid))
-        });
-        let mut statuses: Vec<PlatformStatus> = statuses.collect();
-        let seen = statuses.iter().map(|s| (s.handler.as_ref(), &s.ran));
-        let recognised = Recognised::among(seen);
-        find_hijacked(&mut statuses, &self.entries)?;
-        Ok(Survey { statuses, recognised, entries: self.entries, trials: self.trials, enabled: self.enabled })
-    }
 
     /// The architectures whose probes show what the kernel does with setuid programs: one that it runs natively, and one whose
     /// handler has flag C. The kernel does the same for all of these.
     fn showing_setuid<'b>(&self, arches: &'b [&'static Arch]) -> impl Iterator<Item = &'b &'static Arch> {
-        let native = arches.iter().find(|arch| may_be_native(arch) && self.handler_of(arch).is_none());
-        let with_flag = arches.iter().find(|arch| self.handler_of(arch).is_some_and(|h| h.flags.credentials));
+        let native = arches.iter().find(|arch| may_be_native(arch) && self.in_effect(arch).is_none());
+        let with_flag = arches.iter().find(|arch| self.in_effect(arch).is_some_and(|h| h.flags.credentials));
         native.into_iter().chain(with_flag)
     }
 
-    fn status(&self, arch: &'static Arch, run: Option<Run>, setuid: &Setuid) -> PlatformStatus {
-        let handler = self.handler_of(arch);
+    fn status(&self, arch: &'static Arch, run: Option<Run>, setuid: &Setuid, table: Option<&Table>) -> PlatformStatus {
+        let handler = self.in_effect(arch);
         let pinned = handler.map(|entry| entry.flags.fix_binary);
         let no_handler = Verdict::Fails(Failure::NoHandler);
-        let mut verdict = run.as_ref().map_or(no_handler, |run| Verdict::of(arch, pinned, run, self.limits));
-        let dormant = || self.entries.iter().find(|entry| takes(entry, arch));
+        let mut verdict = run.as_ref().map_or(no_handler, |run| Verdict::of(arch, pinned, run));
+        let dormant = || self.entries.iter().find(|entry| entry.matches(arch));
         let handler = handler.or_else(dormant);
         if verdict == Verdict::Fails(Failure::NoHandler) && (handler.is_some() || !self.enabled) {
-            let table = self.table.filter(|_| !self.enabled);
-            let table = table.map(|table| table.path().join("status"));
+            let table = table.filter(|_| !self.enabled).map(|table| table.path().join("status"));
             verdict = Verdict::Fails(Failure::SwitchedOff { table });
         }
         PlatformStatus {
@@ -302,12 +282,6 @@ impl PlatformStatus {
         self.works() && self.handler.is_none() && no_interpreter && may_be_native(self.arch)
     }
 
-    /// What the kernel does with programs, if no handler takes them.
-    fn without_handler(&self) -> Option<(&'static Arch, Verdict)> {
-        let none = self.handler.is_none() && matches!(self.ran, Ran::Itself);
-        none.then(|| (self.arch, self.verdict.clone()))
-    }
-
     /// The file that programs run through, if one was seen.
     pub fn interpreter(&self) -> Option<&File> {
         match &self.ran {
@@ -317,26 +291,16 @@ impl PlatformStatus {
     }
 }
 
-/// Runs the probe of `arch` alone, without looking at a table; also returns the file that the kernel ran for it.
-pub fn of_one(arch: &'static Arch) -> Result<(Verdict, Ran)> {
-    one(arch, Form::Plain)
-}
-
-/// The same in this process's own root directory, where handlers may find files that containers lack.
-pub fn of_one_here(arch: &'static Arch) -> Result<Verdict> {
-    one(arch, Form::Here).map(|(verdict, _)| verdict)
-}
-
-fn one(arch: &'static Arch, form: Form) -> Result<(Verdict, Ran)> {
+/// Runs the probe of `arch` alone in this form, without looking at a table; also returns the file that the kernel ran for it.
+pub fn of_one(arch: &'static Arch, form: Form) -> Result<(Verdict, Ran)> {
     let run = probes::run(&[Job { arch, form }])?.pop();
     let run = run.context("there is no answer of a probe")?;
-    let verdict = Verdict::of(arch, None, &run, Limits::of_this_process());
-    Ok((verdict, run.ran))
+    Ok((Verdict::of(arch, None, &run), run.ran))
 }
 
-/// Whether `entry`, if it were switched on, would take programs of `arch`.
-pub fn takes(entry: &Entry, arch: &Arch) -> bool {
-    entry.matches(arch)
+/// The handler of `arch` among `entries`: the newest that is on and takes its programs.
+pub(crate) fn handler_of<'a>(entries: &'a [Entry], arch: &Arch) -> Option<&'a Entry> {
+    entries.iter().find(|entry| entry.enabled && entry.matches(arch))
 }
 
 /// Whether a kernel for this host may run `arch` natively.
@@ -358,8 +322,7 @@ pub fn without_handlers(entries: &[Entry]) -> Result<Vec<(&'static Arch, Verdict
     let form = Form::Marked;
     let jobs: Vec<Job> = arches.map(|arch| Job { arch, form }).collect();
     let runs = probes::run(&jobs)?;
-    let limits = Limits::of_this_process();
-    let verdict = |(job, run): (&Job, &Run)| (job.arch, Verdict::of(job.arch, None, run, limits));
+    let verdict = |(job, run): (&Job, &Run)| (job.arch, Verdict::of(job.arch, None, run));
     Ok(jobs.iter().zip(&runs).map(verdict).collect())
 }
 
@@ -370,16 +333,15 @@ pub fn runs_natively(seen: &[(&'static Arch, Verdict)], arch: &Arch) -> bool {
 }
 
 impl Verdict {
-    /// What `run` of the probe of `arch` shows. `pinned`: whether its handler has flag F, if it has a handler; `limits`: those that
-    /// it ran under.
-    pub fn of(arch: &Arch, pinned: Option<bool>, run: &Run, limits: Limits) -> Self {
+    /// What `run` of the probe of `arch` shows. `pinned`: whether its handler has flag F, if it has a handler.
+    pub fn of(arch: &Arch, pinned: Option<bool>, run: &Run) -> Self {
         let reading = match run.outcome {
             ProbeOutcome::Exited(status) => probe::read(arch, status),
             _ => Reading::Wrong,
         };
         let (level, argv0) = match reading {
             Reading::Wrong => {
-                let complaint = Complaint::new(&run.complaint, limits);
+                let complaint = Complaint::new(&run.complaint, Limits::of_this_process());
                 return Self::Fails(Failure::of(run.outcome, pinned, complaint));
             }
             // it was not run in an empty root directory: programs in containers do not find the interpreter
@@ -411,8 +373,7 @@ impl Recognised {
     pub fn of(entries: &[Entry], matters: impl Fn(&Entry) -> bool) -> Self {
         let unclear = |entry: &&Entry| !entry.is_qemu() && matters(entry);
         let handlers = ARCHES.iter().filter_map(|arch| {
-            let mut takers = entries.iter().filter(|e| e.enabled && e.matches(arch));
-            let handler = takers.next().filter(unclear)?;
+            let handler = handler_of(entries, arch).filter(unclear)?;
             let form = Form::Plain;
             Some((handler, Job { arch, form }))
         });

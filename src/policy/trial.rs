@@ -13,7 +13,6 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::{Matcher, Rule};
 
 use crate::emulator::Source;
-use crate::emulator::complaint::Limits;
 use crate::helper::probes::{self, Form, Job, TRIAL, is_trial, mark};
 use crate::kernel::table::Table;
 use crate::policy::survey::Verdict;
@@ -32,10 +31,9 @@ pub fn run(
     // each, before the first failure counts
     let removed: Vec<_> = trials.iter().map(|trial| table.remove(&trial.name)).collect();
     removed.into_iter().collect::<Result<(), _>>()?;
-    let limits = Limits::of_this_process();
     let verdicts = registered.into_iter().zip(runs?).zip(&jobs).map(|((registered, run), job)| {
         registered?;
-        Ok(Verdict::of(job.arch, Some(true), &run, limits))
+        Ok(Verdict::of(job.arch, Some(true), &run))
     });
     Ok(verdicts.collect())
 }

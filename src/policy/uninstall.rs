@@ -2,133 +2,45 @@
 //! caller has locked the table.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Result, bail};
 use binfmt_magic::entry::Entry;
-use binfmt_magic::platform::{self, Platform, UnknownPart, UnknownPlatform};
+use binfmt_magic::platform::{self, Platform, UnknownPart};
 
-use crate::kernel::table::{Table, TableError};
+use crate::kernel::table::Table;
 use crate::kernel::wording::{quoted, shown};
 use crate::policy::invocation::Invocation;
-use crate::policy::survey::{Recognised, Survey, takes};
+use crate::policy::survey::{Recognised, Survey, handler_of};
 use crate::policy::trial;
 
 /// The outcome for one item of the list, or for one entry that it stands for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Removal {
     /// The item as it was written; or, of `all` and of a pattern, the entry's name.
     pub label: OsString,
-    /// The outcome.
-    pub result: Result<RemovalOutcome, NotRemoved>,
-}
-
-impl Removal {
-    /// Whether it has removed `entry`.
-    pub fn has_removed(&self, entry: &Entry) -> bool {
-        match &self.result {
-            Ok(RemovalOutcome::Removed(names))
-            | Err(NotRemoved::Kernel { removed: names, .. } | NotRemoved::Replaced(names)) => {
-                names.contains(&entry.name)
-            }
-            _ => false,
-        }
-    }
-}
-
-/// A removal without an error.
-#[derive(Debug, PartialEq, Eq)]
-pub enum RemovalOutcome {
-    /// These entries were removed.
-    Removed(Vec<OsString>),
-    /// There was nothing to remove.
-    NotFound {
-        /// An entry that is not QEMU's and takes that architecture's programs.
-        left_to: Option<OsString>,
-    },
-}
-
-/// Why an entry was not removed.
-#[derive(Debug)]
-pub enum NotRemoved {
-    /// It is not QEMU's.
-    NotQemu,
-    /// There is no such entry, and no platform has that name.
-    Unknown(UnknownPlatform),
-    /// Something else has registered another entry of this name meanwhile; these were removed.
-    Replaced(Vec<OsString>),
-    /// The kernel refuses.
-    Kernel {
-        /// The refusal.
-        error: TableError,
-        /// Other entries of the same item, which were removed.
-        removed: Vec<OsString>,
-    },
-}
-
-impl fmt::Display for NotRemoved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let removed = match self {
-            Self::NotQemu => return f.write_str("kept: not one of QEMU's; --force removes it"),
-            Self::Unknown(unknown) if unknown.part == UnknownPart::Name => {
-                let closest = unknown.closest.join(", ");
-                return write!(f, "not found; did you mean {closest}?");
-            }
-            Self::Unknown(unknown) => return write!(f, "not found: {unknown}"),
-            Self::Replaced(removed) => {
-                f.write_str("another entry of this name was registered meanwhile, and is kept")?;
-                removed
-            }
-            Self::Kernel { error, removed } => {
-                error.fmt(f)?;
-                removed
-            }
-        };
-        let mut removed = removed.iter();
-        removed.try_for_each(|name| write!(f, "; {} is removed", shown(name)))
-    }
+    /// The entries that were removed.
+    pub removed: Vec<OsString>,
+    /// If there was none: an entry that is not QEMU's and takes that architecture's programs.
+    pub left_to: Option<OsString>,
+    /// Why not all were removed.
+    pub failure: Option<String>,
 }
 
 /// What is wrong with an item of the list that names no entry. `None`: nothing; an entry of that name may have existed.
-pub fn mistake(item: &str) -> Option<UnknownPlatform> {
+pub fn mistake(item: &str) -> Option<String> {
     let unknown = item.parse::<Platform>().err()?;
     let may_be_an_entry = unknown.part == UnknownPart::Name && unknown.closest.is_empty();
-    (!may_be_an_entry && !is_pattern(item) && !is_all(item)).then_some(unknown)
+    (!may_be_an_entry && !is_pattern(item) && !is_all(item)).then(|| match unknown.part {
+        UnknownPart::Name => format!("not found; did you mean {}?", unknown.closest.join(", ")),
+        _ => format!("not found: {unknown}"),
+    })
 }
 
-/// Removes what `list` names: architectures, entry names, patterns (`qemu-*`) and `all`, without what it excludes
-/// (`-riscv64`). Only QEMU's entries, unless `force`. Fails when the list excludes an unknown name, or the table cannot
-/// be read.
-pub fn uninstall(table: &Table, list: &str, force: bool) -> Result<Vec<Removal>> {
-    let removals = remove_listed(table.entries()?, list, force, &remove_from(table))?;
-    trial::clear(table, &table.entries()?)?;
-    Ok(removals)
-}
-
-/// What [`uninstall`] would do in a table of these entries.
-pub fn dry_run(entries: Vec<Entry>, list: &str, force: bool) -> Result<Vec<Removal>> {
-    remove_listed(entries, list, force, &|_| Ok(true))
-}
-
-/// Removes QEMU's entries except those that are to `stay`.
-pub fn uninstall_others(table: &Table, stay: impl Fn(&Entry) -> bool) -> Result<Vec<Removal>> {
-    Ok(remove_others(&table.entries()?, stay, &remove_from(table)))
-}
-
-/// What [`uninstall_others`] would do in a table of these entries.
-pub fn dry_run_others(entries: &[Entry], stay: impl Fn(&Entry) -> bool) -> Vec<Removal> {
-    remove_others(entries, stay, &|_| Ok(true))
-}
-
-/// Removes an entry. False: another registration has its name by now.
-type Remove<'a> = dyn Fn(&Entry) -> Result<bool, TableError> + 'a;
-
-fn remove_from(table: &Table) -> impl Fn(&Entry) -> Result<bool, TableError> + '_ {
-    |entry| table.remove_if(&entry.name, Some(entry.registration))
-}
-
-fn remove_listed(mut entries: Vec<Entry>, list: &str, force: bool, remove: &Remove<'_>) -> Result<Vec<Removal>> {
+/// Removes what `list` names of `entries`, the whole table: architectures, entry names, patterns (`qemu-*`) and `all`,
+/// without what it excludes (`-riscv64`). Only QEMU's entries, unless `force`. Without a `table`, it only returns what it
+/// would do. Fails when the list excludes an unknown name.
+pub fn uninstall(table: Option<&Table>, mut entries: Vec<Entry>, list: &str, force: bool) -> Result<Vec<Removal>> {
     let (excluded, asked): (Vec<&str>, Vec<&str>) =
         platform::items(list).partition(|item| item.starts_with(['-', '!']));
     check_excluded(&excluded, &entries)?;
@@ -136,13 +48,25 @@ fn remove_listed(mut entries: Vec<Entry>, list: &str, force: bool, remove: &Remo
     entries.retain(|entry| !is_excluded(entry));
     let mut removals = Vec::new();
     for item in asked {
-        let ours = Ours::of(&entries, force, |entry| fits(entry, item));
-        let removed = remove_item(remove, &entries, item, &ours);
+        let recognised = (!force).then(|| Recognised::of(&entries, |entry| fits(entry, item)));
+        let ours = |entry: &Entry| recognised.as_ref().is_none_or(|recognised| recognised.is_qemu(entry));
+        let removed = remove_item(table, &entries, item, ours);
         // the next item does not find what was removed
-        entries.retain(|entry| !removed.iter().any(|removal| removal.has_removed(entry)));
+        entries.retain(|entry| !removed.iter().any(|removal| removal.removed.contains(&entry.name)));
         removals.extend(removed);
     }
+    if let Some(table) = table {
+        trial::clear(table, &table.entries()?)?;
+    }
     Ok(removals)
+}
+
+/// Removes QEMU's entries among `entries`, the whole table, except those that are to `stay`. Without a `table`, it only
+/// returns what it would do.
+pub fn uninstall_others(table: Option<&Table>, entries: &[Entry], stay: impl Fn(&Entry) -> bool) -> Vec<Removal> {
+    let recognised = Recognised::of(entries, |entry| !stay(entry));
+    let others = entries.iter().filter(|entry| recognised.is_qemu(entry) && !stay(entry));
+    others.map(|entry| remove_all(table, entry.name.clone(), [entry])).collect()
 }
 
 /// An exclusion that names nothing is an error: it would remove what was to be kept.
@@ -162,74 +86,47 @@ fn check_excluded(excluded: &[&str], entries: &[Entry]) -> Result<()> {
     Ok(())
 }
 
-fn remove_others(entries: &[Entry], stay: impl Fn(&Entry) -> bool, remove: &Remove<'_>) -> Vec<Removal> {
-    let ours = Ours::of(entries, false, |entry| !stay(entry));
-    let others = entries.iter().filter(|e| ours.has(e) && !stay(e));
-    others.map(|entry| remove_entry(remove, entry)).collect()
-}
-
-/// The entries that may be removed: `None` for all, else QEMU's.
-struct Ours(Option<Recognised>);
-
-impl Ours {
-    /// Of `entries`, the whole table. Probes are run through those that `matter` and whose text does not tell whose they are.
-    fn of(entries: &[Entry], force: bool, matters: impl Fn(&Entry) -> bool) -> Self {
-        Self((!force).then(|| Recognised::of(entries, matters)))
-    }
-
-    fn has(&self, entry: &Entry) -> bool {
-        let recognised = self.0.as_ref();
-        recognised.is_none_or(|recognised| recognised.is_qemu(entry))
-    }
-}
-
-fn remove_item(remove: &Remove<'_>, entries: &[Entry], item: &str, ours: &Ours) -> Vec<Removal> {
-    let meant = entries.iter().filter(|e| ours.has(e) && fits(e, item));
+/// `ours`: whether an entry may be removed.
+fn remove_item(table: Option<&Table>, entries: &[Entry], item: &str, ours: impl Fn(&Entry) -> bool) -> Vec<Removal> {
+    let meant = entries.iter().filter(|e| ours(e) && fits(e, item));
     let any = || entries.iter().any(|entry| fits(entry, item));
     if is_all(item) || is_pattern(item) && any() {
-        return meant.map(|entry| remove_entry(remove, entry)).collect();
+        return meant.map(|entry| remove_all(table, entry.name.clone(), [entry])).collect();
     }
     let arch = item.parse::<Platform>().ok().map(|platform| platform.arch);
     let kept = |entry: &Entry| {
         let named = entry.name == item || arch.is_none() && is_named(&entry.name, item);
-        named && !ours.has(entry)
+        named && !ours(entry)
     };
     if entries.iter().any(kept) {
-        return vec![Removal { label: item.into(), result: Err(NotRemoved::NotQemu) }];
+        let failure = Some("kept: not one of QEMU's; --force removes it".to_owned());
+        return vec![Removal { label: item.into(), failure, ..Removal::default() }];
     }
-    let mut removal = remove_all(remove, item.into(), meant);
-    if let Ok(RemovalOutcome::NotFound { left_to }) = &mut removal.result {
-        if let Some(arch) = arch {
-            let takes_it = |entry: &&Entry| entry.takes(&arch.header(), OsStr::new(arch.qemu));
-            let other = entries.iter().find(takes_it);
-            *left_to = other.map(|entry| entry.name.clone());
-        } else if let Some(unknown) = mistake(item) {
-            removal.result = Err(NotRemoved::Unknown(unknown));
+    let mut removal = remove_all(table, item.into(), meant);
+    if removal.removed.is_empty() && removal.failure.is_none() {
+        match arch {
+            Some(arch) => removal.left_to = handler_of(entries, arch).map(|entry| entry.name.clone()),
+            None => removal.failure = mistake(item),
         }
     }
     vec![removal]
 }
 
-fn remove_entry(remove: &Remove<'_>, entry: &Entry) -> Removal {
-    remove_all(remove, entry.name.clone(), std::iter::once(entry))
-}
-
-fn remove_all<'a>(remove: &Remove<'_>, label: OsString, entries: impl Iterator<Item = &'a Entry>) -> Removal {
-    let (mut removed, mut replaced, mut refused) = (Vec::new(), false, None);
+fn remove_all<'a>(table: Option<&Table>, label: OsString, entries: impl IntoIterator<Item = &'a Entry>) -> Removal {
+    let mut removal = Removal { label, ..Removal::default() };
     for entry in entries {
-        match remove(entry) {
-            Ok(true) => removed.push(entry.name.clone()),
-            Ok(false) => replaced = true,
-            Err(error) => refused = Some(error),
+        match table.map_or(Ok(true), |table| table.remove_if(&entry.name, Some(entry.registration))) {
+            Ok(true) => removal.removed.push(entry.name.clone()),
+            Ok(false) => {
+                let replaced = || "another entry of this name was registered meanwhile, and is kept".to_owned();
+                removal.failure.get_or_insert_with(replaced);
+            }
+            Err(error) => removal.failure = Some(error.to_string()),
         }
     }
-    let result = match refused {
-        Some(error) => Err(NotRemoved::Kernel { error, removed }),
-        None if replaced => Err(NotRemoved::Replaced(removed)),
-        None if removed.is_empty() => Ok(RemovalOutcome::NotFound { left_to: None }),
-        None => Ok(RemovalOutcome::Removed(removed)),
-    };
-    Removal { label, result }
+    let also = |why: String, name: &OsString| why + &format!("; {} is removed", shown(name));
+    removal.failure = removal.failure.map(|why| removal.removed.iter().fold(why, also));
+    removal
 }
 
 /// Whether an item of the list means this entry, whoever it belongs to.
@@ -251,7 +148,7 @@ fn is_pattern(item: &str) -> bool {
 /// By the name of the entry, or of an architecture whose programs it takes.
 fn is_meant(entry: &Entry, item: &str) -> bool {
     let arch = item.parse::<Platform>().map(|platform| platform.arch);
-    is_named(&entry.name, item) || arch.is_ok_and(|arch| takes(entry, arch))
+    is_named(&entry.name, item) || arch.is_ok_and(|arch| entry.matches(arch))
 }
 
 /// As the incumbent matches: the whole name, or what follows a dash.

@@ -13,16 +13,14 @@ use binfmt_magic::platform::{Platform, Selection};
 
 use crate::emulator::{EmulatorError, Unfit};
 use crate::helper::probes::is_trial;
-use crate::kernel::wording::quoted;
+use crate::kernel::wording::{quoted, shown};
 use crate::policy::install::{Credentials, Decision, InstallOutcome, InstallRefusal, Order, is_stand_in, plan};
-use crate::policy::survey::{PlatformStatus, Survey, may_be_native, takes};
+use crate::policy::survey::{PlatformStatus, Survey, may_be_native};
 
 mod compare;
-mod drift;
 mod repair;
 
-use compare::{ComparedEntry, compare, outer_remedy};
-pub use drift::Drift;
+use compare::{Drift, outer_remedy};
 pub use repair::{Repair, command};
 
 /// One difference from what an install would make.
@@ -32,8 +30,10 @@ pub struct Finding {
     pub arch: Option<&'static Arch>,
     /// The entry, if there is one.
     pub entry: Option<OsString>,
-    /// What is wrong.
-    pub drift: Drift,
+    /// Its kind: a word for machines.
+    pub kind: &'static str,
+    /// A sentence for people.
+    pub text: String,
     /// What repairs it.
     pub repair: Repair,
 }
@@ -76,15 +76,10 @@ pub fn verify(survey: &Survey, order: &Order, asked: Option<&[&'static Arch]>) -
         match decision {
             Ok(Decision::Register(planned)) => pending.push(*planned),
             Ok(Decision::Leave(outcome)) => audit.leave(arch, outcome, &order),
-            Ok(Decision::Skip) => {}
             Err(refusal) => audit.refuse(survey.of(arch), &refusal),
         }
     }
-    let (compared, unrehearsed) = compare(survey, pending, &order.emulators);
-    audit.unrehearsed = unrehearsed;
-    for compared in compared {
-        audit.differ(survey.of(compared.arch), compared);
-    }
+    audit.compare(survey, pending, &order.emulators);
     for entry in survey.entries.iter().chain(&survey.trials) {
         audit.look_at(entry, survey, &arches);
     }
@@ -96,9 +91,9 @@ pub fn verify(survey: &Survey, order: &Order, asked: Option<&[&'static Arch]>) -
 /// programs.
 fn concerns(survey: &Survey, order: &Order, arch: &Arch) -> bool {
     let name = arch.entry_name(&order.prefix);
-    let is_idle = |entry: &Entry| !ARCHES.iter().any(|arch| takes(entry, arch));
+    let is_idle = |entry: &Entry| !ARCHES.iter().any(|arch| entry.matches(arch));
     let stray = |entry: &Entry| entry.name == *name && is_idle(entry);
-    let of_qemu = |entry: &Entry| survey.is_qemu(entry) && (takes(entry, arch) || stray(entry));
+    let of_qemu = |entry: &Entry| survey.is_qemu(entry) && (entry.matches(arch) || stray(entry));
     let status = survey.of(arch);
     let taken = status.handler.is_some() && (may_be_native(arch) || !status.works());
     taken || survey.entries.iter().any(of_qemu)
@@ -108,27 +103,39 @@ fn concerns(survey: &Survey, order: &Order, arch: &Arch) -> bool {
 const UNSEEN: &str = "verify as root, outside of strace and of filters that forbid ptrace(2)";
 
 impl Audit {
-    fn find(&mut self, arch: impl Into<Option<&'static Arch>>, entry: Option<&OsStr>, drift: Drift, repair: Repair) {
-        self.findings.push(Finding { arch: arch.into(), entry: entry.map(OsStr::to_owned), drift, repair });
+    fn find(
+        &mut self,
+        arch: impl Into<Option<&'static Arch>>,
+        entry: Option<&OsStr>,
+        (kind, text): (&'static str, impl Into<String>),
+        repair: Repair,
+    ) {
+        let (arch, entry, text) = (arch.into(), entry.map(OsStr::to_owned), text.into());
+        self.findings.push(Finding { arch, entry, kind, text, repair });
     }
 
     fn is_in_order(&mut self, arch: &'static Arch, entry: Option<OsString>, left_to: bool, kept: Option<String>) {
         self.in_order.push(InOrder { arch, entry, left_to, kept });
     }
 
+    fn takes_native(&mut self, arch: &'static Arch, by: &OsStr) {
+        let drift = ("takes_native", "the kernel runs these programs natively");
+        self.find(arch, Some(by), drift, Repair::Uninstall);
+    }
+
     /// What an install would leave as it is.
     fn leave(&mut self, arch: &'static Arch, outcome: InstallOutcome, order: &Order) {
         match outcome {
             InstallOutcome::Native { shadowed_by: Some(by) } => {
-                self.find(arch, Some(&by.entry), Drift::TakesNative, Repair::Uninstall);
+                self.takes_native(arch, &by.entry);
             }
             InstallOutcome::Native { .. } | InstallOutcome::Installed { .. } => {
                 self.is_in_order(arch, None, false, None);
             }
             InstallOutcome::LeftTo { entry } => self.is_in_order(arch, Some(entry), true, None),
             InstallOutcome::AlreadyInstalled { entry, unseen: Some(why), .. } => {
-                let repair = Repair::Advice(UNSEEN.to_owned());
-                self.find(arch, Some(&entry), Drift::Unseen(why), repair);
+                let drift = ("unseen", format!("which emulator is pinned cannot be seen: {why}"));
+                self.find(arch, Some(&entry), drift, Repair::Advice(UNSEEN.to_owned()));
             }
             InstallOutcome::AlreadyInstalled { entry, kept, credentials, .. } => {
                 let without = credentials == Credentials::LeftOut;
@@ -136,8 +143,7 @@ impl Audit {
                 match order.emulators.open(&order.rule(arch).interpreter) {
                     Ok(_) => self.is_in_order(arch, Some(entry), false, kept.or(without)),
                     Err(error) => {
-                        let repair = unfit(&error);
-                        self.find(arch, Some(&entry), Drift::Unfit(error), repair);
+                        self.find(arch, Some(&entry), ("unfit", error.to_string()), unfit(&error));
                     }
                 }
             }
@@ -148,22 +154,26 @@ impl Audit {
     fn refuse(&mut self, status: &PlatformStatus, refusal: &InstallRefusal) {
         let arch = status.arch;
         if let InstallRefusal::Hijacked(by) = refusal {
-            return self.find(arch, Some(&by.entry), Drift::TakesNative, Repair::Uninstall);
+            return self.takes_native(arch, &by.entry);
         }
         let entry = status.handler.as_ref().map(|entry| entry.name.as_os_str());
-        let drift = Drift::NameTaken(refusal.to_string());
+        let drift = ("name_taken", refusal.to_string());
         self.find(arch, entry, drift, Repair::Install { arch, force: true });
     }
 
     /// What an install would register anew.
-    fn differ(&mut self, status: &PlatformStatus, compared: ComparedEntry) {
-        let ComparedEntry { arch, entry, drifts, obstacle } = compared;
+    fn differ(
+        &mut self,
+        status: &PlatformStatus,
+        entry: Option<&OsStr>,
+        drifts: Vec<Drift>,
+        obstacle: Option<(Drift, Repair)>,
+    ) {
+        let arch = status.arch;
         if drifts.is_empty() {
-            return self.is_in_order(arch, entry, false, None);
+            return self.is_in_order(arch, entry.map(OsStr::to_owned), false, None);
         }
-        let entry = entry.as_deref();
-        let first = obstacle.as_ref().map(|drift| remedy(arch, drift));
-        let repair = match &first {
+        let repair = match obstacle.as_ref().map(|(_, first)| first) {
             // once that is done, an install does the rest
             None | Some(Repair::Shell(_)) => {
                 outer_remedy(status).map_or(Repair::Install { arch, force: false }, Repair::Advice)
@@ -173,7 +183,7 @@ impl Audit {
         for drift in drifts {
             self.find(arch, entry, drift, repair.clone());
         }
-        if let (Some(obstacle), Some(first)) = (obstacle, first) {
+        if let Some((obstacle, first)) = obstacle {
             self.find(arch, entry, obstacle, first);
         }
     }
@@ -185,10 +195,11 @@ impl Audit {
         if handlers.any(|handler| handler.name == name) {
             return;
         }
+        let leftover = ("leftover", "left by an install that was killed".to_owned());
         if is_trial(name) {
-            return self.find(None, Some(name), Drift::Leftover, Repair::Uninstall);
+            return self.find(None, Some(name), leftover, Repair::Uninstall);
         }
-        let taken = ARCHES.iter().find(|arch| takes(entry, arch));
+        let taken = ARCHES.iter().find(|arch| entry.matches(arch));
         let mut named = arches.iter().filter(|arch| is_named_after(name, arch));
         let Some(arch) = taken.or_else(|| named.next().copied()) else {
             return;
@@ -197,14 +208,19 @@ impl Audit {
             return;
         }
         let Some(handler) = &survey.of(arch).handler else {
-            return self.find(arch, Some(name), Drift::Idle, self.removal(arch));
+            let drift = ("idle", "takes programs of no architecture that QEMU runs");
+            return self.find(arch, Some(name), drift, self.removal(arch));
         };
-        let by = handler.name.clone();
+        let by = shown(&handler.name);
+        let shadowed = || ("shadowed", format!("has no effect: {by} is newer and takes its programs"));
         let (drift, repair) = match self.in_order.iter().find(|o| o.arch == arch) {
-            Some(InOrder { left_to: true, .. }) => (Drift::Preceded(by), Repair::Uninstall),
-            Some(_) if is_stand_in(name, &by) => (Drift::Leftover, Repair::Install { arch, force: false }),
-            Some(_) => (Drift::Shadowed(by), Repair::Uninstall),
-            None => (Drift::Shadowed(by), self.removal(arch)),
+            Some(InOrder { left_to: true, .. }) => {
+                let runs = "is not QEMU's and runs its programs; to take over from it: --force";
+                (("preceded", format!("has no effect: {by} {runs}")), Repair::Uninstall)
+            }
+            Some(_) if is_stand_in(name, &handler.name) => (leftover, Repair::Install { arch, force: false }),
+            Some(_) => (shadowed(), Repair::Uninstall),
+            None => (shadowed(), self.removal(arch)),
         };
         self.find(arch, Some(name), drift, repair);
     }
@@ -232,19 +248,9 @@ impl Audit {
             }
         }
         for name in outgrown {
-            self.find(None, Some(&name), Drift::Broad, Repair::UninstallLast);
+            let drift = ("broad", "takes programs of several architectures");
+            self.find(None, Some(&name), drift, Repair::UninstallLast);
         }
-    }
-}
-
-/// What to do about an obstacle to the install that would repair `arch`.
-fn remedy(arch: &'static Arch, obstacle: &Drift) -> Repair {
-    match obstacle {
-        Drift::Unfit(error) => unfit(error),
-        Drift::Unready(path, why) => {
-            Repair::Advice(format!("{} does not run programs: {why}; put another build there", path.display()))
-        }
-        _ => Repair::Install { arch, force: false },
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::NotRun;
+use crate::command::{NOT_FOUND, NOT_RUN};
 use crate::explain::place::{Place, Purpose, Unopened};
 use crate::kernel::root_directory::PATH;
 use crate::kernel::wording::shown;
@@ -20,13 +21,13 @@ pub(super) fn search(place: &Place, name: &OsStr, path: &OsStr, start: &Path) ->
             let outside = place.outside(&program);
             let why = format!("{} {unopened}", shown(outside.as_os_str()));
             Err(match unopened {
-                Unopened::Missing | Unopened::Dangling(_) => NotRun::NotFound(why),
-                _ => NotRun::CannotBeRun(why),
+                Unopened::Missing | Unopened::Dangling(_) => NotRun(NOT_FOUND, why),
+                _ => NotRun(NOT_RUN, why),
             })
         }
     };
     if name.is_empty() {
-        return Err(NotRun::NotFound("the command has an empty name".to_owned()).into());
+        return Err(NotRun(NOT_FOUND, "the command has an empty name".to_owned()).into());
     }
     if name.as_encoded_bytes().contains(&b'/') {
         return Ok(open(start.join(name))?);
@@ -45,7 +46,7 @@ pub(super) fn search(place: &Place, name: &OsStr, path: &OsStr, start: &Path) ->
         }
     }
     let missing = || format!("there is no {} in any directory of PATH", shown(name));
-    Err(unfit.unwrap_or_else(|| NotRun::NotFound(missing())).into())
+    Err(unfit.unwrap_or_else(|| NotRun(NOT_FOUND, missing())).into())
 }
 
 /// The caller's search path, completed with the usual directories, for a root file system: the command runs there as root, and

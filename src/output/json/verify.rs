@@ -53,8 +53,8 @@ impl From<&Finding> for FindingReport {
         Self {
             platform: finding.arch.map(name),
             entry: finding.entry.as_deref().map(text),
-            kind: finding.drift.kind(),
-            text: finding.drift.to_string(),
+            kind: finding.kind,
+            text: finding.text.clone(),
             advice: match &finding.repair {
                 Repair::Advice(advice) => Some(advice.clone()),
                 _ => None,

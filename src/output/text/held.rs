@@ -17,9 +17,9 @@ pub fn holding(hold: &Hold, items: &[Item], every: Duration) -> String {
     let works = |item: &&Item| item.1.as_ref().is_ok_and(InstallOutcome::is_through_handler);
     let working = names(items.iter().filter(works).map(|(arch, _)| *arch));
     let working = if working.is_empty() { "nothing" } else { &working };
-    let failing = names(hold.failing().iter().map(|(arch, _)| *arch));
+    let failing = names(hold.failing.iter().map(|(arch, _)| *arch));
     let failing = if failing.is_empty() { failing } else { format!("; retrying: {failing}") };
-    let often = if hold.follows() { "at each change and " } else { "" };
+    let often = if hold.watch.follows() { "at each change and " } else { "" };
     let every = interval(every);
     format!("holding: {working}{failing}; looking {often}every {every}")
 }

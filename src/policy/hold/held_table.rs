@@ -12,14 +12,14 @@ use crate::kernel::table::{Lock, Table};
 /// A table, and what makes it last.
 #[derive(Debug)]
 pub struct HeldTable {
-    at: MountPoint,
+    pub(super) at: MountPoint,
     lifetime: Lifetime,
     /// Kept open. `None` while none is mounted.
-    table: Option<Rc<Table>>,
+    pub(super) table: Option<Rc<Table>>,
     /// Whether there was an anchor after the last repair.
     anchored: bool,
     /// Why the handlers may end before the host does.
-    caveat: Option<String>,
+    pub caveat: Option<String>,
 }
 
 impl HeldTable {
@@ -28,14 +28,6 @@ impl HeldTable {
         let mut held = Self { at, lifetime, table: None, anchored: anchor::is_set(), caveat };
         held.open();
         held
-    }
-
-    pub(super) fn table(&self) -> Option<&Rc<Table>> {
-        self.table.as_ref()
-    }
-
-    pub(super) fn caveat(&self) -> Option<&str> {
-        self.caveat.as_deref()
     }
 
     fn open(&mut self) {
@@ -79,18 +71,5 @@ impl HeldTable {
         events.extend(fresh.cloned().map(Event::MayEnd));
         self.caveat = caveat;
         Ok(lock)
-    }
-
-    /// The table to remove entries from; `None` if there can be no entries.
-    pub(super) fn to_end(&self) -> Result<Option<Rc<Table>>> {
-        match &self.table {
-            Some(table) => Ok(Some(table.clone())),
-            None => Ok(mount::for_uninstalling(&self.at)?.map(Rc::new)),
-        }
-    }
-
-    /// If no entry is left, removes what keeps the table.
-    pub(super) fn tidy(&self, table: &Table, lock: &Lock) -> Result<()> {
-        mount::tidy(table, lock, &self.at).map(drop)
     }
 }

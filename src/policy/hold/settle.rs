@@ -12,6 +12,7 @@ use crate::policy::survey::Survey;
 pub type Failing = (&'static Arch, String);
 
 /// How an architecture that runs came to do so.
+#[derive(PartialEq, Eq)]
 enum Change {
     /// It ran all the time, or another call has repaired it: nothing is reported.
     None,
@@ -40,28 +41,18 @@ impl Hold {
         };
         let failing = self.failures(items, survey, is_lost, all);
         let failed = replace(&mut self.failing, failing);
-        let (mut repaired, mut left) = ([Vec::new(), Vec::new(), Vec::new()], Vec::new());
-        for arch in self.arches.iter().copied() {
-            if self.is_failing(arch) {
-                continue;
-            }
-            let failed = is_among(&failed, arch);
-            match change(items, arch, failed, [&former, before, &now]) {
-                Change::None => {}
-                Change::Repaired(reason) => repaired[reason as usize].push(arch),
-                Change::Left => {
-                    let handler = now.handler(arch).map(|entry| entry.name.clone());
-                    left.push(Event::Left(arch, handler));
-                }
-            }
-        }
-        let reasons = [Reason::Gone, Reason::Hijacked, Reason::Over];
-        for (arches, reason) in repaired.into_iter().zip(reasons) {
+        let running = self.arches.iter().copied().filter(|arch| !self.is_failing(arch));
+        let changes = running.map(|arch| (arch, change(items, arch, is_among(&failed, arch), [&former, before, &now])));
+        let changes: Vec<_> = changes.collect();
+        let of = |wanted: Change| changes.iter().filter(move |(_, change)| *change == wanted).map(|(arch, _)| *arch);
+        for reason in [Reason::Gone, Reason::Hijacked, Reason::Over] {
+            let arches: Vec<_> = of(Change::Repaired(reason)).collect();
             if !arches.is_empty() {
                 events.push(Event::Repaired(arches, reason));
             }
         }
-        events.extend(left);
+        let handler = |arch| now.handler(arch).map(|entry| entry.name.clone());
+        events.extend(of(Change::Left).map(|arch| Event::Left(arch, handler(arch))));
         let fresh = self.failing.iter().filter(|(a, _)| !is_among(&failed, a));
         events.extend(fresh.map(|(arch, why)| Event::Fails(arch, why.clone())));
     }

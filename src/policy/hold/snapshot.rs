@@ -1,14 +1,12 @@
 //! The handlers in effect, as far as the table shows without starting a program. An entry with the same registration and text is the
 //! one that a program has run through.
 
-use std::ffi::OsStr;
-
 use binfmt_magic::arch::Arch;
 use binfmt_magic::entry::Entry;
 
 use crate::helper::probes::is_trial;
 use crate::kernel::table::{Table, TableError};
-use crate::policy::survey::Survey;
+use crate::policy::survey::{Survey, handler_of};
 
 /// Which entry takes the programs of each architecture, by the entries' text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,12 +32,7 @@ impl Snapshot {
     }
 
     fn new(enabled: bool, entries: &[Entry], arches: &[&'static Arch]) -> Self {
-        let handler = |arch: &Arch| {
-            let header = arch.header();
-            let takes = |entry: &&Entry| entry.takes(&header, OsStr::new(arch.qemu));
-            entries.iter().find(takes).cloned()
-        };
-        let handlers = arches.iter().map(|arch| (*arch, handler(arch)));
+        let handlers = arches.iter().map(|arch| (*arch, handler_of(entries, arch).cloned()));
         Self { enabled, handlers: handlers.collect() }
     }
 
@@ -52,6 +45,8 @@ impl Snapshot {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     fn entry(name: &str, qemu: &str, state: &str) -> Entry {

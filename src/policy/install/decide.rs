@@ -16,10 +16,11 @@ use crate::emulator::identity;
 use crate::emulator::{Source, Version};
 use crate::helper::probes::Ran;
 use crate::kernel::wording::{cause, shown};
-use crate::policy::survey::{Failure, PlatformStatus, Survey, Verdict, qemu_in, runs_natively, takes};
+use crate::policy::survey::{Failure, PlatformStatus, Survey, Verdict, qemu_in, runs_natively};
 use crate::policy::uninstall;
 
 /// An architecture that an install registers.
+#[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) arch: &'static Arch,
     pub(crate) rule: Rule,
@@ -36,7 +37,7 @@ pub(crate) struct Pending {
     /// What is done about flag C.
     pub(super) credentials: Credentials,
     /// The new emulator's version, once known.
-    pub(super) version: Version,
+    pub(crate) version: Version,
     /// The new emulator's file that was looked at, and must be the one that the kernel pins.
     pub(super) judged: Option<File>,
     /// The version of `former`, if known.
@@ -64,11 +65,10 @@ pub(crate) fn is_stand_in(name: &OsStr, of: &OsStr) -> bool {
 }
 
 /// What an install does about one architecture.
+#[derive(Debug)]
 pub(crate) enum Decision {
     Leave(InstallOutcome),
     Register(Box<Pending>),
-    /// Nothing, and it is not mentioned: one of `all` that has no emulator or is native.
-    Skip,
 }
 
 /// Why an install registers nothing for an architecture.
@@ -104,14 +104,14 @@ impl std::error::Error for InstallRefusal {}
 /// One architecture, and what an install does about it.
 pub(crate) type Planned = (&'static Arch, Result<Decision, InstallRefusal>);
 
-/// What an install by `order` does about each architecture. Fails when this program is built for another host, or
+/// What an install by `order` does about each architecture, except those of `all` that have no emulator or are native. Fails when this program is built for another host, or
 /// probes cannot be run.
 pub(crate) fn plan(order: &Order, survey: &Survey) -> Result<Vec<Planned>> {
     let seen = survey.natively()?;
     check_host(&seen)?;
     let runs = |arch: &Arch| runs_natively(&seen, arch);
     let wanted = ARCHES.iter().filter(|arch| order.selection.wants(arch));
-    let planned = wanted.map(|arch| (arch, decide(order, survey, arch, runs(arch))));
+    let planned = wanted.filter_map(|arch| Some((arch, decide(order, survey, arch, runs(arch)).transpose()?)));
     Ok(planned.collect())
 }
 
@@ -133,7 +133,12 @@ fn check_host(seen: &[(&Arch, Verdict)]) -> Result<()> {
     )
 }
 
-fn decide(order: &Order, survey: &Survey, arch: &'static Arch, is_native: bool) -> Result<Decision, InstallRefusal> {
+fn decide(
+    order: &Order,
+    survey: &Survey,
+    arch: &'static Arch,
+    is_native: bool,
+) -> Result<Option<Decision>, InstallRefusal> {
     let status = survey.of(arch);
     let named = order.selection.by_name(arch).is_some();
     let is_host = Arch::of_host().is_some_and(|host| host == arch);
@@ -146,11 +151,11 @@ fn decide(order: &Order, survey: &Survey, arch: &'static Arch, is_native: bool) 
     if let Some(entry) = handler.filter(|_| status.works()) {
         let left = leave(order, survey, (status, entry), &mut rule, credentials);
         if let Some(outcome) = left {
-            return Ok(Decision::Leave(outcome));
+            return Ok(Some(Decision::Leave(outcome)));
         }
     }
     if !named && !order.emulators.has(&rule.interpreter) {
-        return Ok(Decision::Skip);
+        return Ok(None);
     }
     let obsolete = obsolete(survey, arch, &rule.name);
     if !order.force {
@@ -159,7 +164,7 @@ fn decide(order: &Order, survey: &Survey, arch: &'static Arch, is_native: bool) 
     let (current, works) = (handler.cloned(), status.works());
     let former = former(status, &rule, &order.emulators).ok().flatten();
     let former_version = former.as_deref().and_then(qemu_in).map(|qemu| qemu.version);
-    Ok(Decision::Register(Box::new(Pending {
+    Ok(Some(Decision::Register(Box::new(Pending {
         arch,
         rule,
         current,
@@ -171,13 +176,18 @@ fn decide(order: &Order, survey: &Survey, arch: &'static Arch, is_native: bool) 
         version: Version::default(),
         judged: None,
         former_version,
-    })))
+    }))))
 }
 
 /// What the kernel runs natively needs no handler.
-fn of_native(order: &Order, survey: &Survey, status: &PlatformStatus, named: bool) -> Result<Decision, InstallRefusal> {
+fn of_native(
+    order: &Order,
+    survey: &Survey,
+    status: &PlatformStatus,
+    named: bool,
+) -> Result<Option<Decision>, InstallRefusal> {
     if !named {
-        return Ok(Decision::Skip);
+        return Ok(None);
     }
     let shadowed_by = status.handler.as_ref().map(|entry| Shadow {
         entry: entry.name.clone(),
@@ -185,7 +195,7 @@ fn of_native(order: &Order, survey: &Survey, status: &PlatformStatus, named: boo
     });
     match shadowed_by {
         Some(by) if !status.works() => Err(InstallRefusal::Hijacked(by)),
-        shadowed_by => Ok(Decision::Leave(InstallOutcome::Native { shadowed_by })),
+        shadowed_by => Ok(Some(Decision::Leave(InstallOutcome::Native { shadowed_by }))),
     }
 }
 
@@ -318,7 +328,7 @@ pub(crate) fn is_stale(order: &Order, survey: &Survey, status: &PlatformStatus) 
 /// QEMU's entries that take the programs of `arch` alone, and the entry `name`.
 fn obsolete(survey: &Survey, arch: &Arch, name: &OsStr) -> Vec<Entry> {
     let only_this =
-        |entry: &&Entry| survey.is_qemu(entry) && ARCHES.iter().all(|other| takes(entry, other) == (other == arch));
+        |entry: &&Entry| survey.is_qemu(entry) && ARCHES.iter().all(|other| entry.matches(other) == (other == arch));
     let goes = |entry: &&Entry| entry.name == name || only_this(entry);
     survey.entries.iter().filter(goes).cloned().collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::iter::{repeat, repeat_with};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -14,13 +14,14 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 
 use super::decide::{Decision, Pending, is_stand_in, matches_rule, plan};
-use super::{DoesNotRun, Former, InstallOutcome, Item, Order, open_and_ask, spread};
+use super::{DoesNotRun, Former, InstallOutcome, Item, Order, open_and_ask};
 use crate::emulator::identity;
-use crate::emulator::{EmulatorError, Question, Source, Version, versions};
+use crate::emulator::{EmulatorError, Question, Source, versions};
 use crate::helper::probes::LIMIT;
 use crate::kernel::table::Table;
 use crate::kernel::wording::shown;
-use crate::policy::survey::{Failure, Look, PlatformStatus, Survey, Verdict, takes};
+use crate::policy::rehearsal::rehearse;
+use crate::policy::survey::{Failure, Look, PlatformStatus, Survey, Verdict};
 use crate::policy::trial;
 
 /// The work of one call. Each architecture is either in `done` or still `pending`.
@@ -58,22 +59,16 @@ impl<'a> Round<'a> {
                     round.done.insert(arch.qemu, Ok(outcome));
                 }
                 Ok(Decision::Register(pending)) => round.pending.push(*pending),
-                Ok(Decision::Skip) => {}
                 Err(refusal) => drop(round.done.insert(arch.qemu, Err(refusal.into()))),
             }
         }
         Ok(round)
     }
 
-    /// Calls `judge` with each pending architecture and its answer; those that it has a result for are done.
-    fn sift<A>(
-        &mut self,
-        answers: impl IntoIterator<Item = A>,
-        mut judge: impl FnMut(&mut Pending, A) -> Option<Result<InstallOutcome>>,
-    ) {
-        let pending = std::mem::take(&mut self.pending);
-        for (mut pending, answer) in pending.into_iter().zip(answers) {
-            match judge(&mut pending, answer) {
+    /// Calls `judge` with each pending architecture; those that it has a result for are done.
+    fn sift(&mut self, mut judge: impl FnMut(&mut Pending) -> Option<Result<InstallOutcome>>) {
+        for mut pending in std::mem::take(&mut self.pending) {
+            match judge(&mut pending) {
                 Some(result) => drop(self.done.insert(pending.arch.qemu, result)),
                 None => self.pending.push(pending),
             }
@@ -82,32 +77,23 @@ impl<'a> Round<'a> {
 
     /// Looks at every emulator, so that an unfit file is refused before the table is touched, and finds out versions.
     pub(super) fn check_emulators(&mut self) {
-        let asked = ask(&self.pending, self.emulators, self.limit);
-        self.sift(asked, |pending, asked| {
-            pending.former_version = asked.former;
-            match asked.new {
-                Ok((version, file)) => {
-                    pending.version = version;
-                    pending.judged = Some(file);
-                    None
-                }
-                Err(error) => Some(Err(error.into())),
-            }
-        });
+        let mut fit = ask(&mut self.pending, self.emulators, self.limit).into_iter();
+        self.sift(|_| fit.next()?.err().map(|error| Err(error.into())));
     }
 
     /// Tries the emulators that are to replace working handlers.
     pub(super) fn try_out(&mut self, table: &Table) -> Result<()> {
         let candidates = self.pending.iter().filter(|p| p.works);
         let candidates: Vec<_> = candidates.map(|p| (p.arch, &p.rule)).collect();
-        let verdicts = trial::run(table, self.emulators, &candidates, self.limit)?;
-        let verdicts = spread(self.pending.iter().map(|p| p.works), verdicts);
-        self.sift(verdicts, |pending, verdict| {
-            match verdict? {
+        let mut verdicts = trial::run(table, self.emulators, &candidates, self.limit)?.into_iter();
+        self.sift(|pending| {
+            if !pending.works {
+                return None;
+            }
+            match verdicts.next()? {
                 Ok(Verdict::Works { argv0, .. }) => pending.rule.flags.preserve_argv0 &= argv0,
                 Ok(Verdict::Fails(failure)) => {
-                    let stays = "the handler that was there stays";
-                    return Some(Err(does_not_run(pending, &failure, stays)));
+                    return Some(Err(does_not_run(pending, &failure, "the handler that was there stays")));
                 }
                 Err(error) => return Some(Err(error)),
             }
@@ -116,22 +102,19 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// Gives each pending architecture the outcome that it would have. `rehearse` returns for each whether its programs see their
-    /// own `argv[0]`, or why they do not run; `None` if nothing can be rehearsed.
-    pub(super) fn rehearse(&mut self, rehearse: impl FnOnce(&[(&'static Arch, Rule)]) -> Option<Vec<Result<bool>>>) {
-        let candidates = self.pending.iter().map(|p| (p.arch, p.rule.clone()));
-        let candidates: Vec<_> = candidates.collect();
-        let rehearsed = rehearse(&candidates).unwrap_or_default();
-        let rehearsed = rehearsed.into_iter().map(Some).chain(repeat_with(|| None));
-        self.sift(rehearsed, |pending, rehearsed| {
-            match rehearsed {
+    /// Gives each pending architecture the outcome that it would have. Where nothing can be rehearsed, an emulator that
+    /// states its version counts as one that works.
+    pub(super) fn rehearse(&mut self) {
+        let candidates: Vec<_> = self.pending.iter().map(|p| (p.arch, p.rule.clone())).collect();
+        let mut rehearsed = rehearse(&candidates, self.emulators).unwrap_or_default().into_iter();
+        self.sift(|pending| {
+            match rehearsed.next() {
                 Some(Ok(argv0)) => pending.rule.flags.preserve_argv0 &= argv0,
-                Some(Err(why)) => return Some(Err(why)),
+                Some(Err(why)) => return Some(Err(anyhow!("{why}; put another build there"))),
                 None => {}
             }
             Some(Ok(pending.as_it_is().unwrap_or_else(|| {
-                let obsolete = pending.obsolete.iter();
-                let replaced = obsolete.map(|entry| entry.name.clone());
+                let replaced = pending.obsolete.iter().map(|entry| entry.name.clone());
                 pending.installed(None, replaced.collect())
             })))
         });
@@ -139,7 +122,7 @@ impl<'a> Round<'a> {
 
     pub(super) fn register(&mut self, table: &Table) {
         let emulators = self.emulators;
-        self.sift(repeat(()), |pending, ()| register(table, emulators, pending).err().map(Err));
+        self.sift(|pending| register(table, emulators, pending).err().map(Err));
     }
 
     /// Finds out which registered handlers work; the others are taken back.
@@ -184,7 +167,7 @@ impl<'a> Round<'a> {
     /// Registers again without flag P where the programs lose `argv[0]` by it. Returns whether there was any.
     fn drop_argv0(&mut self, table: &Table, after: &Survey) -> bool {
         let (mut any, emulators) = (false, self.emulators);
-        self.sift(repeat(()), |pending, ()| {
+        self.sift(|pending| {
             let verdict = &after.of(pending.arch).verdict;
             let lost = matches!(verdict, Verdict::Works { argv0: false, .. });
             if !(lost && pending.rule.flags.preserve_argv0) {
@@ -211,7 +194,7 @@ impl<'a> Round<'a> {
                     "something else changed the table meanwhile, and {} is not in effect; run it again",
                     shown(&pending.name())
                 )),
-                Verdict::Works { .. } if !is_judged(pending, status) => {
+                Verdict::Works { .. } if !is_judged(pending, status).unwrap_or(false) => {
                     changed = true;
                     let back = withdraw(table, pending);
                     back.and(Err(swapped(&pending.rule.interpreter)))
@@ -245,7 +228,8 @@ impl<'a> Round<'a> {
             let Some(result) = result.filter(|result| result.is_ok() && is_ours) else {
                 continue;
             };
-            if !is_judged(pending, status) {
+            // an error is no reason to take the platform's only handler
+            if !is_judged(pending, status).unwrap_or(true) {
                 changed = true;
                 let back = table.remove(name).map_err(anyhow::Error::from);
                 *result = back.and(Err(swapped(&pending.rule.interpreter)));
@@ -298,10 +282,10 @@ impl Pending {
 
 /// Whether the kernel has pinned the file that was looked at: it looks the path up itself, and another file may have taken the path
 /// meanwhile. A file that cannot be seen is trusted, since nobody else can replace it.
-fn is_judged(pending: &Pending, status: &PlatformStatus) -> bool {
+fn is_judged(pending: &Pending, status: &PlatformStatus) -> io::Result<bool> {
     match (&pending.judged, status.interpreter()) {
-        (Some(judged), Some(pinned)) => identity::is_same(judged, pinned).unwrap_or(false),
-        _ => true,
+        (Some(judged), Some(pinned)) => identity::is_same(judged, pinned),
+        _ => Ok(true),
     }
 }
 
@@ -319,21 +303,14 @@ fn leftovers(survey: &Survey, arch: &Arch, outcome: &InstallOutcome) -> Vec<Entr
     let InstallOutcome::AlreadyInstalled { entry, kept: None, .. } = outcome else {
         return Vec::new();
     };
-    let stand_in = |other: &&Entry| is_stand_in(&other.name, entry) && takes(other, arch);
+    let stand_in = |other: &&Entry| is_stand_in(&other.name, entry) && other.matches(arch);
     let stand_ins = survey.entries.iter().filter(stand_in);
     stand_ins.cloned().collect()
 }
 
-/// What the emulators of a pending architecture say.
-pub(crate) struct Asked {
-    /// The new emulator: its version, and the file that was looked at.
-    pub(crate) new: Result<(Version, File), EmulatorError>,
-    /// The version of the emulator that is pinned now.
-    pub(crate) former: Option<Version>,
-}
-
-/// Opens the new emulators and finds out their versions, and those of the emulators that are pinned now.
-pub(crate) fn ask(pending: &[Pending], emulators: &Source, limit: Duration) -> Vec<Asked> {
+/// Opens the new emulators and finds out their versions, and those of the emulators that are pinned now. The errors, in
+/// their order, say why a new one does not serve.
+pub(crate) fn ask(pending: &mut [Pending], emulators: &Source, limit: Duration) -> Vec<Result<(), EmulatorError>> {
     let paths = pending.iter().map(|p| p.rule.interpreter.as_path());
     let new = open_and_ask(emulators, &paths.collect::<Vec<_>>(), limit);
     let questions = pending.iter().filter_map(|pending| {
@@ -341,11 +318,15 @@ pub(crate) fn ask(pending: &[Pending], emulators: &Source, limit: Duration) -> V
         Some(Question { path, file, may_start: true })
     });
     let mut formers = versions(&questions.collect::<Vec<_>>(), limit).into_iter();
-    let asked = pending.iter().zip(new).map(|(pending, new)| {
-        let former = to_be_asked(pending).and_then(|_| formers.next()?.ok());
-        Asked { new, former: former.or_else(|| pending.former_version.clone()) }
+    let fit = pending.iter_mut().zip(new).map(|(pending, new)| {
+        if to_be_asked(pending).is_some() {
+            pending.former_version = formers.next().and_then(Result::ok);
+        }
+        let (version, file) = new?;
+        (pending.version, pending.judged) = (version, Some(file));
+        Ok(())
     });
-    asked.collect()
+    fit.collect()
 }
 
 /// The emulator that is pinned now, if its bytes do not show its version and its entry says that it is QEMU's.

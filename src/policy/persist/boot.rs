@@ -50,15 +50,6 @@ pub(crate) struct Boot {
     dir: PathBuf,
 }
 
-/// What a file is to systemd.
-#[derive(PartialEq, Eq)]
-enum Kind {
-    Nothing,
-    /// Empty, or a link to `/dev/null`.
-    Mask,
-    File,
-}
-
 impl Boot {
     /// The host whose root directory is open as `root`; `dir` is its name in messages.
     pub(crate) fn new(root: OwnedFd, dir: &Path) -> Self {
@@ -82,15 +73,15 @@ impl Boot {
     /// Whether anything on the host reads rules.
     pub(crate) fn has_reader(&self) -> bool {
         let mut readers = SYSTEMD.into_iter().chain([OPENRC]);
-        readers.any(|reader| self.kind(reader) != Kind::Nothing)
+        readers.any(|reader| self.exists(reader))
     }
 
     /// Why the rules are not read at boot, if so, and what to do.
     pub(crate) fn does_not_read(&self) -> Option<String> {
-        if SYSTEMD.iter().all(|reader| self.kind(reader) == Kind::Nothing) {
+        if SYSTEMD.iter().all(|reader| !self.exists(reader)) {
             let levels = self.names("/etc/runlevels").into_iter();
             let mut levels = levels.map(|level| Path::new("/etc/runlevels").join(level));
-            let starts = levels.any(|level| self.kind(level.join("binfmt")) != Kind::Nothing);
+            let starts = levels.any(|level| self.exists(level.join("binfmt")));
             return (!starts).then(|| {
                 "no runlevel has the service binfmt, which reads the rules; on that host: rc-update add binfmt boot"
                     .to_owned()
@@ -104,10 +95,13 @@ impl Boot {
         })
     }
 
+    /// The unit's file in effect.
+    fn unit(&self) -> Option<PathBuf> {
+        UNITS.iter().map(|dir| Path::new(dir).join(UNIT)).find(|unit| self.exists(unit))
+    }
+
     fn masked(&self) -> Option<String> {
-        let units = UNITS.map(|dir| Path::new(dir).join(UNIT));
-        let unit = units.iter().find(|unit| self.kind(unit) != Kind::Nothing);
-        let Some(unit) = unit else {
+        let Some(unit) = self.unit() else {
             return Some(format!("there is no {UNIT}, which reads the rules; install that host's systemd again"));
         };
         let remedy = if unit.starts_with("/etc") {
@@ -115,16 +109,15 @@ impl Boot {
         } else {
             "remove that file".to_owned()
         };
-        (self.kind(unit) == Kind::Mask).then(|| {
-            let unit = self.shown(unit);
+        self.is_mask(&unit).then(|| {
+            let unit = self.shown(&unit);
             format!("{UNIT}, which reads the rules, is masked by {unit}; {remedy}")
         })
     }
 
     /// Why the unit does not run systemd-binfmt: it, or a drop-in, starts something else.
     fn replaced(&self) -> Option<String> {
-        let units = UNITS.map(|dir| Path::new(dir).join(UNIT));
-        let unit = units.into_iter().find(|unit| self.kind(unit) != Kind::Nothing)?;
+        let unit = self.unit()?;
         let (mut reads, mut replaced_by) = (false, None);
         for path in std::iter::once(unit).chain(self.drop_ins()) {
             let text = self.text(&path).unwrap_or_default();
@@ -175,7 +168,7 @@ impl Boot {
             "ConditionPathExists" | "AssertPathExists" if lasts => self.find(value, OFlag::empty()).is_ok(),
             // a host with this directory was booted, and so by this kernel (sd_booted(3))
             "ConditionVirtualization" | "AssertVirtualization"
-                if value == "wsl" && self.kind("/run/systemd/system") != Kind::Nothing =>
+                if value == "wsl" && self.exists("/run/systemd/system") =>
             {
                 let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
                 release.to_lowercase().contains("microsoft")
@@ -195,8 +188,8 @@ impl Boot {
             });
             let mut wanting = wanting.collect::<Vec<_>>().into_iter();
             wanting.any(|name| {
-                let wanted = self.kind(Path::new(dir).join(&name).join(UNIT));
-                wanted != Kind::Nothing && seen.insert(name) && wanted == Kind::File
+                let link = Path::new(dir).join(&name).join(UNIT);
+                self.exists(&link) && seen.insert(name) && !self.is_mask(&link)
             })
         })
     }
@@ -246,7 +239,8 @@ impl Boot {
         files
     }
 
-    fn shown(&self, path: &Path) -> String {
+    /// The path by which this process finds `path` of the host.
+    pub(crate) fn shown(&self, path: &Path) -> String {
         super::shown(&self.dir, path)
     }
 
@@ -254,19 +248,18 @@ impl Boot {
         root_directory::find(&self.root, path.as_ref(), flags, IN_ROOT)
     }
 
-    fn kind(&self, path: impl AsRef<Path>) -> Kind {
+    fn exists(&self, path: impl AsRef<Path>) -> bool {
+        self.find(path, OFlag::O_NOFOLLOW).is_ok()
+    }
+
+    /// Whether it is what systemd takes for a mask: empty, or a link to `/dev/null`.
+    fn is_mask(&self, path: &Path) -> bool {
         let Ok(found) = self.find(path, OFlag::O_NOFOLLOW) else {
-            return Kind::Nothing;
+            return false;
         };
-        let target = readlinkat(&found, "");
-        let is_empty = || {
-            let metadata = File::from(found).metadata();
-            metadata.is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0)
-        };
-        match target {
-            Ok(target) if target == "/dev/null" => Kind::Mask,
-            Err(_) if is_empty() => Kind::Mask,
-            _ => Kind::File,
+        match readlinkat(&found, "") {
+            Ok(target) => target == "/dev/null",
+            Err(_) => File::from(found).metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0),
         }
     }
 

@@ -29,19 +29,10 @@ const LONGEST: u64 = 1 << 16;
 /// A file, and its outcome.
 pub type Item = (PathBuf, Result<FileOutcome>);
 
-/// The result of an export.
-#[derive(Debug)]
-pub struct Exported {
-    /// Each file.
-    pub items: Vec<Item>,
-    /// Why the host will not register a file's rules at boot, and what to do.
-    pub caveats: Vec<String>,
-}
-
 /// Writes one file per working QEMU handler into `dir`. Replaces files of earlier calls, and other files if `force`.
-/// With `dry`, only finds out what would be written. Fails in a container, or if this process cannot see whether it is
-/// in one.
-pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<Exported> {
+/// With `dry`, only finds out what would be written. Also returns why the host will not register a file's rules at boot,
+/// and what to do. Fails in a container, or if this process cannot see whether it is in one.
+pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<(Vec<Item>, Vec<String>)> {
     match namespace::shares_root_with_init() {
         Some(true) => {}
         Some(false) => bail!(
@@ -72,7 +63,7 @@ pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<Exp
         (dir.join(&name), written)
     });
     let items = items.collect();
-    Ok(Exported { items, caveats })
+    Ok((items, caveats))
 }
 
 /// Removes the unchanged files that calls of [`export`] wrote into `dir`.
@@ -124,15 +115,13 @@ fn write(spot: &Spot, rule: &Rule, force: bool, dry: bool) -> Result<FileOutcome
     let digest = identity::digest(&line);
     let bytes = [MARK.as_bytes(), digest.as_bytes(), b"\n", &line].concat();
     let is_ours = |_: &str| read(spot).as_deref().and_then(is_unchanged) == Some(true);
-    if let Some(unchanged) = spot.replaceable(&bytes, "--export", force, is_ours)? {
-        return Ok(unchanged);
-    }
-    if !dry {
+    let outcome = spot.replaceable(&bytes, "--export", force, is_ours)?;
+    if outcome == FileOutcome::Written && !dry {
         // another call may write there at the same time, so each uses its own name
         let ending = format!("binfmt-new-{}", std::process::id());
         spot.replace(&bytes, READABLE, &ending)?;
     }
-    Ok(FileOutcome::Written)
+    Ok(outcome)
 }
 
 fn read(spot: &Spot) -> Option<Vec<u8>> {

@@ -43,6 +43,11 @@ impl Spot {
         Ok(Self::new(dir, name.ok_or(Errno::EISDIR)?))
     }
 
+    /// The same, with an error for people.
+    pub(super) fn to_write(path: &Path) -> Result<Self> {
+        Self::of(path).map_err(|errno| anyhow!("{}", cause(&errno.into())))
+    }
+
     /// Opens the regular file of this name for reading. Anything else is `ELOOP`; opening it does not block.
     pub(crate) fn open(&self) -> io::Result<File> {
         let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
@@ -78,20 +83,20 @@ impl Spot {
         fstatat(&self.dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)
     }
 
-    /// Checks that `bytes` may be written there. `None`: they may; or they are there already. Fails when a directory
-    /// has the name, or a file that is not `is_ours`, unless `force`. `option`: the option that would write.
+    /// What writing `bytes` there comes to. Fails when a directory has the name, or a file that is not `is_ours`, unless
+    /// `force`. `option`: the option that would write.
     pub(crate) fn replaceable(
         &self,
         bytes: &[u8],
         option: &str,
         force: bool,
         is_ours: impl Fn(&str) -> bool,
-    ) -> Result<Option<FileOutcome>> {
+    ) -> Result<FileOutcome> {
         let Some(there) = self.digest()? else {
-            return Ok(None);
+            return Ok(FileOutcome::Written);
         };
         if there == identity::digest(bytes) {
-            return Ok(Some(FileOutcome::Unchanged));
+            return Ok(FileOutcome::Unchanged);
         }
         let kind = self.status(&self.name).map(|status| status.st_mode);
         if kind.is_ok_and(|mode| SFlag::from_bits_truncate(mode) & SFlag::S_IFMT == SFlag::S_IFDIR) {
@@ -100,7 +105,7 @@ impl Spot {
         if !force && !is_ours(&there) {
             bail!("it exists and was not written by {option}; remove it, or replace it with --force");
         }
-        Ok(None)
+        Ok(FileOutcome::Written)
     }
 
     /// Replaces the file as a whole, and syncs it to the disk. Until then its name has `ending`. If it cannot be

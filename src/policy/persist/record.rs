@@ -87,7 +87,7 @@ impl Record {
     }
 
     pub(super) fn write(&self) -> Result<()> {
-        let spot = Spot::of(&path()).map_err(|errno| anyhow!("{}", cause(&errno.into())))?;
+        let spot = Spot::to_write(&path())?;
         spot.replace(self.text().as_bytes(), READABLE, file::NEW)
     }
 

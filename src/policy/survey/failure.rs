@@ -96,30 +96,22 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let complaint = match self {
             Self::NoHandler => return f.write_str("no handler"),
-            Self::SwitchedOff { table: Some(_) } => {
-                return f.write_str("binfmt_misc is switched off");
-            }
+            Self::SwitchedOff { table: Some(_) } => return f.write_str("binfmt_misc is switched off"),
             Self::SwitchedOff { table: None } => return f.write_str("its handler is switched off"),
             Self::Hijacked { entry, failure } => {
-                let entry = shown(entry);
-                return write!(f, "native, but {entry} takes its programs: {failure}");
+                return write!(f, "native, but {} takes its programs: {failure}", shown(entry));
             }
-            Self::NotPinned => {
-                return f.write_str("not pinned (no flag F): containers do not find its interpreter");
-            }
+            Self::NotPinned => return f.write_str("not pinned (no flag F): containers do not find its interpreter"),
             Self::NoLoader => {
                 return f
                     .write_str("its interpreter is dynamically linked: containers do not find its loader (ENOENT)");
             }
-            Self::Refused(Errno::ELOOP) => {
-                return f.write_str("its interpreter is itself taken by a handler (ELOOP)");
-            }
-            Self::Refused(Errno::ENOEXEC) => {
-                return f.write_str("its interpreter is no program that runs here (ENOEXEC)");
-            }
             Self::Refused(errno) => {
-                let cause = errno.desc();
-                return write!(f, "the kernel does not start it: {cause} ({errno:?})");
+                return match errno {
+                    Errno::ELOOP => f.write_str("its interpreter is itself taken by a handler (ELOOP)"),
+                    Errno::ENOEXEC => f.write_str("its interpreter is no program that runs here (ENOEXEC)"),
+                    errno => write!(f, "the kernel does not start it: {} ({errno:?})", errno.desc()),
+                };
             }
             Self::Killed(signal, complaint) => {
                 match Signal::try_from(*signal) {
@@ -137,9 +129,6 @@ impl fmt::Display for Failure {
                 complaint
             }
         };
-        match complaint.telling() {
-            Some(line) => write!(f, "; the emulator said: {line}"),
-            None => Ok(()),
-        }
+        complaint.telling().map_or(Ok(()), |line| write!(f, "; the emulator said: {line}"))
     }
 }

@@ -1,68 +1,51 @@
 //! Compares each handler with the one that an install would register: flag P by a rehearsal, the rest by reading.
 
-use std::ffi::OsString;
-
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::{Flags, Matcher, Rule};
 
-use super::Drift;
+use super::{Audit, Repair, unfit};
 use crate::emulator::{Source, Version};
 use crate::helper::probes::LIMIT;
-use crate::policy::install::{Pending, ask, spread};
-use crate::policy::rehearsal::{Rehearsed, rehearse};
-use crate::policy::survey::{Failure, PlatformStatus, Survey, takes};
+use crate::kernel::wording::shown;
+use crate::policy::install::{Pending, ask};
+use crate::policy::rehearsal::rehearse;
+use crate::policy::survey::{Failure, PlatformStatus, Survey};
 
-/// One architecture that an install would register anew.
-pub(super) struct ComparedEntry {
-    pub(super) arch: &'static Arch,
-    /// Its handler.
-    pub(super) entry: Option<OsString>,
-    /// How the handler differs. A missing flag P is no difference if the emulator does not support it.
-    pub(super) drifts: Vec<Drift>,
-    /// Why an install cannot repair that, if it cannot.
-    pub(super) obstacle: Option<Drift>,
-}
+/// Its kind, and a sentence.
+pub(super) type Drift = (&'static str, String);
 
-/// Compares each handler with the one that an install would register. Also returns why nothing could be rehearsed, if so.
-pub(super) fn compare(
-    survey: &Survey,
-    mut pending: Vec<Pending>,
-    emulators: &Source,
-) -> (Vec<ComparedEntry>, Option<String>) {
-    let asked = ask(&pending, emulators, LIMIT);
-    let fit = pending.iter().zip(&asked).filter(|(_, asked)| asked.new.is_ok());
-    let candidates: Vec<_> = fit.map(|(p, _)| (p.arch, p.rule.clone())).collect();
-    let (rehearsed, unrehearsed) = match rehearse(&candidates, emulators) {
-        Ok(answers) => (answers, None),
-        Err(error) => (Vec::new(), Some(format!("{error:#}"))),
-    };
-    let rehearsed = spread(asked.iter().map(|asked| asked.new.is_ok()), rehearsed);
-    let all = pending.iter_mut().zip(asked).zip(rehearsed);
-    let compared = all.map(|((pending, asked), rehearsed)| {
-        let status = survey.of(pending.arch);
-        let argv0 = &mut pending.rule.flags.preserve_argv0;
-        let (new, mut obstacle) = match asked.new {
-            Ok((version, _)) => (Some(version), None),
-            Err(error) => (None, Some(Drift::Unfit(error))),
-        };
-        match (rehearsed, &new) {
-            (Some(Rehearsed::Runs { argv0: kept }), _) => *argv0 &= kept,
-            // if nothing runs for a reason of the host, a rehearsal shows no more than that
-            (Some(Rehearsed::Fails(why)), _) if outer_remedy(status).is_none() => {
-                obstacle = Some(Drift::Unready(pending.rule.interpreter.clone(), why));
+impl Audit {
+    /// Compares each handler with the one that an install would register. A missing flag P is no difference if the emulator
+    /// does not support it.
+    pub(super) fn compare(&mut self, survey: &Survey, mut pending: Vec<Pending>, emulators: &Source) {
+        let asked = ask(&mut pending, emulators, LIMIT);
+        let fit = pending.iter().zip(&asked).filter(|(_, asked)| asked.is_ok());
+        let candidates: Vec<_> = fit.map(|(p, _)| (p.arch, p.rule.clone())).collect();
+        let rehearsed = rehearse(&candidates, emulators).map_err(|error| self.unrehearsed = Some(format!("{error:#}")));
+        let mut rehearsed = rehearsed.unwrap_or_default().into_iter();
+        for (pending, asked) in pending.iter_mut().zip(asked) {
+            let status = survey.of(pending.arch);
+            let argv0 = &mut pending.rule.flags.preserve_argv0;
+            let new = asked.is_ok().then(|| pending.version.clone());
+            let mut obstacle = asked.err().map(|error| (("unfit", error.to_string()), unfit(&error)));
+            match (new.as_ref().and_then(|_| rehearsed.next()), &new) {
+                (Some(Ok(kept)), _) => *argv0 &= kept,
+                // if nothing runs for a reason of the host, a rehearsal shows no more than that
+                (Some(Err(why)), _) if outer_remedy(status).is_none() => {
+                    let path = pending.rule.interpreter.display();
+                    let advice = format!("{path} does not run programs: {why}; put another build there");
+                    let text = format!("{path}, which an install would pin, does not run programs: {why}");
+                    obstacle = Some((("unfit", text), Repair::Advice(advice)));
+                }
+                (None, Some(version)) if self.unrehearsed.is_some() => *argv0 &= knows_argv0(version),
+                _ => {}
             }
-            (None, Some(version)) if unrehearsed.is_some() => *argv0 &= knows_argv0(version),
-            _ => {}
+            let drifts = differences(pending, survey, new.as_ref());
+            let entry = pending.current.as_ref().map(|entry| entry.name.as_os_str());
+            self.differ(status, entry, drifts, obstacle);
         }
-        ComparedEntry {
-            arch: pending.arch,
-            entry: pending.current.as_ref().map(|entry| entry.name.clone()),
-            drifts: differences(pending, survey, asked.former, new),
-            obstacle,
-        }
-    });
-    (compared.collect(), unrehearsed)
+    }
 }
 
 /// What to do if programs do not run for a reason of the host.
@@ -76,23 +59,24 @@ fn knows_argv0(version: &Version) -> bool {
 }
 
 /// How the handler differs from the one to be registered.
-fn differences(pending: &Pending, survey: &Survey, former: Option<Version>, new: Option<Version>) -> Vec<Drift> {
+fn differences(pending: &Pending, survey: &Survey, new: Option<&Version>) -> Vec<Drift> {
     let Some(current) = &pending.current else {
-        return vec![Drift::Missing];
+        return vec![("missing", "not installed".to_owned())];
     };
-    let failure = survey.of(pending.arch).failure().cloned();
+    let broken = |failure: &Failure| ("broken", failure.to_string());
+    let failure = survey.of(pending.arch).failure();
     if !survey.is_qemu(current) {
-        return failure.map(Drift::Broken).into_iter().collect();
+        return failure.map(broken).into_iter().collect();
     }
     let mut drifts = shape(current, &pending.rule, pending.arch);
     if pending.former.is_some() {
-        drifts.push(Drift::Emulator(former, new));
+        drifts.push(("emulator", emulators(pending.former_version.as_ref(), new)));
     }
     let unpinned = !current.flags.fix_binary;
     match failure {
-        Some(Failure::SwitchedOff { .. }) => drifts.push(Drift::SwitchedOff),
+        Some(Failure::SwitchedOff { .. }) => drifts.push(("switched_off", "switched off".to_owned())),
         Some(Failure::NotPinned) if unpinned => {}
-        Some(failure) => drifts.push(Drift::Broken(failure)),
+        Some(failure) => drifts.push(broken(failure)),
         None => {}
     }
     drifts
@@ -103,25 +87,35 @@ fn shape(entry: &Entry, rule: &Rule, arch: &Arch) -> Vec<Drift> {
     let mut drifts = Vec::new();
     if entry.name != rule.name {
         let other = ARCHES.iter().find(|other| entry.name == *other.entry_name(""));
-        let other = other.filter(|other| *other != arch && !takes(entry, other));
-        drifts.push(Drift::Name(rule.name.clone(), other.map(|other| other.oci)));
+        let other = other.filter(|other| *other != arch && !entry.matches(other));
+        let has = other.map(|other| format!("has the name of {}; ", other.oci)).unwrap_or_default();
+        drifts.push(("name", format!("{has}an install names it {}", shown(&rule.name))));
     }
     match (&entry.matcher, &rule.matcher) {
         (have, want) if have.as_ref() == Some(want) => {}
         (Some(Matcher::Magic { offset: 0, magic: have, .. }), Matcher::Magic { magic: want, .. }) if have == want => {
-            drifts.push(Drift::Mask);
+            drifts.push(("mask", "the mask is not this architecture's".to_owned()));
         }
-        (have, _) => drifts.push(Drift::Magic(have.clone())),
+        (have, _) => {
+            let digits = match have {
+                Some(Matcher::Magic { offset: 0, magic, .. }) => {
+                    magic.iter().fold(": ".to_owned(), |digits, byte| digits + &format!("{byte:02x}"))
+                }
+                _ => String::new(),
+            };
+            drifts.push(("magic", format!("the magic is not this architecture's{digits}")));
+        }
     }
     let (have, want) = (entry.flags, rule.flags.as_kept());
     if have != want {
-        drifts.push(Drift::Flags(without(want, have), without(have, want)));
+        drifts.push(("flags", flags(without(want, have), without(have, want))));
     }
     if !entry.unknown_flags.is_empty() {
-        drifts.push(Drift::UnknownFlags(entry.unknown_flags.clone()));
+        drifts.push(("flags", format!("flags that no install sets: {}", entry.unknown_flags)));
     }
     if entry.interpreter.as_ref() != Some(&rule.interpreter) {
-        drifts.push(Drift::Path(rule.interpreter.clone()));
+        let path = rule.interpreter.display();
+        drifts.push(("path", format!("an install uses the emulator {path}")));
     }
     drifts
 }
@@ -134,4 +128,43 @@ fn without(one: Flags, other: Flags) -> Flags {
         credentials: one.credentials && !other.credentials,
         fix_binary: one.fix_binary && !other.fix_binary,
     }
+}
+
+/// What it means that `missing` flags are not set, and `surplus` ones are.
+fn flags(missing: Flags, surplus: Flags) -> String {
+    let mut notes = Vec::new();
+    if missing != Flags::default() {
+        notes.push(format!("without flag {missing}"));
+    }
+    if surplus != Flags::default() {
+        notes.push(format!("with flag {surplus}, which an install leaves out"));
+    }
+    if missing.fix_binary {
+        notes.push("containers do not find its interpreter".to_owned());
+    }
+    if missing.credentials {
+        notes.push("setuid programs do not get their privilege".to_owned());
+    }
+    if surplus.credentials {
+        notes.push("setuid programs get their privilege".to_owned());
+    }
+    if missing.preserve_argv0 {
+        notes.push("programs do not see their own argv[0]".to_owned());
+    }
+    notes.join("; ")
+}
+
+/// The pinned emulator, and the one that an install would pin: their versions, if known.
+fn emulators(pinned: Option<&Version>, wanted: Option<&Version>) -> String {
+    let name = |version: Option<&Version>, full: bool| match version {
+        Some(Version { number, package: Some(package) }) if full => format!("{number} ({package})"),
+        Some(version) => version.to_string(),
+        None => "of unknown version".to_owned(),
+    };
+    let full = pinned.map(|v| &v.number) == wanted.map(|v| &v.number);
+    let (pinned, wanted) = (name(pinned, full), name(wanted, full));
+    if pinned == wanted {
+        return format!("pinned: another build of QEMU {pinned} than the one that an install would pin");
+    }
+    format!("pinned: QEMU {pinned}; an install would pin QEMU {wanted}")
 }
