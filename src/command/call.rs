@@ -20,7 +20,6 @@ use crate::policy::install::Order;
 use crate::policy::remedy::Means;
 use crate::policy::survey::{Look, Survey, Verdict, may_be_native};
 
-/// The state of one call.
 pub(super) struct Call<'a, 's> {
     pub(super) settings: &'a Settings,
     pub(super) streams: &'a mut Streams<'s>,
@@ -103,7 +102,6 @@ impl<'a, 's> Call<'a, 's> {
         self.pending = Some((format!("binfmt: {sentence}"), sentence));
     }
 
-    /// Records failures whose lines are their sentences.
     pub(super) fn lacks_each(&mut self, sentences: impl IntoIterator<Item = String>) {
         for sentence in sentences {
             self.lacks(sentence);
@@ -142,12 +140,10 @@ impl<'a, 's> Call<'a, 's> {
         })
     }
 
-    /// How to install `selection`.
     pub(super) fn order(&self, selection: Selection) -> Order {
         Order { selection, ..self.order.clone() }
     }
 
-    /// What remedies are judged by, and written with.
     pub(super) fn means<'b>(&self, survey: &'b Survey) -> Means<'b>
     where
         'a: 'b,
@@ -172,7 +168,6 @@ impl<'a, 's> Call<'a, 's> {
         self.survey = Some(Rc::clone(survey)).filter(|_| !self.closely);
     }
 
-    /// Ends a dry run: its lines.
     pub(super) fn take_would(&mut self) -> Vec<String> {
         self.would.take().unwrap_or_default()
     }

@@ -15,7 +15,6 @@ use crate::policy::install::{self, InstallOutcome, Order};
 use crate::policy::survey::{Look, Survey};
 use crate::policy::uninstall::uninstall_others;
 
-/// What an install came to.
 pub(super) struct Installed {
     /// What became of each platform.
     pub(super) items: Vec<install::Item>,
@@ -25,7 +24,6 @@ pub(super) struct Installed {
     pub(super) caveat: Option<String>,
 }
 
-/// Installs what was asked for.
 pub(super) fn install(call: &mut Call, asked: &cli::Install) -> Result<()> {
     let installed = perform(call, asked, false)?;
     call.lacks_each(installed.caveat);
@@ -130,7 +128,6 @@ pub(super) fn runs_already(call: &mut Call, selection: &Selection) -> Result<Opt
     Ok(Some(survey))
 }
 
-/// Tells what became of one platform.
 pub(super) fn report(call: &mut Call, item: &install::Item) {
     let line = text::installation(item.0, &item.1);
     match not_installed(item) {

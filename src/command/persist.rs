@@ -13,11 +13,10 @@ use super::{Call, install};
 use crate::kernel::table::Table;
 use crate::kernel::wording::shown;
 use crate::output::text;
-use crate::policy::install::{InstallOutcome, Item, Order, install as install_all};
+use crate::policy::install::{InstallOutcome, Item, Order, install as install_all, result_of};
 use crate::policy::persist::{self, FileOutcome, Host, Staged, export};
 use crate::policy::survey::{Survey, runs_natively, without_handlers};
 
-/// What a file of rules begins with.
 pub(super) const PERSISTED: &[u8] = b"# written by binfmt --persist; systemd-binfmt registers it at boot\n";
 
 /// A file of rules, what became of it, and why the host will not register it at boot.
@@ -111,8 +110,7 @@ pub(super) fn is_not_persisted(call: &mut Call, arch: &Arch, error: &Error) {
 /// Writes a rule for each handler that was seen to work with an emulator on the host, and takes the other emulators back.
 fn write_rules(call: &mut Call, host: &Host, copied: &[(&'static Arch, Staged)], items: &[Item], survey: &Survey) {
     for (arch, copy) in copied {
-        let item = items.iter().find(|(of, _)| of == arch);
-        let written = match item.map(|(_, result)| result) {
+        let written = match result_of(items, arch) {
             Some(Ok(outcome)) => write_rule(host, arch, outcome, survey),
             // this failure is recorded already
             Some(Err(_)) => Ok(None),
@@ -156,7 +154,6 @@ fn write_rule(host: &Host, arch: &Arch, outcome: &InstallOutcome, survey: &Surve
     Ok(Some((host.boot.shown(&path), fate, caveat)))
 }
 
-/// The name of the file of rules for an entry.
 pub(super) fn rules_of(entry: &OsStr) -> String {
     format!("{}.conf", entry.to_string_lossy())
 }

@@ -61,7 +61,6 @@ fn cannot_be_run(why: String) -> Error {
     NotRun(NOT_RUN, why).into()
 }
 
-/// The command, found.
 struct Found {
     program: PathBuf,
     arch: Option<&'static Arch>,
@@ -149,13 +148,15 @@ fn check_root(run: &Run, found: &Found) -> Result<()> {
     if may_be_native(arch) && shell.is_some_and(|shell| is_same(shell, wanted)) {
         return Ok(());
     }
-    Err(cannot_be_run(format!(
-        "{} in {} is a program for linux/{2}, not for linux/{3}; name that: --run linux/{2}",
-        shown(found.program.as_os_str()),
-        shown(dir.as_os_str()),
-        arch.oci,
-        wanted.oci,
-    )))
+    let named = format!("{} in {}", shown(found.program.as_os_str()), shown(dir.as_os_str()));
+    Err(of_other_machine(&named, arch, wanted))
+}
+
+fn of_other_machine(program: &str, arch: &Arch, wanted: &Arch) -> Error {
+    let (arch, wanted) = (arch.oci, wanted.oci);
+    cannot_be_run(format!(
+        "{program} is a program for linux/{arch}, not for linux/{wanted}; name that: --run linux/{arch}"
+    ))
 }
 
 /// Refuses an emulator that others can replace, before a user namespace is entered in which they cannot be told apart.
@@ -235,10 +236,7 @@ fn check(call: &Call, found: &Found, wanted: &Arch, survey: &Survey) -> Result<(
     let named = shown(found.program.as_os_str());
     if let Some(arch) = found.arch {
         if !is_same(arch, wanted) && !survey.of(arch).works() {
-            return Err(cannot_be_run(format!(
-                "{named} is a program for linux/{0}, not for linux/{1}; name that: --run linux/{0}",
-                arch.oci, wanted.oci
-            )));
+            return Err(of_other_machine(&named, arch, wanted));
         }
     }
     let explanation = explained(call, &found.program, survey)?;

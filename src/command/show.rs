@@ -11,7 +11,6 @@ use crate::output::json::Architecture;
 use crate::output::text;
 use crate::policy::status;
 
-/// Prints `text`, and nothing else.
 pub(super) fn print(text: &str, streams: &mut Streams) -> Result<()> {
     let written = write!(streams.out, "{text}");
     streams.finish(written)
@@ -40,7 +39,6 @@ pub(super) fn version(call: &mut Call) -> Result<()> {
     writeln!(call.streams.err, "{line}").map_err(|error| anyhow!("cannot write the output: {}", cause(&error)))
 }
 
-/// `--list`: every architecture.
 pub(super) fn list(call: &mut Call) -> Result<()> {
     let survey = call.survey()?;
     let listed = status::list(&survey, &call.order.emulators, &call.order.prefix);

@@ -9,7 +9,6 @@ use crate::output::text;
 use crate::policy::survey::Survey;
 use crate::policy::uninstall::{self, Removal, mistake};
 
-/// Removes what `list` names.
 pub(super) fn uninstall(call: &mut Call, list: &str) -> Result<()> {
     let Some(table) = mount::for_uninstalling(&call.at)? else {
         return without_table(call, list);
@@ -36,7 +35,6 @@ fn without_table(call: &mut Call, list: &str) -> Result<()> {
     Ok(())
 }
 
-/// Tells what became of each entry.
 pub(super) fn report(call: &mut Call, removals: &[Removal]) {
     for removal in removals {
         let line = text::removal(removal);

@@ -77,7 +77,6 @@ fn may_end(call: &Call, survey: &Survey) -> Option<&'static Arch> {
     installed.map(|status| status.arch)
 }
 
-/// What differs is a failure, and so is an unknown platform in the list.
 fn judge(call: &mut Call, verification: &Verification) {
     call.lacks_each(verification.unknown.iter().cloned());
     let findings = &verification.findings;

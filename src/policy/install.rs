@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Error, Result, bail, ensure};
@@ -27,7 +27,7 @@ use crate::policy::trial;
 mod decide;
 mod round;
 
-pub(crate) use decide::{Decision, InstallRefusal, Pending, is_stale, is_stand_in, plan};
+pub(crate) use decide::{Decision, Pending, is_stale, is_stand_in, plan};
 use round::Round;
 pub(crate) use round::ask;
 
@@ -151,26 +151,22 @@ pub type Item = (&'static Arch, Result<InstallOutcome>);
 /// An emulator that was tried and runs no programs.
 #[derive(Debug)]
 pub struct DoesNotRun {
-    path: PathBuf,
-    failure: Failure,
-    /// What to do, if another emulator or another install does not help.
-    remedy: Option<String>,
-    /// The state of the table now.
-    now: Option<&'static str>,
+    text: String,
+    is_timeout: bool,
 }
 
 impl DoesNotRun {
-    fn new(arch: &Arch, rule: &Rule, failure: Failure, now: Option<&'static str>) -> Self {
-        Self { path: rule.interpreter.clone(), remedy: failure.outer_remedy(arch), failure, now }
+    /// `now`: the state of the table.
+    fn new(arch: &Arch, rule: &Rule, failure: &Failure, now: Option<&str>) -> Self {
+        let text = format!("{} does not run programs: {failure}", rule.interpreter.display());
+        let more = failure.outer_remedy(arch).into_iter().chain(now.map(str::to_owned));
+        Self { text: more.fold(text, |text, more| text + "; " + &more), is_timeout: failure.is_timeout() }
     }
 }
 
 impl fmt::Display for DoesNotRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
-        write!(f, "{path} does not run programs: {}", self.failure)?;
-        let mut more = self.remedy.as_deref().into_iter().chain(self.now);
-        more.try_for_each(|more| write!(f, "; {more}"))
+        f.write_str(&self.text)
     }
 }
 
@@ -180,8 +176,7 @@ impl std::error::Error for DoesNotRun {}
 pub fn is_timeout(error: &Error) -> bool {
     let tried = error.downcast_ref::<DoesNotRun>();
     let asked = error.downcast_ref::<EmulatorError>();
-    tried.is_some_and(|tried| tried.failure.is_timeout())
-        || asked.is_some_and(|asked| matches!(asked.unfit, Unfit::TimedOut))
+    tried.is_some_and(|tried| tried.is_timeout) || asked.is_some_and(|asked| matches!(asked.unfit, Unfit::TimedOut))
 }
 
 /// How long each emulator may take in the first attempt. Those that take longer get a second attempt, once the others are done.
@@ -214,13 +209,17 @@ pub fn install(
     }
     let second = attempt(table, order, &first.timed_out, LIMIT)?;
     for item in &second.items {
-        let told = items.iter().find(|(arch, _)| *arch == item.0);
-        if told.is_none_or(|(_, result)| result.is_ok() && item.1.is_err()) {
+        if result_of(&items, item.0).is_none_or(|told| told.is_ok() && item.1.is_err()) {
             done(item);
         }
     }
     items.extend(late);
     Ok((later(items, second.items), second.survey))
+}
+
+/// The result for `arch`.
+pub fn result_of<'a>(items: &'a [Item], arch: &Arch) -> Option<&'a Result<InstallOutcome>> {
+    items.iter().find(|(of, _)| *of == arch).map(|(_, result)| result)
 }
 
 /// The outcomes of two installs, one right after the other; the second may be of fewer architectures.
@@ -291,7 +290,7 @@ pub fn try_out(table: &Table, emulators: &Source, rules: &[(&'static Arch, Rule)
         fit?;
         match verdicts.next() {
             Some(Ok(Verdict::Works { .. })) => Ok(()),
-            Some(Ok(Verdict::Fails(failure))) => bail!(DoesNotRun::new(arch, rule, failure, None)),
+            Some(Ok(Verdict::Fails(failure))) => bail!(DoesNotRun::new(arch, rule, &failure, None)),
             Some(Err(error)) => Err(error),
             None => bail!("it was not tried"),
         }

@@ -5,7 +5,7 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::platform::Selection;
 
 use crate::kernel::wording::quoted;
-use crate::policy::install::{Decision, InstallOutcome, InstallRefusal, Order, plan};
+use crate::policy::install::{Decision, InstallOutcome, Order, plan};
 use crate::policy::invocation::Invocation;
 use crate::policy::survey::{Failure, Survey};
 use crate::policy::uninstall;
@@ -59,13 +59,13 @@ impl Means<'_> {
             format!("install it{again}: {}", self.invocation.command(&words))
         };
         match planned.map(|(_, decision)| decision) {
-            Some(Ok(Decision::Register(pending))) => match self.order.emulators.look(&pending.rule.interpreter) {
+            Some(Decision::Register(pending)) => match self.order.emulators.look(&pending.rule.interpreter) {
                 Ok(()) => install(""),
                 Err(error) => format!("{error}; then {}", install("")),
             },
-            Some(Err(InstallRefusal::Hijacked(by))) => format!("remove it: {}", by.removal),
-            Some(Err(_) | Ok(Decision::Leave(InstallOutcome::LeftTo { .. }))) => install(" --force"),
-            Some(Ok(_)) | None => "run it on such a machine: no install changes that".to_owned(),
+            Some(Decision::Hijacked(by)) => format!("remove it: {}", by.removal),
+            Some(Decision::NameTaken(_) | Decision::Leave(InstallOutcome::LeftTo { .. })) => install(" --force"),
+            Some(Decision::Leave(_)) | None => "run it on such a machine: no install changes that".to_owned(),
         }
     }
 }

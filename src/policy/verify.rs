@@ -14,7 +14,7 @@ use binfmt_magic::platform::{Platform, Selection};
 use crate::emulator::{EmulatorError, Unfit};
 use crate::helper::probes::is_trial;
 use crate::kernel::wording::{quoted, shown};
-use crate::policy::install::{Credentials, Decision, InstallOutcome, InstallRefusal, Order, is_stand_in, plan};
+use crate::policy::install::{Credentials, Decision, InstallOutcome, Order, is_stand_in, plan};
 use crate::policy::survey::{PlatformStatus, Survey, may_be_native};
 
 mod compare;
@@ -74,9 +74,13 @@ pub fn verify(survey: &Survey, order: &Order, asked: Option<&[&'static Arch]>) -
     let mut pending = Vec::new();
     for (arch, decision) in plan(&order, survey)? {
         match decision {
-            Ok(Decision::Register(planned)) => pending.push(*planned),
-            Ok(Decision::Leave(outcome)) => audit.leave(arch, outcome, &order),
-            Err(refusal) => audit.refuse(survey.of(arch), &refusal),
+            Decision::Register(planned) => pending.push(*planned),
+            Decision::Leave(outcome) => audit.leave(arch, outcome, &order),
+            Decision::Hijacked(by) => audit.takes_native(arch, &by.entry),
+            Decision::NameTaken(why) => {
+                let entry = survey.of(arch).handler.as_ref().map(|entry| entry.name.as_os_str());
+                audit.find(arch, entry, ("name_taken", why), Repair::Install { arch, force: true });
+            }
         }
     }
     audit.compare(survey, pending, &order.emulators);
@@ -148,17 +152,6 @@ impl Audit {
                 }
             }
         }
-    }
-
-    /// What an install would refuse.
-    fn refuse(&mut self, status: &PlatformStatus, refusal: &InstallRefusal) {
-        let arch = status.arch;
-        if let InstallRefusal::Hijacked(by) = refusal {
-            return self.takes_native(arch, &by.entry);
-        }
-        let entry = status.handler.as_ref().map(|entry| entry.name.as_os_str());
-        let drift = ("name_taken", refusal.to_string());
-        self.find(arch, entry, drift, Repair::Install { arch, force: true });
     }
 
     /// What an install would register anew.

@@ -5,7 +5,7 @@ use std::mem::replace;
 use binfmt_magic::arch::Arch;
 
 use super::{Event, Hold, Reason, Snapshot};
-use crate::policy::install::{InstallOutcome, Item};
+use crate::policy::install::{InstallOutcome, Item, result_of};
 use crate::policy::survey::Survey;
 
 /// An architecture that does not run, and why.
@@ -72,7 +72,7 @@ impl Hold {
         all: bool,
     ) -> Vec<Failing> {
         let reason = |arch: &Arch| {
-            if let Some(result) = of(items, arch) {
+            if let Some(result) = result_of(items, arch) {
                 return result.as_ref().err().map(|error| format!("{error:#}"));
             }
             if survey.of(arch).works() {
@@ -109,7 +109,7 @@ impl Hold {
 /// | no | no | former: one, and now does not read like it | left |
 /// | no | | else | none |
 fn change(items: &[Item], arch: &Arch, failed: bool, handlers: [&Snapshot; 3]) -> Change {
-    let installed = matches!(of(items, arch), Some(Ok(InstallOutcome::Installed { .. })));
+    let installed = matches!(result_of(items, arch), Some(Ok(InstallOutcome::Installed { .. })));
     let [former, before, now] = handlers.map(|snapshot| snapshot.handler(arch));
     // an entry that was registered anew may read like the former one
     let is_same = former.zip(now).is_some_and(|(f, now)| now.reads_like(f));
@@ -122,11 +122,6 @@ fn change(items: &[Item], arch: &Arch, failed: bool, handlers: [&Snapshot; 3]) -
         (false, false) if former.is_some() && !is_same => Change::Left,
         (false, _) => Change::None,
     }
-}
-
-fn of<'a>(items: &'a [Item], arch: &Arch) -> Option<&'a anyhow::Result<InstallOutcome>> {
-    let item = items.iter().find(|(of, _)| *of == arch);
-    item.map(|(_, result)| result)
 }
 
 fn is_among(failing: &[Failing], arch: &Arch) -> bool {

@@ -1,7 +1,6 @@
 //! What an install does about each architecture, given its status. Changes nothing; [`crate::policy::verify`] uses the same plan.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -69,40 +68,14 @@ pub(crate) fn is_stand_in(name: &OsStr, of: &OsStr) -> bool {
 pub(crate) enum Decision {
     Leave(InstallOutcome),
     Register(Box<Pending>),
-}
-
-/// Why an install registers nothing for an architecture.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum InstallRefusal {
-    /// The kernel would run its programs natively, but this entry takes them and does not run them.
+    /// Nothing: the kernel would run its programs natively, but this entry takes them and does not run them.
     Hijacked(Shadow),
-    /// An entry that is not QEMU's has the name.
-    NameOfOther(OsString),
-    /// The entry of this name runs the programs of that platform.
-    NameInUse(OsString, &'static str),
+    /// Nothing: another entry has the name; why it is not replaced.
+    NameTaken(String),
 }
-
-impl fmt::Display for InstallRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hijacked(by) => write!(
-                f,
-                "native, but {} takes its programs and does not run them; remove it: {}",
-                shown(&by.entry),
-                by.removal
-            ),
-            Self::NameOfOther(name) => write!(f, "the entry {} is not QEMU's; --force replaces it", shown(name)),
-            Self::NameInUse(name, oci) => {
-                write!(f, "the entry {} runs the programs of {oci}; --force replaces it", shown(name))
-            }
-        }
-    }
-}
-
-impl std::error::Error for InstallRefusal {}
 
 /// One architecture, and what an install does about it.
-pub(crate) type Planned = (&'static Arch, Result<Decision, InstallRefusal>);
+pub(crate) type Planned = (&'static Arch, Decision);
 
 /// What an install by `order` does about each architecture, except those of `all` that have no emulator or are native. Fails when this program is built for another host, or
 /// probes cannot be run.
@@ -111,7 +84,7 @@ pub(crate) fn plan(order: &Order, survey: &Survey) -> Result<Vec<Planned>> {
     check_host(&seen)?;
     let runs = |arch: &Arch| runs_natively(&seen, arch);
     let wanted = ARCHES.iter().filter(|arch| order.selection.wants(arch));
-    let planned = wanted.filter_map(|arch| Some((arch, decide(order, survey, arch, runs(arch)).transpose()?)));
+    let planned = wanted.filter_map(|arch| Some((arch, decide(order, survey, arch, runs(arch))?)));
     Ok(planned.collect())
 }
 
@@ -133,12 +106,7 @@ fn check_host(seen: &[(&Arch, Verdict)]) -> Result<()> {
     )
 }
 
-fn decide(
-    order: &Order,
-    survey: &Survey,
-    arch: &'static Arch,
-    is_native: bool,
-) -> Result<Option<Decision>, InstallRefusal> {
+fn decide(order: &Order, survey: &Survey, arch: &'static Arch, is_native: bool) -> Option<Decision> {
     let status = survey.of(arch);
     let named = order.selection.by_name(arch).is_some();
     let is_host = Arch::of_host().is_some_and(|host| host == arch);
@@ -151,20 +119,20 @@ fn decide(
     if let Some(entry) = handler.filter(|_| status.works()) {
         let left = leave(order, survey, (status, entry), &mut rule, credentials);
         if let Some(outcome) = left {
-            return Ok(Some(Decision::Leave(outcome)));
+            return Some(Decision::Leave(outcome));
         }
     }
     if !named && !order.emulators.has(&rule.interpreter) {
-        return Ok(None);
+        return None;
     }
     let obsolete = obsolete(survey, arch, &rule.name);
-    if !order.force {
-        check_name(survey, arch, &rule.name)?;
+    if let Some(why) = name_taken(survey, arch, &rule.name).filter(|_| !order.force) {
+        return Some(Decision::NameTaken(why));
     }
     let (current, works) = (handler.cloned(), status.works());
     let former = former(status, &rule, &order.emulators).ok().flatten();
     let former_version = former.as_deref().and_then(qemu_in).map(|qemu| qemu.version);
-    Ok(Some(Decision::Register(Box::new(Pending {
+    Some(Decision::Register(Box::new(Pending {
         arch,
         rule,
         current,
@@ -176,26 +144,21 @@ fn decide(
         version: Version::default(),
         judged: None,
         former_version,
-    }))))
+    })))
 }
 
 /// What the kernel runs natively needs no handler.
-fn of_native(
-    order: &Order,
-    survey: &Survey,
-    status: &PlatformStatus,
-    named: bool,
-) -> Result<Option<Decision>, InstallRefusal> {
+fn of_native(order: &Order, survey: &Survey, status: &PlatformStatus, named: bool) -> Option<Decision> {
     if !named {
-        return Ok(None);
+        return None;
     }
     let shadowed_by = status.handler.as_ref().map(|entry| Shadow {
         entry: entry.name.clone(),
         removal: uninstall::command(survey, &entry.name, &order.invocation),
     });
     match shadowed_by {
-        Some(by) if !status.works() => Err(InstallRefusal::Hijacked(by)),
-        shadowed_by => Ok(Some(Decision::Leave(InstallOutcome::Native { shadowed_by }))),
+        Some(by) if !status.works() => Some(Decision::Hijacked(by)),
+        shadowed_by => Some(Decision::Leave(InstallOutcome::Native { shadowed_by })),
     }
 }
 
@@ -268,22 +231,19 @@ fn spare_credentials(order: &Order, status: &PlatformStatus, rule: &mut Rule) ->
     Credentials::LeftOut
 }
 
-/// The entry `name`, if it exists, must be QEMU's and must not run another architecture's programs.
-fn check_name(survey: &Survey, arch: &Arch, name: &OsStr) -> Result<(), InstallRefusal> {
-    let Some(holder) = survey.entries.iter().find(|entry| entry.name == name) else {
-        return Ok(());
-    };
+/// Why the entry `name`, if it exists, stays: it is not QEMU's, or runs another architecture's programs.
+fn name_taken(survey: &Survey, arch: &Arch, name: &OsStr) -> Option<String> {
+    let holder = survey.entries.iter().find(|entry| entry.name == name)?;
+    let name = shown(name);
     if !survey.is_qemu(holder) {
-        return Err(InstallRefusal::NameOfOther(name.to_owned()));
+        return Some(format!("the entry {name} is not QEMU's; --force replaces it"));
     }
     let needs_it = |s: &&PlatformStatus| {
         let handler = s.handler.as_ref().map(|entry| &entry.name);
         s.arch != arch && s.works() && handler == Some(&holder.name)
     };
-    if let Some(other) = survey.statuses.iter().find(needs_it) {
-        return Err(InstallRefusal::NameInUse(name.to_owned(), other.arch.oci));
-    }
-    Ok(())
+    let other = survey.statuses.iter().find(needs_it)?.arch.oci;
+    Some(format!("the entry {name} runs the programs of {other}; --force replaces it"))
 }
 
 /// Whether flag P is set and the pinned emulator does not support it, so that the flag only adds an argument.

@@ -53,14 +53,23 @@ impl<'a> Round<'a> {
             limit,
         };
         for (arch, decision) in plan(order, survey)? {
-            match decision {
-                Ok(Decision::Leave(outcome)) => {
+            let result = match decision {
+                Decision::Leave(outcome) => {
                     round.leftovers.extend(leftovers(survey, arch, &outcome));
-                    round.done.insert(arch.qemu, Ok(outcome));
+                    Ok(outcome)
                 }
-                Ok(Decision::Register(pending)) => round.pending.push(*pending),
-                Err(refusal) => drop(round.done.insert(arch.qemu, Err(refusal.into()))),
-            }
+                Decision::Register(pending) => {
+                    round.pending.push(*pending);
+                    continue;
+                }
+                Decision::Hijacked(by) => Err(anyhow!(
+                    "native, but {} takes its programs and does not run them; remove it: {}",
+                    shown(&by.entry),
+                    by.removal
+                )),
+                Decision::NameTaken(why) => Err(anyhow!(why)),
+            };
+            round.done.insert(arch.qemu, result);
         }
         Ok(round)
     }
@@ -295,7 +304,7 @@ fn swapped(path: &Path) -> anyhow::Error {
 }
 
 fn does_not_run(pending: &Pending, failure: &Failure, now: &'static str) -> anyhow::Error {
-    DoesNotRun::new(pending.arch, &pending.rule, failure.clone(), Some(now)).into()
+    DoesNotRun::new(pending.arch, &pending.rule, failure, Some(now)).into()
 }
 
 /// The stand-ins beside the entry that stays.

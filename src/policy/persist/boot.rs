@@ -22,7 +22,6 @@ use crate::kernel::root_directory::{self, IN_ROOT};
 
 /// The programs of systemd that read rules, by their usual paths.
 const SYSTEMD: [&str; 2] = ["/usr/lib/systemd/systemd-binfmt", "/lib/systemd/systemd-binfmt"];
-/// The service of `OpenRC`.
 const OPENRC: &str = "/etc/init.d/binfmt";
 /// Where systemd looks for units at boot, in its order. The rest of `/run` is empty at boot.
 const UNITS: [&str; 6] = [
@@ -70,7 +69,6 @@ impl Boot {
         Some((Self::new(open.into(), root), rules.to_owned()))
     }
 
-    /// Whether anything on the host reads rules.
     pub(crate) fn has_reader(&self) -> bool {
         let mut readers = SYSTEMD.into_iter().chain([OPENRC]);
         readers.any(|reader| self.exists(reader))
@@ -95,7 +93,6 @@ impl Boot {
         })
     }
 
-    /// The unit's file in effect.
     fn unit(&self) -> Option<PathBuf> {
         UNITS.iter().map(|dir| Path::new(dir).join(UNIT)).find(|unit| self.exists(unit))
     }
@@ -263,7 +260,6 @@ impl Boot {
         }
     }
 
-    /// The text of a regular file.
     fn text(&self, path: &Path) -> Option<String> {
         let found = File::from(self.find(path, OFlag::empty()).ok()?);
         found.metadata().ok().filter(fs::Metadata::is_file)?;
@@ -279,7 +275,6 @@ impl Boot {
     }
 }
 
-/// The names in a directory.
 pub(crate) fn names(dir: impl AsFd) -> nix::Result<Vec<OsString>> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut dir = Dir::from_fd(openat(dir, ".", flags, Mode::empty())?)?;

@@ -30,7 +30,6 @@ pub(crate) struct Spot {
 }
 
 impl Spot {
-    /// The name `name` in `dir`.
     pub(crate) fn new(dir: OwnedFd, name: &OsStr) -> Self {
         let name = name.to_owned();
         Self { dir, name }
@@ -188,7 +187,6 @@ pub(super) fn make_dir(dir: &Path) -> Result<()> {
     make().map_err(|error| anyhow!("{}: {}", dir.display(), cause(&error)))
 }
 
-/// Removes a directory if it is empty.
 pub(super) fn remove_dir(dir: &Path) {
     let _ = Spot::of(dir).and_then(|spot| unlinkat(&spot.dir, &*spot.name, UnlinkatFlags::RemoveDir));
 }

@@ -105,7 +105,6 @@ impl Record {
         Ok(())
     }
 
-    /// Makes the noted directories.
     pub(super) fn made_dirs(&self) -> Result<()> {
         self.made.iter().try_for_each(|dir| make_dir(dir))
     }

@@ -72,7 +72,6 @@ impl Failure {
         cause?.remedy(&complaint.limits)
     }
 
-    /// Whether the emulator timed out.
     pub(crate) fn is_timeout(&self) -> bool {
         match self {
             Self::TimedOut(_) => true,

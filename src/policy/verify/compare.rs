@@ -58,7 +58,6 @@ fn knows_argv0(version: &Version) -> bool {
     version.order() >= (vec![6], 0)
 }
 
-/// How the handler differs from the one to be registered.
 fn differences(pending: &Pending, survey: &Survey, new: Option<&Version>) -> Vec<Drift> {
     let Some(current) = &pending.current else {
         return vec![("missing", "not installed".to_owned())];
@@ -120,7 +119,6 @@ fn shape(entry: &Entry, rule: &Rule, arch: &Arch) -> Vec<Drift> {
     drifts
 }
 
-/// The flags that `one` has and `other` lacks.
 fn without(one: Flags, other: Flags) -> Flags {
     Flags {
         preserve_argv0: one.preserve_argv0 && !other.preserve_argv0,
