@@ -89,8 +89,7 @@ pub fn run(args: &[OsString], environment: Environment, streams: &mut Streams) -
 
 /// Whether the command line, right or wrong, is one of `--run`.
 fn asks_to_run(args: &[OsString]) -> bool {
-    let mut own = args.iter().take_while(|arg| *arg != "--");
-    own.any(|arg| {
+    args.iter().take_while(|arg| *arg != "--").any(|arg| {
         let name = arg.as_encoded_bytes().split(|byte| *byte == b'=').next();
         name == Some(b"--run") || name == Some(b"-run")
     })

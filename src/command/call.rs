@@ -249,8 +249,7 @@ fn source(environment: &Environment, prefix: &str) -> Result<Source> {
 }
 
 fn prefix(environment: &Environment) -> Result<String> {
-    let prefix = environment.prefix.to_str();
-    let prefix = prefix.context("QEMU_BINARY_PREFIX is not UTF-8; set another")?;
+    let prefix = environment.prefix.to_str().context("QEMU_BINARY_PREFIX is not UTF-8; set another")?;
     ensure!(
         !prefix.contains('/'),
         "QEMU_BINARY_PREFIX must not contain a slash: {prefix}; set QEMU_BINARY_PATH to the directory"

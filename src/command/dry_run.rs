@@ -47,9 +47,7 @@ pub(super) fn dry_run(call: &mut Call, modes: &[Mode]) -> Result<()> {
             _ => {}
         }
     }
-    let lines = call.take_would();
-    let mut lines = lines.iter();
-    let written = lines.try_for_each(|line| writeln!(call.streams.out, "{}", printable(line)));
+    let written = call.take_would().iter().try_for_each(|line| writeln!(call.streams.out, "{}", printable(line)));
     call.streams.finish(written)
 }
 
@@ -111,13 +109,13 @@ fn would_persist(call: &mut Call, dir: &Path, selection: &Selection, entries: &[
         let name = arch.interpreter_name(&order.prefix);
         let rule = Rule::for_arch(arch, &order.prefix, Path::new(EMULATORS), order.flags);
         let path = Path::new(RULES).join(rules_of(&rule.name));
-        let emulator = order.emulators.open(&order.emulators.dir().join(&name));
-        let read = emulator.map_err(Error::from).and_then(|mut file| {
-            let mut bytes = Vec::new();
-            file.rewind()?;
-            file.read_to_end(&mut bytes)?;
-            Ok((bytes, export::line(&rule)?))
-        });
+        let read =
+            order.emulators.open(&order.emulators.dir().join(&name)).map_err(Error::from).and_then(|mut file| {
+                let mut bytes = Vec::new();
+                file.rewind()?;
+                file.read_to_end(&mut bytes)?;
+                Ok((bytes, export::line(&rule)?))
+            });
         call.lacks_each(boot.overrules(&path, &rule, arch));
         match read {
             Ok((bytes, line)) => {

@@ -16,9 +16,7 @@ use crate::policy::survey::{Look, Survey};
 use crate::policy::uninstall::uninstall_others;
 
 pub(super) struct Installed {
-    /// What became of each platform.
     pub(super) items: Vec<install::Item>,
-    /// What runs here afterwards.
     pub(super) survey: Rc<Survey>,
     /// Why the handlers may end before the host does, and what to do.
     pub(super) caveat: Option<String>,

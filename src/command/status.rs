@@ -82,8 +82,7 @@ fn show_metrics(call: &mut Call, survey: &Survey, examined: &[Examined<'_>], hea
             stale: is_stale(&call.order, survey, status),
         }
     };
-    let measured = examined.iter().zip(&health.platforms).map(measure);
-    let measured: Vec<_> = measured.collect();
+    let measured: Vec<_> = examined.iter().zip(&health.platforms).map(measure).collect();
     let written = write_metrics(call.streams.out, &measured);
     call.streams.finish(written)
 }

@@ -37,8 +37,7 @@ pub(super) fn verify(call: &mut Call, list: Option<&Selection>) -> Result<()> {
         call.streams.say(&format!("flag P is judged by QEMU's version, since nothing can be rehearsed: {why}"));
     }
     let repair = verify::command(&audit.findings, &survey, &call.settings.invocation);
-    let unknown = list.iter().flat_map(|list| &list.unknown);
-    let unknown = unknown.map(describe_unknown).collect();
+    let unknown = list.iter().flat_map(|list| &list.unknown).map(describe_unknown).collect();
     let verification = Verification::new(&audit, repair, unknown);
     judge(call, &verification);
     call.show(&verification, |out, colour, width| text::write_verification(out, &verification, colour, width))

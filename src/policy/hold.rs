@@ -71,9 +71,7 @@ pub struct Hold {
     order: Order,
     /// The architectures of the order; of `all`, every one.
     arches: Vec<&'static Arch>,
-    /// When to look.
     pub watch: Watch,
-    /// The table.
     pub table: HeldTable,
     /// The handlers after the last repair.
     settled: Snapshot,
@@ -88,7 +86,6 @@ pub struct Hold {
 /// A repair that could not even begin.
 #[derive(Debug)]
 pub struct Refused {
-    /// Why.
     pub why: String,
     /// The handlers at that time, if they could be read.
     snapshot: Option<Snapshot>,

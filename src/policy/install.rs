@@ -34,7 +34,6 @@ pub(crate) use round::ask;
 /// What to install, and how.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// Which architectures.
     pub selection: Selection,
     /// Where emulators are taken from.
     pub emulators: Source,
@@ -93,31 +92,23 @@ pub enum InstallOutcome {
     },
     /// There was a handler that works.
     AlreadyInstalled {
-        /// Its entry.
         entry: OsString,
         /// Why a handler that differs from the wanted one was kept.
         kept: Option<String>,
         /// Why this process cannot see which emulator the kernel has pinned for it.
         unseen: Option<String>,
-        /// What was done about flag C.
         credentials: Credentials,
     },
     /// A translator that is not QEMU runs its programs.
-    LeftTo {
-        /// Its entry.
-        entry: OsString,
-    },
+    LeftTo { entry: OsString },
     /// Registered, and a program has run.
     Installed {
-        /// QEMU's version.
         version: Version,
         /// The emulator that was pinned before, if it was a different one.
         former: Option<Former>,
         /// Processor time of one start, in microseconds; `None` in a dry run.
         micros: Option<u64>,
-        /// Entries that were replaced.
         replaced: Vec<OsString>,
-        /// What was done about flag C.
         credentials: Credentials,
     },
 }
@@ -132,16 +123,13 @@ impl InstallOutcome {
 /// An entry that takes programs that the kernel runs natively.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shadow {
-    /// Its name.
     pub entry: OsString,
-    /// The command that removes it.
     pub removal: String,
 }
 
 /// The emulator that a handler had before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Former {
-    /// Its version, if that is known.
     pub version: Option<Version>,
 }
 

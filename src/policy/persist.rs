@@ -84,11 +84,9 @@ pub type Copied = (&'static Arch, Result<Staged>);
 /// What was done about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileOutcome {
-    /// Written.
     Written,
     /// It was there already, with the same bytes.
     Unchanged,
-    /// Removed.
     Removed,
     /// It was removed again, since no handler uses it.
     TakenBack,
@@ -169,8 +167,7 @@ impl Host {
             let write = || {
                 record.write()?;
                 record.made_dirs()?;
-                let spot = Spot::to_write(&staged.path)?;
-                spot.write_beside(bytes, mode, file::NEW)
+                Spot::to_write(&staged.path)?.write_beside(bytes, mode, file::NEW)
             };
             if let Err(error) = write() {
                 // the first error is reported, not this one

@@ -44,8 +44,7 @@ pub fn rehearse(candidates: &[(&'static Arch, Rule)], emulators: &Source) -> Res
         command.arg(arch.qemu).arg(line);
     }
     let output = command.output().context("cannot start /proc/self/exe")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let answers: Vec<Rehearsed> = text.split_terminator('\0').map(read).collect();
+    let answers: Vec<Rehearsed> = String::from_utf8_lossy(&output.stdout).split_terminator('\0').map(read).collect();
     if answers.len() != candidates.len() {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("{}", said.lines().next_back().unwrap_or("no answer"));

@@ -13,7 +13,6 @@ use crate::policy::uninstall;
 /// What decides on remedies: how this call would install, and how a command must be written to do the same.
 #[derive(Debug)]
 pub struct Means<'a> {
-    /// The status of every platform here.
     pub survey: &'a Survey,
     /// The words of the caller that suggested commands repeat.
     pub invocation: &'a Invocation,

@@ -19,7 +19,6 @@ use crate::policy::survey::{PlatformStatus, Survey};
 /// One platform, looked at closely.
 #[derive(Debug)]
 pub struct Examined<'a> {
-    /// How it stands.
     pub status: &'a PlatformStatus,
     /// What its programs run through, if it is not the kernel itself; or why that cannot be seen.
     pub emulator: Option<Result<Emulator, String>>,
@@ -30,7 +29,6 @@ pub struct Examined<'a> {
 /// The file that the kernel runs programs through.
 #[derive(Debug)]
 pub struct Emulator {
-    /// Which file.
     pub identity: Identity,
     /// Which QEMU; `None` if it is none by its bytes, and its entry does not call it one, so that it was not started.
     pub version: Option<Result<Version, EmulatorError>>,
@@ -47,16 +45,14 @@ pub fn examine<'a>(survey: &'a Survey, arches: Option<&[&Arch]>, digest: bool) -
     let statuses: Vec<&PlatformStatus> = survey.statuses.iter().filter(asked).collect();
     let emulators = examine_all(&statuses, digest);
     let examined = statuses.into_iter().zip(emulators);
-    let examined = examined.map(|(status, emulator)| Examined { status, emulator, shadowed: shadowed(survey, status) });
-    examined.collect()
+    examined.map(|(status, emulator)| Examined { status, emulator, shadowed: shadowed(survey, status) }).collect()
 }
 
 fn shadowed<'a>(survey: &'a Survey, status: &PlatformStatus) -> Vec<&'a Entry> {
     let Some(handler) = &status.handler else {
         return Vec::new();
     };
-    let entries = survey.entries.iter();
-    let older = entries.skip_while(|entry| entry.name != handler.name).skip(1);
+    let older = survey.entries.iter().skip_while(|entry| entry.name != handler.name).skip(1);
     older.filter(|entry| entry.enabled && entry.matches(status.arch)).collect()
 }
 
@@ -116,7 +112,6 @@ fn identify(handler: Option<&Entry>, file: &File) -> Result<Identity, String> {
 /// One architecture, and how far it is from running here.
 #[derive(Debug)]
 pub struct Listed {
-    /// Which.
     pub arch: &'static Arch,
     /// `native`, `registered`, `available` (there is an emulator to install) or `unavailable`.
     pub state: &'static str,

@@ -24,7 +24,6 @@ pub use failure::Failure;
 /// What one architecture's probe showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Programs run.
     Works {
         /// Micro-architecture level: 1 to 4 on amd64, else 1.
         level: u8,
@@ -33,14 +32,12 @@ pub enum Verdict {
         /// Processor time of one start, in microseconds.
         micros: u64,
     },
-    /// Programs do not run.
     Fails(Failure),
 }
 
 /// One architecture on this host.
 #[derive(Debug, Clone)]
 pub struct PlatformStatus {
-    /// The architecture.
     pub arch: &'static Arch,
     /// The entry that takes its programs: the newest that matches and is switched on; if none is on, the newest that matches.
     pub handler: Option<Entry>,
@@ -49,7 +46,6 @@ pub struct PlatformStatus {
     /// Whether the handler gives setuid programs their owner's privilege (the effect of flag C). `None`: not looked at, or not
     /// visible.
     pub setuid: Option<bool>,
-    /// What the probe showed.
     pub verdict: Verdict,
 }
 
@@ -119,8 +115,7 @@ impl Survey {
         let mut runs = arches.iter().zip(runs).peekable();
         let statuses = ARCHES.iter().map(|arch| {
             let run = runs.next_if(|(ran, _)| **ran == arch);
-            let known = timed_out(arch).cloned();
-            known.unwrap_or_else(|| survey.status(arch, run.map(|(_, run)| run), &setuid, table))
+            timed_out(arch).cloned().unwrap_or_else(|| survey.status(arch, run.map(|(_, run)| run), &setuid, table))
         });
         survey.statuses = statuses.collect();
         let seen = survey.statuses.iter().map(|s| (s.handler.as_ref(), &s.ran));
@@ -146,8 +141,7 @@ impl Survey {
 
     /// The whole table, with the entries that trials have left.
     pub fn table(&self) -> Vec<Entry> {
-        let entries = self.entries.iter().chain(&self.trials);
-        entries.cloned().collect()
+        self.entries.iter().chain(&self.trials).cloned().collect()
     }
 
     /// Whether `entry` is one of QEMU's user emulators: by its text, or by the file that the kernel has pinned for it.
@@ -160,8 +154,7 @@ impl Survey {
     /// # Panics
     /// Never: a survey covers every architecture.
     pub fn of(&self, arch: &Arch) -> &PlatformStatus {
-        let found = self.statuses.iter().find(|status| status.arch == arch);
-        found.expect("a survey covers every architecture")
+        self.statuses.iter().find(|status| status.arch == arch).expect("a survey covers every architecture")
     }
 
     /// The handlers that timed out, for [`Look::timed_out`]. Their emulators are not kept open.
@@ -293,8 +286,7 @@ impl PlatformStatus {
 
 /// Runs the probe of `arch` alone in this form, without looking at a table; also returns the file that the kernel ran for it.
 pub fn of_one(arch: &'static Arch, form: Form) -> Result<(Verdict, Ran)> {
-    let run = probes::run(&[Job { arch, form }])?.pop();
-    let run = run.context("there is no answer of a probe")?;
+    let run = probes::run(&[Job { arch, form }])?.pop().context("there is no answer of a probe")?;
     Ok((Verdict::of(arch, None, &run), run.ran))
 }
 
@@ -315,8 +307,7 @@ pub fn without_handlers(entries: &[Entry]) -> Result<Vec<(&'static Arch, Verdict
     let taken = |arch: &Arch| {
         let mut header = arch.header();
         mark(&mut header);
-        let mut entries = entries.iter();
-        entries.any(|entry| entry.takes(&header, OsStr::new(arch.qemu)))
+        entries.iter().any(|entry| entry.takes(&header, OsStr::new(arch.qemu)))
     };
     let arches = ARCHES.iter().filter(|a| may_be_native(a) && !taken(a));
     let form = Form::Marked;
@@ -328,8 +319,7 @@ pub fn without_handlers(entries: &[Entry]) -> Result<Vec<(&'static Arch, Verdict
 
 /// Whether the kernel was seen to run `arch` natively: `seen` is what [`without_handlers`] returns.
 pub fn runs_natively(seen: &[(&'static Arch, Verdict)], arch: &Arch) -> bool {
-    let of = seen.iter().find(|(of, _)| *of == arch);
-    of.is_some_and(|(_, verdict)| matches!(verdict, Verdict::Works { .. }))
+    seen.iter().find(|(of, _)| *of == arch).is_some_and(|(_, verdict)| matches!(verdict, Verdict::Works { .. }))
 }
 
 impl Verdict {
@@ -362,8 +352,7 @@ impl Recognised {
     fn among<'a>(seen: impl Iterator<Item = (Option<&'a Entry>, &'a Ran)>) -> Self {
         let of_file = |(entry, ran): (Option<&Entry>, &Ran)| {
             let entry = entry.filter(|entry| !entry.is_qemu())?;
-            let is_qemu = matches!(ran, Ran::Interpreter(file) if qemu_in(file).is_some());
-            is_qemu.then_some(entry.registration)
+            matches!(ran, Ran::Interpreter(file) if qemu_in(file).is_some()).then_some(entry.registration)
         };
         Self(seen.filter_map(of_file).collect())
     }

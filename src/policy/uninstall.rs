@@ -19,7 +19,6 @@ use crate::policy::trial;
 pub struct Removal {
     /// The item as it was written; or, of `all` and of a pattern, the entry's name.
     pub label: OsString,
-    /// The entries that were removed.
     pub removed: Vec<OsString>,
     /// If there was none: an entry that is not QEMU's and takes that architecture's programs.
     pub left_to: Option<OsString>,
@@ -178,13 +177,11 @@ pub fn item_for(entries: &[Entry], name: &OsStr) -> String {
         is_one && meant.peek().is_some() && meant.all(|entry| entry.name == name)
     };
     let mut chars = name.to_str().unwrap_or_default().chars();
-    let first = chars.next().filter(char::is_ascii_alphanumeric);
-    let first = first.map_or_else(|| "?".to_owned(), |c| format!("[{c}]"));
+    let first = chars.next().filter(char::is_ascii_alphanumeric).map_or_else(|| "?".to_owned(), |c| format!("[{c}]"));
     let ordinary = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let rest = chars.map(|c| if ordinary(c) { c } else { '?' });
     let pattern = format!("{first}{}", rest.collect::<String>());
-    let mut items = [plain.clone(), pattern].into_iter();
-    items.find(only).unwrap_or(plain)
+    [plain.clone(), pattern].into_iter().find(only).unwrap_or(plain)
 }
 
 #[cfg(test)]

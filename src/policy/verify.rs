@@ -28,20 +28,17 @@ pub use repair::{Repair, command};
 pub struct Finding {
     /// The architecture, if it is about one.
     pub arch: Option<&'static Arch>,
-    /// The entry, if there is one.
     pub entry: Option<OsString>,
     /// Its kind: a word for machines.
     pub kind: &'static str,
     /// A sentence for people.
     pub text: String,
-    /// What repairs it.
     pub repair: Repair,
 }
 
 /// An architecture that is as an install would make it.
 #[derive(Debug)]
 pub struct InOrder {
-    /// Which.
     pub arch: &'static Arch,
     /// Its entry; `None` if the kernel runs it natively.
     pub entry: Option<OsString>,
@@ -54,9 +51,7 @@ pub struct InOrder {
 /// The result of an audit.
 #[derive(Debug, Default)]
 pub struct Audit {
-    /// What is in order.
     pub in_order: Vec<InOrder>,
-    /// What is not.
     pub findings: Vec<Finding>,
     /// Why nothing could be rehearsed, if so. Then QEMU's version decides about flag P.
     pub unrehearsed: Option<String>,
@@ -184,8 +179,7 @@ impl Audit {
     /// An entry that may not be a handler in effect.
     fn look_at(&mut self, entry: &Entry, survey: &Survey, arches: &[&'static Arch]) {
         let name = entry.name.as_os_str();
-        let mut handlers = survey.statuses.iter().filter_map(|s| s.handler.as_ref());
-        if handlers.any(|handler| handler.name == name) {
+        if survey.statuses.iter().filter_map(|s| s.handler.as_ref()).any(|handler| handler.name == name) {
             return;
         }
         let leftover = ("leftover", "left by an install that was killed".to_owned());

@@ -84,8 +84,7 @@ impl Hold {
                 _ => Some(self.why_passed_over(arch)),
             }
         };
-        let arches = self.arches.iter().copied();
-        arches.filter_map(|arch| Some((arch, reason(arch)?))).collect()
+        self.arches.iter().copied().filter_map(|arch| Some((arch, reason(arch)?))).collect()
     }
 
     fn why_passed_over(&self, arch: &Arch) -> String {

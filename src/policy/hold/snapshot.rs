@@ -38,8 +38,7 @@ impl Snapshot {
 
     /// The entry that takes the programs of `arch`.
     pub(super) fn handler(&self, arch: &Arch) -> Option<&Entry> {
-        let found = self.handlers.iter().find(|(of, _)| *of == arch);
-        found.and_then(|(_, entry)| entry.as_ref())
+        self.handlers.iter().find(|(of, _)| *of == arch).and_then(|(_, entry)| entry.as_ref())
     }
 }
 

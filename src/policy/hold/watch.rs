@@ -74,8 +74,7 @@ impl Watch {
             let now = Instant::now();
             let due = *self.due.get_or_insert(now + self.interval);
             let until = self.heard.map_or(due, |heard| due.min(heard));
-            let changes = self.changes.as_ref().filter(|_| self.heard.is_none());
-            let changes = changes.map(AsFd::as_fd);
+            let changes = self.changes.as_ref().filter(|_| self.heard.is_none()).map(AsFd::as_fd);
             wait::sleep(changes, until.saturating_duration_since(now))?;
             let now = Instant::now();
             if self.heard.is_none() && self.has_changed() {

@@ -33,13 +33,10 @@ pub(crate) struct Pending {
     pub(crate) obsolete: Vec<Entry>,
     /// The registration of the new entry, once it exists.
     pub(super) registered: Option<u64>,
-    /// What is done about flag C.
     pub(super) credentials: Credentials,
-    /// The new emulator's version, once known.
     pub(crate) version: Version,
     /// The new emulator's file that was looked at, and must be the one that the kernel pins.
     pub(super) judged: Option<File>,
-    /// The version of `former`, if known.
     pub(crate) former_version: Option<Version>,
 }
 
@@ -59,8 +56,7 @@ const STAND_IN: &str = ".next";
 
 /// Whether `name` is the name of a stand-in for the entry `of`.
 pub(crate) fn is_stand_in(name: &OsStr, of: &OsStr) -> bool {
-    let suffix = name.as_bytes().strip_prefix(of.as_bytes());
-    suffix.is_some_and(|s| s.starts_with(STAND_IN.as_bytes()))
+    name.as_bytes().strip_prefix(of.as_bytes()).is_some_and(|s| s.starts_with(STAND_IN.as_bytes()))
 }
 
 /// What an install does about one architecture.
@@ -84,8 +80,7 @@ pub(crate) fn plan(order: &Order, survey: &Survey) -> Result<Vec<Planned>> {
     check_host(&seen)?;
     let runs = |arch: &Arch| runs_natively(&seen, arch);
     let wanted = ARCHES.iter().filter(|arch| order.selection.wants(arch));
-    let planned = wanted.filter_map(|arch| Some((arch, decide(order, survey, arch, runs(arch))?)));
-    Ok(planned.collect())
+    Ok(wanted.filter_map(|arch| Some((arch, decide(order, survey, arch, runs(arch))?))).collect())
 }
 
 /// A build for another architecture would register handlers that take this host's own programs.

@@ -31,7 +31,6 @@ pub(super) struct Round<'a> {
     pending: Vec<Pending>,
     /// Stand-ins that a killed call left beside the entries that they stood in for.
     leftovers: Vec<Entry>,
-    /// The handlers that timed out.
     timed_out: Vec<PlatformStatus>,
     /// How long a new emulator may take.
     limit: Duration,
@@ -92,8 +91,7 @@ impl<'a> Round<'a> {
 
     /// Tries the emulators that are to replace working handlers.
     pub(super) fn try_out(&mut self, table: &Table) -> Result<()> {
-        let candidates = self.pending.iter().filter(|p| p.works);
-        let candidates: Vec<_> = candidates.map(|p| (p.arch, &p.rule)).collect();
+        let candidates: Vec<_> = self.pending.iter().filter(|p| p.works).map(|p| (p.arch, &p.rule)).collect();
         let mut verdicts = trial::run(table, self.emulators, &candidates, self.limit)?.into_iter();
         self.sift(|pending| {
             if !pending.works {
@@ -184,8 +182,7 @@ impl<'a> Round<'a> {
             }
             any = true;
             pending.rule.flags.preserve_argv0 = false;
-            let again = withdraw(table, pending).and_then(|()| register(table, emulators, pending));
-            again.err().map(Err)
+            withdraw(table, pending).and_then(|()| register(table, emulators, pending)).err().map(Err)
         });
         any
     }
@@ -205,8 +202,7 @@ impl<'a> Round<'a> {
                 )),
                 Verdict::Works { .. } if !is_judged(pending, status).unwrap_or(false) => {
                     changed = true;
-                    let back = withdraw(table, pending);
-                    back.and(Err(swapped(&pending.rule.interpreter)))
+                    withdraw(table, pending).and(Err(swapped(&pending.rule.interpreter)))
                 }
                 Verdict::Works { micros, .. } => {
                     changed |= !pending.obsolete.is_empty();
@@ -215,8 +211,7 @@ impl<'a> Round<'a> {
                 }
                 Verdict::Fails(failure) => {
                     changed = true;
-                    let back = withdraw(table, pending);
-                    back.and(Err(does_not_run(pending, failure, "not registered")))
+                    withdraw(table, pending).and(Err(does_not_run(pending, failure, "not registered")))
                 }
             };
             self.done.insert(pending.arch.qemu, result);
@@ -313,8 +308,7 @@ fn leftovers(survey: &Survey, arch: &Arch, outcome: &InstallOutcome) -> Vec<Entr
         return Vec::new();
     };
     let stand_in = |other: &&Entry| is_stand_in(&other.name, entry) && other.matches(arch);
-    let stand_ins = survey.entries.iter().filter(stand_in);
-    stand_ins.cloned().collect()
+    survey.entries.iter().filter(stand_in).cloned().collect()
 }
 
 /// Opens the new emulators and finds out their versions, and those of the emulators that are pinned now. The errors, in
@@ -341,8 +335,7 @@ pub(crate) fn ask(pending: &mut [Pending], emulators: &Source, limit: Duration) 
 /// The emulator that is pinned now, if its bytes do not show its version and its entry says that it is QEMU's.
 fn to_be_asked(pending: &Pending) -> Option<&File> {
     let says = pending.current.as_ref().is_some_and(Entry::is_qemu);
-    let former = pending.former.as_deref();
-    former.filter(|_| says && pending.former_version.is_none())
+    pending.former.as_deref().filter(|_| says && pending.former_version.is_none())
 }
 
 fn register(table: &Table, emulators: &Source, pending: &mut Pending) -> Result<()> {

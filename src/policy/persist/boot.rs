@@ -70,8 +70,7 @@ impl Boot {
     }
 
     pub(crate) fn has_reader(&self) -> bool {
-        let mut readers = SYSTEMD.into_iter().chain([OPENRC]);
-        readers.any(|reader| self.exists(reader))
+        SYSTEMD.into_iter().chain([OPENRC]).any(|reader| self.exists(reader))
     }
 
     /// Why the rules are not read at boot, if so, and what to do.
@@ -85,8 +84,7 @@ impl Boot {
                     .to_owned()
             });
         }
-        let keeps = self.masked().or_else(|| self.replaced());
-        keeps.or_else(|| self.held_back()).or_else(|| {
+        self.masked().or_else(|| self.replaced()).or_else(|| self.held_back()).or_else(|| {
             (!self.is_wanted()).then(|| {
                 format!("no target wants {UNIT}, so no boot starts it; on that host: systemctl add-wants sysinit.target {UNIT}")
             })
@@ -167,8 +165,7 @@ impl Boot {
             "ConditionVirtualization" | "AssertVirtualization"
                 if value == "wsl" && self.exists("/run/systemd/system") =>
             {
-                let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
-                release.to_lowercase().contains("microsoft")
+                fs::read_to_string("/proc/sys/kernel/osrelease").ok()?.to_lowercase().contains("microsoft")
             }
             _ => return None,
         };
@@ -183,8 +180,7 @@ impl Boot {
                 let name = name.to_string_lossy();
                 name.ends_with(".wants") || name.ends_with(".requires")
             });
-            let mut wanting = wanting.collect::<Vec<_>>().into_iter();
-            wanting.any(|name| {
+            wanting.collect::<Vec<_>>().into_iter().any(|name| {
                 let link = Path::new(dir).join(&name).join(UNIT);
                 self.exists(&link) && seen.insert(name) && !self.is_mask(&link)
             })
@@ -204,11 +200,9 @@ impl Boot {
             let same = rule.matcher.matches(&header, OsStr::new(arch.qemu));
             (same || rule.name == ours.name) && rule.interpreter != ours.interpreter
         };
-        let later = files.iter().filter(|(other, _)| other.as_os_str() > name);
-        let mut later = later.filter(|(_, path)| {
+        let mut later = files.iter().filter(|(other, _)| other.as_os_str() > name).filter(|(_, path)| {
             let text = self.text(path).unwrap_or_default();
-            let mut rules = text.lines().filter_map(|line| Rule::decode(line.trim().as_bytes()).ok());
-            rules.any(|rule| takes(&rule))
+            text.lines().filter_map(|line| Rule::decode(line.trim().as_bytes()).ok()).any(|rule| takes(&rule))
         });
         later.next().map(|(other, path)| {
             let remedy = if path.starts_with(RULES[0]) {
@@ -270,8 +264,7 @@ impl Boot {
     }
 
     fn names(&self, dir: impl AsRef<Path>) -> Vec<OsString> {
-        let found = self.find(dir, OFlag::O_DIRECTORY);
-        found.and_then(names).unwrap_or_default()
+        self.find(dir, OFlag::O_DIRECTORY).and_then(names).unwrap_or_default()
     }
 }
 
@@ -296,8 +289,7 @@ fn mask(drop_in: &Path) -> String {
 
 /// The lines `KEY=VALUE` of a unit or drop-in.
 fn settings(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    let pairs = text.lines().filter_map(|line| line.split_once('='));
-    pairs.map(|(key, value)| (key.trim(), value.trim()))
+    text.lines().filter_map(|line| line.split_once('=')).map(|(key, value)| (key.trim(), value.trim()))
 }
 
 /// The conditions that all have to hold. Those of which one is enough (`|`) are left out, since the unit has one that holds.

@@ -48,8 +48,7 @@ pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<(Ve
     let mut caveats = Vec::new();
     caveats.extend(boot.as_ref().and_then(|(boot, _)| boot.does_not_read()));
     let working = survey.statuses.iter().filter(|status| status.works());
-    let handlers = working.filter_map(|s| Some((s.arch, s.handler.as_ref()?)));
-    let ours = handlers.filter(|(_, entry)| survey.is_qemu(entry));
+    let ours = working.filter_map(|s| Some((s.arch, s.handler.as_ref()?))).filter(|(_, entry)| survey.is_qemu(entry));
     let items = ours.map(|(arch, entry)| {
         let mut name = entry.name.clone();
         name.push(".conf");
@@ -92,8 +91,7 @@ pub fn take_back(dir: &Path, dry: bool) -> Result<Vec<Item>> {
 
 fn enter(dir: &Path) -> Result<File> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let opened = open(dir, flags, Mode::empty());
-    let opened = opened.map_err(|errno| {
+    let opened = open(dir, flags, Mode::empty()).map_err(|errno| {
         let (dir, cause) = (dir.display(), cause(&errno.into()));
         anyhow!("cannot open the directory {dir}: {cause}")
     });
@@ -126,8 +124,7 @@ fn write(spot: &Spot, rule: &Rule, force: bool, dry: bool) -> Result<FileOutcome
 
 fn read(spot: &Spot) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = spot.open().ok()?;
-    file.take(LONGEST).read_to_end(&mut bytes).ok()?;
+    spot.open().ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }
 

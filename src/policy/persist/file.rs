@@ -181,8 +181,7 @@ pub(super) fn make_dir(dir: &Path) -> Result<()> {
             made => made?,
         }
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let made = File::from(openat(&spot.dir, &*spot.name, flags, Mode::empty())?);
-        made.set_permissions(Permissions::from_mode(0o755))
+        File::from(openat(&spot.dir, &*spot.name, flags, Mode::empty())?).set_permissions(Permissions::from_mode(0o755))
     };
     make().map_err(|error| anyhow!("{}: {}", dir.display(), cause(&error)))
 }

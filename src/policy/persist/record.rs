@@ -34,8 +34,7 @@ impl Record {
     pub(super) fn read() -> Result<Self> {
         let read = || -> io::Result<String> {
             let mut text = String::new();
-            let file = Spot::of(&path())?.open()?;
-            file.take(LONGEST).read_to_string(&mut text)?;
+            Spot::of(&path())?.open()?.take(LONGEST).read_to_string(&mut text)?;
             Ok(text)
         };
         let refused = |error: io::Error| anyhow!("{}: {}", path().display(), cause(&error));
@@ -52,7 +51,10 @@ impl Record {
         }
     }
 
-    /// Reads the text of a record. Fails when it names a path that we do not write.
+    /// Reads the text of a record.
+    ///
+    /// # Errors
+    /// When it names a path that we do not write.
     pub fn parse(text: &str) -> Result<Self> {
         let mut record = Self::default();
         for line in text.lines() {
@@ -81,14 +83,12 @@ impl Record {
     /// The text of the record.
     pub fn text(&self) -> String {
         let made = self.made.iter().map(|dir| format!("{MADE}{}\n", dir.display()));
-        let files = self.files.iter();
-        let files = files.map(|(digest, path)| format!("{digest}{GAP}{}\n", path.display()));
+        let files = self.files.iter().map(|(digest, path)| format!("{digest}{GAP}{}\n", path.display()));
         format!("{HEAD}\n{}{}", made.collect::<String>(), files.collect::<String>())
     }
 
     pub(super) fn write(&self) -> Result<()> {
-        let spot = Spot::to_write(&path())?;
-        spot.replace(self.text().as_bytes(), READABLE, file::NEW)
+        Spot::to_write(&path())?.replace(self.text().as_bytes(), READABLE, file::NEW)
     }
 
     pub(super) fn has(&self, path: &Path, digest: &str) -> bool {

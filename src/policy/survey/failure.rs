@@ -35,12 +35,7 @@ pub enum Failure {
     /// The emulator did not end.
     TimedOut(Complaint),
     /// The kernel would run them natively, but an entry takes them.
-    Hijacked {
-        /// The entry's name.
-        entry: OsString,
-        /// Why the entry does not run them.
-        failure: Box<Failure>,
-    },
+    Hijacked { entry: OsString, failure: Box<Failure> },
 }
 
 impl Failure {
@@ -68,8 +63,7 @@ impl Failure {
         // with so little memory, it may crash before it can complain
         let crashed = matches!(self, Self::Killed(..)) && complaint.limits.are_tight();
         let starved = starved || crashed;
-        let cause = complaint.cause().or(starved.then_some(Cause::AddressSpace));
-        cause?.remedy(&complaint.limits)
+        complaint.cause().or(starved.then_some(Cause::AddressSpace))?.remedy(&complaint.limits)
     }
 
     pub(crate) fn is_timeout(&self) -> bool {

@@ -13,9 +13,7 @@ use crate::policy::uninstall::item_for;
 /// What repairs one finding.
 #[derive(Debug, Clone)]
 pub enum Repair {
-    /// An install of this architecture.
     Install {
-        /// The architecture.
         arch: &'static Arch,
         /// Whether it needs `--force`, because another entry has the name.
         force: bool,
@@ -58,8 +56,7 @@ pub fn command(findings: &[Finding], survey: &Survey, invocation: &Invocation) -
     let step = |removed: &[&OsStr], installed: &[&str], force: bool| {
         let mut words = Vec::new();
         if !removed.is_empty() {
-            let items = removed.iter().map(|name| item_for(&entries, name));
-            let list = items.collect::<Vec<_>>().join(",");
+            let list = removed.iter().map(|name| item_for(&entries, name)).collect::<Vec<_>>().join(",");
             words.push(format!("--uninstall {}", quoted(&list)));
         }
         if !installed.is_empty() {
