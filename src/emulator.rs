@@ -56,7 +56,7 @@ pub enum Unfit {
     Wrong(String),
 }
 
-/// An [`Unfit`] file, with its path.
+/// A file that cannot serve as an interpreter, and why.
 #[derive(Debug)]
 pub struct EmulatorError {
     /// The file.
