@@ -21,6 +21,9 @@ KERNELS := bullseye bookworm trixie trixie-backports
 
 # Tests that take minutes, of the tiers that test-image and coverage run: `make torture` does more of them with the same binary.
 LONG_TESTS := --skip faults:: --skip load:: --skip single:: --skip killed
+# Tests that need seconds of processor time each. `make check` leaves them to test-kernel, which runs them with real emulators.
+HEAVY_TESTS := --skip changes_during_the_call --skip forks_all_the_time --skip leaves_the_former --skip limits_down \
+  --skip never_miss --skip terabytes --skip wiped_out
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 17 | sed 's/^/make /'
@@ -41,7 +44,8 @@ TIERS := test-kernel check test-machines test-conformance
 
 check: need-test lint ## the inner loop: format, lints, unit tests, the kernel's tests with fake emulators; fetches nothing
 	cargo test --locked --workspace --lib --bins --quiet
-	BINFMT_TEST_EMULATORS=fake cargo test --locked --no-fail-fast --quiet --test kernel -- $(LONG_TESTS)
+	BINFMT_TEST_EMULATORS=fake cargo test --locked --no-fail-fast --quiet --test kernel -- \
+	  --test-threads $$(($(JOBS) * 2)) $(LONG_TESTS) $(HEAVY_TESTS)
 
 test-kernel: need-test ## the tool against the real kernel, in user namespaces, with real emulators
 	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs

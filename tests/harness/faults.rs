@@ -3,7 +3,7 @@
 //! Which calls may fail, and with what, is `tests/harness/inject.c`'s; what must be so afterwards, the tests'.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{BINFMT, Host, Output, emulators};
 
@@ -36,9 +36,7 @@ impl Host {
     /// The program that lets another one's system calls go wrong; `tests/harness/inject.c` says how it is called.
     pub(crate) fn injector(&self) -> PathBuf {
         let path = self.scratch().join("inject");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/harness/inject.c");
-        let script = format!("cc -O1 -Wall -Wextra -Werror -static -o '{}' '{}'", path.display(), source.display());
-        self.sh(&script).ok();
+        self.compile_source(&path, "-O1 -Wall -Wextra -Werror", include_str!("inject.c"));
         path
     }
 }
@@ -92,15 +90,13 @@ impl Faults {
         };
         let output = self.run(host, [what, &point.to_string(), &variant.to_string()]);
         let done = self.report().1;
-        let what = format!("{:?}, system call {point}: {done}", self.args);
-        (output, (!done.is_empty()).then_some(what))
+        (output, (!done.is_empty()).then_some(format!("{:?}, system call {point}: {done}", self.args)))
     }
 
     fn run(&self, host: &Host, how: [&str; 3]) -> Output {
         // one that is not written anew would tell of the call before
         let _ = fs::remove_file(&self.report);
-        let call = host.program(&self.inject).args([&self.report]).args(how);
-        let call = call.args([BINFMT]).args(self.args);
+        let call = host.program(&self.inject).args([&self.report]).args(how).args([BINFMT]).args(self.args);
         call.emulators(&emulators()).run()
     }
 

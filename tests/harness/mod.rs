@@ -12,6 +12,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
@@ -91,14 +92,11 @@ pub(crate) fn material(variable: &str, folder: &str, remedy: &str) -> PathBuf {
 
 /// Counts what was tried, for the table of `make torture`: it names the file in `BINFMT_TEST_TALLY`.
 pub(crate) fn tally(what: &str, number: usize) {
-    let Some(file) = std::env::var_os("BINFMT_TEST_TALLY") else {
-        return;
-    };
+    let Some(file) = std::env::var_os("BINFMT_TEST_TALLY") else { return };
     let file = fs::OpenOptions::new().create(true).append(true).open(file);
     let line = format!("{number}\t{what}\n");
     // one write each, since other tests append too
-    let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
-    written.expect("a file that BINFMT_TEST_TALLY names");
+    file.and_then(|mut file| file.write_all(line.as_bytes())).expect("a file that BINFMT_TEST_TALLY names");
 }
 
 /// The row of the architecture that QEMU calls `qemu`.
@@ -163,8 +161,7 @@ impl Host {
                 let map = format!("/proc/{}/{map}", keeper.id());
                 fs::write(map, format!("0 0 {USERS}")).expect("a map of ids");
             }
-            let stdin = keeper.stdin.as_mut().expect("a piped stdin");
-            stdin.write_all(b"\n").expect("a shell that reads");
+            keeper.stdin.as_mut().expect("a piped stdin").write_all(b"\n").expect("a shell that reads");
         })
     }
 
@@ -284,8 +281,7 @@ impl Host {
 
     /// The text of an entry as the kernel prints it.
     pub(crate) fn entry(&self, name: impl AsRef<OsStr>) -> Option<String> {
-        let path = self.path(MOUNT_POINT).join(name.as_ref());
-        let text = fs::read(path).ok()?;
+        let text = fs::read(self.path(MOUNT_POINT).join(name.as_ref())).ok()?;
         Some(String::from_utf8_lossy(&text).into_owned())
     }
 
@@ -345,8 +341,7 @@ impl Host {
 
     /// Runs shell commands with `input` on stdin.
     pub(crate) fn sh_with(&self, script: &str, input: &[u8]) -> Output {
-        let call = self.program("sh").args(["-e", "-c", script]);
-        call.input(input).run()
+        self.program("sh").args(["-e", "-c", script]).input(input).run()
     }
 
     /// This test's own folder, gone with the host. Inside and outside it has the same path.
@@ -386,8 +381,27 @@ impl Host {
             "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n\
              int main(int argc, char **argv) {{ {body} }}\n"
         );
-        let script = format!("cc -static -O1 -x c -o '{}' -", path.display());
-        self.sh_with(&script, source.as_bytes()).ok();
+        self.compile_source(path, "-O1", &source);
+    }
+
+    /// Makes a static program of a C source. Each source is compiled once for a checkout and copied from then on, since a
+    /// compiler takes longer than most tests.
+    pub(crate) fn compile_source(&self, path: &Path, options: &str, source: &str) {
+        let mut hasher = DefaultHasher::new();
+        (options, source).hash(&mut hasher);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
+        let program = folder.join(format!("{:016x}", hasher.finish()));
+        if !program.exists() {
+            // several tests may come here at once
+            let script = format!(
+                "mkdir -p '{0}'; new=$(mktemp -d '{0}/XXXXXX'); cc {options} -static -x c -o $new/program -
+                 mv $new/program '{1}'; rmdir $new",
+                folder.display(),
+                program.display()
+            );
+            self.sh_with(&script, source.as_bytes()).ok();
+        }
+        self.copy(&program, path);
     }
 
     /// Compiles an emulator that states a version like QEMU's, and does something else when it is to emulate.
@@ -399,8 +413,7 @@ impl Host {
 
     /// Makes an executable file of these bytes.
     pub(crate) fn executable(&self, path: &Path, bytes: &[u8]) {
-        let script = format!("cat >'{0}' && chmod 755 '{0}'", path.display());
-        self.sh_with(&script, bytes).ok();
+        self.sh_with(&format!("cat >'{0}' && chmod 755 '{0}'", path.display()), bytes).ok();
     }
 }
 
@@ -518,8 +531,7 @@ fn assert_documented(output: &Output) {
         let schema = include_str!("../../src/output/json.schema.json");
         let schema = serde_json::from_str(schema).expect("a schema that is JSON");
         let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
-        let added = compiler.add_resource("report.schema.json", schema);
-        added.expect("a schema that can be located");
+        compiler.add_resource("report.schema.json", schema).expect("a schema that can be located");
         let index = compiler.compile("report.schema.json", &mut schemas);
         let index = index.expect("a schema that is valid");
         (schemas, index)
@@ -603,8 +615,7 @@ impl Output {
     #[track_caller]
     pub(crate) fn line(&self, start: &str) -> &str {
         let mut lines = self.stderr.lines();
-        let found = lines.find(|line| line.starts_with(start));
-        found.unwrap_or_else(|| panic!("no line {start:?} in {self}"))
+        lines.find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("no line {start:?} in {self}"))
     }
 
     /// The last line on stderr has all of these words.
