@@ -51,7 +51,7 @@ fn magic_and_mask_are_those_of_qemus_script() {
             replace(&mut magic, magic_differs);
             replace(&mut mask, mask_differs);
         }
-        assert_eq!(theirs.remove(arch.qemu), Some((magic, mask)), "{}", arch.qemu);
+        assert_eq!(theirs.remove(arch.qemu), Some((magic, mask)), "{} of data/qemu-magic.tsv", arch.qemu);
     }
     assert!(theirs.is_empty(), "rows that are missing: {:?}", theirs.keys());
 }
@@ -72,7 +72,7 @@ fn magic_and_mask_are_those_of_debians_rules() {
             replace(&mut mask, differs);
         }
         let rule = theirs.remove(arch.entry_name("").as_str());
-        assert_eq!(rule, Some((magic, mask)), "{}", arch.qemu);
+        assert_eq!(rule, Some((magic, mask)), "{} of data/debian-binfmt.d.conf", arch.qemu);
     }
     assert!(theirs.is_empty(), "rows that are missing: {:?}", theirs.keys());
 }
