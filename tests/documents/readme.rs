@@ -153,11 +153,24 @@ fn the_architecture_table_is_that_of_the_program() {
     }
 }
 
+/// What `make help` lists.
+fn targets() -> BTreeSet<&'static str> {
+    let targets = MAKEFILE.lines().filter(|line| line.contains(": ") && line.contains(" ## "));
+    targets.filter_map(|line| line.split(':').next()).collect()
+}
+
+#[test]
+fn the_time_and_disk_of_every_make_target_are_told() {
+    let rows = table(&["target", "time on two cores", "disk afterwards"]);
+    let commands = rows.iter().flat_map(|row| code(&row[0]));
+    let told = commands.filter_map(|command| command.split("make ").nth(1)?.split(' ').next()).chain(["help"]);
+    assert_eq!(told.collect::<BTreeSet<_>>(), targets());
+}
+
 /// Of the targets that `make help` lists, all are somewhere in the documents, but for what is internal to tests and releases.
 #[test]
 fn the_make_targets_exist() {
-    let targets = MAKEFILE.lines().filter(|line| line.contains(": ") && line.contains(" ## "));
-    let targets: BTreeSet<&str> = targets.filter_map(|line| line.split(':').next()).collect();
+    let targets = targets();
     let documents = Document::all();
     let said = documents.iter().flat_map(Document::code);
     let said = said.filter_map(|code| {
@@ -183,10 +196,7 @@ fn the_make_targets_exist() {
 fn the_security_contact_is_the_publishers() {
     let read = |file: &str| fs::read_to_string(root().join(file)).expect("a file");
     let manifest = read("Cargo.toml");
-    let value = |line: &str| {
-        let value = line.strip_prefix("security-contact = \"")?;
-        value.strip_suffix('"').map(str::to_owned)
-    };
+    let value = |line: &str| line.strip_prefix("security-contact = \"")?.strip_suffix('"').map(str::to_owned);
     let contact = manifest.lines().find_map(value).expect("a contact");
     let sentence = format!("write to `{contact}` in private");
     assert!(read("SECURITY.md").contains(&sentence), "{sentence}");
@@ -226,9 +236,7 @@ fn the_tests_they_name_exist() {
         // a file, and after it, functions in it
         for table in document.tables() {
             let head = table.head.last().expect("cells");
-            let Some(file) = head.strip_prefix("test in ").map(code) else {
-                continue;
-            };
+            let Some(file) = head.strip_prefix("test in ").map(code) else { continue };
             let mut text = fs::read_to_string(root().join(file[0])).expect("a file of tests");
             let parts = Path::new(file[0]).with_extension("");
             for part in fs::read_dir(root().join(parts)).into_iter().flatten() {
