@@ -157,9 +157,7 @@ fn programs_of_debian_do_the_same() {
 #[test]
 fn qemus_own_tests_do_the_same() {
     let Some(emulators) = emulators() else { return };
-    let Some(tests) = tcg::tests(&emulators) else {
-        return;
-    };
+    let Some(tests) = tcg::tests(&emulators) else { return };
     none(&each(&tests, tcg::Test::compare));
 }
 
@@ -215,7 +213,7 @@ fn emulators() -> Option<Vec<Pair>> {
     let tested = folder("BINFMT_TEST_TUNED", "tuned");
     let debians = folder("BINFMT_TEST_EMULATORS", "emulators");
     if !tested.is_dir() {
-        harness::turn::cannot_run(&format!("there is no {}", tested.display()));
+        harness::turn::cannot_run(format!("there is no {}", tested.display()).as_str());
         return None;
     }
     let wanted = std::env::var("BINFMT_TEST_CONFORMANCE").unwrap_or_default();
@@ -333,15 +331,13 @@ fn in_userlands(programs: &[String], run: impl Fn(&Userland, &str) -> Result<(),
     }
     let mut userlands = Vec::new();
     for (debian, qemu) in USERLANDS {
-        let Some(pair) = emulators.iter().find(|pair| pair.arch.qemu == qemu) else {
-            continue;
-        };
+        let Some(pair) = emulators.iter().find(|pair| pair.arch.qemu == qemu) else { continue };
         let root = folder("BINFMT_TEST_ROOTFS", "rootfs").join(debian);
         if root.join(".rootfs").exists() {
             userlands.push(Userland::new(debian, &root, pair));
         } else {
             let root = root.display();
-            harness::turn::cannot_run(&format!("there is no {root}; qemu/rootfs.sh {debian} {root} makes it"));
+            harness::turn::cannot_run(format!("there is no {root}; qemu/rootfs.sh {debian} {root} makes it").as_str());
         }
     }
     let jobs: Vec<_> =

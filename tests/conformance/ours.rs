@@ -68,9 +68,7 @@ fn the_cache_of_blocks_is_not_seen() {
 /// Debian's emulator writes the core as root, where the kernel keeps such cores for root.
 #[test]
 fn no_core_of_a_privileged_program_goes_where_its_caller_wants() {
-    let Some(turn) = Turn::take(turn::unfit) else {
-        return;
-    };
+    let Some(turn) = Turn::take(turn::unfit) else { return };
     let before = Restored(fs::read_to_string(SUID_DUMPABLE).expect("a kernel with cores"));
     in_userlands(&["ours/privileged".to_owned()], |userland, program| {
         let binary = userland.compile(program)?;
@@ -81,8 +79,7 @@ fn no_core_of_a_privileged_program_goes_where_its_caller_wants() {
             fs::write(SUID_DUMPABLE, dumpable).expect("root may");
             attempt(&userland.tested, userland, &binary, "attack", &untouched)?;
         }
-        let overwritten = format!("{died}overwritten\n");
-        attempt(&userland.debians, userland, &binary, "attack", &overwritten)
+        attempt(&userland.debians, userland, &binary, "attack", &format!("{died}overwritten\n"))
     });
     drop((before, turn));
 }
@@ -101,8 +98,7 @@ fn neither_a_privileged_program_nor_what_it_starts_takes_settings_from_its_calle
 fn the_path_of_a_privileged_program_is_not_its_callers() {
     in_userlands(&["ours/privileged".to_owned()], |userland, program| {
         let binary = userland.compile(program)?;
-        let expected = "wrong = 0\nuntouched\n";
-        attempt(&userland.tested, userland, &binary, "exchange", expected)
+        attempt(&userland.tested, userland, &binary, "exchange", "wrong = 0\nuntouched\n")
     });
 }
 

@@ -60,8 +60,7 @@ impl Sandbox {
             let file = format!("/proc/{}/{map}", keeper.id());
             fs::write(&file, "0 0 65536").unwrap_or_else(|error| panic!("{file}: {error}"));
         }
-        let stdin = keeper.stdin.as_mut().expect("a piped stdin");
-        stdin.write_all(b"\n").expect("a process that waits");
+        keeper.stdin.as_mut().expect("a piped stdin").write_all(b"\n").expect("a process that waits");
         let ready = next();
         let pid = ready.strip_prefix("ready ").map(str::parse);
         let Some(Ok(pid)) = pid else {
@@ -170,9 +169,7 @@ impl Outcome {
 
 /// Lines of text that say every byte.
 fn text(bytes: &[u8]) -> String {
-    let lines = bytes.split(|byte| *byte == b'\n');
-    let lines = lines.map(|line| line.escape_ascii().to_string());
-    lines.collect::<Vec<_>>().join("\n")
+    bytes.split(|byte| *byte == b'\n').map(|line| line.escape_ascii().to_string()).collect::<Vec<_>>().join("\n")
 }
 
 /// A folder with an emulator's file under its own name, gone when dropped: the kernel keeps the file that it opened.

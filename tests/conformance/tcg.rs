@@ -62,8 +62,7 @@ impl Varies {
             }
             Self::Lines(starts) => {
                 let varies = |line: &&str| starts.iter().any(|start| line.starts_with(start));
-                let lines = text.split('\n').filter(|line| !varies(line));
-                lines.collect::<Vec<_>>().join("\n")
+                text.split('\n').filter(|line| !varies(line)).collect::<Vec<_>>().join("\n")
             }
         }
     }
@@ -73,7 +72,7 @@ impl Varies {
 pub(crate) fn tests(pairs: &[Pair]) -> Option<Vec<Test<'_>>> {
     let built = folder("BINFMT_TEST_TCG", "tcg-tests");
     if !built.join(".made").exists() {
-        turn::cannot_run(&format!("there is no {}; qemu/tcg-tests.sh makes it", built.display()));
+        turn::cannot_run(format!("there is no {}; qemu/tcg-tests.sh makes it", built.display()).as_str());
         return None;
     }
     let tests = pairs.iter().flat_map(|pair| {

@@ -25,13 +25,10 @@ const PROGRAMS: [&str; 7] = ["arm64", "armhf", "armel", "riscv64", "s390x", "ppc
 
 #[test]
 fn version_is_one_line_that_the_labels_agree_with() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let label = |name: &str| {
         let format = format!("{{{{index .Config.Labels \"{name}\"}}}}");
-        let shown = machine.docker_with("image inspect --format", &[&format, IMAGE]);
-        shown.ok().stdout.trim().to_owned()
+        machine.docker_with("image inspect --format", &[&format, IMAGE]).ok().stdout.trim().to_owned()
     };
     let version = label("org.opencontainers.image.version");
     let qemu = label("org.qemu.version");
@@ -44,9 +41,7 @@ fn version_is_one_line_that_the_labels_agree_with() {
 
 #[test]
 fn every_program_of_the_image_is_static_and_comes_with_its_licence() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let files = machine.files(IMAGE);
     for program in fs::read_dir(files.join("usr/bin")).unwrap() {
         let path = program.unwrap().path();
@@ -86,9 +81,7 @@ fn every_program_of_the_image_is_static_and_comes_with_its_licence() {
 
 #[test]
 fn all_is_installed_and_stays_and_goes() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let install = machine.privileged("--install all").ok();
     supports_all(&install);
     for program in PROGRAMS {
@@ -110,9 +103,7 @@ fn all_is_installed_and_stays_and_goes() {
 
 #[test]
 fn a_list_is_installed_natives_and_all() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let install = machine.privileged("--install arm64,arm").ok();
     install.says("installing: arm64 OK").says("installing: arm OK");
     machine.runs("arm64");
@@ -126,19 +117,14 @@ fn a_list_is_installed_natives_and_all() {
 
 #[test]
 fn an_unknown_architecture_fails_with_a_last_line_that_says_so() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
-    let install = machine.privileged("--install arm64,arm46").ends(1);
-    install.ends_saying(&["arm46", "arm64"]);
+    let Some(machine) = Machine::take() else { return };
+    machine.privileged("--install arm64,arm46").ends(1).ends_saying(&["arm46", "arm64"]);
     machine.runs("arm64");
 }
 
 #[test]
 fn an_image_with_emulators_of_our_own_does_the_same_and_is_small() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let image = format!("{OURS}tuned");
     make_image(&["QEMU_FROM=source", "TARGETS=arm,s390x", &format!("IMAGE={image}")]);
     let call = |args: &str| machine.docker(&format!("run --rm --privileged {image} {args}"));
@@ -167,9 +153,7 @@ fn an_image_with_emulators_of_our_own_does_the_same_and_is_small() {
 
 #[test]
 fn foreign_containers_run() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     machine.privileged("--install arm64,s390x").ok();
     for (debian, uname) in [("arm64", "aarch64"), ("s390x", "s390x")] {
         let image = userland(debian);
@@ -180,22 +164,17 @@ fn foreign_containers_run() {
 
 #[test]
 fn a_foreign_image_is_built() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     machine.privileged("--install arm64").ok();
     let userland = userland("arm64");
     let options = format!("--platform linux/arm64 --no-cache --build-arg USERLAND={userland}");
-    let image = format!("{OURS}built");
-    build(&image, &options, &root().join("tests/engine/docker"));
+    build(&format!("{OURS}built"), &options, &root().join("tests/engine/docker"));
 }
 
 /// With the file's credentials, the emulator has them too, and it does what its user's environment says.
 #[test]
 fn credentials_are_the_users_choice() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     machine.privileged("--install arm64").ok();
     let image = userland("arm64");
     let user = format!("run --rm --platform linux/arm64 --user 65534 {image}");
@@ -203,10 +182,7 @@ fn credentials_are_the_users_choice() {
     let written = format!("{user} env {WRITES} sudo -n true");
     let asks = machine.docker(&sudo);
     assert!(asks.stderr.contains("password is required"), "{asks}");
-    let setuid = || {
-        let status = machine.privileged("--status arm64 --format json").ok();
-        status.json()["platforms"][0]["setuid"].as_bool()
-    };
+    let setuid = || machine.privileged("--status arm64 --format json").ok().json()["platforms"][0]["setuid"].as_bool();
     assert_eq!(setuid(), Some(true), "as it is seen");
     assert!(writes_for_its_user(&machine, "arm64"));
 
@@ -241,9 +217,7 @@ fn writes_for_its_user(machine: &Machine, debian: &str) -> bool {
 /// The image that was built here for another machine, by its own tool under emulation.
 #[test]
 fn the_image_for_arm64_runs() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let image = format!("{OURS}on-arm64");
     make_image(&["PLATFORM=linux/arm64", &format!("IMAGE={image}")]);
     machine.privileged("--install arm64").ok();
@@ -255,9 +229,7 @@ fn the_image_for_arm64_runs() {
 
 #[test]
 fn handlers_outlive_the_container_until_another_one_uninstalls_them() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     machine.privileged("--install all").ok();
     assert_eq!(machine.anchors(), 1);
     assert!(!machine.has_mount());
@@ -271,9 +243,7 @@ fn handlers_outlive_the_container_until_another_one_uninstalls_them() {
 
 #[test]
 fn the_least_privilege_is_enough() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let frugal = format!("{LEAST} --read-only --network none");
     for options in [LEAST, &frugal] {
         machine.binfmt(options, "--install arm64").ok();
@@ -287,12 +257,9 @@ fn the_least_privilege_is_enough() {
 
 #[test]
 fn without_the_privilege_to_mount_the_last_line_says_so() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     for options in ["", "--cap-drop ALL", "--privileged --user 1000", "--pid=host", "--env RUST_BACKTRACE=1"] {
-        let install = machine.binfmt(options, "--install arm64").ends(1);
-        install.ends_saying(&["permission denied", "--privileged"]);
+        machine.binfmt(options, "--install arm64").ends(1).ends_saying(&["permission denied", "--privileged"]);
         machine.is_clean();
         // what runs can be found out all the same
         let status = machine.binfmt(options, "").ok();
@@ -302,13 +269,10 @@ fn without_the_privilege_to_mount_the_last_line_says_so() {
 
 #[test]
 fn without_an_anchor_the_last_line_says_what_is_lost() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     for (options, args) in [("--privileged", "--anchor never"), ("--privileged --tmpfs /sys/kernel", "")] {
         let install = machine.binfmt(options, &format!("--install arm64 {args}"));
-        let install = install.ends(1).says("installing: arm64 OK");
-        install.ends_saying(&["end with this container", "--pid=host"]);
+        install.ends(1).says("installing: arm64 OK").ends_saying(&["end with this container", "--pid=host"]);
         machine.stops_running("arm64");
         machine.is_clean();
     }
@@ -318,9 +282,7 @@ fn without_an_anchor_the_last_line_says_what_is_lost() {
 /// not prove the mount, see `docs/container.md`.
 #[test]
 fn with_the_hosts_processes_handlers_outlive_the_container_by_a_mount_or_an_anchor() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let options = "--privileged --pid=host";
     machine.binfmt(options, "--install arm64").ok();
     machine.runs("arm64");
@@ -333,22 +295,18 @@ fn with_the_hosts_processes_handlers_outlive_the_container_by_a_mount_or_an_anch
 /// The kernel asks for no privilege beyond writing to the file `register`, which root owns.
 #[test]
 fn where_the_host_has_it_mounted_a_bind_mount_is_enough() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let mount = format!("mount -t binfmt_misc binfmt_misc {MOUNT_POINT}");
     machine.host.sh(&mount).ok();
     // a mount that was there long before the container is the host's
     thread::sleep(Duration::from_secs(4));
     for privilege in ["", "--privileged", "--cap-drop ALL --read-only"] {
         let options = format!("{BOUND} {privilege}");
-        let install = machine.binfmt(&options, "--mount /binfmt_misc --install arm64");
-        install.ok().says("installing: arm64 OK");
+        machine.binfmt(&options, "--mount /binfmt_misc --install arm64").ok().says("installing: arm64 OK");
         machine.runs("arm64");
         let status = machine.binfmt(&options, "--mount /binfmt_misc --status arm64");
         assert!(status.ok().stdout.contains("qemu-aarch64"));
-        let uninstall = machine.binfmt(&options, "--mount /binfmt_misc --uninstall all");
-        uninstall.ok();
+        machine.binfmt(&options, "--mount /binfmt_misc --uninstall all").ok();
         assert_eq!(machine.entries(), [""; 0], "{options}");
         assert_eq!(machine.anchors(), 0, "{options}");
         assert!(machine.has_mount(), "the host's mount is the host's");
@@ -357,12 +315,9 @@ fn where_the_host_has_it_mounted_a_bind_mount_is_enough() {
 
 #[test]
 fn setup_qemu_action_gets_what_it_expects() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     supports_all(&action(&machine, IMAGE, "all").ok());
-    let failed = machine.privileged("--install arm64,linux/nonsense").ends(1);
-    failed.ends_saying(&["nonsense"]);
+    machine.privileged("--install arm64,linux/nonsense").ends(1).ends_saying(&["nonsense"]);
 }
 
 /// docker/setup-qemu-action, with `reset` and `cache-image`: its calls in their order, and the last one's output, which
@@ -390,9 +345,7 @@ fn action(machine: &Machine, image: &str, platforms: &str) -> Output {
 /// is started.
 #[test]
 fn an_init_container_may_run_again() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     for _ in 0..2 {
         machine.privileged("--install all").ok();
         machine.runs("arm64");
@@ -402,13 +355,9 @@ fn an_init_container_may_run_again() {
 /// multiarch/qemu-user-static's one command. What was there of QEMU's goes, what is not QEMU's stays.
 #[test]
 fn reset_in_multiarchs_words_starts_over() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
-    let mount = format!("mount -t binfmt_misc binfmt_misc {MOUNT_POINT}");
-    machine.host.sh(&mount).ok();
-    let old = old_emulators().join("qemu-aarch64");
-    machine.host.register("qemu-aarch64-static", "aarch64", &old, "F");
+    let Some(machine) = Machine::take() else { return };
+    machine.host.sh(&format!("mount -t binfmt_misc binfmt_misc {MOUNT_POINT}")).ok();
+    machine.host.register("qemu-aarch64-static", "aarch64", &old_emulators().join("qemu-aarch64"), "F");
     machine.host.register_other("other", b"#!other");
     machine.privileged("--reset -p yes").ok();
     let entries = machine.entries();
@@ -421,9 +370,7 @@ fn reset_in_multiarchs_words_starts_over() {
 
 #[test]
 fn a_read_only_container_does_it_all() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let options = "--privileged --read-only --network none";
     let install = machine.binfmt(options, "--install all").ok();
     supports_all(&install);

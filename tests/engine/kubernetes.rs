@@ -28,9 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A node that mounts nothing, and the manifest as it is.
 #[test]
 fn the_manifests_pod_holds_through_deaths_and_wipes_and_leaves_what_works() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let pod = Pod::of(&machine, "pod", &objects(MANIFEST)[1]);
     pod.start();
     pod.gets_ready();
@@ -63,12 +61,8 @@ fn the_manifests_pod_holds_through_deaths_and_wipes_and_leaves_what_works() {
 /// Whichever way the pod gets at the table, and where the machine has it mounted or not.
 #[test]
 fn with_uninstall_nothing_is_left_of_a_pod() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
-    let Some(helm) = Helm::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
+    let Some(helm) = Helm::take() else { return };
     for (access, mounted) in [("own", false), ("own", true), ("bind", true), ("host", false)] {
         if mounted {
             mount(&machine);
@@ -84,8 +78,7 @@ fn with_uninstall_nothing_is_left_of_a_pod() {
         assert_eq!(status, 0, "{access}: {said}");
         assert_eq!(machine.has_mount(), mounted, "{access}");
         if mounted {
-            let unmount = format!("umount {MOUNT_POINT}");
-            machine.host.sh(&unmount).ok();
+            machine.host.sh(&format!("umount {MOUNT_POINT}")).ok();
         }
         machine.is_clean();
     }
@@ -93,12 +86,8 @@ fn with_uninstall_nothing_is_left_of_a_pod() {
 
 #[test]
 fn where_the_node_has_it_mounted_a_pod_without_a_capability_leaves_what_works() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
-    let Some(helm) = Helm::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
+    let Some(helm) = Helm::take() else { return };
     mount(&machine);
     let daemonset = helm.daemonset(&[r#"access="bind""#, ARM64]);
     let pod = Pod::of(&machine, "pod", &daemonset);
@@ -117,12 +106,8 @@ fn where_the_node_has_it_mounted_a_pod_without_a_capability_leaves_what_works() 
 /// Without a capability, there is nothing else that a pod can do.
 #[test]
 fn where_the_node_has_nothing_mounted_such_a_pod_ends_and_says_why() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
-    let Some(helm) = Helm::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
+    let Some(helm) = Helm::take() else { return };
     for (value, status, reason) in [(r#"access="bind""#, 1, "/binfmt_misc"), (r#"platforms=["arm46"]"#, 2, "arm46")] {
         let pod = Pod::of(&machine, "pod", &helm.daemonset(&[value]));
         pod.start();
@@ -139,12 +124,8 @@ fn where_the_node_has_nothing_mounted_such_a_pod_ends_and_says_why() {
 /// and the new one, told to, takes away what the old one has left.
 #[test]
 fn a_new_pod_takes_over_before_the_old_one_goes_and_no_start_fails() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
-    let Some(helm) = Helm::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
+    let Some(helm) = Helm::take() else { return };
     let strategy = &objects(MANIFEST)[1]["spec"]["updateStrategy"]["rollingUpdate"];
     assert_eq!(*strategy, json!({"maxSurge": "10%", "maxUnavailable": 0}));
     let old = Pod::of(&machine, "pod-old", &helm.daemonset(&[ARM64]));
@@ -181,12 +162,8 @@ fn a_new_pod_takes_over_before_the_old_one_goes_and_no_start_fails() {
 /// An administrator's decision, and so it is not ready, and not restarted either.
 #[test]
 fn with_the_table_switched_off_the_pod_waits_and_is_not_ready() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
-    let Some(helm) = Helm::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
+    let Some(helm) = Helm::take() else { return };
     let pod = Pod::of(&machine, "pod", &helm.daemonset(&[ARM64]));
     pod.start();
     pod.gets_ready();
@@ -199,8 +176,7 @@ fn with_the_table_switched_off_the_pod_waits_and_is_not_ready() {
 
 /// The machine has it mounted.
 fn mount(machine: &Machine) {
-    let mount = format!("mount -t binfmt_misc binfmt_misc {MOUNT_POINT}");
-    machine.host.sh(&mount).ok();
+    machine.host.sh(&format!("mount -t binfmt_misc binfmt_misc {MOUNT_POINT}")).ok();
 }
 
 /// Shell commands in the table's folder, for [`turn::succeeds`].

@@ -88,9 +88,7 @@ const AGES: &str = "stat -c '%n %y' /proc/sys/fs/binfmt_misc/qemu-*";
 
 #[test]
 fn on_a_host_with_systemd_nothing_starts_unasked_and_nothing_is_lost() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let host = booted(&machine, Made::get());
     let files = host.sh(FILES).ok().stdout;
 
@@ -120,8 +118,7 @@ fn on_a_host_with_systemd_nothing_starts_unasked_and_nothing_is_lost() {
     assert!(!upgrade.stdout.contains("lost"), "{upgrade}");
     assert_eq!(host.sh(AGES).ok().stdout, ages);
     let show = |property: &str| {
-        let show = host.systemctl(&format!("show --property {property} --value binfmt.service"));
-        show.ok().stdout.trim().to_owned()
+        host.systemctl(&format!("show --property {property} --value binfmt.service")).ok().stdout.trim().to_owned()
     };
     let after = ["ActiveState", "UnitFileState", "Nice", "NeedDaemonReload"].map(show);
     assert_eq!(after, ["active", "enabled", "1", "no"]);
@@ -145,9 +142,7 @@ fn on_a_host_with_systemd_nothing_starts_unasked_and_nothing_is_lost() {
 
 #[test]
 fn handlers_that_no_service_has_installed_outlive_the_package() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let host = booted(&machine, Made::get());
     host.sh("dpkg --install /packages/first.deb").ok();
     host.sh("binfmt --install arm64").ok();
@@ -167,9 +162,7 @@ fn in_container(machine: &Machine, image: &str, script: &str) -> Output {
 
 #[test]
 fn in_a_clean_debian_it_comes_and_goes_without_a_trace() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let script = format!(
         "{FILES} >/tmp/before
          apt-get -qq install --no-install-recommends /packages/first.deb
@@ -181,8 +174,7 @@ fn in_a_clean_debian_it_comes_and_goes_without_a_trace() {
     );
     let output = in_container(&machine, &debian(), &script).ok();
     let version = env!("CARGO_PKG_VERSION");
-    let output = output.says(&format!("binfmt/{version} "));
-    output.prints(&format!("binfmt\t{version}+more\n"));
+    output.says(&format!("binfmt/{version} ")).prints(&format!("binfmt\t{version}+more\n"));
 }
 
 /// An image with lintian, man and the shells.
@@ -194,9 +186,7 @@ fn with_tools() -> String {
 
 #[test]
 fn lintian_has_nothing_to_say() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let lintian = "lintian --allow-root --display-info --fail-on error,warning,info /packages/second.deb";
     let output = in_container(&machine, &with_tools(), lintian).ok();
     assert_eq!(output.stdout, "", "{output}");
@@ -204,9 +194,7 @@ fn lintian_has_nothing_to_say() {
 
 #[test]
 fn the_shells_complete_and_man_shows() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     // images leave documentation out
     let installed = |script: &str| {
         let script = format!("rm -f /etc/dpkg/dpkg.cfg.d/*; dpkg --install /packages/second.deb >/dev/null\n{script}");
@@ -236,9 +224,7 @@ fn the_shells_complete_and_man_shows() {
 
 #[test]
 fn two_builds_are_the_same_and_the_sums_are_right() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let made = Made::get();
     let read = |name: &str| fs::read(made.folder.join(name)).unwrap();
     assert!(read(Made::SECOND) == read(Made::SECOND_AGAIN));

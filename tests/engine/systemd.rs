@@ -13,9 +13,7 @@ const BOTH: [&str; 2] = ["qemu-aarch64", "qemu-s390x"];
 
 #[test]
 fn uninstalling_leaves_no_file_of_what_was_installed() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let stage = Stage::new(&machine);
     let units = UNITS.split(' ').map(|unit| format!("lib/systemd/system/{unit}"));
     let emulators = ["qemu-aarch64", "qemu-i386", "qemu-s390x", "copyright"];
@@ -38,9 +36,7 @@ fn uninstalling_leaves_no_file_of_what_was_installed() {
 
 #[test]
 fn the_units_are_valid_and_confined() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let host = Booted::new(&machine);
     let verified = host.sh(&format!("systemd-analyze verify {UNITS}")).ok();
     assert_eq!((verified.stdout, verified.stderr), (String::new(), String::new()));
@@ -55,9 +51,7 @@ fn the_units_are_valid_and_confined() {
 
 #[test]
 fn the_service_installs_at_boot_and_uninstalls_when_stopped() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let host = Booted::new(&machine);
     host.systemctl("enable --now binfmt.service").ok();
     machine.runs("arm64");
@@ -79,9 +73,7 @@ fn the_service_installs_at_boot_and_uninstalls_when_stopped() {
 /// Debian's systemd package restarts it whenever some package brings files for it.
 #[test]
 fn when_systemd_binfmt_is_restarted_the_service_fills_the_table_again() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let host = Booted::new(&machine);
     host.systemctl("enable --now binfmt.service binfmt-health.timer").ok();
     // first with nothing to do for it, then started for the first time, then running already
@@ -102,9 +94,7 @@ fn when_systemd_binfmt_is_restarted_the_service_fills_the_table_again() {
 /// The other service, which takes the first one's place.
 #[test]
 fn the_holding_service_fills_the_table_whenever_something_empties_it() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let host = Booted::new(&machine);
     host.systemctl("enable --now binfmt.service").ok();
     host.systemctl("disable binfmt.service").ok();
@@ -126,9 +116,7 @@ fn the_holding_service_fills_the_table_whenever_something_empties_it() {
 
 #[test]
 fn what_the_health_check_finds_broken_is_repaired() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let host = Booted::new(&machine);
     host.systemctl("enable --now binfmt.service").ok();
     host.systemctl("start binfmt-health.service").ok();
@@ -152,9 +140,7 @@ fn what_the_health_check_finds_broken_is_repaired() {
 /// An emulator that does not work fails the health check. The others are installed, refilled and uninstalled as ever.
 #[test]
 fn an_emulator_that_is_broken_from_the_start_leaves_the_others_their_service() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let host = Booted::new(&machine);
     host.sh("ln -sf /bin/false /usr/local/lib/binfmt/qemu-aarch64").ok();
     host.systemctl("enable --now binfmt.service binfmt-health.timer").ok();
@@ -175,9 +161,7 @@ fn an_emulator_that_is_broken_from_the_start_leaves_the_others_their_service() {
 
 #[test]
 fn the_timer_checks_for_as_long_as_the_service_is_there() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let host = Booted::new(&machine);
     let often = "[Timer]\nOnActiveSec=\nOnActiveSec=1s\nOnUnitActiveSec=1s\nAccuracySec=1ms\n";
     let folder = "/run/systemd/system/binfmt-health.timer.d";
@@ -195,9 +179,7 @@ fn the_timer_checks_for_as_long_as_the_service_is_there() {
 
 #[test]
 fn the_metrics_are_written_whether_platforms_run_or_not() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let host = Booted::new(&machine);
     let file = "/var/lib/prometheus/node-exporter/binfmt.prom";
     // nowhere to write to
@@ -219,9 +201,7 @@ fn the_metrics_are_written_whether_platforms_run_or_not() {
 
 #[test]
 fn where_nothing_mounts_the_table_the_service_does() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let host = Booted::new(&machine);
     host.without_automount();
     host.systemctl("start binfmt.service").ok();
@@ -235,9 +215,7 @@ fn where_nothing_mounts_the_table_the_service_does() {
 
 #[test]
 fn exported_files_are_registered_by_systemd_binfmt_at_every_boot() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let host = Booted::new(&machine);
     host.binfmt("--install arm64,s390x").ok();
     let installed = host.sh("cat /proc/sys/fs/binfmt_misc/qemu-*").ok();
@@ -259,9 +237,7 @@ fn exported_files_are_registered_by_systemd_binfmt_at_every_boot() {
 
 #[test]
 fn a_container_that_persists_is_needed_once() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let host = Booted::new(&machine);
     let files = "find /etc/binfmt.d /var/lib/binfmt 2>/dev/null || :";
     let before = host.sh(files).ok().stdout;
@@ -288,9 +264,7 @@ fn a_container_that_persists_is_needed_once() {
 
 #[test]
 fn an_install_lets_the_automount_happen_and_joins_it() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let host = Booted::new(&machine);
     assert_eq!(host.mounts(), ["systemd-1"]);
     host.binfmt("--install arm64").ok();
@@ -305,9 +279,7 @@ fn an_install_lets_the_automount_happen_and_joins_it() {
 /// mounts the table for itself, and it is still the one that systemd's automount has.
 #[test]
 fn where_the_host_mounts_the_table_a_containers_handlers_stay_until_systemd_empties_it() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let host = Booted::new(&machine);
     let bind = "--volume /proc/sys/fs/binfmt_misc:/binfmt_misc";
     let both = ["systemd-1", "binfmt_misc"].as_slice();
@@ -333,9 +305,7 @@ fn where_the_host_mounts_the_table_a_containers_handlers_stay_until_systemd_empt
 
 #[test]
 fn where_nothing_mounts_the_table_a_containers_handlers_stay_until_the_reboot() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let host = Booted::new(&machine);
     host.without_automount();
     host.container("--privileged", "--install arm64").ok();

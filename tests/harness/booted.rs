@@ -41,8 +41,7 @@ impl Stage {
 
     /// The paths of all files, sorted.
     pub(crate) fn files(&self, machine: &Machine) -> Vec<String> {
-        let listed = machine.host.program("find").args([&self.0]);
-        let listed = listed.args(["-not", "-type", "d", "-printf", "/%P\n"]);
+        let listed = machine.host.program("find").args([&self.0]).args(["-not", "-type", "d", "-printf", "/%P\n"]);
         let mut files: Vec<String> = listed.run().ok().stdout.lines().map(str::to_owned).collect();
         files.sort();
         files
@@ -93,8 +92,7 @@ impl<'a> Booted<'a> {
 
     /// Runs shell commands; they fail as soon as one fails.
     pub(crate) fn sh(&self, script: &str) -> Output {
-        let exec = format!("exec {} sh -e -c", Self::NAME);
-        self.machine.docker_with(&exec, &[script])
+        self.machine.docker_with(&format!("exec {} sh -e -c", Self::NAME), &[script])
     }
 
     pub(crate) fn systemctl(&self, words: &str) -> Output {
@@ -114,8 +112,7 @@ impl<'a> Booted<'a> {
 
     /// `active`, `inactive`, `failed`, ….
     pub(crate) fn state(&self, unit: &str) -> String {
-        let state = self.systemctl(&format!("show --property ActiveState --value {unit}"));
-        state.ok().stdout.trim().to_owned()
+        self.systemctl(&format!("show --property ActiveState --value {unit}")).ok().stdout.trim().to_owned()
     }
 
     /// Waits until it is in this state.

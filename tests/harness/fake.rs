@@ -105,13 +105,11 @@ fn make(folder: &Path) {
                 arch.qemu
             );
             emulator[place..][..identity.len()].copy_from_slice(identity.as_bytes());
-            let file = folder.join(name).join(format!("qemu-{}", arch.qemu));
-            executable(&file, &emulator);
+            executable(&folder.join(name).join(format!("qemu-{}", arch.qemu)), &emulator);
         }
     }
     for (debian, qemu) in PROGRAMS {
-        let file = folder.join("programs").join(debian).join("busybox");
-        executable(&file, &probe::elf(arch(qemu)));
+        executable(&folder.join("programs").join(debian).join("busybox"), &probe::elf(arch(qemu)));
     }
     fs::write(stamp, inputs).expect("a file");
 }
@@ -119,8 +117,7 @@ fn make(folder: &Path) {
 /// Not written by this process, as said in the harness: files that are executed. One of a run before may be in use.
 fn executable(path: &Path, bytes: &[u8]) {
     fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-    let script = format!("cat >'{0}.new' && chmod 755 '{0}.new' && mv '{0}.new' '{0}'", path.display());
-    shell(&script, bytes);
+    shell(&format!("cat >'{0}.new' && chmod 755 '{0}.new' && mv '{0}.new' '{0}'", path.display()), bytes);
 }
 
 fn shell(script: &str, input: &[u8]) {

@@ -2,12 +2,13 @@
 //!
 //! What containers do to the table they do to the machine's, of which there is one. So these tests take turns.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use super::turn::{self, Turn};
-use super::{Host, Output};
+use super::Output;
+use super::turn::{self, Reason, Turn};
 
 /// The image under test, while a test has its turn: the name by which pages and files of `deploy/` call it.
 pub(crate) const IMAGE: &str = "binfmt";
@@ -20,9 +21,14 @@ pub(crate) const OURS: &str = "binfmt-test-";
 
 /// The machine, its own table and its engine.
 #[derive(Debug)]
-pub(crate) struct Machine {
-    pub(crate) host: Host,
-    _turn: Turn,
+pub(crate) struct Machine(Turn);
+
+impl Deref for Machine {
+    type Target = Turn;
+
+    fn deref(&self) -> &Turn {
+        &self.0
+    }
 }
 
 impl Machine {
@@ -36,7 +42,7 @@ impl Machine {
         Self::take_unless(|| unfit().or_else(turn::held))
     }
 
-    fn take_unless(unfit: impl Fn() -> Option<String>) -> Option<Self> {
+    fn take_unless(unfit: impl Fn() -> Option<Reason>) -> Option<Self> {
         let turn = Turn::take(|| {
             clear();
             unfit()
@@ -45,7 +51,7 @@ impl Machine {
         run(Command::new("sh").args(["-e", "-c", &format!(
             "! docker image inspect {IMAGE} >/dev/null 2>&1 || docker tag {IMAGE} {KEPT}; docker tag {BUILT} {IMAGE}"
         )]));
-        Some(Self { host: Host::with(&[], ""), _turn: turn })
+        Some(Self(turn))
     }
 
     /// `docker` with these words.
@@ -76,40 +82,6 @@ impl Machine {
         let unpacked = self.host.sh(&format!("mkdir {0}; docker export {OURS}files | tar -x -C {0}", folder.display()));
         unpacked.ok();
         folder
-    }
-
-    #[track_caller]
-    pub(crate) fn runs(&self, debian: &str) {
-        self.host.must_run(debian);
-    }
-
-    #[track_caller]
-    pub(crate) fn stops_running(&self, debian: &str) {
-        self.host.stops_running(debian);
-    }
-
-    /// No entry, no mount, no anchor.
-    #[track_caller]
-    pub(crate) fn is_clean(&self) {
-        assert!(!self.has_mount(), "a mount is left");
-        assert_eq!(self.anchors(), 0, "an anchor is left");
-        assert_eq!(self.entries(), [""; 0], "entries are left");
-    }
-}
-
-#[allow(clippy::unused_self, reason = "only who has the machine to itself can make sense of the answers")]
-impl Machine {
-    /// The names of the machine's entries, sorted.
-    pub(crate) fn entries(&self) -> Vec<String> {
-        turn::entries()
-    }
-
-    pub(crate) fn anchors(&self) -> usize {
-        turn::anchors()
-    }
-
-    pub(crate) fn has_mount(&self) -> bool {
-        turn::is_mounted()
     }
 }
 
@@ -159,8 +131,7 @@ pub(crate) fn make_image(settings: &[&str]) {
 
 /// The image of Debian that others are built from, as the engine has it.
 pub(crate) fn debian() -> String {
-    let made = run(Command::new(root().join("qemu/image/base.sh")).arg("trixie"));
-    made.trim().to_owned()
+    run(Command::new(root().join("qemu/image/base.sh")).arg("trixie")).trim().to_owned()
 }
 
 /// Builds an image of this name from a folder, on Debian if it asks for a `BASE`.
@@ -176,8 +147,7 @@ pub(crate) fn userland(debian: &str) -> String {
     let image = format!("{OURS}{debian}");
     let folder = built("userland");
     let archive = format!("{debian}.tar");
-    let script = root().join("qemu/image/userland.sh");
-    run(Command::new(script).arg(debian).arg(folder.join(&archive)));
+    run(Command::new(root().join("qemu/image/userland.sh")).arg(debian).arg(folder.join(&archive)));
     let file = root().join("tests/engine/docker/userland.Dockerfile");
     let options = format!("--platform linux/{debian} --build-arg ARCHIVE={archive} --file {}", file.display());
     build(&image, &options, &folder);
@@ -195,7 +165,7 @@ pub(crate) fn run(command: &mut Command) -> String {
 }
 
 /// Why the tier cannot run on this machine.
-fn unfit() -> Option<String> {
+fn unfit() -> Option<Reason> {
     let engine = Command::new("docker").args(["version"]).output();
     if !engine.is_ok_and(|output| output.status.success()) {
         return Some("it needs a Docker engine, and none answers".into());

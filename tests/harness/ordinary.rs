@@ -129,8 +129,7 @@ impl Ordinary {
     }
 
     fn call(&self, words: &[&str]) -> Call<'_> {
-        let call = self.host.program(&self.become_user[0]);
-        let call = call.args(&self.become_user[1..]).args(words);
+        let call = self.host.program(&self.become_user[0]).args(&self.become_user[1..]).args(words);
         call.env("QEMU_BINARY_PATH", "/mnt/emulators")
     }
 

@@ -5,19 +5,44 @@
 //! that stayed would keep the table.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
+use std::{fmt, fs};
 
-use super::MOUNT_POINT;
+use super::{Host, MOUNT_POINT};
 
-/// The right to change the machine's own table.
+/// The right to change the machine's own table, and the machine to do it on.
 #[derive(Debug)]
 pub(crate) struct Turn {
     guard: Child,
+    pub(crate) host: Host,
+}
+
+/// Why a test cannot run.
+#[derive(Debug, Clone)]
+pub(crate) enum Reason {
+    /// Something keeps the machine's table while nobody has it mounted.
+    Held,
+    /// What the test needs and the machine does not have, in words.
+    Needs(String),
+}
+
+impl From<&str> for Reason {
+    fn from(words: &str) -> Self {
+        Self::Needs(words.to_owned())
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Held => "some mount namespace, process or anchor holds the machine's table; end it",
+            Self::Needs(words) => words,
+        })
+    }
 }
 
 /// A process that has the turn and empties the table after it, also where the test has been killed, or interrupted at a
@@ -39,7 +64,7 @@ exit ${status:-0}
 
 impl Turn {
     /// Waits for it. `None`, when there is a reason not to: the tier cannot run here, see [`cannot_run`].
-    pub(crate) fn take(unfit: impl FnOnce() -> Option<String>) -> Option<Self> {
+    pub(crate) fn take(unfit: impl FnOnce() -> Option<Reason>) -> Option<Self> {
         let empty = with_uprobes(&format!(
             "! grep -q '^p:binfmt/anchor ' $uprobes || echo '-:binfmt/anchor' >>$uprobes
              mountpoint -q {MOUNT_POINT} || mount -t binfmt_misc none {MOUNT_POINT}
@@ -56,17 +81,51 @@ impl Turn {
             .spawn()
             .expect("util-linux's setsid");
         let mut said = [0; 5];
-        let stdout = guard.stdout.as_mut().expect("a pipe");
-        stdout.read_exact(&mut said).expect("a turn");
+        guard.stdout.as_mut().expect("a pipe").read_exact(&mut said).expect("a turn");
         if let Some(reason) = unfit() {
             drop(guard.stdin.take());
             let _ = guard.wait();
-            cannot_run(&reason);
+            cannot_run(reason);
             return None;
         }
-        let stdin = guard.stdin.as_mut().expect("a pipe");
-        stdin.write_all(b"armed\n").expect("a guard");
-        Some(Self { guard })
+        guard.stdin.as_mut().expect("a pipe").write_all(b"armed\n").expect("a guard");
+        Some(Self { guard, host: Host::with(&[], "") })
+    }
+
+    /// The real program of a Debian architecture runs.
+    #[track_caller]
+    pub(crate) fn runs(&self, debian: &str) {
+        self.host.must_run(debian);
+    }
+
+    /// It does not run any more, or not after a moment.
+    #[track_caller]
+    pub(crate) fn stops_running(&self, debian: &str) {
+        self.host.stops_running(debian);
+    }
+}
+
+#[allow(clippy::unused_self, reason = "only who has the machine to itself can make sense of the answers")]
+impl Turn {
+    /// The names of the machine's entries, sorted.
+    pub(crate) fn entries(&self) -> Vec<String> {
+        entries()
+    }
+
+    pub(crate) fn anchors(&self) -> usize {
+        anchors()
+    }
+
+    pub(crate) fn has_mount(&self) -> bool {
+        is_mounted()
+    }
+
+    /// No entry, no mount, no anchor.
+    #[track_caller]
+    pub(crate) fn is_clean(&self) {
+        assert!(!self.has_mount(), "a mount is left");
+        assert_eq!(self.anchors(), 0, "an anchor is left");
+        assert_eq!(self.entries(), [""; 0], "entries are left");
     }
 }
 
@@ -81,10 +140,11 @@ impl Drop for Turn {
 
 /// Says that the test did not run, past the capture of its output: once for each reason, or, where `tests/summary.sh` counts
 /// them, for each test. Where `CI` is set, the test fails.
-pub(crate) fn cannot_run(reason: &str) {
+pub(crate) fn cannot_run(reason: impl Into<Reason>) {
+    let reason = reason.into();
     let test = thread::current();
     let test = test.name().unwrap_or_default();
-    let may_be = reason == HELD && is_held_for_good();
+    let may_be = matches!(reason, Reason::Held) && is_held_for_good();
     assert!(may_be || std::env::var_os("CI").is_none(), "{test} cannot run: {reason}");
     if std::env::var_os("BINFMT_TEST_SUMMARY").is_some() {
         let _ = writeln!(std::io::stderr(), "{test} DID NOT RUN: {reason}");
@@ -102,7 +162,7 @@ pub(crate) fn say_once(line: &str) {
 }
 
 /// Why tests must leave the machine's table alone, as far as its mounts and entries tell.
-pub(crate) fn unfit() -> Option<String> {
+pub(crate) fn unfit() -> Option<Reason> {
     if !nix::unistd::geteuid().is_root() {
         return Some("it needs root".into());
     }
@@ -112,11 +172,11 @@ pub(crate) fn unfit() -> Option<String> {
         return Some("it needs the machine itself, not a container".into());
     }
     if mounts("self").is_none_or(|mounts| mounts.contains(&format!(" {MOUNT_POINT} "))) {
-        return Some(format!(
+        return Some(Reason::Needs(format!(
             "it needs a machine that mounts nothing at {MOUNT_POINT}; where systemd does: \
              systemctl stop proc-sys-fs-binfmt_misc.automount proc-sys-fs-binfmt_misc.mount; where \
              `make run` did: target/release/binfmt --uninstall all"
-        ));
+        )));
     }
     if !succeeds("mount -t binfmt_misc none /mnt") {
         return Some("it needs a kernel with binfmt_misc; modprobe binfmt_misc".into());
@@ -124,23 +184,21 @@ pub(crate) fn unfit() -> Option<String> {
     let entries = entries();
     (!entries.is_empty()).then(|| {
         let entries = entries.join(", ");
-        format!("it needs an empty table, and this machine's has {entries}; uninstall them")
+        Reason::Needs(format!("it needs an empty table, and this machine's has {entries}; uninstall them"))
     })
 }
 
 /// Why tests about what keeps the table cannot tell: something else does. Waits for other tests: a mount namespace that one of them
 /// took while the table was mounted has a copy of that mount, and so keeps the table until that test ends.
-pub(crate) fn held() -> Option<String> {
+pub(crate) fn held() -> Option<Reason> {
     let patience = Instant::now() + Duration::from_secs(300);
     while is_held() {
         if is_held_for_good() || Instant::now() > patience {
-            return Some(HELD.into());
+            return Some(Reason::Held);
         }
     }
     None
 }
-
-const HELD: &str = "some mount namespace, process or anchor holds the machine's table; end it";
 
 /// Whether tests/clear.sh has found that the kernel keeps the table although nothing is left to end but the machine.
 fn is_held_for_good() -> bool {
@@ -168,8 +226,7 @@ pub(crate) fn is_held() -> bool {
 
 /// Whether the machine itself has the table mounted.
 pub(crate) fn is_mounted() -> bool {
-    let mounts = fs::read_to_string("/proc/1/mountinfo").expect("proc");
-    mounts.contains(" - binfmt_misc ")
+    fs::read_to_string("/proc/1/mountinfo").expect("proc").contains(" - binfmt_misc ")
 }
 
 /// The names of the machine's entries, sorted.
@@ -180,8 +237,7 @@ pub(crate) fn entries() -> Vec<String> {
     ));
     let listed = listed.output().expect("unshare");
     assert!(listed.status.success(), "no table to look at: {listed:?}");
-    let listed = String::from_utf8_lossy(&listed.stdout);
-    listed.lines().map(str::to_owned).collect()
+    String::from_utf8_lossy(&listed.stdout).lines().map(str::to_owned).collect()
 }
 
 /// Tracefs' list of uprobe definitions.
@@ -193,9 +249,7 @@ pub(crate) fn uprobes() -> String {
 
 /// How many anchors there are.
 pub(crate) fn anchors() -> usize {
-    let uprobes = uprobes();
-    let ours = uprobes.lines().filter(|line| line.starts_with("p:binfmt/"));
-    ours.count()
+    uprobes().lines().filter(|line| line.starts_with("p:binfmt/")).count()
 }
 
 /// Whether these shell commands succeed, as [`private`] runs them.

@@ -22,9 +22,7 @@ use nix::unistd::Pid;
 
 #[test]
 fn handlers_outlive_the_namespace_that_mounted_them() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let namespace = Namespace::new();
     namespace.binfmt(&["--install", "arm64"]).ok();
     namespace.ends();
@@ -37,9 +35,7 @@ fn handlers_outlive_the_namespace_that_mounted_them() {
 
 #[test]
 fn the_last_uninstall_leaves_no_trace() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     Namespace::new().binfmt(&["--install", "arm64,riscv64"]).ok();
     Namespace::new().binfmt(&["--uninstall", "riscv64"]).ok();
     thread::sleep(TEARDOWN);
@@ -52,9 +48,7 @@ fn the_last_uninstall_leaves_no_trace() {
 /// Whoever traces may empty the list of uprobes, and nothing tells of it. What holds has to look.
 #[test]
 fn held_handlers_have_an_anchor_again_and_outlive_their_holder() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     for interval in ["200ms", "1h"] {
         let namespace = Namespace::new();
         let options = ["--hold", "--interval", interval, "--install", "arm64"];
@@ -89,9 +83,7 @@ fn held_handlers_have_an_anchor_again_and_outlive_their_holder() {
 
 #[test]
 fn other_uprobe_definitions_are_left_alone() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let busybox = program("amd64");
     let _other = OtherUprobe::define(&machine, &busybox);
     Namespace::new().binfmt(&["--install", "arm64"]).ok();
@@ -103,9 +95,7 @@ fn other_uprobe_definitions_are_left_alone() {
 
 #[test]
 fn an_anchored_table_is_joined_not_anchored_again() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     Namespace::new().binfmt(&["--install", "arm64"]).ok();
     Namespace::new().binfmt(&["--install", "arm64,riscv64"]).ok().says("arm64 already installed").says("riscv64 OK");
     Namespace::new().binfmt(&["--install", "riscv64", "--anchor", "never"]).ok();
@@ -117,12 +107,8 @@ fn an_anchored_table_is_joined_not_anchored_again() {
 
 #[test]
 fn an_anchor_that_a_killed_install_left_is_taken_over() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
-    let event = format!("p:binfmt/anchor {MOUNT_POINT}/status:0x0");
-    let anchored = machine.sh(&format!("mount -t binfmt_misc none {MOUNT_POINT}; echo '{event}' >>$uprobes"));
-    anchored.ok();
+    let Some(machine) = Machine::take() else { return };
+    machine.has_an_anchor_of_an_empty_table();
     Namespace::new().binfmt(&["--install", "arm64"]).ok();
     thread::sleep(TEARDOWN);
     machine.runs("arm64");
@@ -133,9 +119,7 @@ fn an_anchor_that_a_killed_install_left_is_taken_over() {
 /// A definition of the anchor's name that is on another file keeps nothing. The kernel holds several files by one event.
 #[test]
 fn what_only_has_the_anchors_name_is_no_anchor() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let other = format!("p:binfmt/anchor {}:0x1000", program("amd64").display());
     machine.sh(&format!("echo '{other}' >>$uprobes")).ok();
     let namespace = Namespace::new();
@@ -156,9 +140,7 @@ fn what_only_has_the_anchors_name_is_no_anchor() {
 /// To an event of another kind the kernel adds nothing.
 #[test]
 fn an_event_that_cannot_be_an_anchor_is_named_and_left_alone() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let file = program("amd64").display().to_string();
     let (returns, reads) = ("r:binfmt/anchor", "p:binfmt/anchor");
     for event in [format!("{returns} {file}:0x1000"), format!("{reads} {file}:0x1000 %ax")] {
@@ -178,21 +160,15 @@ fn an_event_that_cannot_be_an_anchor_is_named_and_left_alone() {
 
 #[test]
 fn an_uninstall_that_finds_nothing_still_clears_the_anchor_of_an_empty_table() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
-    let event = format!("p:binfmt/anchor {MOUNT_POINT}/status:0x0");
-    let anchored = machine.sh(&format!("mount -t binfmt_misc none {MOUNT_POINT}; echo '{event}' >>$uprobes"));
-    anchored.ok();
+    let Some(machine) = Machine::take() else { return };
+    machine.has_an_anchor_of_an_empty_table();
     Namespace::new().binfmt(&["--uninstall", "qemu-*"]).ok();
     machine.is_clean();
 }
 
 #[test]
 fn without_an_anchor_an_install_says_that_the_handlers_will_end() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let by_hand = format!("mount -t binfmt_misc none {MOUNT_POINT}");
     for (case, setup, around, options) in [
         ("declined", "", "", "--anchor never"),
@@ -220,9 +196,7 @@ fn without_an_anchor_an_install_says_that_the_handlers_will_end() {
 
 #[test]
 fn an_audit_that_sees_no_holder_names_the_install_that_sets_the_anchor() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let namespace = Namespace::new();
     namespace.binfmt(&["--install", "arm64", "--anchor", "never"]).ends(1);
     namespace.binfmt(&["--verify"]).ends(1).ends_saying(&["1 finding; repair: ", "binfmt --install arm64"]);
@@ -237,11 +211,8 @@ fn an_audit_that_sees_no_holder_names_the_install_that_sets_the_anchor() {
 
 #[test]
 fn a_holder_that_is_not_the_host_does_not_count_as_a_keeper() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
-    let by_hand = format!("mount -t binfmt_misc none {MOUNT_POINT}");
-    let other = Namespace::with(&[], &by_hand);
+    let Some(machine) = Machine::take() else { return };
+    let other = Namespace::mounted();
     thread::sleep(Duration::from_millis(1100));
     let namespace = Namespace::new();
     let install = namespace.binfmt(&["--install", "arm64"]);
@@ -256,13 +227,10 @@ fn a_holder_that_is_not_the_host_does_not_count_as_a_keeper() {
 
 #[test]
 fn a_failed_install_leaves_neither_mount_nor_anchor() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let nowhere = Path::new("/nonexistent");
     for place in [Namespace::host(), Namespace::new()] {
-        let failed = place.host.call(&["--install", "arm64"]).emulators(nowhere);
-        failed.run().ends(1);
+        place.host.call(&["--install", "arm64"]).emulators(nowhere).run().ends(1);
         assert!(!is_mounted(), "{place:?}");
         assert_eq!(turn::anchors(), 0, "{place:?}");
     }
@@ -271,9 +239,7 @@ fn a_failed_install_leaves_neither_mount_nor_anchor() {
 
 #[test]
 fn a_container_without_the_hosts_processes_is_anchored_too() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let container = Namespace::container("");
     container.binfmt(&["--install", "arm64"]).ok();
     container.ends();
@@ -287,9 +253,7 @@ fn a_container_without_the_hosts_processes_is_anchored_too() {
 /// second that is, must not matter.
 #[test]
 fn a_table_that_the_container_itself_mounted_before_is_anchored() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     for tenths in 0..5 {
         let mount = format!("sleep 0.{tenths}; mount -t binfmt_misc none {MOUNT_POINT}");
         let container = Namespace::container(&mount);
@@ -304,11 +268,8 @@ fn a_table_that_the_container_itself_mounted_before_is_anchored() {
 
 #[test]
 fn a_table_mounted_by_hand_in_a_mount_namespace_is_anchored() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
-    let by_hand = format!("mount -t binfmt_misc none {MOUNT_POINT}");
-    let namespace = Namespace::with(&[], &by_hand);
+    let Some(machine) = Machine::take() else { return };
+    let namespace = Namespace::mounted();
     namespace.binfmt(&["--install", "arm64"]).ok();
     namespace.ends();
     machine.runs("arm64");
@@ -318,9 +279,7 @@ fn a_table_mounted_by_hand_in_a_mount_namespace_is_anchored() {
 /// The host gets the mount, or, where PID 1 has privileges that this process has not and so is out of reach, an anchor.
 #[test]
 fn with_the_hosts_processes_handlers_outlive_the_container_by_a_mount_or_an_anchor() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let scratch = machine.host.scratch().display().to_string();
     let root = format!(
         "mount -t tmpfs none {scratch}; cd {scratch}; mkdir upper work root
@@ -342,11 +301,9 @@ fn with_the_hosts_processes_handlers_outlive_the_container_by_a_mount_or_an_anch
 /// Both wait for the table's lock; whoever gets it first, what the install reports is so afterwards.
 #[test]
 fn an_uninstall_does_not_take_the_table_from_an_install_at_work() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     for round in 0..6 {
-        let holder = Namespace::with(&[], &format!("mount -t binfmt_misc none {MOUNT_POINT}"));
+        let holder = Namespace::mounted();
         let register = holder.host.path(MOUNT_POINT).join("register");
         let lock = crate::harness::lock::of_call(&register);
         let (one, other) = (Namespace::new(), Namespace::new());

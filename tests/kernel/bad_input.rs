@@ -100,10 +100,7 @@ fn a_prefix_of_any_kind_makes_entries_that_are_known_again() {
         let folder = host.folder("prefixed", &[]);
         let file = format!("{prefix}qemu-aarch64");
         host.copy(&emulators().join("qemu-aarch64"), &folder.join(&file));
-        let call = |args: &[&str]| {
-            let call = host.call(args).emulators(&folder);
-            call.env("QEMU_BINARY_PREFIX", prefix).run().ok()
-        };
+        let call = |args: &[&str]| host.call(args).emulators(&folder).env("QEMU_BINARY_PREFIX", prefix).run().ok();
         call(&["--install", "arm64"]).says("installing: arm64 OK (");
         assert_eq!(host.entries(), [file.as_str()], "{prefix:?}");
         call(&["--install", "arm64"]).says("installing: arm64 already installed (");
@@ -290,8 +287,7 @@ fn an_emulator_that_is_a_dangling_link_does_not_exist() {
 #[test]
 fn names_and_paths_that_are_too_long_are_told_so() {
     let host = Host::new();
-    let prefix = "p".repeat(250);
-    let output = host.call(&["--install", "arm64"]).env("QEMU_BINARY_PREFIX", prefix).run().ends(1);
+    let output = host.call(&["--install", "arm64"]).env("QEMU_BINARY_PREFIX", "p".repeat(250)).run().ends(1);
     is_readable(output.ends_saying(&["too long"]));
     let mut folder = host.scratch().to_owned();
     (0..8).for_each(|_| folder.push("d".repeat(240)));

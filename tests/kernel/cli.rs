@@ -41,8 +41,7 @@ fn levels() -> Vec<String> {
         (3, all!("avx" "avx2" "bmi1" "bmi2" "f16c" "fma" "lzcnt" "movbe")),
         (4, all!("avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl")),
     ];
-    let reached = levels.into_iter().take_while(|(_, has)| *has);
-    reached.map(|(level, _)| format!("linux/amd64/v{level}")).collect()
+    levels.into_iter().take_while(|(_, has)| *has).map(|(level, _)| format!("linux/amd64/v{level}")).collect()
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -145,8 +144,7 @@ fn text_is_coloured_on_a_terminal_only() {
         let plain = host.binfmt(&[args]).ok();
         assert!(!plain.stdout.contains('\x1b'), "{plain}");
         for (variable, coloured) in [("TERM=xterm", true), ("NO_COLOR=1", false), ("NO_COLOR=", true)] {
-            let script = format!("{variable} script -qec \"'{BINFMT}' {args}\" /dev/null");
-            let output = host.sh(&script).ok();
+            let output = host.sh(&format!("{variable} script -qec \"'{BINFMT}' {args}\" /dev/null")).ok();
             assert_eq!(output.stdout.contains('\x1b'), coloured, "{variable}: {output}");
         }
     }
@@ -258,8 +256,7 @@ fn the_examples_of_the_help_do_what_they_say() {
 
 /// The columns of what `script` shows on a terminal.
 fn widths(shown: &str) -> Vec<usize> {
-    let lines = shown.lines().map(|line| line.trim_end_matches('\r'));
-    lines.map(|line| line.chars().count()).collect()
+    shown.lines().map(|line| line.trim_end_matches('\r')).map(|line| line.chars().count()).collect()
 }
 
 #[test]
@@ -295,8 +292,7 @@ fn tables_fit_the_terminal() {
         for all in [on("stty cols 400", args), on("stty cols 40", &format!("{args} --verbose"))] {
             // in columns that are as wide as what they have to show
             let words = |table: &str| -> Vec<String> {
-                let header = table.lines().next().expect("a header");
-                header.split_whitespace().map(str::to_owned).collect()
+                table.lines().next().expect("a header").split_whitespace().map(str::to_owned).collect()
             };
             assert_eq!(words(&all), words(&plain), "{args}");
             assert_eq!(all.lines().count(), plain.lines().count(), "{args}: {all}");

@@ -10,8 +10,7 @@ use crate::harness::{BINFMT, Host, Output, emulators, old_emulators};
 /// Runs the tool with so many kilobytes of address space.
 fn limited(host: &Host, kilobytes: u32, args: &str) -> Output {
     let script = format!("ulimit -v {kilobytes}; '{BINFMT}' {args}");
-    let call = host.program("sh").args(["-c", &script]);
-    call.env("QEMU_BINARY_PATH", emulators()).run()
+    host.program("sh").args(["-c", &script]).env("QEMU_BINARY_PATH", emulators()).run()
 }
 
 /// Too little for QEMU's buffer of translated code, which is 128 MiB.
@@ -29,8 +28,7 @@ fn a_limit_on_address_space_is_named() {
         "the emulator said: qemu-aarch64: allocate",
         "limited to 100000 kB; lift the limit: ulimit -v unlimited",
     ]);
-    let output = limited(&host, NO_CODE, "--verify").ends(1);
-    output.ends_saying(&["ulimit -v unlimited"]).never_says("--install");
+    limited(&host, NO_CODE, "--verify").ends(1).ends_saying(&["ulimit -v unlimited"]).never_says("--install");
     limited(&host, NO_CODE, "--install s390x").ends(1).ends_saying(&[
         "jit buffer",
         "ulimit -v unlimited",

@@ -108,8 +108,7 @@ fn a_call_waits_for_the_one_that_holds_the_lock() {
     thread::scope(|scope| {
         let install = scope.spawn(|| host.binfmt(&["--install", "arm64"]));
         let uninstall = scope.spawn(|| host.binfmt(&["--uninstall", "riscv64"]));
-        let status = host.binfmt(&["--status"]);
-        status.ok();
+        host.binfmt(&["--status"]).ok();
         thread::sleep(Duration::from_millis(300));
         assert!(!install.is_finished() && !uninstall.is_finished());
         assert_eq!(host.table(), "", "nothing is changed while waiting");
@@ -169,8 +168,7 @@ fn a_signal_ends_a_call_that_waits() {
         let stderr = BufReader::new(unshare.stderr.take().expect("a pipe"));
         let line = stderr.lines().next().expect("a line").expect("a text");
         assert!(line.starts_with("waiting for "), "{line}");
-        let children = format!("/proc/{0}/task/{0}/children", unshare.id());
-        let child = fs::read_to_string(children).expect("proc");
+        let child = fs::read_to_string(format!("/proc/{0}/task/{0}/children", unshare.id())).expect("proc");
         kill(Pid::from_raw(child.trim().parse().expect("one")), signal).expect("a process");
         let ended = unshare.wait().expect("a child");
         assert_eq!(ended.code(), Some(status), "{signal}");
@@ -183,8 +181,7 @@ fn an_upgrade_killed_at_any_point_leaves_every_platform_working() {
     let host = Host::new();
     let install = |folder: &Path| host.call(&["--install", LIST]).emulators(folder);
     let before = || {
-        let older = install(&old_emulators()).env("QEMU_BINARY_REPLACE", "1");
-        older.run().ok();
+        install(&old_emulators()).env("QEMU_BINARY_REPLACE", "1").run().ok();
     };
     let after = |point: &str| {
         for platform in PLATFORMS {
@@ -223,8 +220,7 @@ fn a_first_install_killed_at_any_point_is_completed_by_the_next() {
 fn a_killed_install_is_cleared_away_by_an_uninstall_too() {
     let host = Host::new();
     let before = || {
-        let install = host.call(&["--install", LIST]).emulators(&old_emulators());
-        install.run().ok();
+        host.call(&["--install", LIST]).emulators(&old_emulators()).run().ok();
     };
     let after = |point: &str| {
         host.binfmt(&["--uninstall", "arm64"]).ok();
@@ -302,8 +298,7 @@ fn a_mount_that_comes_up_in_between_is_joined() {
             left -= usize::from(looked);
             left == 0 || stop.is_before(libc::SYS_mount)
         });
-        let quick = host.binfmt(&["--mount", &mount, "--install", "riscv64"]);
-        quick.says("riscv64 OK (");
+        host.binfmt(&["--mount", &mount, "--install", "riscv64"]).says("riscv64 OK (");
         slow.output().says("arm64 OK (");
         for platform in PLATFORMS {
             assert!(host.runs(platform).is_ok(), "{platform}, point {point}");
@@ -370,8 +365,7 @@ fn a_refusal_of_the_kernel_is_named_with_its_remedy() {
         change(&host, &folder.join("qemu-aarch64"));
         let before = host.table();
         let remedy = "; ";
-        let refused = install.output().ends(1);
-        refused.ends_saying(&["arm64 is not installed", "qemu-aarch64", words, remedy]);
+        install.output().ends(1).ends_saying(&["arm64 is not installed", "qemu-aarch64", words, remedy]);
         assert_eq!(host.table(), before, "{words}");
     }
 }
@@ -384,8 +378,7 @@ fn an_emulator_that_is_being_written_is_refused_with_its_remedy() {
     install.until(Stop::is_change);
     let script = format!("exec 3>>{}/qemu-aarch64; echo open; exec cat", folder.display());
     let writer = Holder::start(&host, &script);
-    let refused = install.output().ends(1);
-    refused.ends_saying(&["is being written (ETXTBSY)", "try again"]);
+    install.output().ends(1).ends_saying(&["is being written (ETXTBSY)", "try again"]);
     drop(writer);
     assert_eq!(host.table(), "");
     host.call(&["--install", "arm64"]).emulators(&folder).run().ok();
@@ -400,8 +393,7 @@ fn all_at_once(host: &Host, calls: &[(&[&str], PathBuf)]) -> Vec<Output> {
             running.push(scope.spawn(|| {
                 start.wait();
                 // so that the older emulators take the newer ones' place, too
-                let call = host.call(args).env("QEMU_BINARY_REPLACE", "1");
-                call.emulators(folder).run()
+                host.call(args).env("QEMU_BINARY_REPLACE", "1").emulators(folder).run()
             }));
         }
         let ended = |call: ScopedJoinHandle<Output>| call.join().expect("a call that runs");
@@ -459,9 +451,7 @@ fn kill_at_every_point(host: &Host, args: &[&str], before: impl Fn(), after: imp
             left -= usize::from(matters || stop.waits);
             left == 0
         });
-        let Some(stopped) = stopped else {
-            return point;
-        };
+        let Some(stopped) = stopped else { return point };
         // what it waits for gets some way
         thread::sleep(Duration::from_millis(point as u64 % 4 * 2));
         call.kill();
@@ -566,9 +556,7 @@ impl<'a> Traced<'a> {
         ptrace::interrupt(pid).expect("ptrace");
         let mut traced = Self { host, pid, inside: None, outcome: None, child };
         traced.wait();
-        let stdin = traced.child.stdin.take();
-        let told = stdin.expect("a pipe").write_all(b"go\n");
-        told.expect("a shell that waits");
+        traced.child.stdin.take().expect("a pipe").write_all(b"go\n").expect("a shell that waits");
         traced.until(|stop| stop.after && stop.call == libc::SYS_execve);
         traced
     }
@@ -684,8 +672,7 @@ impl Holder {
     /// Runs a script that prints a line once it holds what it is to hold, and then waits.
     fn start(host: &Host, script: &str) -> Self {
         let mut command = host.command("sh");
-        let command = command.args(["-e", "-c", script]);
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let child = command.args(["-e", "-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = child.expect("nsenter");
         let stdout = BufReader::new(child.stdout.as_mut().expect("a pipe"));
         assert!(stdout.lines().next().is_some(), "{script} ended");

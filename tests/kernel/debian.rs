@@ -23,10 +23,7 @@ fn the_captured_registrations_are_the_packages() {
     let paths = files.map(|file| file.unwrap().path());
     let rules = paths.filter(|path| path.extension().is_some_and(|e| e == "conf"));
     let packaged: BTreeSet<String> = rules
-        .flat_map(|path| {
-            let text = fs::read_to_string(path).unwrap();
-            text.lines().map(str::to_owned).collect::<Vec<_>>()
-        })
+        .flat_map(|path| fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
         .collect();
     let captured = CAPTURED.lines().filter(|line| line.starts_with(':'));
     assert_eq!(captured.map(str::to_owned).collect::<BTreeSet<_>>(), packaged);

@@ -70,8 +70,7 @@ impl Lab {
     }
 
     fn explain(&self, path: &Path, options: &[&str]) -> Output {
-        let call = self.host.call(&["--explain"]);
-        call.args([path]).args(options).run()
+        self.host.call(&["--explain"]).args([path]).args(options).run()
     }
 
     fn execute(&self, path: &Path) -> Fate {
@@ -228,8 +227,7 @@ fn truncated_programs_are_told_from_whole_ones() {
     let larger = Program::new(native()).load(|s| (s.in_file, s.in_memory) = (0x2_0000, 0x2_0000));
     let entry = Some(0x40_0000 + 0x1_0000);
     let path = lab.make("pages", &larger.with(|p| p.entry = entry).bytes());
-    let output = lab.ends("cut by a whole page", &path, Ends);
-    output.ends_saying(&["truncated: 4096 of 131072 bytes are there"]);
+    lab.ends("cut by a whole page", &path, Ends).ends_saying(&["truncated: 4096 of 131072 bytes are there"]);
 }
 
 #[test]
@@ -275,8 +273,7 @@ fn a_script_that_names_itself_is_told_to_name_a_program() {
     let script = lab.path("itself");
     let line = format!("#!{}\n", script.display());
     lab.make("itself", line.as_bytes());
-    let output = lab.ends("a circle", &script, Fails(Errno::ELOOP));
-    output.ends_saying(&["name a program that is not a script"]);
+    lab.ends("a circle", &script, Fails(Errno::ELOOP)).ends_saying(&["name a program that is not a script"]);
 }
 
 /// The kernel counts the interpreter of a handler too.
@@ -386,8 +383,7 @@ fn remedies_are_commands_for_oddly_named_files_too() {
         let json = call.run().ends(1).json();
         let remedy = format!(r#"cd "$0" && {}"#, json["remedy"].as_str().unwrap());
         assert!(!remedy.contains(char::is_control), "{remedy:?}");
-        let call = lab.host.program("bash").args(["-c", &remedy]);
-        call.args([lab.host.scratch()]).run().ok();
+        lab.host.program("bash").args(["-c", &remedy]).args([lab.host.scratch()]).run().ok();
         lab.ends("chmod", &path, Runs);
     }
 }
@@ -420,8 +416,7 @@ fn what_is_no_file_is_refused_at_once() {
         (".", Fails(Errno::EACCES), "directory"),
     ];
     for (name, expected, words) in rows {
-        let output = lab.ends(name, &path(name), expected);
-        output.ends_saying(&[words]);
+        lab.ends(name, &path(name), expected).ends_saying(&[words]);
     }
     let device = Path::new("/dev/null");
     lab.ends("a device", device, Fails(Errno::EACCES)).ends_saying(&["device"]);
@@ -443,9 +438,7 @@ fn a_file_being_written_is_told_with_its_writer() {
     let output = lab.ends("open for writing", &path, Fails(Errno::ETXTBSY));
     output.ends_saying(&["open for writing, by process", "(cat)"]);
     // root without its privileges may not look into the processes of one that has them
-    let call = lab.host.program("setpriv");
-    let call = call.args(["--bounding-set=-all", BINFMT, "--explain"]);
-    let output = call.args([&path]).run();
+    let output = lab.host.program("setpriv").args(["--bounding-set=-all", BINFMT, "--explain"]).args([&path]).run();
     if tells_without_executing(&lab) {
         output.ends(1).ends_saying(&["may not look into", "ETXTBSY"]);
     }
@@ -467,8 +460,7 @@ fn permission_is_the_kernels_to_give() {
     let path = lab.make("program", &Program::new(native()).bytes());
     // root without its privileges, and the owner of the file
     let powerless = |program: &str, args: &[&str]| {
-        let call = lab.host.program("setpriv").args(["--bounding-set=-all", program]);
-        call.args(args).args([&path]).run()
+        lab.host.program("setpriv").args(["--bounding-set=-all", program]).args(args).args([&path]).run()
     };
     let exec = lab.exec.to_str().unwrap();
     for (mode, words, errno) in [
@@ -490,8 +482,7 @@ fn a_handler_out_of_sight_is_told() {
     let lab = Lab::new();
     let path = program("arm64");
     lab.host.binfmt(&["--install", "arm64"]).ok();
-    let hide = format!("mount -t tmpfs none {MOUNT_POINT}");
-    lab.host.sh(&hide).ok();
+    lab.host.sh(&format!("mount -t tmpfs none {MOUNT_POINT}")).ok();
     let output = lab.explain(&path, &[]).ok();
     assert!(output.stdout.contains("out of sight"), "{output}");
 }
@@ -503,8 +494,7 @@ fn a_noexec_mount_is_told() {
     fs::create_dir(&dir).unwrap();
     lab.host.sh(&format!("mount -t tmpfs -o noexec,size=1m none '{}'", dir.display())).ok();
     lab.host.sh(&format!("cp /bin/true '{0}/true'; chmod 755 '{0}/true'", dir.display())).ok();
-    let output = lab.ends("noexec", &dir.join("true"), Fails(Errno::EACCES));
-    output.ends_saying(&["noexec", "remount,exec"]);
+    lab.ends("noexec", &dir.join("true"), Fails(Errno::EACCES)).ends_saying(&["noexec", "remount,exec"]);
 }
 
 #[test]
@@ -616,8 +606,7 @@ fn handlers_of_every_kind_are_told() {
     fs::create_dir(&elsewhere).unwrap();
     let at = elsewhere.to_str().unwrap();
     host.sh(&format!("mount --bind {MOUNT_POINT} '{at}'")).ok();
-    let output = lab.explain(&path, &["--mount", at]).ends(1);
-    output.ends_saying(&[&format!("echo 1 > {at}/status")]);
+    lab.explain(&path, &["--mount", at]).ends(1).ends_saying(&[&format!("echo 1 > {at}/status")]);
     host.sh(&format!("echo 1 >{MOUNT_POINT}/status")).ok();
     let long =
         [&b":long:M:56:"[..], "\\xab".repeat(200).as_bytes(), format!("::{}:", good.display()).as_bytes()].concat();
@@ -627,8 +616,7 @@ fn handlers_of_every_kind_are_told() {
     host.register_line(b":nowhere:M::odd::/nowhere/at/all:");
     let path = lab.make("odd", b"odd one");
     lab.ends("a handler without interpreter", &path, Fails(Errno::ENOENT)).ends_saying(&["nowhere", "echo -1"]);
-    let output = lab.explain(&path, &["--mount", at]).ends(1);
-    output.ends_saying(&[&format!("echo -1 > {at}/nowhere")]);
+    lab.explain(&path, &["--mount", at]).ends(1).ends_saying(&[&format!("echo -1 > {at}/nowhere")]);
     host.register_line(format!(":pinned:M::pin::{}:F", exec.display()).as_bytes());
     fs::remove_file(&exec).unwrap();
     let path = lab.make("pinned", b"pin this");
@@ -720,8 +708,7 @@ fn the_shell_of_an_unpacked_image_is_explained() {
     let output = lab.explain(Path::new("/bin/crlf"), &start).ends(1);
     output.ends_saying(&[&format!("sed -i 's/\\r$//' {}", script.display())]);
     fs::set_permissions(&script, PermissionsExt::from_mode(0o644)).unwrap();
-    let output = lab.explain(Path::new("/bin/crlf"), &start).ends(1);
-    output.ends_saying(&[&format!("chmod +x {}", script.display())]);
+    lab.explain(Path::new("/bin/crlf"), &start).ends(1).ends_saying(&[&format!("chmod +x {}", script.display())]);
     fs::remove_file(root.join("usr/lib/ld-linux-aarch64.so.1")).unwrap();
     below(&[]).ends(1).ends_saying(&["ld-linux-aarch64.so.1", "does not exist"]);
 }
@@ -767,9 +754,7 @@ fn a_root_directory_without_openat2_is_refused_as_such() {
          if (prctl(38, 1, 0, 0, 0) || prctl(22, 2, &program)) return 3; \
          execv(argv[1], argv + 1); return 4;",
     );
-    let call = lab.host.program(&without);
-    let call = call.args([BINFMT, "--explain", "/bin/sh", "--root", "/"]);
+    let call = lab.host.program(&without).args([BINFMT, "--explain", "/bin/sh", "--root", "/"]);
     call.run().ends(1).ends_saying(&["root directory /", "openat2", "ENOSYS", "5.6", "chroot"]).never_says("/bin/sh");
-    let output = lab.explain(Path::new("/bin/sh"), &["--root", "/"]);
-    output.ok();
+    lab.explain(Path::new("/bin/sh"), &["--root", "/"]).ok();
 }

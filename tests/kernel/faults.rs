@@ -153,8 +153,7 @@ impl Laboratory {
         let host = Host::new();
         host.binfmt(&["--install", BYSTANDER]).ok();
         if let Before::Old = before {
-            let call = host.call(&["--install", LIST]);
-            call.emulators(&old_emulators()).run().ok();
+            host.call(&["--install", LIST]).emulators(&old_emulators()).run().ok();
         }
         let entries = host.entries();
         let rules = entries.iter().rev().map(|name| {

@@ -137,8 +137,7 @@ impl Holder {
     fn field(&self, key: &str) -> String {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("proc");
         let value = status.lines().find_map(|line| line.strip_prefix(key));
-        let value = value.and_then(|value| value.split_whitespace().next());
-        value.unwrap_or_else(|| panic!("no {key}")).to_owned()
+        value.and_then(|value| value.split_whitespace().next()).unwrap_or_else(|| panic!("no {key}")).to_owned()
     }
 }
 
@@ -494,8 +493,7 @@ fn two_that_hold_do_not_fight() {
 fn a_handler_that_something_else_has_registered_and_that_works_is_left() {
     let host = Host::new();
     let mut holder = Holder::start(&host, &["--interval", "200ms"]);
-    let other = host.call(&["--install", "arm64"]).emulators(&old_emulators()).env("QEMU_BINARY_REPLACE", "1");
-    other.run().ok();
+    host.call(&["--install", "arm64"]).emulators(&old_emulators()).env("QEMU_BINARY_REPLACE", "1").run().ok();
     let line = holder.says("repairing: ");
     assert_eq!(line, "repairing: arm64 left to qemu-aarch64, which is not of this install and runs it");
     // one that does not is not
@@ -741,8 +739,7 @@ fn what_keeps_everything_from_being_tried_is_told_once() {
     // between two tries: in a try it has more of them open
     let open = (0..100).map(|_| {
         thread::sleep(Duration::from_millis(10));
-        let open = fs::read_dir(format!("/proc/{pid}/fd"));
-        open.expect("a process that lives").count()
+        fs::read_dir(format!("/proc/{pid}/fd")).expect("a process that lives").count()
     });
     let open = open.min().expect("a number");
     // enough to read the table, and too few to start a probe

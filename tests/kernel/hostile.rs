@@ -52,8 +52,7 @@ fn an_emulator_that_others_can_replace_is_refused() {
         host.sh(&format!("chmod {mode} '{}'", place.display())).ok();
         is_refused(&host, &folder, &[&format!("replaced by {who}"), remedy]);
         host.sh(&format!("chmod go-w,-t '{}'", place.display())).ok();
-        let install = host.call(&["--install", "arm64"]);
-        install.emulators(&folder).run().ok();
+        host.call(&["--install", "arm64"]).emulators(&folder).run().ok();
         host.binfmt(&["--uninstall", "all"]).ok();
     }
 }
@@ -87,8 +86,7 @@ fn whoever_owns_a_place_on_the_way_is_trusted_only_if_root_or_the_caller() {
     host.sh(&format!("cp -r '{0}' '{1}/users'; chown -R 1000 '{1}/users'", own.display(), sticky.display())).ok();
     let folder = sticky.join("users");
     let user = ["--reuid=1000", "--regid=1000", "--clear-groups", BINFMT, "--version"];
-    let version = host.program("setpriv").args(&user).emulators(&folder).run();
-    version.ok().never_says("qemu/none");
+    host.program("setpriv").args(&user).emulators(&folder).run().ok().never_says("qemu/none");
 }
 
 /// By way of a link whose folder anybody may write to.
@@ -102,10 +100,7 @@ fn a_link_to_an_emulator_is_as_safe_as_its_folder() {
         emulators().join("qemu-aarch64").display()
     );
     host.sh(&prepare).ok();
-    let install = || {
-        let call = host.call(&["--install", "arm64"]);
-        call.emulators(&folder).run()
-    };
+    let install = || host.call(&["--install", "arm64"]).emulators(&folder).run();
     install().ends(1).says("replaced by any user");
     host.sh(&format!("chmod +t '{}'", folder.display())).ok();
     install().ends(1).says("replaced by any user");
@@ -121,8 +116,7 @@ fn a_link_to_an_emulator_is_as_safe_as_its_folder() {
         emulators().join("qemu-aarch64").display()
     );
     host.sh(&detour).ok();
-    let refused = install().ends(1);
-    refused.ends_saying(&["replaced by any user", "between"]);
+    install().ends(1).ends_saying(&["replaced by any user", "between"]);
     host.sh(&format!("chmod go-w '{}'", between.display())).ok();
     install().ok();
 }
@@ -185,8 +179,7 @@ fn an_emulator_is_given_nothing_and_leaves_nothing_behind() {
         "for i in $(seq 3 1000); do eval \"exec $i</dev/null\"; done; QEMU_BINARY_PATH='{}' exec {BINFMT} --version",
         folder.display()
     );
-    let output = host.program("bash").args(["-c", &script]).run();
-    output.ok().says("qemu/v1.0.0.0\n");
+    host.program("bash").args(["-c", &script]).run().ok().says("qemu/v1.0.0.0\n");
     assert_eq!(processes(&host), 0);
     host.call(&["--install", "arm64"]).emulators(&folder).run().ends(1);
     assert_eq!(processes(&host), 0);
@@ -201,8 +194,7 @@ fn an_emulator_that_forks_all_the_time_ends_with_its_limit() {
     for body in [storm.to_owned(), format!("{storm} for (;;) pause();")] {
         host.compile_emulator(&folder.join("qemu-aarch64"), &body);
         let began = std::time::Instant::now();
-        let call = host.call(&["--install", "arm64"]).emulators(&folder);
-        call.run().ends(1).ends_saying(&["arm64 is not installed"]);
+        host.call(&["--install", "arm64"]).emulators(&folder).run().ends(1).ends_saying(&["arm64 is not installed"]);
         assert!(began.elapsed().as_secs() < 45, "{:?}", began.elapsed());
         assert_eq!(processes(&host), 0);
         assert_eq!(host.table(), "");
@@ -212,10 +204,8 @@ fn an_emulator_that_forks_all_the_time_ends_with_its_limit() {
 #[test]
 fn closed_descriptors_are_nobodys() {
     let host = Host::new();
-    let closed = |args: &str| {
-        let call = host.program("sh").args(["-c", &format!("{BINFMT} {args}")]);
-        call.emulators(&emulators()).run().ok()
-    };
+    let closed =
+        |args: &str| host.program("sh").args(["-c", &format!("{BINFMT} {args}")]).emulators(&emulators()).run().ok();
     closed("--install arm64 <&- >&- 2>&-");
     host.runs_arm64();
     closed("--status arm64 <&- 2>&-").prints("works");
@@ -388,8 +378,7 @@ fn an_environment_that_somebody_else_has_set_changes_nothing() {
             "PATH=.",
             "IFS=/",
         ]);
-        let call = call.args([format!("QEMU_LOG_FILENAME={}", log.display())]);
-        call.args([BINFMT]).args(args).emulators(&emulators())
+        call.args([format!("QEMU_LOG_FILENAME={}", log.display())]).args([BINFMT]).args(args).emulators(&emulators())
     };
     call(&["--install", "arm64"]).run().ok().says("arm64 OK (qemu-aarch64 ");
     let status = call(&["--status", "arm64"]).run().ok();
@@ -431,17 +420,13 @@ fn a_limit_of_processes_is_honest() {
 /// lost.
 #[track_caller]
 fn is_done_with(host: &Host, who: &str, limit: &str, value: u64) -> bool {
-    let old = host.call(&["--install", "arm64,riscv64"]);
-    let old = old.emulators(&old_emulators());
-    old.env("QEMU_BINARY_REPLACE", "1").run().ok();
+    host.call(&["--install", "arm64,riscv64"]).emulators(&old_emulators()).env("QEMU_BINARY_REPLACE", "1").run().ok();
     let limited = format!("{who} prlimit --{limit}={value} -- {BINFMT} --install arm64,riscv64");
-    let call = host.program("sh").args(["-c", &limited]);
-    let output = call.emulators(&emulators()).run();
+    let output = host.program("sh").args(["-c", &limited]).emulators(&emulators()).run();
     let what = format!("{limit} {value}: {output}");
     let new = |name: &str| {
         let path = emulators().join(name);
-        let entry = host.entry(name).unwrap_or_default();
-        entry.contains(&format!("interpreter {}\n", path.display()))
+        host.entry(name).unwrap_or_default().contains(&format!("interpreter {}\n", path.display()))
     };
     let done = ["qemu-aarch64", "qemu-riscv64"].map(new);
     assert!(output.status != 0 || done == [true; 2], "{what}");
@@ -470,8 +455,7 @@ fn filters_of_system_calls_are_honest() {
         let mut forbidden = false;
         for args in [&["--install", "arm64"][..], &["--status", "arm64"]] {
             let report = host.scratch().join("report");
-            let call = host.program(&inject).args([&report]);
-            let call = call.args(["forbid", names, "0", BINFMT]).args(args);
+            let call = host.program(&inject).args([&report]).args(["forbid", names, "0", BINFMT]).args(args);
             let output = call.emulators(&emulators()).run();
             let report = std::fs::read_to_string(&report).expect("a report");
             forbidden |= report.contains("is forbidden");

@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 
 /// `linux/arm64` of `--status --format json`.
 fn arm64(host: &Host) -> Value {
-    let status = host.binfmt(&["--status", "arm64", "--format", "json"]);
-    status.json()["platforms"][0].clone()
+    host.binfmt(&["--status", "arm64", "--format", "json"]).json()["platforms"][0].clone()
 }
 
 /// Another tool's entry: another name, and an old emulator of its own.
@@ -93,8 +92,7 @@ fn an_emulator_in_a_mount_namespace_that_is_gone_is_identified() {
         folder.display(),
         old_emulators().display(),
     );
-    let install = host.program("unshare").args(["--mount", "sh", "-ec", &inside]);
-    install.run().ok().says("arm64 OK");
+    host.program("unshare").args(["--mount", "sh", "-ec", &inside]).run().ok().says("arm64 OK");
     let arm64 = arm64(&host);
     let emulator = &arm64["emulator"];
     assert_eq!(emulator["place"], json!("elsewhere"), "{arm64}");
@@ -105,8 +103,7 @@ fn an_emulator_in_a_mount_namespace_that_is_gone_is_identified() {
 #[test]
 fn a_shadowed_entry_is_named_and_the_one_in_effect_identified() {
     let (host, _) = with_another_tools_entry();
-    let new = emulators().join("qemu-aarch64");
-    host.register("qemu-aarch64", "aarch64", &new, "POCF");
+    host.register("qemu-aarch64", "aarch64", &emulators().join("qemu-aarch64"), "POCF");
     let arm64 = arm64(&host);
     assert_eq!(arm64["entry"], json!("qemu-aarch64"));
     assert_eq!(arm64["shadowed"], json!(["qemu-aarch64-static"]));
@@ -175,8 +172,7 @@ fn without_ptrace_it_says_so_and_the_rest_works() {
         "#,
     );
     let call = |args: &[&str]| {
-        let call = host.program(&without_ptrace).args([BINFMT]).args(args);
-        call.env("QEMU_BINARY_PATH", emulators()).run()
+        host.program(&without_ptrace).args([BINFMT]).args(args).env("QEMU_BINARY_PATH", emulators()).run()
     };
     let status = call(&["--status", "arm64", "--format", "json"]).ok();
     let arm64 = &status.json()["platforms"][0];

@@ -107,8 +107,7 @@ fn what_hangs_does_not_keep_the_others_waiting() {
     host.compile(&folder.join("qemu-s390x"), "pause();");
     let began = Instant::now();
     let mut install = host.command(BINFMT);
-    let install = install.args(["--install", "riscv64,s390x,arm64"]);
-    let install = install.env("QEMU_BINARY_PATH", &folder);
+    let install = install.args(["--install", "riscv64,s390x,arm64"]).env("QEMU_BINARY_PATH", &folder);
     let install = install.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut install = install.spawn().expect("util-linux's nsenter");
     let stderr = BufReader::new(install.stderr.take().expect("a pipe"));
@@ -137,10 +136,7 @@ fn what_hangs_does_not_keep_the_others_waiting() {
 fn each_failure_is_told_once() {
     let host = Host::new();
     let folder = host.folder("emulators", &[("qemu-aarch64", emulators())]);
-    let install = |list| {
-        let call = host.call(&["--install", list]).emulators(&folder);
-        call.run().ends(1).stderr
-    };
+    let install = |list| host.call(&["--install", list]).emulators(&folder).run().ends(1).stderr;
     let why = |arch: &str| {
         let path = folder.join(format!("qemu-{arch}"));
         format!("{} does not exist; ", path.display())
@@ -389,8 +385,7 @@ fn native_programs_taken_by_a_dead_handler_are_not_in_place() {
 #[test]
 fn native_is_told_without_user_namespaces_too() {
     let host = Host::new();
-    let emulator = emulators().join("qemu-i386");
-    host.register("qemu-i386", "i386", &emulator, "POCF");
+    host.register("qemu-i386", "i386", &emulators().join("qemu-i386"), "POCF");
     host.sh("echo 0 >/proc/sys/user/max_user_namespaces").ok();
     host.binfmt(&["--install", "386"]).ok().says("installing: 386 native, but qemu-i386 takes its programs");
 }

@@ -74,8 +74,7 @@ fn call_until(host: &Host, caller: usize, end: Instant, calls: &AtomicUsize) {
     for step in 0.. {
         let (args, folder) = choices[(caller * 5 + step) % choices.len()];
         // so that the older emulators take the newer ones' place, too
-        let call = host.call(args).env("QEMU_BINARY_REPLACE", "1");
-        let output = call.emulators(folder).run();
+        let output = host.call(args).env("QEMU_BINARY_REPLACE", "1").emulators(folder).run();
         // whether what others change all the time is as it should be is anybody's guess
         let audits = args.first() == Some(&"--verify");
         assert!(output.status == 0 || audits && output.status == 1, "{output}");

@@ -22,8 +22,7 @@ fn metrics_of(host: &Host, output: Output) -> Output {
     if fake::is_used() {
         return output;
     }
-    let check = host.program(promtool()).args(["check", "metrics"]);
-    let checked = check.input(output.stdout.as_bytes()).run().ok();
+    let checked = host.program(promtool()).args(["check", "metrics"]).input(output.stdout.as_bytes()).run().ok();
     let said = (checked.stdout.as_str(), checked.stderr.as_str());
     assert_eq!(said, ("", ""), "{output}");
     assert!(output.stdout.ends_with("\n# EOF\n"), "{output}");
@@ -32,8 +31,7 @@ fn metrics_of(host: &Host, output: Output) -> Output {
 
 #[track_caller]
 fn metrics(host: &Host, args: &[&str]) -> Output {
-    let args = [args, &["--format", "prometheus"]].concat();
-    metrics_of(host, host.binfmt(&args))
+    metrics_of(host, host.binfmt(&[args, &["--format", "prometheus"]].concat()))
 }
 
 /// The number of a platform's sample, if there is one.
@@ -48,8 +46,7 @@ fn number<'a>(output: &'a Output, metric: &str, platform: &str) -> Option<&'a st
 
 /// When a file was last changed, as another program reads it.
 fn stat(host: &Host, file: &Path) -> String {
-    let stat = host.program("stat").args(["-c", "%Y"]).args([file]).run();
-    stat.ok().stdout.trim().to_owned()
+    host.program("stat").args(["-c", "%Y"]).args([file]).run().ok().stdout.trim().to_owned()
 }
 
 /// Whether `--verify` finds another emulator than the one to be installed.
@@ -109,8 +106,7 @@ fn what_does_not_run_is_told_beside_all_else() {
     host.register("qemu-riscv64", "riscv64", Path::new("/nowhere"), "OC");
     let list = ["--status", "arm64,riscv64,s390x,nonsense"];
     let output = metrics(&host, &list).ends(1);
-    let output = output.says("linux/riscv64 does not run: ").says("linux/s390x does not run: ");
-    let output = output.says("nonsense");
+    let output = output.says("linux/riscv64 does not run: ").says("linux/s390x does not run: ").says("nonsense");
     for (platform, up, times) in [("arm64", "1", 1), ("riscv64", "0", 1), ("s390x", "0", 0)] {
         let platform = format!("linux/{platform}");
         assert_eq!(number(&output, "platform_up", &platform), Some(up), "{output}");
@@ -182,8 +178,7 @@ fn a_handler_is_as_old_as_its_registration() {
     host.sh(&format!("until [ $(date +%s) -gt {} ]; do sleep .1; done", first + 1)).ok();
     host.binfmt(&["--install", "arm64"]).ok();
     assert_eq!(changed(), first);
-    let upgrade = host.call(&["--install", "arm64"]).emulators(&old_emulators()).env("QEMU_BINARY_REPLACE", "1");
-    upgrade.run().ok();
+    host.call(&["--install", "arm64"]).emulators(&old_emulators()).env("QEMU_BINARY_REPLACE", "1").run().ok();
     assert!(changed() > first);
 }
 
@@ -194,8 +189,7 @@ fn two_calls_say_the_same_in_the_same_order() {
     let lines = |args: &[&str]| -> Vec<String> {
         let output = metrics(&host, args).ok();
         let lines = output.stdout.lines();
-        let lines = lines.filter(|line| !line.starts_with("binfmt_platform_start_cpu_seconds"));
-        lines.map(str::to_owned).collect()
+        lines.filter(|line| !line.starts_with("binfmt_platform_start_cpu_seconds")).map(str::to_owned).collect()
     };
     assert_eq!(lines(&["--status"]), lines(&["--status"]));
     let order = ["--status", "s390x,arm64"];
@@ -207,8 +201,7 @@ fn names_that_the_format_gives_a_meaning_are_escaped() {
     let host = Host::new();
     let folder = host.folder("a \"b\" c\\d", &[("qemu-aarch64", emulators())]);
     let file = folder.join("qemu-aarch64");
-    let name = "qemu-\"x\"\ny} 1\u{1b}";
-    host.register(name, "aarch64", &file, "F");
+    host.register("qemu-\"x\"\ny} 1\u{1b}", "aarch64", &file, "F");
     let output = metrics(&host, &["--status", "arm64"]).ok();
     assert_eq!(number(&output, "emulator_info", "linux/arm64"), Some("1"), "{output}");
     let path = file.to_str().unwrap().replace('\\', r"\\").replace('"', "\\\"");
@@ -243,9 +236,7 @@ fn unit(host: &Host, folder: &Path, binfmt: &str) -> Output {
     let command = joined.lines().find_map(|line| line.strip_prefix("ExecStart=/bin/sh -c '"));
     let command = command.and_then(|rest| rest.strip_suffix('\'')).expect("a shell command");
     let command = command.replace("@BIN@/binfmt", binfmt);
-    let call = host.program("sh").args(["-c", &command]);
-    let call = call.env("QEMU_BINARY_PATH", emulators());
-    call.env("TEXTFILES", folder).run()
+    host.program("sh").args(["-c", &command]).env("QEMU_BINARY_PATH", emulators()).env("TEXTFILES", folder).run()
 }
 
 #[test]
@@ -283,10 +274,8 @@ fn the_rules_are_valid_and_each_has_a_case() {
     needs_emulators!();
     let host = Host::new();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus");
-    let call = |verb: &str, file: &str| {
-        let call = host.program(promtool()).args([verb, "rules"]);
-        call.args([folder.join(file)]).run().ok()
-    };
+    let call =
+        |verb: &str, file: &str| host.program(promtool()).args([verb, "rules"]).args([folder.join(file)]).run().ok();
     let alerts = ALERTS.matches("- alert: ").count();
     call("check", "alerts.yml").prints(&format!("SUCCESS: {alerts} rules found"));
     call("test", "alerts.test.yml").prints("SUCCESS");
@@ -303,8 +292,7 @@ fn the_rules_are_valid_and_each_has_a_case() {
 fn the_rules_and_the_page_name_metrics_that_there_are() {
     let named = |text: &str| -> BTreeSet<String> {
         let words = text.split(|c: char| c != '_' && !c.is_ascii_alphanumeric());
-        let words = words.filter(|word| word.starts_with("binfmt_"));
-        words.map(str::to_owned).collect()
+        words.filter(|word| word.starts_with("binfmt_")).map(str::to_owned).collect()
     };
     let host = Host::new();
     host.binfmt(&["--install", "arm64"]).ok();

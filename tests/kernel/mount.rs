@@ -52,8 +52,7 @@ fn a_read_only_table_can_be_looked_at_and_says_how_to_make_it_writable() {
     host.sh(&format!("mount -o remount,bind,ro {MOUNT_POINT}")).ok();
     let before = host.table();
     for args in [["--install", "riscv64"], ["--uninstall", "arm64"]] {
-        let refused = host.binfmt(&args).ends(1);
-        refused.ends_saying(&["read-only", "mount -o remount,", MOUNT_POINT]);
+        host.binfmt(&args).ends(1).ends_saying(&["read-only", "mount -o remount,", MOUNT_POINT]);
         assert_eq!(host.table(), before, "{args:?}");
     }
     host.binfmt(&["--status", "arm64"]).ok();
@@ -65,10 +64,8 @@ fn what_is_in_place_is_in_place_in_a_read_only_table_too() {
     let host = Host::new();
     host.binfmt(&["--install", "arm64"]).ok();
     host.sh(&format!("mount -o remount,bind,ro {MOUNT_POINT}")).ok();
-    let install = host.binfmt(&["--install", "arm64"]).ok();
-    install.says("already installed");
-    let uninstall = host.binfmt(&["--uninstall", "riscv64"]).ok();
-    uninstall.says("not found");
+    host.binfmt(&["--install", "arm64"]).ok().says("already installed");
+    host.binfmt(&["--uninstall", "riscv64"]).ok().says("not found");
 }
 
 /// What the last line says to do must be right.
@@ -86,8 +83,7 @@ fn the_remedy_for_a_read_only_table_works() {
 #[test]
 fn a_kernel_without_binfmt_misc_is_named() {
     let host = Host::with(&NAMESPACES, "mount -t tmpfs none /proc/sys/fs");
-    let refused = host.binfmt(&["--install", "arm64"]).ends(1);
-    refused.ends_saying(&["modprobe binfmt_misc", "CONFIG_BINFMT_MISC"]);
+    host.binfmt(&["--install", "arm64"]).ends(1).ends_saying(&["modprobe binfmt_misc", "CONFIG_BINFMT_MISC"]);
     let status = host.binfmt(&[]).ok();
     assert!(status.list("supported").iter().any(|p| p == "linux/amd64"), "{status}");
 }
@@ -96,8 +92,7 @@ fn a_kernel_without_binfmt_misc_is_named() {
 fn without_proc_the_reason_is_named() {
     let host = Host::with(&NAMESPACES, "mount -t tmpfs none /proc");
     for args in [&[][..], &["--install", "arm64"]] {
-        let call = host.binfmt(args).ends(1);
-        call.ends_saying(&["/proc"]);
+        host.binfmt(args).ends(1).ends_saying(&["/proc"]);
     }
 }
 
@@ -133,8 +128,7 @@ fn a_mount_point_may_be_written_in_many_ways() {
         let before = mounts(&host);
         let call = |args: &str| {
             let script = format!("cd {}; {BINFMT} --mount {written} {args}", host.scratch().display());
-            let call = host.program("sh").args(["-c", &script]);
-            call.env("QEMU_BINARY_PATH", emulators()).run()
+            host.program("sh").args(["-c", &script]).env("QEMU_BINARY_PATH", emulators()).run()
         };
         call("--install arm64").ok();
         call("--install arm64").ok().says("already installed");
@@ -217,8 +211,7 @@ fn an_install_in_a_user_namespace_is_refused_with_a_remedy_that_works() {
 #[test]
 fn a_user_namespace_uses_the_table_that_it_finds_mounted() {
     let outside = outside();
-    let call = outside.program("unshare").args(NAMESPACES);
-    let call = call.env("QEMU_BINARY_PATH", emulators());
+    let call = outside.program("unshare").args(NAMESPACES).env("QEMU_BINARY_PATH", emulators());
     call.args([BINFMT, "--install", "riscv64"]).run().ok();
     assert_eq!(outside.runs("riscv64"), Ok("riscv64".into()));
 }
@@ -290,8 +283,7 @@ fn from_shell(host: &Host, args: &[&str]) -> Output {
 
 fn unprivileged(host: &Host, options: &str) -> Output {
     let script = format!("{UNPRIVILEGED} {BINFMT} {options}");
-    let call = host.program("sh").args(["-e", "-c", &script]);
-    let call = call.env("QEMU_BINARY_PATH", emulators());
+    let call = host.program("sh").args(["-e", "-c", &script]).env("QEMU_BINARY_PATH", emulators());
     call.env("TMPDIR", host.scratch()).run()
 }
 

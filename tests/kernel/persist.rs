@@ -47,8 +47,7 @@ fn shown(root: &Path) -> &str {
 }
 
 fn persist_old(host: &Host, root: &Path) -> Output {
-    let call = host.call(&["--install", "arm64", "--persist", shown(root)]);
-    call.emulators(&old_emulators()).run()
+    host.call(&["--install", "arm64", "--persist", shown(root)]).emulators(&old_emulators()).run()
 }
 
 /// The same call as [`persist`] with arm64, where system calls that begin with `call` go wrong, as `strace(1)` writes it; or
@@ -154,8 +153,7 @@ fn what_was_written_is_taken_back_to_the_last_directory() {
     host.sh(&format!("cd {0}; sed 's|  /|  |' {RECORD} | sha256sum --check --strict --quiet", root.display())).ok();
 
     let after = contents(&host, &root);
-    let again = persist(&host, &root, "arm64,riscv64").ok();
-    again.says("already installed").says("already there");
+    persist(&host, &root, "arm64,riscv64").ok().says("already installed").says("already there");
     assert_eq!(contents(&host, &root), after);
 
     unpersist(&host, &root).ok().says(&format!("unpersisting: {} OK", shown.display()));
@@ -255,8 +253,7 @@ fn a_dry_run_tells_what_would_be_written_and_writes_nothing() {
     persist(&host, &root, "arm64").ok();
     let planned = dry(&install).ok();
     for file in files {
-        let there = format!("would not persist: {file} already there");
-        planned.clone().prints(&there);
+        planned.clone().prints(&format!("would not persist: {file} already there"));
     }
     let planned = dry(&["--unpersist", shown(&root)]).ok();
     for file in files {
@@ -269,8 +266,7 @@ fn a_dry_run_tells_what_would_be_written_and_writes_nothing() {
     fs::remove_file(root.join(RULES)).unwrap();
     fs::remove_dir(root.join("etc/binfmt.d")).unwrap();
     assert_eq!(contents(&host, &root), before);
-    let mask = "etc/systemd/system/systemd-binfmt.service";
-    symlink("/dev/null", root.join(mask)).unwrap();
+    symlink("/dev/null", root.join("etc/systemd/system/systemd-binfmt.service")).unwrap();
     dry(&install).ends_saying(&["is masked by"]);
 }
 
@@ -527,8 +523,7 @@ fn an_upgrade_killed_anywhere_is_repaired_by_the_next_call() {
                 if killed.status == 0 {
                     break;
                 }
-                let what = format!("{call} {nth}, {}", state.display());
-                is_mended(&host, &root, &before, &what);
+                is_mended(&host, &root, &before, &format!("{call} {nth}, {}", state.display()));
                 kills += 1;
             }
         }
@@ -576,8 +571,7 @@ fn what_does_not_reach_the_disk_leaves_nothing() {
     let root = root(&host);
     let before = contents(&host, &root);
     for nth in 1..=3 {
-        let how = format!("error=EIO:when={nth}");
-        persist_with(&host, &root, "fsync", &how, &[]).ends(1);
+        persist_with(&host, &root, "fsync", &format!("error=EIO:when={nth}"), &[]).ends(1);
         assert_eq!(contents(&host, &root), before, "fsync {nth}");
     }
     persist_with(&host, &root, "rename", "error=EIO", &[NEW]).ends(1);

@@ -79,8 +79,7 @@ fn flag_c_does_not_come_silently() {
     let says = "; setuid programs get their owner's privilege from now on (flag C): --credentials no leaves it off)\n";
     let replaced = |args: &[&str], variable: &str| {
         let host = with_entry("qemu-aarch64", &emulators(), "F");
-        let call = host.call(args).env("QEMU_BINARY_REPLACE", variable);
-        let output = call.run().ok();
+        let output = host.call(args).env("QEMU_BINARY_REPLACE", variable).run().ok();
         (output, host.table())
     };
     let one = ["--install", "arm64"];
@@ -116,8 +115,7 @@ fn a_newer_emulator_stays_unless_told_otherwise() {
     host.binfmt(&["--install", "arm64"]).ok();
     let before = host.table();
     let call = |args: &[&str], variable: &str| {
-        let call = host.call(args).emulators(&old_emulators());
-        call.env("QEMU_BINARY_REPLACE", variable).run()
+        host.call(args).emulators(&old_emulators()).env("QEMU_BINARY_REPLACE", variable).run()
     };
     let kept = format!("kept: its QEMU {new} is newer than {old}; --force replaces it");
     for list in ["arm64", "all"] {
@@ -430,10 +428,7 @@ fn a_reset_with_bad_emulators_keeps_what_works() {
 fn an_emulator_that_changed_at_its_path_is_replaced() {
     let host = Host::new();
     let folder = host.folder("image", &[("qemu-aarch64", old_emulators())]);
-    let install = || {
-        let call = host.call(&["--install", "arm64"]);
-        call.emulators(&folder).run().ok()
-    };
+    let install = || host.call(&["--install", "arm64"]).emulators(&folder).run().ok();
     install().says(&format!("OK (qemu-aarch64 {}", version(&old_emulators())));
     install().says("already installed");
     std::fs::remove_file(folder.join("qemu-aarch64")).unwrap();
@@ -475,8 +470,7 @@ fn another_file_of_the_same_bytes_is_the_same_emulator() {
 #[test]
 fn what_is_to_be_kept_is_left_as_it_is() {
     let host = Host::new();
-    let old = host.call(&["--install", "arm64"]);
-    old.emulators(&old_emulators()).run().ok();
+    host.call(&["--install", "arm64"]).emulators(&old_emulators()).run().ok();
     let table = host.table();
     host.binfmt(&["--install", "arm64,riscv64", "--keep"])
         .ok()

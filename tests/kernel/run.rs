@@ -34,8 +34,7 @@ fn a_foreign_command_runs_and_the_table_is_as_before() {
 fn nothing_is_said_and_nothing_left_open() {
     needs_emulators!();
     let user = Ordinary::new();
-    let list = "/mnt/programs/arm64/busybox ls /proc/self/fd";
-    let output = user.run(ARM64, list).ok();
+    let output = user.run(ARM64, "/mnt/programs/arm64/busybox ls /proc/self/fd").ok();
     assert_eq!(output.stderr, "");
     let native = user.run("--run amd64", "ls /proc/self/fd").ok();
     // the last is that of ls; those that this test was started with are not handed on either
@@ -134,8 +133,7 @@ fn the_terminal_is_the_callers() {
         (format!("{ARM64} --root {root}"), "/dev/console"),
     ] {
         let command = format!("/mnt/binfmt {options} -- sh -c '{asks}'");
-        let output = user.sh(&format!("script -qec \"{command}\" /dev/null"));
-        output.ok().prints(terminal);
+        user.sh(&format!("script -qec \"{command}\" /dev/null")).ok().prints(terminal);
     }
 }
 
@@ -309,8 +307,7 @@ fn without_ranges_root_is_alone_and_that_is_said() {
     needs_emulators!();
     let user = Ordinary::new();
     let root = user.root("root", "arm64");
-    let output = user.run(&format!("{ARM64} --root {root}"), "cat /proc/self/uid_map");
-    let output = output.ok();
+    let output = user.run(&format!("{ARM64} --root {root}"), "cat /proc/self/uid_map").ok();
     let map: Vec<_> = output.stdout.split_whitespace().collect();
     assert_eq!(map, ["0", &Ordinary::ID.to_string(), "1"]);
     output.ends_saying(&["not all users and groups are known in there", "/etc/subuid", "--add-subuids"]);
@@ -319,13 +316,10 @@ fn without_ranges_root_is_alone_and_that_is_said() {
 #[test]
 fn with_ranges_there_are_other_users() {
     needs_emulators!();
-    let Some(user) = Ordinary::with_ids() else {
-        return;
-    };
+    let Some(user) = Ordinary::with_ids() else { return };
     let root = user.root("root", "arm64");
     let script = "cat /proc/self/uid_map; : >/file; chown 42:43 /file; ls -ln /file";
-    let options = format!("{ARM64} --root {root}");
-    let output = user.run(&options, &format!("sh -e -c '{script}'")).ok();
+    let output = user.run(&format!("{ARM64} --root {root}"), &format!("sh -e -c '{script}'")).ok();
     assert_eq!(output.stderr, "");
     let words: Vec<_> = output.stdout.split_whitespace().collect();
     assert_eq!(words[..6], ["0", "1", "1", "1", "100000", "65536"]);
@@ -337,9 +331,7 @@ fn with_ranges_there_are_other_users() {
 #[test]
 fn what_newuidmap_refuses_is_done_without_and_said() {
     needs_emulators!();
-    let Some(user) = Ordinary::with_ids() else {
-        return;
-    };
+    let Some(user) = Ordinary::with_ids() else { return };
     let root = user.root("root", "arm64");
     user.sh("mkdir /mnt/home/bin").ok();
     let refuses = "echo no, not you >&2; exit 1";
@@ -410,8 +402,7 @@ fn a_handler_that_others_uninstall_is_still_the_commands() {
     let user = Ordinary::new();
     for is_gone in [false, true] {
         let folder = user.host.folder("own", &[("qemu-aarch64", crate::harness::emulators())]);
-        let install = user.host.call(&["--install", "arm64"]);
-        install.emulators(&folder).run().ok();
+        user.host.call(&["--install", "arm64"]).emulators(&folder).run().ok();
         if is_gone {
             fs::remove_dir_all(&folder).unwrap();
         }
@@ -590,12 +581,10 @@ fn where_user_namespaces_are_forbidden_the_setting_is_named() {
     };
     for limit in ["max_mnt_namespaces", "max_user_namespaces"] {
         let set = |number: u32| {
-            let set = format!("echo {number} >/proc/sys/user/{limit}");
-            user.host.sh(&set).ok();
+            user.host.sh(&format!("echo {number} >/proc/sys/user/{limit}")).ok();
         };
         set(0);
-        let is_zero = format!("user.{limit} is 0");
-        run("arm64").ends(125).ends_saying(&["cannot enter a user namespace", &is_zero]);
+        run("arm64").ends(125).ends_saying(&["cannot enter a user namespace", &format!("user.{limit} is 0")]);
         if limit == "max_mnt_namespaces" {
             set(1000);
         }
@@ -615,8 +604,7 @@ fn where_a_root_directory_cannot_be_changed_that_is_said() {
         user.sh(&format!("exec /mnt/inject /dev/null forbid {calls} 0 /mnt/binfmt {ARM64} --root {root} -- id -u"))
     };
     for (calls, refused) in [("open_tree", "open_tree"), ("pivot_root,chroot", "chroot")] {
-        let output = with(calls).ends(125);
-        output.ends_saying(&["cannot make", &root, refused, "EPERM"]);
+        with(calls).ends(125).ends_saying(&["cannot make", &root, refused, "EPERM"]);
     }
     // one of the two is enough
     assert_eq!(with("pivot_root").ok().stdout, "0\n");
@@ -629,12 +617,8 @@ fn where_a_root_directory_cannot_be_changed_that_is_said() {
 #[test]
 fn a_debian_works() {
     needs_emulators!();
-    let Some(user) = Ordinary::with_ids() else {
-        return;
-    };
-    let Some(root) = user.debian("arm64") else {
-        return;
-    };
+    let Some(user) = Ordinary::with_ids() else { return };
+    let Some(root) = user.debian("arm64") else { return };
     let options = format!("{ARM64} --root {root}");
     let run = |command: &str| user.run(&options, command).ok();
     run("dpkg --print-architecture").prints("arm64");
@@ -656,12 +640,8 @@ fn a_debian_works() {
 #[test]
 fn apt_reaches_its_mirror() {
     needs_emulators!();
-    let Some(user) = Ordinary::with_ids() else {
-        return;
-    };
-    let Some(root) = user.debian("arm64") else {
-        return;
-    };
+    let Some(user) = Ordinary::with_ids() else { return };
+    let Some(root) = user.debian("arm64") else { return };
     let mirror = user.host.sh(
         "apt-get update --print-uris -o Dir::State::lists=/mnt/lists | sed -nE \"s#^'(http:.*/debian)/dists/[^/]*/InRelease'.*#\\1#p\" | head -n 1",
     );

@@ -27,8 +27,7 @@ fn made(name: &str, emulators: &Path) -> PathBuf {
     let file = folder.join("binfmt");
     let copied = Command::new("cp").arg(BINFMT).arg(&file).status();
     assert!(copied.is_ok_and(|status| status.success()));
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("qemu/carry.sh");
-    let packed = Command::new(script)
+    let packed = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("qemu/carry.sh"))
         // a second for both
         .env("LEVEL", "1")
         .arg(&file)
@@ -163,8 +162,7 @@ fn a_prefix_is_that_of_paths_and_entries() {
     needs_emulators!();
     let host = Host::new();
     call(&host, single(), &["--install", "arm64"]).env("QEMU_BINARY_PREFIX", "our-").run().ok();
-    let verify = call(&host, single(), &["--verify"]);
-    verify.env("QEMU_BINARY_PREFIX", "our-").run().ok();
+    call(&host, single(), &["--verify"]).env("QEMU_BINARY_PREFIX", "our-").run().ok();
     let entry = host.entry("our-qemu-aarch64").expect("an entry");
     assert!(entry.contains("interpreter /usr/bin/our-qemu-aarch64\n"), "{entry}");
 }
@@ -243,8 +241,7 @@ fn a_command_is_run_through_what_it_carries() {
     let busybox = program("arm64");
     let run = |args: &[&str]| {
         let mut binfmt = Command::new(single());
-        let binfmt = binfmt.env_remove("QEMU_BINARY_PATH").args(args);
-        binfmt.output().unwrap()
+        binfmt.env_remove("QEMU_BINARY_PATH").args(args).output().unwrap()
     };
     let ran = run(&["--run", "linux/arm64", "--", busybox.to_str().unwrap(), "uname", "-m"]);
     assert_eq!(String::from_utf8_lossy(&ran.stdout), "aarch64\n", "{ran:?}");

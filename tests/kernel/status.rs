@@ -8,21 +8,18 @@ use binfmt_magic::arch::{ARCHES, Arch};
 use serde_json::{Value, json};
 
 fn status(host: &Host, list: &[&str]) -> Output {
-    let args = [&["--status"], list, &["--format", "json"]].concat();
-    host.binfmt(&args)
+    host.binfmt(&[&["--status"], list, &["--format", "json"]].concat())
 }
 
 /// What `--status` or `--list` says of a platform.
 #[track_caller]
 fn platform<'a>(platforms: &'a Value, name: &str) -> &'a Value {
     let mut platforms = platforms.as_array().into_iter().flatten();
-    let found = platforms.find(|platform| platform["platform"] == name);
-    found.unwrap_or_else(|| panic!("no {name}"))
+    platforms.find(|platform| platform["platform"] == name).unwrap_or_else(|| panic!("no {name}"))
 }
 
 fn names(list: &Value, key: &str) -> Vec<String> {
-    let items = list.as_array().into_iter().flatten();
-    items.map(|item| item[key].as_str().expect("a string").to_owned()).collect()
+    list.as_array().into_iter().flatten().map(|item| item[key].as_str().expect("a string").to_owned()).collect()
 }
 
 fn host_platform() -> &'static str {
@@ -238,8 +235,7 @@ fn a_table_that_is_switched_off_is_the_reason() {
         host.binfmt(&args).ends(1).ends_saying(&["switched off", "echo 1"]).never_says("--install");
     }
     // what has no handler takes more
-    let output = host.binfmt(&["--status", "s390x"]).ends(1);
-    output.ends_saying(&["echo 1", "then install it: ", "--install s390x"]);
+    host.binfmt(&["--status", "s390x"]).ends(1).ends_saying(&["echo 1", "then install it: ", "--install s390x"]);
     host.sh(&format!("echo 1 >{MOUNT_POINT}/status")).ok();
     host.binfmt(&["--status"]).ok();
 }

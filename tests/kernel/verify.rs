@@ -10,8 +10,7 @@ use serde_json::Value;
 
 /// `--verify` with these arguments, as JSON.
 fn verify(host: &Host, args: &[&str]) -> Output {
-    let args = [&["--verify"], args, &["--format", "json"]].concat();
-    host.binfmt(&args)
+    host.binfmt(&[&["--verify"], args, &["--format", "json"]].concat())
 }
 
 /// The kinds of what was found for this entry (`-`: none), sorted.
@@ -147,8 +146,7 @@ fn flag_p_is_judged_by_what_a_program_sees() {
 #[test]
 fn where_nothing_can_be_rehearsed_the_version_tells() {
     let host = Host::new();
-    let path = emulators().join("qemu-aarch64");
-    host.register("qemu-aarch64", "aarch64", &path, "OCF");
+    host.register("qemu-aarch64", "aarch64", &emulators().join("qemu-aarch64"), "OCF");
     host.sh("echo 0 >/proc/sys/user/max_user_namespaces").ok();
     let output = finds(&host, "qemu-aarch64", &["flags"]);
     output.says("flag P is judged by QEMU's version, since nothing can be rehearsed: ");
@@ -306,8 +304,7 @@ fn one_entry_for_several_architectures_goes_last() {
     host.register_rule(&both);
     let files = [("qemu-aarch64", emulators()), ("qemu-riscv64", emulators())];
     let folder = host.folder("vanishing", &files);
-    let call = host.call(&["--verify"]).emulators(&folder);
-    let output = call.run().ends(1);
+    let output = host.call(&["--verify"]).emulators(&folder).run().ends(1);
     assert!(command(&output).ends_with(" binfmt --uninstall qemu-any"), "{output}");
     host.copy(Path::new("/bin/sh"), &folder.join("qemu-aarch64"));
     let path = Path::new(BINFMT).parent().expect("a folder").display();

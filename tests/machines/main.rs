@@ -94,8 +94,7 @@ fn stays_as_said(vm: &mut Vm, kernel: &Kernel, (setup, options, stays): (&str, &
     if stays {
         installed.clone().ok();
     } else {
-        let may_end = "these handlers may end with this container or mount namespace";
-        installed.clone().ends(1).says(may_end);
+        installed.clone().ends(1).says("these handlers may end with this container or mount namespace");
     }
     if stays || kernel.version < ENDS_WITH_MOUNT {
         vm.sh(UNTIL_TEARDOWN).ok();
@@ -113,11 +112,9 @@ fn a_kernel_without_binfmt_misc_is_named_with_its_remedy() {
     on_each_kernel(|kernel| {
         let mut vm = Vm::without_module(kernel);
         for options in ["--install arm64", "--uninstall all"] {
-            let refused = vm.binfmt(options).ends(1);
-            refused.ends_saying(&["no binfmt_misc", "modprobe binfmt_misc"]);
+            vm.binfmt(options).ends(1).ends_saying(&["no binfmt_misc", "modprobe binfmt_misc"]);
         }
-        let status = vm.binfmt("--status arm64").ends(1);
-        status.ends_saying(&["linux/arm64"]);
+        vm.binfmt("--status arm64").ends(1).ends_saying(&["linux/arm64"]);
         vm.binfmt("").ok().prints("linux/amd64");
         assert!(is_bare(&mut vm));
     });
@@ -131,8 +128,7 @@ fn a_table_that_cannot_be_written_or_is_off_is_named_and_left_alone() {
         vm.binfmt("--install arm64").ok();
         vm.sh(&format!("mount -o remount,ro {TABLE}")).ok();
         for options in ["--install riscv64", "--uninstall arm64"] {
-            let refused = vm.binfmt(options).ends(1);
-            refused.ends_saying(&["read-only mount", "mount -o remount,rw"]);
+            vm.binfmt(options).ends(1).ends_saying(&["read-only mount", "mount -o remount,rw"]);
         }
         vm.binfmt("--status arm64").ok();
         vm.sh(PROGRAM).ok().prints("aarch64");
@@ -176,10 +172,8 @@ fn is_bare(vm: &mut Vm) -> bool {
     let unless_locked = format!("grep -q confidentiality /proc/cmdline || {{ {definitions}; }}");
     let definitions = vm.sh(&unless_locked).ok().stdout;
     let log = vm.sh("dmesg").ok().prints("Linux version ").stdout;
-    let complaint = log.lines().find(|line| {
-        let words = ["BUG:", "Oops", "WARNING:", "cut here"];
-        words.iter().any(|word| line.contains(word))
-    });
+    let complaint =
+        log.lines().find(|line| ["BUG:", "Oops", "WARNING:", "cut here"].iter().any(|word| line.contains(word)));
     assert_eq!(complaint, None, "the kernel was harmed");
     !mounts.contains("binfmt_misc") && !definitions.contains("binfmt")
 }

@@ -59,8 +59,7 @@ impl Kernel {
     }
 
     fn at(folder: PathBuf) -> Option<Self> {
-        let release = fs::read_to_string(folder.join("release")).ok()?;
-        let release = release.trim_end().to_owned();
+        let release = fs::read_to_string(folder.join("release")).ok()?.trim_end().to_owned();
         let mut numbers = release.split('.').map(str::parse);
         let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
             panic!("{}: {release:?} is no version", folder.display());
@@ -133,8 +132,7 @@ impl Vm {
         fs::copy(file, modules.join("binfmt_misc.ko")).expect("a module");
         // as depmod(8) writes them
         fs::write(modules.join("modules.dep"), "binfmt_misc.ko:\n").expect("a file");
-        let alias = "alias fs-binfmt_misc binfmt_misc\n";
-        fs::write(modules.join("modules.alias"), alias).expect("a file");
+        fs::write(modules.join("modules.alias"), "alias fs-binfmt_misc binfmt_misc\n").expect("a file");
         let archive = archive(&root);
         fs::remove_dir_all(&root).expect("a folder");
         archive
@@ -151,8 +149,7 @@ impl Vm {
         // the second line break is for the first, should that be what is lost
         let line = format!("{number} {} {digits} {number}\n\n", digits.len());
         let answer = loop {
-            let sent = self.commands.write_all(line.as_bytes());
-            sent.expect("a machine that listens");
+            self.commands.write_all(line.as_bytes()).expect("a machine that listens");
             if let Some(answer) = self.answer(&number, script) {
                 break answer;
             }
@@ -230,8 +227,7 @@ static COMMON: LazyLock<Vec<u8>> = LazyLock::new(|| {
     run("cp", &[carrying, "single"], &root);
     let carry = Path::new(env!("CARGO_MANIFEST_DIR")).join("qemu/carry.sh");
     let emulator = emulators().join("qemu-aarch64");
-    let words = format!("LEVEL=1 '{}' single '{}'", carry.display(), emulator.display());
-    run("sh", &["-euc", &words], &root);
+    run("sh", &["-euc", &format!("LEVEL=1 '{}' single '{}'", carry.display(), emulator.display())], &root);
     put(&single, "single-file/binfmt");
     put(&program("arm64"), "arm64/busybox");
     put(&emulators().join("qemu-aarch64"), "usr/bin/qemu-aarch64");
@@ -252,8 +248,7 @@ static COMMON: LazyLock<Vec<u8>> = LazyLock::new(|| {
 fn libraries(program: &str) -> Vec<PathBuf> {
     let listed = Command::new("ldd").arg(program).output().expect("ldd");
     let listed = String::from_utf8(listed.stdout).expect("a list of files");
-    let paths = listed.split_whitespace().filter(|word| word.starts_with('/'));
-    paths.map(PathBuf::from).collect()
+    listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
 }
 
 fn archive(root: &Path) -> Vec<u8> {
@@ -273,8 +268,7 @@ fn run(program: &str, args: &[&str], folder: &Path) -> Vec<u8> {
 fn scratch(name: &str) -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("{name}-{}-{count}", std::process::id());
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}-{count}", std::process::id()));
     fs::create_dir_all(&path).expect("a scratch folder");
     path
 }

@@ -120,8 +120,7 @@ impl Page {
                 self.scenes.push(Scene { setting, items: Vec::new(), after: Vec::new() });
             }
             "before" => {
-                let scene = self.scenes.last_mut().ok_or_else(scene)?;
-                scene.items.push(Item::Before(value));
+                self.scenes.last_mut().ok_or_else(scene)?.items.push(Item::Before(value));
             }
             "after" => self.scenes.last_mut().ok_or_else(scene)?.after.push(value),
             "run by" => *by = Some(value),
@@ -161,8 +160,7 @@ fn commands(text: &str, place: &Place) -> Result<Vec<Command>, String> {
     for (number, line) in text.lines().enumerate() {
         let Some(words) = line.strip_prefix("$ ") else {
             let last = commands.last_mut();
-            let last = last.ok_or_else(|| format!("{place}: no command before {line:?}"))?;
-            last.shown.push(line.to_owned());
+            last.ok_or_else(|| format!("{place}: no command before {line:?}"))?.shown.push(line.to_owned());
             continue;
         };
         if words == "echo $?" {

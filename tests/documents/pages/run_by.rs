@@ -40,10 +40,7 @@ struct Code {
 /// The code that is named: `tests/x.rs function` or `make NAME of .ci/run`.
 fn code(by: &str) -> Result<Code, String> {
     let words: Vec<&str> = by.split_whitespace().collect();
-    let read = |file: &str| {
-        let text = fs::read_to_string(root().join(file));
-        text.map_err(|error| format!("{file}: {error}"))
-    };
+    let read = |file: &str| fs::read_to_string(root().join(file)).map_err(|error| format!("{file}: {error}"));
     match words[..] {
         ["make", target, "of", file] => {
             let text = read(file)?;

@@ -74,18 +74,14 @@ fn namespace(act: impl FnOnce(&dyn Fn() -> Shell)) {
 }
 
 fn engine(act: impl FnOnce(&dyn Fn() -> Shell)) {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     let here = machine.host.scratch().join("here");
     let first = format!("mkdir -p '{0}'; cd '{0}'", here.display());
     act(&|| start(machine.host.command("bash"), &first));
 }
 
 fn systemd(act: impl FnOnce(&dyn Fn() -> Shell)) {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
     let _booted = Booted::new(&machine);
     act(&|| {
         let mut docker = Command::new("docker");
@@ -95,12 +91,8 @@ fn systemd(act: impl FnOnce(&dyn Fn() -> Shell)) {
 }
 
 fn user(act: impl FnOnce(&dyn Fn() -> Shell)) {
-    let Some(user) = Ordinary::with_ids() else {
-        return;
-    };
-    let Some(_) = user.debian("arm64") else {
-        return;
-    };
+    let Some(user) = Ordinary::with_ids() else { return };
+    let Some(_) = user.debian("arm64") else { return };
     user.host.sh(&equip("/mnt/usr")).ok();
     act(&|| start(user.shell(), "export HOME=/mnt/home; cd"));
 }

@@ -52,12 +52,8 @@ pub(crate) fn difference(shown: &[String], stdout: &[String], stderr: &[String])
 
 /// Whether the text is of a pattern with `…`.
 fn fits(pattern: &str, text: &str) -> bool {
-    let Some((start, rest)) = pattern.split_once(ANYTHING) else {
-        return pattern == text;
-    };
-    let Some(text) = text.strip_prefix(start) else {
-        return false;
-    };
+    let Some((start, rest)) = pattern.split_once(ANYTHING) else { return pattern == text };
+    let Some(text) = text.strip_prefix(start) else { return false };
     let mut ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
     ends.any(|at| fits(rest, &text[at..]))
 }

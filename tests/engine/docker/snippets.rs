@@ -52,8 +52,7 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        let untag = format!("docker rmi --no-prune {PUSHED}");
-        self.machine.host.sh(&untag);
+        self.machine.host.sh(&format!("docker rmi --no-prune {PUSHED}"));
     }
 }
 
@@ -82,9 +81,7 @@ fn words(file: &str, key: &str) -> String {
 
 #[test]
 fn github_actions_do_as_their_file_says() {
-    let Some(site) = Site::take() else {
-        return;
-    };
+    let Some(site) = Site::take() else { return };
     assert_eq!(value(GITHUB, "image"), PUSHED);
     action(&site.machine, PUSHED, value(GITHUB, "platforms")).ok();
     site.machine.runs("arm64");
@@ -96,9 +93,7 @@ fn github_actions_do_as_their_file_says() {
 
 #[test]
 fn a_privileged_step_of_drone_does_as_its_file_says() {
-    let Some(site) = Site::take() else {
-        return;
-    };
+    let Some(site) = Site::take() else { return };
     assert_eq!(value(DRONE, "privileged"), "true");
     assert_eq!(value(DRONE, "image"), PUSHED);
     let step = words(DRONE, "command");
@@ -111,13 +106,10 @@ fn a_privileged_step_of_drone_does_as_its_file_says() {
 /// The engine that is a service of the job ends with the job, and the handlers stay.
 #[test]
 fn docker_in_docker_of_gitlab_does_as_its_file_says() {
-    let Some(site) = Site::take() else {
-        return;
-    };
+    let Some(site) = Site::take() else { return };
     let (image, engine) = (format!("{OURS}engine"), format!("{OURS}engine-of-a-job"));
     let file = root().join("tests/engine/docker/engine.Dockerfile");
-    let options = format!("--file {}", file.display());
-    build(&image, &options, &root().join("tests/engine/docker"));
+    build(&image, &format!("--file {}", file.display()), &root().join("tests/engine/docker"));
     let folder = site.folder.display();
     let start =
         format!("run --detach --rm --privileged --name {engine} -v /var/lib/docker -v {folder}:/job -w /job {image}");
@@ -134,9 +126,7 @@ fn docker_in_docker_of_gitlab_does_as_its_file_says() {
 
 #[test]
 fn kubernetes_gets_its_handlers_before_the_builder_and_probes_them() {
-    let Some(site) = Site::take() else {
-        return;
-    };
+    let Some(site) = Site::take() else { return };
     assert_eq!(value(KUBERNETES, "privileged"), "true");
     assert_eq!(value(KUBERNETES, "image"), PUSHED);
     let init = format!("docker run --privileged --rm {PUSHED} {}", words(KUBERNETES, "args"));
@@ -153,9 +143,7 @@ fn kubernetes_gets_its_handlers_before_the_builder_and_probes_them() {
 
 #[test]
 fn a_container_is_as_healthy_as_its_handlers() {
-    let Some(site) = Site::take() else {
-        return;
-    };
+    let Some(site) = Site::take() else { return };
     let name = format!("{OURS}healthy");
     build(&name, "", &root().join("deploy/health"));
     assert!(HEALTH.contains("HEALTHCHECK"));
@@ -178,9 +166,7 @@ fn a_container_is_as_healthy_as_its_handlers() {
 
 #[test]
 fn compose_installs_and_ends() {
-    let Some(site) = Site::take() else {
-        return;
-    };
+    let Some(site) = Site::take() else { return };
     let file = root().join("deploy/compose.yaml");
     let compose = Compose::of(&site.machine, &file);
     let up = compose.run("up --exit-code-from binfmt").ok();
@@ -192,9 +178,7 @@ fn compose_installs_and_ends() {
 
 #[test]
 fn compose_waits_for_the_handlers() {
-    let Some(site) = Site::take() else {
-        return;
-    };
+    let Some(site) = Site::take() else { return };
     let file = root().join("deploy/health/compose.yaml");
     let compose = Compose::of(&site.machine, &file);
     compose.run("up --detach --wait").ok();
@@ -223,9 +207,7 @@ impl<'a> Compose<'a> {
     }
 
     fn run(&self, words: &str) -> Output {
-        let call = self.machine.host.program(&self.program);
-        let call = call.args(["--project-name", "binfmt-test-compose", "--file"]);
-        let call = call.args([self.file]).args(words.split(' '));
-        call.env("BASE", debian()).run()
+        let call = self.machine.host.program(&self.program).args(["--project-name", "binfmt-test-compose", "--file"]);
+        call.args([self.file]).args(words.split(' ')).env("BASE", debian()).run()
     }
 }

@@ -82,9 +82,7 @@ impl Helm {
 /// The documents of a YAML file.
 #[track_caller]
 pub(crate) fn objects(yaml: &str) -> Vec<Value> {
-    let documents = serde_yaml_ng::Deserializer::from_str(yaml);
-    let objects = documents.map(Value::deserialize);
-    objects.collect::<Result<_, _>>().expect("YAML")
+    serde_yaml_ng::Deserializer::from_str(yaml).map(Value::deserialize).collect::<Result<_, _>>().expect("YAML")
 }
 
 /// What is wrong with the objects of a YAML text, as Kubernetes' schemas have it; `Ok` where nothing is.
@@ -109,10 +107,8 @@ pub(crate) fn judge(name: &str, yaml: &str) -> Result<(), String> {
 pub(crate) fn fits(values: &Value) -> Result<(), String> {
     let schema = serde_json::from_str(&file("values.schema.json")).expect("a schema that is JSON");
     let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
-    let added = compiler.add_resource("values.schema.json", schema);
-    added.expect("a schema that can be located");
+    compiler.add_resource("values.schema.json", schema).expect("a schema that can be located");
     let index = compiler.compile("values.schema.json", &mut schemas);
     let index = index.expect("a schema that is valid");
-    let validated = schemas.validate(values, index);
-    validated.map_err(|error| format!("{error:#}"))
+    schemas.validate(values, index).map_err(|error| format!("{error:#}"))
 }

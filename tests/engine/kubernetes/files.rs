@@ -24,9 +24,7 @@ const OTHER_VALUES: [&str; 11] = [
 
 #[test]
 fn the_manifest_is_what_the_chart_makes_of_its_defaults() {
-    let Some(helm) = Helm::take() else {
-        return;
-    };
+    let Some(helm) = Helm::take() else { return };
     let rendered = helm.render(&[]);
     let is_at_the_end = MANIFEST.ends_with(&format!("\n---\n{rendered}"));
     assert!(is_at_the_end, "deploy/kubernetes/daemonset.yaml is to end with:\n{rendered}");
@@ -39,9 +37,7 @@ fn the_manifest_is_what_the_chart_makes_of_its_defaults() {
 
 #[test]
 fn kubernetes_schemas_agree_with_the_manifest_and_all_that_the_chart_makes() {
-    let Some(helm) = Helm::take() else {
-        return;
-    };
+    let Some(helm) = Helm::take() else { return };
     let made = ["own", "bind", "host"].map(|access| helm.render(&[&format!("access={access:?}")]));
     let other = helm.render(&OTHER_VALUES);
     let all = [&[MANIFEST.to_owned()], &made[..], &[other]].concat();
@@ -58,9 +54,7 @@ fn kubernetes_schemas_agree_with_the_manifest_and_all_that_the_chart_makes() {
 
 #[test]
 fn each_value_is_heeded() {
-    let Some(helm) = Helm::take() else {
-        return;
-    };
+    let Some(helm) = Helm::take() else { return };
     let daemonset = helm.daemonset(&OTHER_VALUES);
     let spec = &daemonset["spec"]["template"]["spec"];
     let container = &spec["containers"][0];
@@ -122,9 +116,7 @@ fn values_that_make_no_sense_are_refused() {
     }
 
     // and it is Helm that asks the schema
-    let Some(helm) = Helm::take() else {
-        return;
-    };
+    let Some(helm) = Helm::take() else { return };
     for (name, value) in [refused[0], refused[10]] {
         let rendered = helm.try_to_render(&[&format!("{name}={value}")]);
         assert!(!rendered.status.success(), "{name}: {value}");
@@ -135,9 +127,7 @@ fn values_that_make_no_sense_are_refused() {
 
 #[test]
 fn helm_has_nothing_to_say_about_the_chart_and_it_is_of_this_version() {
-    let Some(helm) = Helm::take() else {
-        return;
-    };
+    let Some(helm) = Helm::take() else { return };
     let folder = chart::folder();
     let lint = helm.call(&["lint", "--strict", folder.to_str().expect("UTF-8")]);
     assert!(lint.status.success(), "{lint:?}");

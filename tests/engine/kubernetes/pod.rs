@@ -197,8 +197,7 @@ impl<'a> Pod<'a> {
         args.push(IMAGE.into());
         args.extend(container.args.iter().cloned());
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let words = format!("run --detach --name {}", self.name);
-        self.machine.docker_with(&words, &args).ok();
+        self.machine.docker_with(&format!("run --detach --name {}", self.name), &args).ok();
     }
 
     /// Its probe, as long as that may take.
@@ -230,15 +229,13 @@ impl<'a> Pod<'a> {
 
     /// What its container has said on stderr.
     pub(crate) fn says(&self) -> String {
-        let logs = self.machine.docker(&format!("logs {}", self.name)).ok();
-        logs.stderr
+        self.machine.docker(&format!("logs {}", self.name)).ok().stderr
     }
 
     /// The container dies, and another one takes its place.
     #[track_caller]
     pub(crate) fn is_restarted(&self, meanwhile: impl FnOnce()) {
-        let kill = format!("kill --signal KILL {}", self.name);
-        self.machine.docker(&kill).ok();
+        self.machine.docker(&format!("kill --signal KILL {}", self.name)).ok();
         assert_eq!(self.ends(), 137);
         self.remove();
         meanwhile();
@@ -249,8 +246,7 @@ impl<'a> Pod<'a> {
     #[track_caller]
     pub(crate) fn is_deleted(&self) -> (i32, String) {
         let grace = self.spec.termination_grace_period_seconds;
-        let stop = format!("stop --time {grace} {}", self.name);
-        self.machine.docker(&stop).ok();
+        self.machine.docker(&format!("stop --time {grace} {}", self.name)).ok();
         let end = (self.ends(), self.says());
         self.remove();
         end
@@ -259,8 +255,7 @@ impl<'a> Pod<'a> {
     /// The exit status of its container, once that has ended.
     #[track_caller]
     pub(crate) fn ends(&self) -> i32 {
-        let waited = self.machine.docker(&format!("wait {}", self.name)).ok();
-        waited.stdout.trim().parse().expect("an exit status")
+        self.machine.docker(&format!("wait {}", self.name)).ok().stdout.trim().parse().expect("an exit status")
     }
 
     fn remove(&self) {

@@ -10,12 +10,8 @@ use crate::harness::machine::{IMAGE, Machine};
 
 #[test]
 fn podman_does_as_the_files_say_on_a_host_that_was_booted() {
-    let Some(machine) = Machine::take_unheld() else {
-        return;
-    };
-    let Some(helm) = Helm::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take_unheld() else { return };
+    let Some(helm) = Helm::take() else { return };
     let folder = machine.host.scratch().join("files");
     fs::create_dir(&folder).expect("a folder");
     let bind = helm.render(&[r#"access="bind""#, r#"onExit="uninstall""#, ARM64]);
@@ -31,8 +27,7 @@ fn podman_does_as_the_files_say_on_a_host_that_was_booted() {
     host.sh(&load).ok();
     for (access, probe) in [("own", ""), ("bind", "--mount /binfmt_misc")] {
         assert_eq!(host.mounts(), ["systemd-1"]);
-        let play = format!("podman kube play --network none /files/{access}");
-        host.sh(&play).ok();
+        host.sh(&format!("podman kube play --network none /files/{access}")).ok();
         host.comes_to_run("arm64");
         let is_bound = access == "bind";
         assert_eq!(host.mounts().len(), 1 + usize::from(is_bound), "{access}");
@@ -40,8 +35,7 @@ fn podman_does_as_the_files_say_on_a_host_that_was_booted() {
         host.systemctl("restart systemd-binfmt").ok();
         host.comes_to_run("arm64");
         let probe = format!("/usr/bin/binfmt --status arm64 {probe}");
-        let probe = format!("podman exec binfmt-pod-binfmt {probe}");
-        host.sh(&probe).ok().prints("qemu-aarch64");
+        host.sh(&format!("podman exec binfmt-pod-binfmt {probe}")).ok().prints("qemu-aarch64");
 
         host.sh(&format!("podman kube down /files/{access}")).ok();
         if is_bound {

@@ -19,9 +19,7 @@ const UNINSTALL: &[&str] = &["--uninstall", "all"];
 
 #[test]
 fn an_install_that_fails_has_no_anchor_of_nothing() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     Laboratory::new(machine, INSTALL).fail_everywhere(|status, installed, anchored| match status {
         0 => installed && anchored,
         _ => installed == anchored,
@@ -30,9 +28,7 @@ fn an_install_that_fails_has_no_anchor_of_nothing() {
 
 #[test]
 fn an_uninstall_that_fails_takes_the_anchor_of_no_handler() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     Laboratory::new(machine, UNINSTALL).fail_everywhere(|status, installed, anchored| match status {
         0 => !installed && !anchored,
         // an anchor that cannot be deleted stays
@@ -42,17 +38,13 @@ fn an_uninstall_that_fails_takes_the_anchor_of_no_handler() {
 
 #[test]
 fn what_a_killed_install_leaves_is_in_nobodys_way() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     Laboratory::new(machine, INSTALL).kill_everywhere();
 }
 
 #[test]
 fn what_a_killed_uninstall_leaves_is_in_nobodys_way() {
-    let Some(machine) = Machine::take() else {
-        return;
-    };
+    let Some(machine) = Machine::take() else { return };
     Laboratory::new(machine, UNINSTALL).kill_everywhere();
 }
 

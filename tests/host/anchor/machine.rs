@@ -1,60 +1,52 @@
 //! The machine itself and places on it, for tests that change its own table.
 
 use std::fs;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::turn::{self, Turn, is_mounted};
-use crate::harness::{BINFMT, Host, Output, emulators};
+use crate::harness::turn::{self, Reason, Turn};
+use crate::harness::{BINFMT, Host, MOUNT_POINT, Output, emulators};
 
 /// Long enough for the kernel to take down a superblock whose last mount has gone.
 pub(crate) const TEARDOWN: Duration = Duration::from_millis(250);
 
 /// The machine's own table and tracefs, for one test at a time.
 #[derive(Debug)]
-pub(crate) struct Machine {
-    pub(crate) host: Host,
-    _turn: Turn,
+pub(crate) struct Machine(Turn);
+
+impl Deref for Machine {
+    type Target = Turn;
+
+    fn deref(&self) -> &Turn {
+        &self.0
+    }
 }
 
 impl Machine {
     /// Waits for its turn. `None`, with the reason on stderr: the tier cannot run here.
     pub(crate) fn take() -> Option<Self> {
-        let turn = Turn::take(|| UNFIT.clone())?;
-        Some(Self { host: Host::with(&[], ""), _turn: turn })
+        Turn::take(|| UNFIT.clone()).map(Self)
     }
 
     /// Runs shell commands in a mount namespace that ends with them. `$uprobes` is tracefs' list of definitions.
     pub(crate) fn sh(&self, script: &str) -> Output {
         let private = turn::private(script);
-        let call = self.host.program(private.get_program());
-        call.args(private.get_args()).run()
+        self.host.program(private.get_program()).args(private.get_args()).run()
     }
 
-    #[track_caller]
-    pub(crate) fn runs(&self, debian: &str) {
-        self.host.must_run(debian);
-    }
-
-    #[track_caller]
-    pub(crate) fn fails(&self, debian: &str) {
-        let ran = self.host.runs(debian);
-        assert!(ran.is_err(), "{debian} runs");
-    }
-
-    #[track_caller]
-    pub(crate) fn stops_running(&self, debian: &str) {
-        self.host.stops_running(debian);
+    /// What a call leaves that is killed before it registers anything.
+    pub(crate) fn has_an_anchor_of_an_empty_table(&self) {
+        let event = format!("p:binfmt/anchor {MOUNT_POINT}/status:0x0");
+        self.sh(&format!("mount -t binfmt_misc none {MOUNT_POINT}; echo '{event}' >>$uprobes")).ok();
     }
 
     /// No entry, no mount, no anchor, no file, and nothing that holds the superblock.
     #[track_caller]
     pub(crate) fn is_clean(&self) {
-        assert!(!is_mounted(), "a mount is left");
-        assert_eq!(turn::anchors(), 0, "an anchor is left");
-        assert_eq!(turn::entries(), [""; 0], "entries are left");
+        self.0.is_clean();
         assert!(!turn::is_held(), "something holds the superblock");
         let scratch = fs::read_dir(self.host.scratch()).expect("a folder");
         assert_eq!(scratch.count(), 0, "a file is left");
@@ -62,9 +54,9 @@ impl Machine {
 }
 
 /// Why the tier cannot run on this machine, found out before the first test.
-static UNFIT: LazyLock<Option<String>> = LazyLock::new(unfit);
+static UNFIT: LazyLock<Option<Reason>> = LazyLock::new(unfit);
 
-fn unfit() -> Option<String> {
+fn unfit() -> Option<Reason> {
     let link = |name: &str| fs::read_link(format!("/proc/{name}")).unwrap_or_default();
     let initial =
         [link("self/ns/user") == Path::new("user:[4026531837]"), link("self/ns/pid") == Path::new("pid:[4026531836]")];
@@ -89,6 +81,11 @@ impl Namespace {
         Self::with(&[], "")
     }
 
+    /// A mount namespace that has the table mounted.
+    pub(crate) fn mounted() -> Self {
+        Self::with(&[], &format!("mount -t binfmt_misc none {MOUNT_POINT}"))
+    }
+
     /// A mount namespace, and others, after these shell commands.
     pub(crate) fn with(others: &[&'static str], setup: &str) -> Self {
         let namespaces: Vec<&str> = ["--mount"].iter().chain(others).copied().collect();
@@ -97,8 +94,7 @@ impl Namespace {
 
     /// Processes and a `/proc` of its own, as a container has them without `--pid=host`.
     pub(crate) fn container(setup: &str) -> Self {
-        let setup = format!("mount -t proc proc /proc\n{setup}");
-        Self::with(&["--pid", "--fork"], &setup)
+        Self::with(&["--pid", "--fork"], &format!("mount -t proc proc /proc\n{setup}"))
     }
 
     /// The machine itself.
@@ -111,8 +107,7 @@ impl Namespace {
     }
 
     pub(crate) fn sh(&self, script: &str) -> Output {
-        let call = self.host.program("sh").args(["-e", "-c", script]);
-        call.env("QEMU_BINARY_PATH", emulators()).run()
+        self.host.program("sh").args(["-e", "-c", script]).env("QEMU_BINARY_PATH", emulators()).run()
     }
 
     /// Ends it, and waits until what it alone held has gone.

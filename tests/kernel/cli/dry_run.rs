@@ -51,10 +51,7 @@ fn what_would_fail_ends_with_1() {
     let host = Host::new();
     let folder = host.folder("some", &[("qemu-aarch64", emulators())]);
     host.compile_emulator(&folder.join("qemu-s390x"), "return 99;");
-    let call = |list| {
-        let call = host.call(&["--install", list, "--dry-run"]);
-        call.emulators(&folder).run()
-    };
+    let call = |list| host.call(&["--install", list, "--dry-run"]).emulators(&folder).run();
     call("arm64").ok();
     call("arm64,riscv64")
         .ends(1)

@@ -49,8 +49,7 @@ fn the_words_of_qus_and_multiarch_are_understood() {
     assert_eq!(flags(&["--reset", "-p", "yes", "-c", "no", "-g", "no"]), "F");
     assert_eq!(flags(&["--reset", "-p", "yes", "-c", "yes", "-g", "yes"]), "POCF");
 
-    let folder = folder.display().to_string();
-    host.binfmt(&["--reset", "-Q", &folder, "-F", "-static"]).ok();
+    host.binfmt(&["--reset", "-Q", &folder.display().to_string(), "-F", "-static"]).ok();
     host.binfmt(&["--reset", "--qemu-suffix", "-other"]).ends(2);
 }
 
@@ -97,8 +96,7 @@ fn bash_completes_options_values_and_each_platform_of_a_list() {
     assert_eq!(complete("--mount /pro"), ["/proc"]);
     assert!(complete("--run ''").contains(&"arm64".to_owned()));
     for shell in ["zsh", "fish"] {
-        let script = host.binfmt(&["--completions", shell]).ok();
-        script.prints("install").prints("arm64");
+        host.binfmt(&["--completions", shell]).ok().prints("install").prints("arm64");
     }
     host.binfmt(&["--completions", "tcsh"]).ends(2);
 }

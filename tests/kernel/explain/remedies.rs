@@ -46,8 +46,7 @@ fn an_appimage_is_told_by_its_mark_and_runs_without() {
     output.ends_saying(&["does not take it", "AppImage", ".plain"]).never_says("--install");
     // a handler out of sight would not take it either
     lab.host.sh(&format!("mount -t tmpfs none {MOUNT_POINT}")).ok();
-    let output = lab.explain(&path, &[]);
-    output.ends(1).ends_saying(&["AppImage", ".plain"]);
+    lab.explain(&path, &[]).ends(1).ends_saying(&["AppImage", ".plain"]);
 }
 
 /// A handler of another tool that is too strict: an install's own would take the file.
@@ -92,8 +91,7 @@ fn a_pinned_interpreter_that_is_dynamic_is_told() {
         "#include <unistd.h>\nint main(int c, char **v) {{ return execv(\"{}/qemu-aarch64\", v); }}",
         emulators().display()
     );
-    let compile = format!("cc -x c -o '{}' -", wrapper.display());
-    lab.host.sh_with(&compile, source.as_bytes()).ok();
+    lab.host.sh_with(&format!("cc -x c -o '{}' -", wrapper.display()), source.as_bytes()).ok();
     lab.host.register("mine", "aarch64", &wrapper, "F");
     let path = program("arm64");
     lab.explain(&path, &[]).ok().prints("containers do not find its loader").prints("which works");
@@ -151,8 +149,7 @@ fn a_program_of_another_class_than_its_machines_is_told() {
     let output = lab.ends("x32", &path, Fails(Errno::ENOEXEC));
     output.ends_saying(&["x32", "CONFIG_X86_X32_ABI"]).never_says("program headers");
     let path = lab.make("ilp32", &of_class("aarch64"));
-    let output = lab.ends("ILP32", &path, Fails(Errno::ENOEXEC));
-    output.ends_saying(&["ILP32"]).never_says("--install");
+    lab.ends("ILP32", &path, Fails(Errno::ENOEXEC)).ends_saying(&["ILP32"]).never_says("--install");
 }
 
 #[test]
@@ -161,8 +158,7 @@ fn what_else_is_in_the_way_is_told() {
     let remedy = |name: &str, bytes: &[u8], mode: u32| {
         let path = lab.make(name, bytes);
         fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
-        let output = lab.json(&path, &[]).ends(1);
-        output.json()["remedy"].as_str().unwrap().to_owned()
+        lab.json(&path, &[]).ends(1).json()["remedy"].as_str().unwrap().to_owned()
     };
     let foreign = Program::new(foreign());
     let install = format!("--install {}", super::foreign().oci);
@@ -202,8 +198,7 @@ fn commands_repeat_what_the_call_had() {
     let words = format!("binfmt --install arm64 --mount '{at}'");
     status.ends_saying(&["install it: QEMU_BINARY_PATH=", &words]);
     let status = lab.host.call(&["--status", "arm64"]).emulators(&elsewhere);
-    let words = &["else where/qemu-aarch64 does not exist", "then install it"];
-    status.run().ends(1).ends_saying(words);
+    status.run().ends(1).ends_saying(&["else where/qemu-aarch64 does not exist", "then install it"]);
     let output = lab.json(&path, &["--mount", at, "--credentials", "no"]).ends(1);
     output.clone().ends_saying(&["QEMU_BINARY_PATH=", "--credentials no", &format!("--mount '{at}'")]);
     lab.host.sh(&command(&output, "install it: ")).ok();
@@ -232,8 +227,7 @@ fn names_are_looked_up_as_a_shell_does() {
     let good = lab.make("some-program", &Program::new(native()).bytes());
     let folder = good.parent().unwrap();
     let call = |name: &str| {
-        let call = lab.host.call(&["--explain", name]);
-        call.env("PATH", format!("/nowhere:{}:/usr/bin:/bin", folder.display())).run()
+        lab.host.call(&["--explain", name]).env("PATH", format!("/nowhere:{}:/usr/bin:/bin", folder.display())).run()
     };
     call("some-program").ok().prints(&format!("was found in PATH: {}", good.display()));
     call("some-other-program").ends(1).ends_saying(&["does not exist"]);
@@ -252,8 +246,7 @@ fn names_are_looked_up_as_a_shell_does() {
     output.ends_saying(&[&format!("namei -l {}/nowhere/x", root.display())]);
     // namei would follow this link to the host's own file
     lab.host.sh(&format!("ln -s /etc/passwd '{}/link'", root.display())).ok();
-    let output = lab.explain(Path::new("/link"), &below).ends(1);
-    output.ends_saying(&[&format!("ls -l {}/link", root.display())]);
+    lab.explain(Path::new("/link"), &below).ends(1).ends_saying(&[&format!("ls -l {}/link", root.display())]);
 }
 
 #[test]

@@ -71,8 +71,7 @@ fn what_keeps_the_next_boot_from_registering_is_named_and_helped() {
     host.sh(&format!("cp -a '{}' '{}'", root.display(), save.display())).ok();
     for (obstacle, said, remedy) in OBSTACLES {
         inside(obstacle);
-        let told = persist(&host, &root, "arm64").ends(1);
-        told.ends_saying(&[said, &["binfmt: "]].concat());
+        persist(&host, &root, "arm64").ends(1).ends_saying(&[said, &["binfmt: "]].concat());
         inside(remedy);
         let helped = persist(&host, &root, "arm64");
         assert_eq!(helped.status, 0, "{obstacle}: {helped}");

@@ -42,8 +42,7 @@ fn what_was_exported_is_replaced_by_the_next_call_and_taken_back() {
     let host = booted();
     let (dir, file) = folder(&host);
     let ok = format!("exporting: {} OK", file.display());
-    let would = format!("would export: {}\n", file.display());
-    export(&host, &dir, &["--dry-run"]).ok().prints(&would);
+    export(&host, &dir, &["--dry-run"]).ok().prints(&format!("would export: {}\n", file.display()));
     assert!(is_empty(&dir));
     export(&host, &dir, &[]).ok().says(&ok);
     export(&host, &dir, &[]).ok().says("already there");
@@ -56,8 +55,7 @@ fn what_was_exported_is_replaced_by_the_next_call_and_taken_back() {
     assert_ne!(fs::read(&file).unwrap(), first);
 
     fs::write(dir.join("other.conf"), "# somebody else's\n").unwrap();
-    let taken = format!("unpersisting: {} OK", file.display());
-    take_back(&host, &dir).ok().says(&taken);
+    take_back(&host, &dir).ok().says(&format!("unpersisting: {} OK", file.display()));
     assert!(dir.join("other.conf").exists());
     fs::remove_file(dir.join("other.conf")).unwrap();
     assert!(is_empty(&dir));
@@ -145,8 +143,7 @@ fn a_mask_or_another_file_of_the_host_that_undoes_an_export_is_named() {
     let masked = root.join("etc/binfmt.d/qemu-aarch64.conf");
     fs::create_dir(root.join("etc/binfmt.d")).unwrap();
     symlink("/dev/null", &masked).unwrap();
-    let said = format!("{} is read in place of", masked.display());
-    export(&host, &dir, &[]).ends_saying(&[&said]);
+    export(&host, &dir, &[]).ends_saying(&[&format!("{} is read in place of", masked.display())]);
     fs::remove_file(masked).unwrap();
     export(&host, &dir, &[]).ok();
 }
