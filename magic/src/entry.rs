@@ -103,25 +103,35 @@ impl Entry {
         self.to_rule() == Some(wanted)
     }
 
-    /// Whether its text says that it is one of QEMU's user emulators, whoever registered it. It takes ELF programs by their
-    /// magic, and its interpreter has the name of one of QEMU's targets (`qemu-aarch64`, `qemu-arm-static`, after a prefix too:
-    /// `buildkit-qemu-arm`), or it has itself the name of a target whose programs it takes. Of other names only the
-    /// interpreter's file can tell.
+    /// Whether its interpreter has the name of one of QEMU's user emulators (`qemu-aarch64`, `qemu-arm-static`, after a prefix
+    /// too: `buildkit-qemu-arm`), and it takes ELF programs by their magic. Whoever registered it says so that this is QEMU, be
+    /// it a wrapper or a packed build.
     #[must_use]
-    pub fn is_qemu(&self) -> bool {
-        let Some(Matcher::Magic { magic, .. }) = &self.matcher else {
-            return false;
-        };
+    pub fn starts_qemu(&self) -> bool {
         let path = self.interpreter.as_deref();
         let file = path.and_then(|path| path.file_name()).unwrap_or_default();
         let folder = path.and_then(|path| path.parent()?.file_name());
-        let is_elf = magic.starts_with(b"\x7fELF");
-        let for_programs = is_elf || ARCHES.iter().any(|arch| self.matches(arch));
+        let is_qemu =
+            target_of(file).is_some() || folder == Some(OsStr::new("qemu-binfmt")) && target_of_debian(file).is_some();
+        is_qemu && self.is_for_programs()
+    }
+
+    /// Whether its text says that it is one of QEMU's user emulators, whoever registered it: it [starts](Self::starts_qemu) one,
+    /// or it has itself the name of a target whose programs it takes. Such a name proves nothing if the interpreter's file can
+    /// be seen.
+    #[must_use]
+    pub fn is_qemu(&self) -> bool {
         let is_named_after = |arch: &Arch| target_of(&self.name) == Some(arch.qemu);
-        for_programs
-            && (target_of(file).is_some()
-                || folder == Some(OsStr::new("qemu-binfmt")) && target_of_debian(file).is_some()
-                || ARCHES.iter().any(|arch| is_named_after(arch) && self.matches(arch)))
+        let is_named = || ARCHES.iter().any(|arch| is_named_after(arch) && self.matches(arch));
+        self.starts_qemu() || self.is_for_programs() && is_named()
+    }
+
+    /// Whether it takes ELF programs, or those of an architecture, by their magic.
+    fn is_for_programs(&self) -> bool {
+        let Some(Matcher::Magic { magic, .. }) = &self.matcher else {
+            return false;
+        };
+        magic.starts_with(b"\x7fELF") || ARCHES.iter().any(|arch| self.matches(arch))
     }
 
     /// Whether it would take programs of `arch`, were it on and no newer entry there.
@@ -276,6 +286,7 @@ mod tests {
         let rows = [
             ("qemu-aarch64", "/usr/bin/qemu-aarch64", magic, true),
             ("buildkit-qemu-aarch64", "/usr/bin/x", magic, true),
+            ("buildkit-qemu-aarch64", "/usr/bin/buildkit-qemu-aarch64", magic, true),
             ("aarch64", "/usr/bin/qemu-aarch64-static", magic, true),
             ("x", "/opt/my-qemu-arm", magic, true),
             ("x", "/usr/libexec/qemu-binfmt/aarch64-binfmt-P", magic, true),
@@ -309,6 +320,9 @@ mod tests {
             let text = format!("enabled\ninterpreter {interpreter}\n{rest}\n");
             let entry = Entry::parse(OsStr::new(name), text.as_bytes());
             assert_eq!(entry.is_qemu(), expected, "{name} {interpreter}");
+            // these are QEMU's by the entry's name alone
+            let starts = expected && !["/bin/true", "/usr/bin/x"].contains(&interpreter);
+            assert_eq!(entry.starts_qemu(), starts, "{name} {interpreter}");
         }
     }
 }

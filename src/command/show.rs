@@ -5,7 +5,7 @@ use binfmt_magic::arch::ARCHES;
 
 use super::Call;
 use crate::emulator::{self, Unfit};
-use crate::kernel::wording::cause;
+use crate::kernel::wording::{cause, printable};
 use crate::output::Streams;
 use crate::output::json::Architecture;
 use crate::output::text;
@@ -36,7 +36,8 @@ pub(super) fn version(call: &mut Call) -> Result<()> {
     }
     let line = format!("binfmt/{} qemu/{qemu}", env!("CARGO_PKG_VERSION"));
     // what was asked for: it is a failure if nobody can read it
-    writeln!(call.streams.err, "{line}").map_err(|error| anyhow!("cannot write the output: {}", cause(&error)))
+    writeln!(call.streams.err, "{}", printable(&line))
+        .map_err(|error| anyhow!("cannot write the output: {}", cause(&error)))
 }
 
 pub(super) fn list(call: &mut Call) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::ops::RangeInclusive;
 
 use nix::errno::Errno;
 
@@ -41,13 +42,36 @@ pub fn text(name: impl AsRef<OsStr>) -> String {
     name.as_ref().to_string_lossy().into_owned()
 }
 
-/// Whether a terminal acts on it: control characters, and those that change the direction of the text after them
-/// (Unicode's `Bidi_Control`), so that a name looks like another.
+/// What Unicode 16 calls a format character (`Cf`) or a separator of lines (`Zl`, `Zp`): they are invisible, turn the direction
+/// of the text after them, or end the line.
+const FORMAT: [RangeInclusive<char>; 21] = [
+    '\u{ad}'..='\u{ad}',
+    '\u{600}'..='\u{605}',
+    '\u{61c}'..='\u{61c}',
+    '\u{6dd}'..='\u{6dd}',
+    '\u{70f}'..='\u{70f}',
+    '\u{890}'..='\u{891}',
+    '\u{8e2}'..='\u{8e2}',
+    '\u{180e}'..='\u{180e}',
+    '\u{200b}'..='\u{200f}',
+    '\u{2028}'..='\u{202e}',
+    '\u{2060}'..='\u{2064}',
+    '\u{2066}'..='\u{206f}',
+    '\u{feff}'..='\u{feff}',
+    '\u{fff9}'..='\u{fffb}',
+    '\u{110bd}'..='\u{110bd}',
+    '\u{110cd}'..='\u{110cd}',
+    '\u{13430}'..='\u{1343f}',
+    '\u{1bca0}'..='\u{1bca3}',
+    '\u{1d173}'..='\u{1d17a}',
+    '\u{e0001}'..='\u{e0001}',
+    '\u{e0020}'..='\u{e007f}',
+];
+
+/// Whether it must not reach a terminal as it is: control characters, on which a terminal acts, and format characters, by which
+/// a name looks like another.
 pub fn is_control(c: char) -> bool {
-    let turns = ['\u{61c}', '\u{200e}', '\u{200f}'].contains(&c)
-        || ('\u{202a}'..='\u{202e}').contains(&c)
-        || ('\u{2066}'..='\u{2069}').contains(&c);
-    c.is_control() || turns
+    c.is_control() || FORMAT.iter().any(|range| range.contains(&c))
 }
 
 /// `text` with its control characters escaped, so that it stays one line and does nothing to a terminal.
@@ -70,6 +94,18 @@ pub fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_invisible_is_escaped_and_other_letters_are_not() {
+        for (text, expected) in [
+            ("Größe 大小 😀 \u{301}", "Größe 大小 😀 \u{301}"),
+            ("a\u{200b}b\u{feff}", r"a\u{200b}b\u{feff}"),
+            ("\u{9b}31m\x7f\r", r"\u{9b}31m\u{7f}\r"),
+            ("\u{202e}\u{e0041}\u{2028}", r"\u{202e}\u{e0041}\u{2028}"),
+        ] {
+            assert_eq!(printable(text), expected);
+        }
+    }
 
     #[test]
     fn a_shell_takes_it_for_one_word() {

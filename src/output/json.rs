@@ -9,7 +9,7 @@ use binfmt_magic::entry::Entry;
 use serde::Serialize;
 
 use crate::emulator::identity::Place;
-use crate::kernel::wording::text;
+use crate::kernel::wording::{is_control, text};
 use crate::policy::remedy::Means;
 use crate::policy::status::{Emulator, Examined, Listed};
 use crate::policy::survey::{PlatformStatus, Survey, Verdict};
@@ -239,8 +239,18 @@ impl From<&Listed> for Architecture {
     }
 }
 
-/// Writes `value` as JSON, two spaces deep, with a newline at the end.
+/// Writes `value` as JSON, two spaces deep, with a newline at the end. What must not reach a terminal is escaped, also where JSON
+/// allows it as it is: readers get the same value.
 pub fn write_json(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
-    writeln!(out)
+    let json = serde_json::to_string_pretty(value)?;
+    let mut rest = json.as_str();
+    // the ASCII ones are escaped already, or are the layout
+    while let Some((at, c)) = rest.char_indices().find(|(_, c)| *c >= '\x7f' && is_control(*c)) {
+        write!(out, "{}", &rest[..at])?;
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            write!(out, "\\u{unit:04x}")?;
+        }
+        rest = &rest[at + c.len_utf8()..];
+    }
+    writeln!(out, "{rest}")
 }

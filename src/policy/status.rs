@@ -71,7 +71,7 @@ fn examine_all(statuses: &[&PlatformStatus], digest: bool) -> Vec<Option<Result<
         path: &identity.path,
         file,
         // what runs programs of other systems need not take it for a question
-        may_start: status.handler.as_ref().is_some_and(Entry::is_qemu),
+        may_start: status.handler.as_ref().is_some_and(Entry::starts_qemu),
     });
     let questions: Vec<Question> = questions.collect();
     let (versions, digests) = thread::scope(|scope| {

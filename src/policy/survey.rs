@@ -343,24 +343,38 @@ impl Verdict {
     }
 }
 
-/// The registrations that are QEMU's by the file that the kernel has pinned for them, though their text does not say so.
+/// The registrations whose text does not settle whether they are QEMU's, and whose file was seen: the one that the kernel has
+/// pinned, or has run.
 #[derive(Debug, Clone, Default)]
-pub struct Recognised(Vec<u64>);
+pub struct Recognised {
+    /// Those whose file is QEMU by its bytes.
+    qemu: Vec<u64>,
+    /// Those whose file is something else.
+    others: Vec<u64>,
+}
 
 impl Recognised {
     /// Those among handlers and the files that the kernel has run for them.
     fn among<'a>(seen: impl Iterator<Item = (Option<&'a Entry>, &'a Ran)>) -> Self {
-        let of_file = |(entry, ran): (Option<&Entry>, &Ran)| {
-            let entry = entry.filter(|entry| !entry.is_qemu())?;
-            matches!(ran, Ran::Interpreter(file) if qemu_in(file).is_some()).then_some(entry.registration)
-        };
-        Self(seen.filter_map(of_file).collect())
+        let mut recognised = Self::default();
+        for (entry, ran) in seen {
+            let (Some(entry), Ran::Interpreter(file)) = (entry.filter(|entry| !entry.starts_qemu()), ran) else {
+                continue;
+            };
+            match qemu_of(file) {
+                Ok(Some(_)) => recognised.qemu.push(entry.registration),
+                Ok(None) => recognised.others.push(entry.registration),
+                // it cannot be read
+                Err(_) => {}
+            }
+        }
+        recognised
     }
 
-    /// Those among `entries`, the whole table. Starts a probe through each handler that `matters` and whose text does not tell. If
-    /// probes cannot be run, none is recognised.
+    /// Those among `entries`, the whole table. Starts a probe through each handler that `matters` and whose interpreter's name
+    /// does not tell. If probes cannot be run, no file is seen.
     pub fn of(entries: &[Entry], matters: impl Fn(&Entry) -> bool) -> Self {
-        let unclear = |entry: &&Entry| !entry.is_qemu() && matters(entry);
+        let unclear = |entry: &&Entry| !entry.starts_qemu() && matters(entry);
         let handlers = ARCHES.iter().filter_map(|arch| {
             let handler = handler_of(entries, arch).filter(unclear)?;
             let form = Form::Plain;
@@ -372,9 +386,11 @@ impl Recognised {
         Self::among(seen.map(|(entry, run)| (Some(*entry), &run.ran)))
     }
 
-    /// Whether `entry` is one of QEMU's user emulators.
+    /// Whether `entry` is one of QEMU's user emulators: by the name of its interpreter, else by the file if that was seen, else
+    /// by the entry's name.
     pub fn is_qemu(&self, entry: &Entry) -> bool {
-        entry.is_qemu() || self.0.contains(&entry.registration)
+        let registration = &entry.registration;
+        self.qemu.contains(registration) || entry.is_qemu() && !self.others.contains(registration)
     }
 }
 

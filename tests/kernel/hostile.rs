@@ -250,13 +250,50 @@ fn entries_that_pass_for_ours_are_seen_through() {
     assert!(host.runs("riscv64").is_ok());
 }
 
-/// Nothing that a terminal acts on comes out as it is.
+/// A translator that is not QEMU does not become QEMU's by the name of its entry. The name of its interpreter counts: that is how
+/// wrappers and packed builds are named.
+#[test]
+fn an_entrys_name_does_not_make_it_qemus() {
+    let host = Host::new();
+    let folder = host.folder("translators", &[]);
+    let (other, wrapper) = (folder.join("translator"), folder.join("qemu-aarch64"));
+    host.translator(&other);
+    host.translator(&wrapper);
+    host.register("qemu-aarch64", "aarch64", &other, "POCF");
+    let before = host.table();
+    for args in [["--uninstall", "all"], ["--uninstall", "arm64"], ["--uninstall", "qemu-*"], ["--reset", "--verbose"]]
+    {
+        host.binfmt(&args);
+        assert_eq!(host.table().matches("[qemu-aarch64]").count(), 1, "{args:?}");
+        assert!(host.table().contains(before.trim()), "{args:?}: {}", host.table());
+    }
+    host.binfmt(&["--uninstall", "qemu-aarch64"]).ends(1).ends_saying(&["not one of QEMU's; --force removes it"]);
+    host.binfmt(&["--install", "arm64"]).ok().says("left to qemu-aarch64");
+    assert!(host.table().contains(before.trim()), "{}", host.table());
+    host.binfmt(&["--install", "arm64", "--force"]).ok();
+    host.runs_arm64();
+    host.binfmt(&["--uninstall", "all"]).ok();
+    assert_eq!(host.table(), "");
+    host.register("of-a-wrapper", "aarch64", &wrapper, "POCF");
+    host.binfmt(&["--uninstall", "all"]).ok().says("of-a-wrapper");
+    assert_eq!(host.table(), "");
+}
+
+/// Nothing that a terminal acts on, and nothing invisible, comes out as it is. JSON has the same value all the same.
 #[test]
 fn names_are_shown_without_what_a_terminal_acts_on() {
     let host = Host::new();
     let long = "n".repeat(255 - "qemu-".len());
-    let names =
-        ["qemu-\n[31m", "qemu-\x1b]0;title\x07", "qemu-\r\x08\x08OK", "qemu-\u{202e}46mra", &format!("qemu-{long}")];
+    let names = [
+        "qemu-\n[31m",
+        "qemu-\x1b]0;title\x07",
+        "qemu-\r\x08\x08OK",
+        "qemu-\u{202e}46mra",
+        "qemu-\u{9b}31m",
+        "qemu-\u{200b}aarch64",
+        "qemu-\u{e0041}",
+        &format!("qemu-{long}"),
+    ];
     for (number, name) in names.iter().enumerate() {
         host.register_other(name, format!("magic {number}").as_bytes());
     }
@@ -271,16 +308,43 @@ fn names_are_shown_without_what_a_terminal_acts_on() {
         &["--uninstall", "qemu-*", "--force"],
     ] {
         let output = host.binfmt(args);
-        let shown = [&output.stdout, &output.stderr];
-        let acts = |c: char| c.is_control() && c != '\n';
-        let turns = |c: char| ('\u{202a}'..='\u{202e}').contains(&c);
-        for text in shown {
-            // JSON has names as they are, with what it must escape escaped
-            let bidirectional = !text.starts_with('{') && text.contains(turns);
-            assert!(!text.contains(acts) && !bidirectional, "{args:?}: {text:?}");
+        for text in [&output.stdout, &output.stderr] {
+            assert!(!text.contains(acts_or_hides), "{args:?}: {text:?}");
+        }
+        if args.is_empty() {
+            let listed = output.list("emulators");
+            assert!(names.iter().all(|name| listed.iter().any(|listed| listed == name)), "{listed:?}");
         }
     }
     assert_eq!(host.entries(), [""; 0], "even these can be uninstalled");
+}
+
+fn acts_or_hides(c: char) -> bool {
+    let hides = ['\u{200b}', '\u{e0041}'].contains(&c) || ('\u{202a}'..='\u{202e}').contains(&c);
+    c.is_control() && c != '\n' || hides
+}
+
+/// Neither the version in its bytes nor the one that it prints.
+#[test]
+fn an_emulator_cannot_write_to_the_terminal() {
+    let host = Host::new();
+    let (in_bytes, printed) = (host.folder("bytes", &[]), host.folder("printed", &[]));
+    let version = r"qemu-aarch64 version 9.9\033[31m\033]0;title\007\302\2331m\342\200\256";
+    let literal = format!(
+        "static volatile char text[] = \"{version} (Debian 1\\033[2J)\\nCopyright (c) 2003-2024 F\"; return text[0] == 'x';"
+    );
+    host.compile(&in_bytes.join("qemu-aarch64"), &literal);
+    host.compile(&printed.join("qemu-aarch64"), &format!("puts(\"{version}\"); return 0;"));
+    for folder in [in_bytes, printed] {
+        host.register("qemu-aarch64", "aarch64", &folder.join("qemu-aarch64"), "F");
+        for args in [&["--version"][..], &["--status"], &["--status", "--format", "json"], &["--install", "arm64"]] {
+            let output = host.call(args).emulators(&folder).run();
+            let said = output.to_string();
+            assert!(said.contains("9.9") || args[0] == "--install", "{said}");
+            assert!(!said.contains(acts_or_hides), "{said:?}");
+        }
+        host.binfmt(&["--uninstall", "all"]).ok();
+    }
 }
 
 #[test]

@@ -334,7 +334,7 @@ pub(crate) fn ask(pending: &mut [Pending], emulators: &Source, limit: Duration) 
 
 /// The emulator that is pinned now, if its bytes do not show its version and its entry says that it is QEMU's.
 fn to_be_asked(pending: &Pending) -> Option<&File> {
-    let says = pending.current.as_ref().is_some_and(Entry::is_qemu);
+    let says = pending.current.as_ref().is_some_and(Entry::starts_qemu);
     pending.former.as_deref().filter(|_| says && pending.former_version.is_none())
 }
 
