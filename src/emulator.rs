@@ -36,6 +36,7 @@ pub(crate) use file::{context_of, read_up_to};
 pub use qemu::{Qemu, Version, qemu_of};
 pub use source::{DIR, Source};
 pub use trust::Stranger;
+pub(crate) use trust::{stranger_in, stranger_of};
 
 /// Why a file cannot serve as an interpreter.
 #[derive(Debug)]

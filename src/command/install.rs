@@ -31,7 +31,7 @@ pub(super) fn install(call: &mut Call, asked: &cli::Install) -> Result<()> {
 /// Installs, and tells what became of each platform. `holds`: the call stays to repair, and so needs a table that it can change.
 pub(super) fn perform(call: &mut Call, asked: &cli::Install, holds: bool) -> Result<Installed> {
     let order = order(call, asked)?;
-    let host = persist::host(call, asked.persist.as_deref())?;
+    let host = persist::host(call, asked.persist.as_deref(), &order.selection)?;
     let mounted = mount::for_installing(&call.at);
     // to hold, and to persist, a table is needed
     if let (Err(error), None, false) = (&mounted, &host, holds) {

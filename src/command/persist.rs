@@ -8,6 +8,7 @@ use anyhow::{Error, Result, anyhow, bail, ensure};
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::Selection;
+use binfmt_magic::rule::Rule;
 
 use super::{Call, install};
 use crate::kernel::table::Table;
@@ -23,12 +24,18 @@ pub(super) const PERSISTED: &[u8] = b"# written by binfmt --persist; systemd-bin
 type Ruled = (String, FileOutcome, Option<String>);
 
 /// The host whose root directory is `dir`, if there is one to persist to.
-pub(super) fn host(call: &Call, dir: Option<&Path>) -> Result<Option<Host>> {
+pub(super) fn host(call: &Call, dir: Option<&Path>, selection: &Selection) -> Result<Option<Host>> {
     let Some(dir) = dir else {
         return Ok(None);
     };
     check_prefix(call)?;
-    Host::at(dir, call.settings.force).map(Some)
+    let (order, mut files) = (&call.order, Vec::new());
+    for arch in selection.arches(&ARCHES) {
+        let rule = Rule::for_arch(arch, &order.prefix, Path::new(persist::EMULATORS), order.flags);
+        files.push(Path::new(persist::RULES).join(rules_of(&rule.name)));
+        files.push(rule.interpreter);
+    }
+    Host::at(dir, &files, call.settings.force).map(Some)
 }
 
 pub(super) fn check_prefix(call: &Call) -> Result<()> {

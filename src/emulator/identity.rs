@@ -130,6 +130,9 @@ fn build_id(file: &File) -> io::Result<Option<String>> {
 /// # Errors
 /// When it cannot be read, or has more than a gigabyte.
 pub fn sha256(file: &File) -> io::Result<String> {
+    if file.metadata()?.len() > LIMIT {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
     let mut digest = Sha256::new();
     each_chunk(file, |chunk, _| {
         digest.update(chunk);

@@ -35,6 +35,8 @@ pub struct Stranger {
     who: Who,
     /// Where.
     place: PathBuf,
+    /// Who may write there besides the owner, as `chmod(1)` has it: `g`, `o`, `go`, or nobody.
+    writers: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,30 +47,85 @@ enum Who {
 }
 
 impl Stranger {
-    /// The command that takes the permission from them. `None` for an owner: a file that a stranger has made is not
-    /// safe after chown.
+    /// The command that keeps them from it, where there is one: what a stranger has made is no better for another owner.
     pub fn remedy(&self) -> Option<String> {
-        let whose = match self.who {
-            Who::Owner(_) => return None,
-            Who::Group(_) => 'g',
-            Who::All => 'o',
-        };
-        let place = quoted(&self.place.to_string_lossy());
-        Some(format!("chmod {whose}-w {place}"))
+        (!matches!(self.who, Who::Owner(_))).then(|| self.chmod())
+    }
+
+    /// The commands after which the place is root's alone.
+    pub(crate) fn take_over(&self) -> String {
+        match self.who {
+            Who::Owner(_) if self.writers.is_empty() => self.chown(),
+            Who::Owner(_) => format!("{} && {}", self.chown(), self.chmod()),
+            _ => self.chmod(),
+        }
+    }
+
+    fn chown(&self) -> String {
+        format!("chown -h root: {}", self.quoted())
+    }
+
+    fn chmod(&self) -> String {
+        format!("chmod {}-w {}", self.writers, self.quoted())
+    }
+
+    fn quoted(&self) -> String {
+        quoted(&self.place.to_string_lossy())
+    }
+
+    /// The same, seen from outside of the root directory `dir`.
+    pub(crate) fn below(mut self, dir: &Path) -> Self {
+        self.place = dir.join(self.place.strip_prefix("/").unwrap_or(&self.place));
+        self
+    }
+
+    /// `user 1000, the owner of /opt`
+    pub(crate) fn named(&self) -> String {
+        let place = self.place.display();
+        match self.who {
+            Who::Owner(user) => format!("user {user}, the owner of {place}"),
+            Who::Group(group) => format!("group {group}, whose members may write to {place}"),
+            Who::All => format!("any user, since all may write to {place}"),
+        }
     }
 }
 
 impl fmt::Display for Stranger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = self.place.display();
-        match self.who {
-            Who::Owner(user) => write!(f, "user {user}, the owner of {place}")?,
-            Who::Group(group) => write!(f, "group {group}, whose members may write to {place}")?,
-            Who::All => write!(f, "any user, since all may write to {place}")?,
-        }
         let elsewhere = || "set QEMU_BINARY_PATH to a folder that belongs to root or to you".to_owned();
-        write!(f, "; {}", self.remedy().unwrap_or_else(elsewhere))
+        write!(f, "{}; {}", self.named(), self.remedy().unwrap_or_else(elsewhere))
     }
+}
+
+/// Who else decides what is in `folder`, and what its file `name` is, if one is named. Links on the way to the folder are followed,
+/// but not one that is the file. What does not exist yet is judged by the folder that it would be made in.
+///
+/// # Errors
+/// Those of `open(2)`, except `ENOENT` and `ENOTDIR`.
+pub(crate) fn stranger_in(folder: &Path, name: Option<&OsStr>) -> nix::Result<Option<Stranger>> {
+    let mut walk = Walk::start()?;
+    match walk.to(folder) {
+        Ok(_) => {}
+        // what is in the way is as far as anybody gets
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(walk.stranger),
+        Err(errno) => return Err(errno),
+    }
+    if let Some(name) = name {
+        match look_at(&walk.folder, name) {
+            Ok((_, stat)) => walk.judge_in_folder(&stat, walk.place.join(name)),
+            Err(Errno::ENOENT) => walk.judge_missing(),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(walk.stranger)
+}
+
+/// Whether somebody else decides what is in the open directory `folder`, which messages call `place`.
+pub(crate) fn stranger_of(folder: impl AsFd, place: &Path) -> nix::Result<Option<Stranger>> {
+    let stat = fstat(folder)?;
+    let mut walk = Walk { stranger: None, ..Walk::start()? };
+    walk.judge(&stat, place.to_owned());
+    Ok(walk.stranger)
 }
 
 /// A file at the end of its path, opened by nothing but its name (`O_PATH`), so that a FIFO or a device is not touched.
@@ -83,7 +140,9 @@ pub(super) struct Found {
 impl Found {
     /// Walks to `path`.
     pub(super) fn at(path: &Path) -> nix::Result<Self> {
-        Walk::start()?.to(path)
+        let mut walk = Walk::start()?;
+        let (name, stat) = walk.to(path)?;
+        Ok(Self { folder: walk.folder, name, stat, stranger: walk.stranger })
     }
 
     /// Opens it to be read.
@@ -107,7 +166,7 @@ struct Walk {
     folder: OwnedFd,
     place: PathBuf,
     /// Whether others may write to `folder`.
-    open_to: Option<Who>,
+    open_to: Option<(Who, &'static str)>,
     stranger: Option<Stranger>,
 }
 
@@ -120,7 +179,8 @@ impl Walk {
         Ok(walk)
     }
 
-    fn to(mut self, path: &Path) -> nix::Result<Found> {
+    /// Goes to the file at `path`: its name in the folder that was reached, and its status. `.` if the path is that of a folder.
+    fn to(&mut self, path: &Path) -> nix::Result<(OsString, FileStat)> {
         let path = std::path::absolute(path).map_err(|error| errno_of(&error))?;
         let (mut ahead, mut links) = (names(&path), 0);
         while let Some(name) = ahead.pop() {
@@ -130,9 +190,7 @@ impl Walk {
                 continue;
             }
             // not a folder, or one that may not be searched
-            let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            let found = openat(&self.folder, name.as_os_str(), flags, Mode::empty())?;
-            let stat = fstat(&found)?;
+            let (found, stat) = look_at(&self.folder, &name).inspect_err(|_| self.judge_missing())?;
             let place = self.place.join(&name);
             self.judge_in_folder(&stat, place);
             if kind(&stat) == SFlag::S_IFLNK {
@@ -143,7 +201,8 @@ impl Walk {
                 let target = PathBuf::from(readlinkat(&found, "")?);
                 if target.has_root() {
                     let stranger = self.stranger.take();
-                    self = Self { stranger, ..Self::start()? };
+                    *self = Self::start()?;
+                    self.stranger = stranger.or(self.stranger.take());
                 }
                 ahead.extend(names(&target));
                 continue;
@@ -151,11 +210,9 @@ impl Walk {
             if !ahead.is_empty() {
                 return Err(Errno::ENOTDIR);
             }
-            return Ok(Found { folder: self.folder, name, stat, stranger: self.stranger });
+            return Ok((name, stat));
         }
-        // the path is that of a folder
-        let stat = fstat(&self.folder)?;
-        Ok(Found { folder: self.folder, name: ".".into(), stat, stranger: self.stranger })
+        Ok((".".into(), fstat(&self.folder)?))
     }
 
     fn enter(&mut self, next: OwnedFd, name: &OsStr) -> nix::Result<()> {
@@ -172,29 +229,36 @@ impl Walk {
 
     /// Judges a file or a link: others may replace it in a folder that they may write to.
     fn judge_in_folder(&mut self, stat: &FileStat, place: PathBuf) {
-        if let Some(who) = self.open_to.take() {
-            let place = self.place.clone();
-            self.stranger.get_or_insert(Stranger { who, place });
-        }
+        self.judge_missing();
         self.judge(stat, place);
+    }
+
+    /// Judges a name without a file: others may make one in a folder that they may write to.
+    fn judge_missing(&mut self) {
+        if let Some((who, writers)) = self.open_to.take() {
+            let place = self.place.clone();
+            self.stranger.get_or_insert(Stranger { who, place, writers });
+        }
     }
 
     fn judge(&mut self, stat: &FileStat, place: PathBuf) {
         let (is_link, is_folder) = (kind(stat) == SFlag::S_IFLNK, kind(stat) == SFlag::S_IFDIR);
         let mode = Mode::from_bits_truncate(stat.st_mode);
-        let writable = match mode {
-            _ if is_link => None,
-            mode if mode.contains(Mode::S_IWOTH) => Some(Who::All),
-            mode if mode.contains(Mode::S_IWGRP) => Some(Who::Group(stat.st_gid)),
-            _ => None,
+        let (group, all) = (mode.contains(Mode::S_IWGRP), mode.contains(Mode::S_IWOTH));
+        let (writable, writers) = match (group, all) {
+            _ if is_link => (None, ""),
+            (false, true) => (Some(Who::All), "o"),
+            (true, true) => (Some(Who::All), "go"),
+            (true, false) => (Some(Who::Group(stat.st_gid)), "g"),
+            (false, false) => (None, ""),
         };
         let is_sticky = is_folder && mode.contains(Mode::S_ISVTX);
         let owner = (!is_trusted(stat.st_uid)).then_some(Who::Owner(stat.st_uid));
         let stranger = owner.or_else(|| writable.clone().filter(|_| !is_sticky));
         if let Some(who) = stranger {
-            self.stranger.get_or_insert(Stranger { who, place });
+            self.stranger.get_or_insert(Stranger { who, place, writers });
         }
-        self.open_to = writable.filter(|_| is_sticky);
+        self.open_to = writable.filter(|_| is_sticky).map(|who| (who, writers));
     }
 }
 
@@ -230,6 +294,14 @@ fn kind(stat: &FileStat) -> SFlag {
 fn folder(from: impl AsFd, name: &OsStr) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     openat(from, name, flags, Mode::empty())
+}
+
+/// Opens it by its name alone.
+fn look_at(folder: &OwnedFd, name: &OsStr) -> nix::Result<(OwnedFd, FileStat)> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let found = openat(folder, name, flags, Mode::empty())?;
+    let stat = fstat(&found)?;
+    Ok((found, stat))
 }
 
 /// The components, the last one first.

@@ -17,8 +17,7 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::rule::Rule;
 use nix::errno::Errno;
 
-use crate::emulator::Source;
-use crate::emulator::identity;
+use crate::emulator::{Source, identity, stranger_in};
 use crate::kernel::namespace::with_root_directory;
 use crate::kernel::table::Table;
 use crate::kernel::wording::{cause, errno_of};
@@ -97,10 +96,13 @@ pub enum FileOutcome {
 }
 
 impl Host {
-    /// The host whose root directory is `dir`, if it reads rules at boot. On any other, nothing is touched.
-    pub fn at(dir: &Path, force: bool) -> Result<Self> {
+    /// The host whose root directory is `dir`, if it reads rules at boot, and no other user can change what is written, or
+    /// one of the files at `paths`. On any other, nothing is touched.
+    pub fn at(dir: &Path, paths: &[PathBuf], force: bool) -> Result<Self> {
         let boot = boot_of(dir)?;
-        Ok(Self { locked: Locked::new(enter(dir)?, dir)?, boot, force })
+        let root = enter(dir)?;
+        check_owners(&root, dir, paths)?;
+        Ok(Self { locked: Locked::new(root, dir)?, boot, force })
     }
 
     /// The emulators on the host.
@@ -153,7 +155,8 @@ impl Host {
     fn stage(&self, path: PathBuf, bytes: &[u8], mode: u32) -> Result<Staged> {
         let failed = format!("cannot write {}", self.boot.shown(&path));
         let stage = || -> Result<Staged> {
-            let (mut record, mut existed, mut fate) = (Record::read()?, false, FileOutcome::Written);
+            check_owner(self.boot.dir(), &path)?;
+            let (mut record, mut existed, mut fate) = (Record::read(self.boot.dir())?, false, FileOutcome::Written);
             if let Ok(spot) = Spot::of(&path) {
                 existed = spot.id().is_ok();
                 fate = spot.replaceable(bytes, "--persist", self.force, |there| record.has(&path, there))?;
@@ -187,7 +190,7 @@ impl Host {
             if staged.fate == FileOutcome::Written {
                 spot.put_in_place(file::NEW)?;
             }
-            let mut record = Record::read()?;
+            let mut record = Record::read(self.boot.dir())?;
             record.add(path, &staged.digest);
             record.settle(path, &staged.digest);
             record.write()
@@ -198,7 +201,7 @@ impl Host {
 
     /// Removes a file that is not needed, unless there was one in its place before. Whether it was in its place.
     pub fn give_back(&self, staged: &Staged) -> Result<bool> {
-        self.inside(|| undo(&mut Record::read()?, staged))
+        self.inside(|| undo(&mut Record::read(self.boot.dir())?, staged))
     }
 
     /// Does `work` in the host's root directory, so that symbolic links lead to where they do on the host.
@@ -209,8 +212,11 @@ impl Host {
 
 /// The outcomes if these files were written to the host whose root directory is `dir`. Changes nothing.
 pub fn would_write(dir: &Path, files: &[(PathBuf, Vec<u8>)], force: bool) -> Result<Vec<Result<FileOutcome>>> {
-    with_root_directory(enter(dir)?, || {
-        let record = Record::read()?;
+    let root = enter(dir)?;
+    let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
+    check_owners(&root, dir, &paths)?;
+    with_root_directory(&root, || {
+        let record = Record::read(dir)?;
         let fate = |(path, bytes): &(PathBuf, Vec<u8>)| {
             let is_ours = |there: &str| record.has(path, there);
             Spot::of(path).map_or(Ok(FileOutcome::Written), |spot| spot.replaceable(bytes, "--persist", force, is_ours))
@@ -223,9 +229,10 @@ pub fn would_write(dir: &Path, files: &[(PathBuf, Vec<u8>)], force: bool) -> Res
 /// that cannot be removed stay in the record. With `dry`, only finds out what would be removed.
 pub fn take_back(dir: &Path, dry: bool) -> Result<Vec<(PathBuf, Result<FileOutcome>)>> {
     let root = enter(dir)?;
+    check_owners(&root, dir, &[])?;
     let _locked = if dry { None } else { Some(Locked::new(root.try_clone()?, dir)?) };
     with_root_directory(&root, || {
-        let mut record = Record::read()?;
+        let mut record = Record::read(dir)?;
         let mut fates = Vec::new();
         for path in record.paths().into_iter().rev() {
             let fate = if dry { fate_of(&record, &path) } else { remove_if_ours(&record, &path) };
@@ -240,6 +247,30 @@ pub fn take_back(dir: &Path, dry: bool) -> Result<Vec<(PathBuf, Result<FileOutco
         }
         Ok(fates)
     })?
+}
+
+/// Fails when another user owns, or can write to, a folder on the way to our files on the host whose root directory is `root`; the
+/// record; a file that it names; or a file at `paths`. Such a user could have us write, or remove, any file of the host, and
+/// root starts what is there. If there is no such user, nobody can change any of it between this look and its use.
+fn check_owners(root: &File, dir: &Path, paths: &[PathBuf]) -> Result<()> {
+    with_root_directory(root, || {
+        check_owner(dir, &record::path())?;
+        check_owner(dir, &Path::new(RULES).join("*.conf"))?;
+        // a record that cannot be read is reported where it is used
+        let recorded = Record::read(dir).map(|record| record.paths()).unwrap_or_default();
+        paths.iter().chain(&recorded).try_for_each(|path| check_owner(dir, path))
+    })?
+}
+
+/// The same of the file at `path` alone. `dir`: the name in messages of the root directory that this thread has.
+fn check_owner(dir: &Path, path: &Path) -> Result<()> {
+    let shown = || shown(dir, path);
+    let stranger = stranger_in(path.parent().unwrap_or(path), path.file_name())
+        .map_err(|errno| anyhow!("cannot see who owns {}: {}", shown(), cause(&errno.into())))?;
+    let Some(stranger) = stranger.map(|stranger| stranger.below(dir)) else {
+        return Ok(());
+    };
+    bail!("{} can be replaced by {}; {}", shown(), stranger.named(), stranger.take_over())
 }
 
 /// What the host whose root directory is `dir` does at boot. Fails when nothing there reads rules.

@@ -5,6 +5,7 @@
 
 mod boot;
 mod export;
+mod owners;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -404,7 +405,7 @@ fn what_works_here_and_not_from_its_new_place_is_not_persisted() {
     let install = ["--install", "arm64", "--persist", shown(&root)];
     let var = root.join("var/lib/binfmt");
     host.sh(&format!("chmod o+w {}", var.display())).ok();
-    host.binfmt(&install).ends(1).says("arm64 is not persisted").ends_saying(&["can be replaced by any user"]);
+    host.binfmt(&install).ends(1).ends_saying(&["can be replaced by any user"]);
     host.sh(&format!("chmod o-w {0}; mount -t tmpfs -o noexec,mode=755 none {0}", var.display())).ok();
     host.binfmt(&install).ends(1).says("EACCES");
     assert!(!host.path(&var).join("qemu-aarch64").exists());
@@ -441,7 +442,7 @@ fn what_is_in_the_way_is_named() {
         host.binfmt(&[&call, force].concat()).ends_saying(&["there is a directory of that name; remove it"]);
     }
     host.sh(&format!("mkfifo '{}'", root.join(LOCK).display())).ok();
-    persist(&host, &root, "arm64").ends_saying(&[LOCK, "cannot be locked"]);
+    persist(&host, &root, "arm64").ends_saying(&[LOCK, "cannot be locked, since it is not a file; remove it"]);
 }
 
 /// As the incumbent left many hosts: with a handler for what the kernel runs by itself.
@@ -724,6 +725,15 @@ fn what_is_no_file_is_not_waited_for_nor_replaced() {
 
     fs::create_dir_all(root.join("var/lib/binfmt")).unwrap();
     host.sh(&format!("mkfifo {}", root.join(RECORD).display())).ok();
-    persist(&host, &root, "arm64").ends(1).says("persisted");
-    unpersist(&host, &root).ends(1).says("persisted");
+    let record = root.join(RECORD);
+    let said = format!("{} is not a file, so nothing says what --persist wrote; remove it", record.display());
+    persist(&host, &root, "arm64").ends(1).ends_saying(&[&said]);
+    unpersist(&host, &root).ends(1).ends_saying(&[&said]);
+    fs::remove_file(record).unwrap();
+
+    // larger than anything of ours
+    fs::remove_file(root.join(RULES)).unwrap();
+    fs::File::create(root.join(RULES)).unwrap().set_len(20 << 30).unwrap();
+    persist(&host, &root, "arm64").ends_saying(&["it exists and was not written by --persist", "--force"]);
+    host.binfmt(&["--force", "--install", "arm64", "--persist", shown(&root)]).ok();
 }

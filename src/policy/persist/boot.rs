@@ -230,6 +230,11 @@ impl Boot {
         files
     }
 
+    /// The name of its root directory in messages.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The path by which this process finds `path` of the host.
     pub(crate) fn shown(&self, path: &Path) -> String {
         super::shown(&self.dir, path)

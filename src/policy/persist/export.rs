@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::boot::{Boot, names};
 use super::file::Spot;
 use super::{FileOutcome, READABLE};
-use crate::emulator::identity;
+use crate::emulator::{Stranger, identity, stranger_in, stranger_of};
 use crate::kernel::namespace;
 use crate::kernel::wording::{cause, shown};
 use crate::policy::survey::Survey;
@@ -40,10 +40,14 @@ pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<(Ve
              run binfmt on the host, with emulators in its own file system"
         ),
         None => {
-            bail!("cannot see whether this is the host's own file system, /proc/1/root is out of reach; run it as root")
+            bail!(
+                "cannot see whether this is the host's own file system, /proc/1/root is out of reach; run it as root of the host, not of a user namespace"
+            )
         }
     }
     let opened = enter(dir)?;
+    let real = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    refuse(stranger_in(&real, None)?, dir)?;
     let boot = Boot::of_rules(dir);
     let mut caveats = Vec::new();
     caveats.extend(boot.as_ref().and_then(|(boot, _)| boot.does_not_read()));
@@ -57,6 +61,7 @@ pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<(Ve
             if let Some((boot, rules)) = &boot {
                 caveats.extend(boot.overrules(&rules.join(&name), &rule, arch));
             }
+            refuse(stranger_in(&real, Some(&name))?, &dir.join(&name))?;
             write(&Spot::new(opened.into(), &name), &rule, force, dry)
         });
         (dir.join(&name), written)
@@ -68,6 +73,7 @@ pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<(Ve
 /// Removes the unchanged files that calls of [`export`] wrote into `dir`.
 pub fn take_back(dir: &Path, dry: bool) -> Result<Vec<Item>> {
     let opened = enter(dir)?;
+    refuse(stranger_of(&opened, dir)?, dir)?;
     let mut names = names(&opened)?;
     names.sort();
     let mut items = Vec::new();
@@ -87,6 +93,13 @@ pub fn take_back(dir: &Path, dry: bool) -> Result<Vec<Item>> {
         items.push((path, removed));
     }
     Ok(items)
+}
+
+/// Fails when there is somebody else who decides what is at `path`.
+fn refuse(stranger: Option<Stranger>, path: &Path) -> Result<()> {
+    stranger.map_or(Ok(()), |stranger| {
+        bail!("{} can be replaced by {}; {}", path.display(), stranger.named(), stranger.take_over())
+    })
 }
 
 fn enter(dir: &Path) -> Result<File> {

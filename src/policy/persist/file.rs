@@ -54,11 +54,14 @@ impl Spot {
         if file.metadata()?.is_file() { Ok(file) } else { Err(Errno::ELOOP.into()) }
     }
 
-    /// The file's digest. `None`: there is no file. Anything but a regular file has an empty digest, which matches none.
+    /// The file's digest. `None`: there is no file. What is not a regular file, or is too large, has an empty
+    /// digest, which matches none.
     pub(crate) fn digest(&self) -> Result<Option<String>> {
         match self.open().and_then(|file| identity::sha256(&file)) {
             Ok(digest) => Ok(Some(digest)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // it is larger than any of ours
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(Some(String::new())),
             // a socket cannot even be opened
             Err(error) if [Errno::ELOOP, Errno::ENXIO].contains(&errno_of(&error)) => Ok(Some(String::new())),
             Err(error) => Err(anyhow!("it cannot be read: {}", cause(&error))),

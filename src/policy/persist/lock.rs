@@ -37,6 +37,9 @@ impl Locked {
                 Errno::EWOULDBLOCK | Errno::EINTR => {
                     anyhow!("{dir} is locked by another call that writes there: {cause}; try again")
                 }
+                Errno::ELOOP | Errno::ENOTSUP | Errno::ENXIO => {
+                    anyhow!("{dir}{PATH} cannot be locked, since it is not a file; remove it")
+                }
                 _ => anyhow!(
                     "{PATH} of {dir} cannot be locked: {cause}; is {dir} the host's root directory, and writable?"
                 ),

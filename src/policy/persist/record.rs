@@ -9,8 +9,8 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::file::{self, Spot, find, make_dir, remove_dir};
-use super::{EMULATORS, READABLE, RULES};
-use crate::kernel::wording::cause;
+use super::{EMULATORS, READABLE, RULES, shown};
+use crate::kernel::wording::{cause, errno_of};
 
 const NAME: &str = "persisted";
 /// The largest record that is read, in bytes.
@@ -30,24 +30,31 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record of the host whose root directory this thread has; empty if there is none.
-    pub(super) fn read() -> Result<Self> {
+    /// The record of the host whose root directory this thread has; empty if there is none. `dir`: the name of that directory
+    /// in messages.
+    pub(super) fn read(dir: &Path) -> Result<Self> {
+        let (spot, path) = (Spot::of(&path()), shown(dir, &path()));
+        let spot = match spot {
+            Err(Errno::ENOENT) => return Ok(Self::default()),
+            spot => spot.map_err(|errno| anyhow!("{path}: {}", cause(&errno.into())))?,
+        };
         let read = || -> io::Result<String> {
             let mut text = String::new();
-            Spot::of(&path())?.open()?.take(LONGEST).read_to_string(&mut text)?;
+            spot.open()?.take(LONGEST).read_to_string(&mut text)?;
             Ok(text)
         };
-        let refused = |error: io::Error| anyhow!("{}: {}", path().display(), cause(&error));
         match read() {
             Ok(text) => Self::parse(&text).map_err(|wrong| {
                 anyhow!(
-                    "{} is not as binfmt wrote it: {wrong}; on that host, correct or remove the line, and remove its \
-                     file by hand",
-                    path().display()
+                    "{path} is not as binfmt wrote it: {wrong}; correct or remove the line, and remove its file by hand"
                 )
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(refused(error)),
+            // a socket cannot even be opened
+            Err(error) if [Errno::ELOOP, Errno::ENXIO].contains(&errno_of(&error)) => {
+                bail!("{path} is not a file, so nothing says what --persist wrote; remove it")
+            }
+            Err(error) => bail!("{path}: {}", cause(&error)),
         }
     }
 
@@ -167,7 +174,7 @@ fn missing(dir: &Path) -> Vec<PathBuf> {
     missing
 }
 
-fn path() -> PathBuf {
+pub(super) fn path() -> PathBuf {
     Path::new(EMULATORS).join(NAME)
 }
 
