@@ -151,13 +151,10 @@ fn perform_one(call: &mut Call, mode: &Mode) -> Result<()> {
 /// What is wrong with a command line, in one line, and the one that was meant.
 fn describe(args: &[OsString], error: clap::Error, wrong: u8) -> String {
     let text = error.render().to_string();
-    let lines = text.lines().map(str::trim);
-    // clap's tips compare letters, and do not know other tools' words
-    let own = |line: &&str| {
-        let others = ["tip:", "Usage:", "For more"];
-        !others.iter().any(|other| line.starts_with(other))
-    };
-    let words: Vec<&str> = lines.filter(own).collect();
+    // clap's tips compare letters, and do not know other tools' words. They repeat arguments, which may have several lines
+    let others = ["\n\n  tip:", "\n\nUsage:", "\n\nFor more"];
+    let end = others.iter().filter_map(|other| text.find(other)).min();
+    let words: Vec<&str> = text[..end.unwrap_or(text.len())].lines().map(str::trim).collect();
     let text = words.join(" ");
     let text = text.trim().trim_start_matches("error: ");
     let lacks_dashes = match error.kind() {

@@ -54,6 +54,8 @@ pub struct Here<'a> {
     pub table: &'a Path,
     /// The root directory that the file would run in, unless it is this process's own.
     pub root: Option<&'a Path>,
+    /// The name that this process's own root directory had before it was entered, if it was.
+    pub entered: Option<&'a Path>,
     /// Whether bytes are compared with a magic.
     pub verbose: bool,
 }

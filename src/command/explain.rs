@@ -37,6 +37,7 @@ fn explanation(call: &mut Call, file: &Path, root: Option<&Path>) -> Result<Expl
         enabled: table.as_ref().map_or(Ok(true), Table::enabled)?,
         table: table.as_ref().map_or(&call.at.dir, Table::path),
         root,
+        entered: None,
         verbose: call.settings.verbose,
     };
     let path = env::var_os("PATH").filter(|_| root.is_none());

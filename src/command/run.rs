@@ -110,7 +110,7 @@ pub(super) fn become_command(call: &mut Call, run: &Run) -> Result<Infallible> {
         survey = Some(call.survey()?);
     }
     if let Some(survey) = &survey {
-        check(call, &found, arch, survey)?;
+        check(call, run, &found, arch, survey)?;
     }
     if own_table && run.root.is_none() && !caller.0.is_root() {
         user_namespace::become_user(caller.0, caller.1).map_err(no_namespace)?;
@@ -223,7 +223,7 @@ fn exec(call: &mut Call, run: &Run, found: &Found, survey: Option<Rc<Survey>>) -
     if [Errno::ENOEXEC, Errno::ENOENT, Errno::EACCES].contains(&errno) {
         // the kernel's errno is the answer only if nothing better is found
         let survey = survey.map_or_else(|| call.survey(), Ok);
-        let explanation = survey.and_then(|survey| explained(call, &found.program, &survey));
+        let explanation = survey.and_then(|survey| explained(call, run, &found.program, &survey));
         if let Ok(Explanation { reason: Some(reason), remedy: Some(remedy), .. }) = explanation {
             why = format!("{named} cannot be run: {reason}; {remedy}");
         }
@@ -232,14 +232,14 @@ fn exec(call: &mut Call, run: &Run, found: &Found, survey: Option<Rc<Survey>>) -
 }
 
 /// Refuses a command that would not run, and says why: an emulator's own words are few.
-fn check(call: &Call, found: &Found, wanted: &Arch, survey: &Survey) -> Result<()> {
+fn check(call: &Call, run: &Run, found: &Found, wanted: &Arch, survey: &Survey) -> Result<()> {
     let named = shown(found.program.as_os_str());
     if let Some(arch) = found.arch {
         if !is_same(arch, wanted) && !survey.of(arch).works() {
             return Err(of_other_machine(&named, arch, wanted));
         }
     }
-    let explanation = explained(call, &found.program, survey)?;
+    let explanation = explained(call, run, &found.program, survey)?;
     let (Some(false), Some(reason)) = (explanation.runs, explanation.reason) else {
         return Ok(());
     };
@@ -255,9 +255,16 @@ fn check(call: &Call, found: &Found, wanted: &Arch, survey: &Survey) -> Result<(
     Err(cannot_be_run(format!("{named} cannot be run: {reason}; {remedy}")))
 }
 
-fn explained(call: &Call, program: &Path, survey: &Survey) -> Result<Explanation> {
+fn explained(call: &Call, run: &Run, program: &Path, survey: &Survey) -> Result<Explanation> {
     let means = call.means(survey);
-    let here = Here { means, enabled: true, table: Path::new(mount::DEFAULT), root: None, verbose: false };
+    let here = Here {
+        means,
+        enabled: true,
+        table: Path::new(mount::DEFAULT),
+        root: None,
+        entered: run.root.as_deref(),
+        verbose: false,
+    };
     explain(program, OsStr::new(""), &here)
 }
 

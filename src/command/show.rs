@@ -1,11 +1,12 @@
 //! What needs no file of its own: `--version`, `--list`, and the printing of texts that are the same everywhere.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use binfmt_magic::arch::ARCHES;
+use nix::errno::Errno;
 
 use super::Call;
-use crate::emulator::{self, Unfit};
-use crate::kernel::wording::{cause, printable};
+use crate::emulator::{self, EmulatorError, Unfit};
+use crate::kernel::wording::{cause, errno_of, printable};
 use crate::output::Streams;
 use crate::output::json::Architecture;
 use crate::output::text;
@@ -30,6 +31,11 @@ pub(super) fn version(call: &mut Call) -> Result<()> {
             }
             Err(error) if matches!(error.unfit, Unfit::Replaceable(_)) => {
                 call.streams.say(&format!("binfmt: {error}"));
+            }
+            Err(EmulatorError { unfit: Unfit::Refused(error), path })
+                if [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM].contains(&errno_of(&error)) =>
+            {
+                bail!("cannot read the version of {}: {}", path.display(), cause(&error))
             }
             Err(_) => {}
         }

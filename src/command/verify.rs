@@ -22,8 +22,15 @@ const NOTHING: &str =
 
 /// Compares the platforms of `list`, or the registered ones. Each difference is a failure.
 pub(super) fn verify(call: &mut Call, list: Option<&Selection>) -> Result<()> {
-    let table = mount::for_looking(&call.at)?
-        .context("no binfmt_misc is in sight here; verify where it is mounted, or name its mount point with --mount")?;
+    let table = mount::for_looking(&call.at)?.with_context(|| {
+        if call.at.explicit {
+            let dir = quoted(&call.at.dir.to_string_lossy());
+            format!("no binfmt_misc is mounted at {dir}; mount it: mount -t binfmt_misc binfmt_misc {dir}")
+        } else {
+            "no binfmt_misc is in sight here; verify where it is mounted, or name its mount point with --mount"
+                .to_owned()
+        }
+    })?;
     let lock = table.lock()?;
     let survey = Survey::take(Some(&table))?;
     let audit = audit(call, list, table.path(), &survey)?;

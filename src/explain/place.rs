@@ -319,6 +319,7 @@ impl Unopened {
             Self::Unreadable => Remedy::advice("ask again as root"),
             Self::BeingWritten(_) => Remedy::advice("try again once that is done"),
             Self::NoFile(_) => Remedy::advice("name a file"),
+            Self::Refused(Errno::EMFILE | Errno::ENFILE) => Remedy::advice("raise the limit of open files: ulimit -n"),
             _ => Remedy::advice(format!("see what is in the way: namei -l {file}")),
         }
     }

@@ -242,6 +242,9 @@ impl Scene<'_> {
     pub(super) fn unopened(&self, visit: &Visit, unopened: &Unopened, fixes: Fixes) -> Problem {
         let file = self.file(visit);
         let remedy = match &visit.role {
+            Role::Interpreter(..) | Role::Handler(..) if matches!(unopened, Unopened::NoFile(_)) => {
+                Remedy::advice(format!("put the program in its place: {file}"))
+            }
             _ if !unopened.is_absent() => unopened.remedy(&visit.path, &file),
             Role::Program => Remedy::advice(self.remedy_of_absence(&visit.path, &file)),
             Role::Interpreter(script, outside) if *unopened == Unopened::Missing && ends_in_return(&visit.path) => {
@@ -297,7 +300,7 @@ impl Scene<'_> {
         let native = by == LoadedBy::Kernel;
         let package = Libc::of(path).and_then(|libc| libc.remedy(path, arch, native));
         let package = package.unwrap_or_else(|| "build it statically".to_owned());
-        Remedy::advice(match self.here.root {
+        Remedy::advice(match self.here.root.or(self.here.entered) {
             Some(root) => format!("in {}, {package}", quoted(root)),
             None if native => package,
             // more often than not, such a program belongs to a root directory of its own

@@ -22,7 +22,7 @@ use nix::unistd::geteuid;
 use crate::kernel::anchor;
 use crate::kernel::namespace;
 use crate::kernel::table::{Lock, Table};
-use crate::kernel::wording::errno_of;
+use crate::kernel::wording::{cause, errno_of};
 
 mod lifetime;
 mod own;
@@ -288,7 +288,7 @@ fn other(text: String) -> MountError {
 }
 
 fn refused(dir: &Path, errno: Errno) -> MountError {
-    other(format!("cannot use mount point {}: {} ({errno:?})", dir.display(), errno.desc()))
+    other(format!("cannot use mount point {}: {}", dir.display(), cause(&errno.into())))
 }
 
 fn no_support(dir: &Path) -> MountError {

@@ -20,7 +20,9 @@ use crate::kernel::process;
 /// A wait up to this long is not worth a line.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long all waits together may still last once this process is told to end.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(4);
+/// How long this process may still run then, whatever it waits for.
+const END: Duration = Duration::from_secs(10);
 
 static SAY: OnceLock<fn(&str)> = OnceLock::new();
 static ENDS: OnceLock<SignalFd> = OnceLock::new();
@@ -38,22 +40,26 @@ pub(crate) fn say(line: &str) {
     }
 }
 
-/// From now on, SIGTERM and SIGINT end the waits of this process, not the process, and interrupt no system call. They
-/// are blocked in the programs that it starts, too.
+/// From now on, SIGTERM, SIGINT and SIGHUP end the waits of this process, not the process, and interrupt no system call.
+/// They are blocked in the programs that it starts, too. SIGHUP does nothing if this process ignores it (`nohup(1)`).
 pub fn end_by_signals() -> io::Result<()> {
-    let _ = ENDS.set(process::signals(&[Signal::SIGTERM, Signal::SIGINT])?);
+    let mut ends = vec![Signal::SIGTERM, Signal::SIGINT];
+    if !process::is_ignored(Signal::SIGHUP) {
+        ends.push(Signal::SIGHUP);
+    }
+    let _ = ENDS.set(process::signals(&ends)?);
     thread::Builder::new().spawn(end_by_force)?;
     Ok(())
 }
 
-/// Ends this process if it still runs twice [`GRACE`] after it is told to end. A blocked signal does not interrupt a
+/// Ends this process if it still runs [`END`] after it is told to end. A blocked signal does not interrupt a
 /// system call that waits for a FUSE or NFS server; only the end of the process does.
 #[expect(clippy::exit, reason = "the thread that would return is in a system call")]
 fn end_by_force() {
     let Some(ends) = ENDS.get() else { return };
     let mut told = [PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
     while ppoll(&mut told, None, None) == Err(Errno::EINTR) {}
-    thread::sleep(2 * GRACE);
+    thread::sleep(END);
     say("binfmt: still at work ten seconds after the signal to end, perhaps because a file system does not answer; \
          this call ends now, and the handlers stay as they are");
     std::process::exit(1);

@@ -10,6 +10,9 @@ use nix::errno::Errno;
 pub fn cause(error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EFBIG) => "larger than a file may be (EFBIG); raise that limit (ulimit -f)".to_owned(),
+        Some(errno @ (Errno::EMFILE | Errno::ENFILE)) => {
+            format!("{} ({errno:?}); raise the limit of open files (ulimit -n)", errno.desc())
+        }
         Some(errno) => format!("{} ({errno:?})", errno.desc()),
         None => error.to_string(),
     }
@@ -19,8 +22,9 @@ pub fn cause(error: &io::Error) -> String {
 pub fn not_started(error: &io::Error) -> String {
     let remedy = match errno_of(error) {
         Errno::ENOENT => "are /proc and /dev/null there?",
-        Errno::EAGAIN => "raise the limit of processes (ulimit -u, or pids.max of the container)",
-        Errno::EMFILE => "raise the limit of open files (ulimit -n)",
+        Errno::EAGAIN => {
+            "raise the limit of processes (ulimit -u, or pids.max of the container), or that of memory (ulimit -v, ulimit -d)"
+        }
         Errno::ENOMEM => "raise the limit of memory (ulimit -v, or of the container)",
         _ => return cause(error),
     };

@@ -369,6 +369,22 @@ fn wrong_command_lines_end_with_2_and_change_nothing() {
     }
 }
 
+/// The parser of the command line repeats an argument in its tips.
+#[test]
+fn an_argument_of_several_lines_is_named_once() {
+    let host = Host::new();
+    let output = host.binfmt(&["--a\nb", "--status"]).ends(2).never_says("as a value");
+    assert_eq!(output.stderr.matches("--a b").count(), 1, "{output}");
+}
+
+#[test]
+fn a_version_that_cannot_be_read_for_want_of_descriptors_is_a_failure() {
+    let host = Host::new();
+    let script = format!("ulimit -n 4; QEMU_BINARY_PATH='{}' exec '{BINFMT}' --version", emulators().display());
+    let version = host.sh(&script).ends(1);
+    version.ends_saying(&["cannot read the version of", "(EMFILE); raise the limit of open files"]);
+}
+
 #[test]
 fn a_closed_stdout_is_no_reason_to_panic() {
     for args in [

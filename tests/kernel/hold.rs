@@ -510,7 +510,7 @@ fn told_to_uninstall_it_leaves_what_is_not_its_own() {
     host.binfmt(&["--install", "arm"]).ok();
     host.register_other("other", b"binfmt-test");
     let before = host.table();
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         let mut holder = Holder::start(&host, &["--on-exit", "uninstall"]);
         host.runs_arm64();
         holder.signal(signal);

@@ -319,6 +319,16 @@ fn names_are_shown_without_what_a_terminal_acts_on() {
     assert_eq!(host.entries(), [""; 0], "even these can be uninstalled");
 }
 
+/// Asked for its version, an emulator is started out of reach of the caller's descriptors.
+#[test]
+fn without_privilege_an_emulator_is_asked_for_its_version_too() {
+    let host = Host::of_many_users("");
+    let folder = host.folder("printed", &[]);
+    host.compile(&folder.join("qemu-aarch64"), "puts(\"qemu-aarch64 version 9.9\"); return 0;");
+    let user = ["--reuid=1000", "--regid=1000", "--clear-groups", BINFMT, "--version"];
+    host.program("setpriv").args(user).emulators(&folder).run().ok().says("qemu/v9.9\n");
+}
+
 fn acts_or_hides(c: char) -> bool {
     let hides = ['\u{200b}', '\u{e0041}'].contains(&c) || ('\u{202a}'..='\u{202e}').contains(&c);
     c.is_control() && c != '\n' || hides

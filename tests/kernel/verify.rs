@@ -498,3 +498,16 @@ fn all_say_the_same_of_one_entry() {
         host.binfmt(&["--uninstall", "aarch64-linux", "--force"]).ok();
     }
 }
+
+/// Where nothing is mounted, the mount point that was named is repeated with the command that mounts it there.
+#[test]
+fn a_mount_point_without_a_table_is_named() {
+    // hides the machine's own table
+    let host = Host::with(&["--user", "--map-root-user", "--mount"], "mount -t tmpfs none /proc/sys/fs/binfmt_misc");
+    let dir = host.folder("empty", &[]);
+    let dir = dir.to_str().unwrap();
+    let mount = format!("mount -t binfmt_misc binfmt_misc {dir}");
+    host.binfmt(&["--verify", "--mount", dir]).ends(1).ends_saying(&["no binfmt_misc is mounted at", &mount]);
+    host.sh(&mount).ok();
+    host.binfmt(&["--verify", "--mount", dir]).ok();
+}

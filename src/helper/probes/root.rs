@@ -37,8 +37,8 @@ pub(super) struct Program {
     pub(super) path: PathBuf,
     /// Which file, as [`id`] has it; [`NOT_STARTED`] for one whose start would show nothing.
     pub(super) file: String,
-    /// What the path leads to, if that is memory.
-    _memory: Option<File>,
+    /// What the path leads to, if that is an open file.
+    _opened: Option<File>,
 }
 
 impl Programs {
@@ -49,9 +49,11 @@ impl Programs {
     pub(super) fn write(tasks: &[Task]) -> Result<Self> {
         let here = |task: &Task| matches!(task, Task::Probe(job) if job.form == Form::Here);
         if tasks.iter().any(here) {
-            return in_memory(tasks);
+            return in_memory(tasks, tasks.iter().map(opened).collect());
         }
-        in_empty_root(tasks).or_else(|_| in_memory(tasks))
+        // from a user namespace of its own, the caller's descriptors are out of reach
+        let emulators: Vec<Option<File>> = tasks.iter().map(opened).collect();
+        in_empty_root(tasks, &emulators).or_else(|_| in_memory(tasks, emulators))
     }
 
     /// Makes their root directory this process's own.
@@ -66,7 +68,7 @@ impl Programs {
 
 /// A private tmpfs. It is mounted over `/proc/sys`: that exists wherever `binfmt_misc` does, and nothing here needs it.
 /// `/proc` itself leads to this program and, if one of these steps is refused, to the probes in memory.
-fn in_empty_root(tasks: &[Task]) -> Result<Programs> {
+fn in_empty_root(tasks: &[Task], emulators: &[Option<File>]) -> Result<Programs> {
     let (proc, root) = (Path::new("/proc"), Path::new("/proc/sys"));
     let nothing = None::<&str>;
     if unshare(CloneFlags::CLONE_NEWNS).is_err() {
@@ -77,7 +79,7 @@ fn in_empty_root(tasks: &[Task]) -> Result<Programs> {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(nothing, proc, nothing, private, nothing)?;
     mount(Some("probes"), root, Some("tmpfs"), MsFlags::MS_NODEV, Some("size=1g,mode=755"))?;
-    let programs = tasks.iter().enumerate().map(|(number, task)| {
+    let programs = tasks.iter().zip(emulators).enumerate().map(|(number, (task, emulator))| {
         let (name, setuid) = match task {
             Task::Probe(_) => (task.word(), task.is_setuid()),
             Task::Ask(_) => (number.to_string(), false),
@@ -86,8 +88,9 @@ fn in_empty_root(tasks: &[Task]) -> Result<Programs> {
         match task {
             Task::Probe(job) => fs::write(&path, program(job))?,
             // a copy, since no other file of the caller is in there
-            Task::Ask(emulator) => {
-                io::copy(&mut File::open(emulator)?, &mut File::create(&path)?).map(drop)?;
+            Task::Ask(_) => {
+                let mut emulator = emulator.as_ref().context("the emulator cannot be read")?;
+                io::copy(&mut emulator, &mut File::create(&path)?).map(drop)?;
             }
         }
         let given_away = setuid && chown(&path, Some(OWNER), None).is_ok();
@@ -99,10 +102,18 @@ fn in_empty_root(tasks: &[Task]) -> Result<Programs> {
             task: task.clone(),
             file: if is_pointless { NOT_STARTED.to_owned() } else { id(&fs::metadata(&path)?) },
             path: Path::new("/").join(name),
-            _memory: None,
+            _opened: None,
         })
     });
     Ok(Programs { all: programs.collect::<Result<_>>()?, root: Some(root.to_owned()) })
+}
+
+/// The emulator that is to be asked, if one is.
+fn opened(task: &Task) -> Option<File> {
+    match task {
+        Task::Probe(_) => None,
+        Task::Ask(path) => File::open(path).ok(),
+    }
 }
 
 /// A file of memory that may be executed.
@@ -117,13 +128,14 @@ pub(crate) fn in_memory_file(name: &str, bytes: &[u8]) -> io::Result<File> {
 
 /// The processes inherit the memory, because an emulator looks up the path of its program itself, and may not look into
 /// other processes.
-fn in_memory(tasks: &[Task]) -> Result<Programs> {
-    let programs = tasks.iter().map(|task| {
+fn in_memory(tasks: &[Task], emulators: Vec<Option<File>>) -> Result<Programs> {
+    let programs = tasks.iter().zip(emulators).map(|(task, emulator)| {
         let job = match task {
             Task::Probe(job) => job,
-            Task::Ask(path) => {
-                let (path, file) = (path.clone(), id(&fs::metadata(path)?));
-                return Ok(Program { task: task.clone(), path, file, _memory: None });
+            Task::Ask(_) => {
+                let emulator = emulator.context("the emulator cannot be read")?;
+                let (path, file) = (path_of(&emulator), id(&emulator.metadata()?));
+                return Ok(Program { task: task.clone(), path, file, _opened: Some(emulator) });
             }
         };
         let file = in_memory_file(job.arch.qemu, &program(job)).context("no memory for the probes")?;
@@ -132,7 +144,7 @@ fn in_memory(tasks: &[Task]) -> Result<Programs> {
             task: task.clone(),
             path: path_of(&file),
             file: if started { id(&file.metadata()?) } else { NOT_STARTED.to_owned() },
-            _memory: Some(file),
+            _opened: Some(file),
         })
     });
     Ok(Programs { all: programs.collect::<Result<_>>()?, root: None })

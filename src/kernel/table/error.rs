@@ -8,7 +8,7 @@ use binfmt_magic::rule::Rule;
 use nix::errno::Errno;
 
 use crate::kernel::process::release_before;
-use crate::kernel::wording::shown;
+use crate::kernel::wording::{cause, shown};
 
 /// A file of the table could not be read, opened, written or locked.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl fmt::Display for TableError {
                 self.path.parent().unwrap_or(&self.path).display()
             ),
             ("open", Errno::ENOENT) => write!(f, "{path} does not exist; is binfmt_misc still mounted there?"),
-            (verb, errno) => write!(f, "cannot {verb} {path}: {} ({errno:?})", errno.desc()),
+            (verb, errno) => write!(f, "cannot {verb} {path}: {}", cause(&errno.into())),
         }
     }
 }
