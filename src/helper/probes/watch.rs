@@ -190,9 +190,10 @@ impl<'a> Server<'a> {
     fn hold(&self, to_start: &[(&Task, &str)]) -> Result<Vec<Started>> {
         let (mut started, mut early) = (Vec::with_capacity(to_start.len()), Vec::new());
         let held = self.hold_all(to_start, &mut started, &mut early);
-        // nothing stays held
+        // nothing stays held, neither a child whose start its parent did not live to report: no later wait would end
         let left = started.iter().filter(|one| !one.done).map(|one| one.pid);
-        for pid in left.chain(early.into_iter().filter(|_| held.is_err())) {
+        let unreported = early.into_iter().filter(|pid| started.iter().all(|one| one.pid != *pid));
+        for pid in left.chain(unreported) {
             let _ = kill(pid, Signal::SIGKILL);
         }
         held.map(|()| started)
@@ -229,7 +230,7 @@ impl<'a> Server<'a> {
                 continue;
             }
             let Some(at) = started.iter().position(|one| one.pid == pid) else {
-                // it goes on when its parent's stop tells which program it is
+                // it is continued when the stop of its parent tells which program it is
                 early.push(pid);
                 continue;
             };
