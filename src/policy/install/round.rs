@@ -225,17 +225,15 @@ impl<'a> Round<'a> {
         let mut changed = false;
         for pending in &self.pending {
             let status = last.of(pending.arch);
-            let name = &pending.rule.name;
-            let handler = status.handler.as_ref();
-            let is_ours = handler.is_some_and(|entry| entry.name == *name);
+            let ours = status.handler.as_ref().filter(|entry| entry.name == pending.rule.name);
             let result = self.done.get_mut(pending.arch.qemu);
-            let Some(result) = result.filter(|result| result.is_ok() && is_ours) else {
+            let (Some(entry), Some(result)) = (ours, result.filter(|result| result.is_ok())) else {
                 continue;
             };
             // an error is no reason to take the platform's only handler
             if !is_judged(pending, status).unwrap_or(true) {
                 changed = true;
-                let back = table.remove(name).map_err(anyhow::Error::from);
+                let back = table.remove_if(&entry.name, Some(entry.registration)).map_err(anyhow::Error::from);
                 *result = back.and(Err(swapped(&pending.rule.interpreter)));
             }
         }
