@@ -1,4 +1,4 @@
-//! Why a user namespace, or what is to be done in one, is refused, and what helps: the settings are looked at.
+//! Why the kernel refuses a user namespace, or the first mounts in it, and what to do: the settings of the kernel tell.
 
 use std::fmt;
 
@@ -6,8 +6,9 @@ use nix::errno::Errno;
 
 use crate::kernel::process::{self, sysctl};
 
-/// The sysctls by which systems forbid user namespaces, where there are any.
+/// The limits of namespaces. 0 forbids them.
 const LIMITS: [&str; 2] = ["user.max_user_namespaces", "user.max_mnt_namespaces"];
+/// Debian's own setting, and `AppArmor`'s, which forbid them to users without privilege. Other kernels have neither.
 const DEBIANS: &str = "kernel.unprivileged_userns_clone";
 const APPARMORS: &str = "kernel.apparmor_restrict_unprivileged_userns";
 
@@ -34,7 +35,13 @@ impl fmt::Display for Refused {
             Errno::EPERM | Errno::EACCES if is_zero(DEBIANS) => {
                 write!(f, "{DEBIANS} is 0; as root: sysctl {DEBIANS}=1")
             }
-            Errno::EPERM | Errno::EACCES if sysctl(APPARMORS).as_deref() == Some("1") => write!(
+            // the kernel does not tell which of the two it is
+            Errno::EPERM | Errno::EACCES if is_one(APPARMORS) && process::is_filtered() => write!(
+                f,
+                "AppArmor or a filter of system calls forbids it ({errno:?}); run a container with --security-opt \
+                 seccomp=unconfined --security-opt apparmor=unconfined; outside of containers, as root: sysctl {APPARMORS}=0"
+            ),
+            Errno::EPERM | Errno::EACCES if is_one(APPARMORS) => write!(
                 f,
                 "AppArmor forbids it ({APPARMORS} is 1); as root: sysctl {APPARMORS}=0, or an AppArmor profile for binfmt \
                  with the rule userns"
@@ -61,4 +68,8 @@ impl std::error::Error for Refused {}
 
 fn is_zero(name: &str) -> bool {
     sysctl(name).as_deref() == Some("0")
+}
+
+fn is_one(name: &str) -> bool {
+    sysctl(name).as_deref() == Some("1")
 }
