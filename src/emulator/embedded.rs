@@ -1,7 +1,7 @@
 //! Emulators that are embedded in this program: sections of its ELF file that `objcopy --add-section` has put there,
 //! such as `qemu-aarch64.zst`, each one frame of Zstandard (RFC 8878). The loader maps none of them.
 //!
-//! What is needed is unpacked into memory, each emulator into a file system for itself (`tmpfs`) that is mounted
+//! An emulator is unpacked into memory when it is needed, each into a file system of its own (`tmpfs`) that is mounted
 //! nowhere, as `/usr/bin/qemu-aarch64`: the path that it has in the image. So it works on a read-only or `noexec` file
 //! system, no user can put another file in its place, and the memory is free again as soon as this process and the
 //! entry that has the emulator pinned are gone. A caller who may not mount gets a file of memory alone
@@ -23,10 +23,10 @@ use goblin::elf::{header::header32 as header, section_header::section_header32 a
 #[cfg(target_pointer_width = "64")]
 use goblin::elf::{header::header64 as header, section_header::section_header64 as section_header};
 use nix::errno::Errno;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use rustix::mount::MountAttrFlags;
 
 use super::{DIR, cannot_mount};
+use crate::helper::probes::in_memory_file;
 use crate::kernel::mount::detached;
 use crate::kernel::process::path_of;
 
@@ -72,9 +72,9 @@ impl Embedded {
         match self.root(name) {
             Ok(root) => File::open(below(&root, name)),
             Err(error) if cannot_mount(&error) => {
-                let mut file = File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC)?);
+                let mut file = in_memory_file(&name.to_string_lossy(), &[])?;
                 unpack(self.section(name)?, &mut file)?;
-                // what is open for writing cannot be started
+                // the kernel starts no file that is open for writing
                 File::open(path_of(&file))
             }
             Err(error) => Err(error),
@@ -177,6 +177,8 @@ pub fn places(program: &mut File) -> io::Result<HashMap<String, (u64, u64)>> {
 mod tests {
     use std::io::Write;
     use std::mem::offset_of;
+
+    use nix::sys::memfd::{MFdFlags, memfd_create};
 
     use super::*;
 
