@@ -14,13 +14,13 @@ pub(super) enum Home {
 }
 
 impl Home {
-    /// What to do where the emulator of this file name is missing; `alone`: others are there.
-    pub(super) fn remedy_for_one(self, name: &str, alone: bool) -> String {
+    /// What to do where the emulator of this file name is missing; `has_others`: emulators of other architectures are there.
+    pub(super) fn remedy_for_one(self, name: &str, has_others: bool) -> String {
         match self {
             Self::Image => {
                 format!("build the image with it: make image TARGETS={},…", target_of(name))
             }
-            _ if alone => "set QEMU_BINARY_PATH to the directory that has it, or put it there".to_owned(),
+            _ if has_others => "set QEMU_BINARY_PATH to the directory that has it, or put it there".to_owned(),
             _ => self.remedy_for_all(),
         }
     }
@@ -62,7 +62,7 @@ fn install(os_release: &str) -> String {
         "debian" if before(13) => "apt install qemu-user-static",
         "ubuntu" if before(25) => "apt install qemu-user-static",
         "debian" | "ubuntu" => "apt install qemu-user",
-        // where the other has it, this one depends on that
+        // where qemu-user has the static emulators, this package depends on it
         _ if value("ID_LIKE").split(' ').any(|id| id == "debian") => "apt install qemu-user-static",
         "fedora" => "dnf install qemu-user-static",
         "arch" => "pacman -S qemu-user-static",

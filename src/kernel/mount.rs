@@ -340,10 +340,6 @@ fn mount_at(dir: &Path) -> Result<(), MountError> {
         Ok(()) | Err(Errno::EBUSY) => Ok(()),
         Err(Errno::EPERM) if namespace::in_user_namespace() => Err(denied_in_user_namespace(dir)),
         Err(Errno::EPERM | Errno::EACCES) => Err(denied(dir)),
-        Err(Errno::EROFS) => Err(other(format!(
-            "mount point {} is read-only; name another, or remount it: mount -o remount,rw",
-            dir.display()
-        ))),
         Err(errno) => Err(unfit(dir, errno)),
     }
 }

@@ -35,8 +35,8 @@ use error::not_registered;
 /// emulator that times out.
 const LOCK_PATIENCE: Duration = Duration::from_secs(120);
 
-/// The file whose lock is the table's.
-const LOCKED: &str = "register";
+/// The file that takes registrations, whose lock is the table's.
+const REGISTER: &str = "register";
 
 /// An open `binfmt_misc` mount. All access goes through the opened directory, so a later mount over its path changes
 /// nothing.
@@ -123,14 +123,14 @@ impl Table {
             RuleError::Length(_) => anyhow!("{error}; set QEMU_BINARY_PATH to a shorter path"),
             error => error.into(),
         })?;
-        let name = OsStr::new(LOCKED);
+        let name = OsStr::new(REGISTER);
         let written = self.open(name, OFlag::O_WRONLY, "open").and_then(|file| self.write_to(file, name, &line));
         written.map_err(|refused| anyhow!(not_registered(rule, &refused)))
     }
 
     /// Whether this process may change the table.
     pub fn may_change(&self) -> Result<(), TableError> {
-        let (name, flags) = (OsStr::new("register"), AtFlags::AT_EACCESS);
+        let (name, flags) = (OsStr::new(REGISTER), AtFlags::AT_EACCESS);
         faccessat(&self.dir, name, AccessFlags::W_OK, flags).map_err(|errno| self.error("open", name, errno))
     }
 
@@ -164,14 +164,14 @@ impl Table {
     /// # Errors
     /// When another call has the lock for two minutes, this process is told to end, or the file system has no locks.
     pub fn lock(&self) -> Result<Lock, TableError> {
-        let file = match self.open(OsStr::new(LOCKED), OFlag::O_WRONLY, "open") {
+        let file = match self.open(OsStr::new(REGISTER), OFlag::O_WRONLY, "open") {
             Err(error) if [Errno::EROFS, Errno::EACCES, Errno::EPERM].contains(&error.errno) => {
                 return Ok(Lock { _held: None });
             }
             file => file?,
         };
-        lock(&file, &self.path.join(LOCKED), LOCK_PATIENCE)
-            .map_err(|error| self.error("lock", OsStr::new(LOCKED), errno_of(&error)))?;
+        lock(&file, &self.path.join(REGISTER), LOCK_PATIENCE)
+            .map_err(|error| self.error("lock", OsStr::new(REGISTER), errno_of(&error)))?;
         Ok(Lock { _held: Some(file) })
     }
 

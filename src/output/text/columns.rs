@@ -113,9 +113,9 @@ const YELLOW: u8 = 33;
 
 fn state_colour(state: &str) -> Option<u8> {
     match state {
-        "native" | "works" | "registered" | "in order" | "passed" => Some(GREEN),
-        "broken" | "drift" | "failed" => Some(RED),
-        "missing" | "not tried" => Some(YELLOW),
+        "native" | "works" | "registered" | "in order" => Some(GREEN),
+        "broken" | "drift" => Some(RED),
+        "missing" => Some(YELLOW),
         _ => None,
     }
 }

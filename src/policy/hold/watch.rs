@@ -20,11 +20,12 @@
 //! in another container.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
+use crate::kernel::process::path_of;
 use crate::kernel::table::Table;
 use crate::kernel::wait;
 
@@ -102,9 +103,8 @@ impl Watch {
 
 fn follow(table: &Table) -> nix::Result<Inotify> {
     let changes = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-    // by its number, since it may not be mounted anywhere
-    let directory = format!("/proc/self/fd/{}", table.as_fd().as_raw_fd());
+    // by its descriptor, since it may not be mounted anywhere
     let events = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_DELETE;
-    changes.add_watch(directory.as_str(), events)?;
+    changes.add_watch(&path_of(&table.as_fd()), events)?;
     Ok(changes)
 }
