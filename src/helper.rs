@@ -46,7 +46,7 @@ impl Verb {
     }
 }
 
-/// Whether this user can have a table of their own. A process tries it, since none leaves a user namespace again.
+/// Whether this user can have a table of their own. Another process tries it, because no process can leave a user namespace.
 pub fn can_have_own_table() -> bool {
     let mut command = Verb::TryOwnTable.command();
     command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -54,7 +54,7 @@ pub fn can_have_own_table() -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// What the process of [`Verb::TryOwnTable`] does.
+/// What the process of [`Verb::TryOwnTable`] does. Fails when the kernel refuses the user namespace or the table.
 pub fn try_own_table() -> anyhow::Result<()> {
     user_namespace::enter_as_root()?;
     mount::own()?;

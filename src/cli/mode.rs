@@ -89,7 +89,7 @@ pub struct Settings {
     pub flags: Flags,
     /// Whether flag C is to be set, if the caller says so.
     pub credentials: Option<bool>,
-    /// Whether what does not belong to QEMU, or not to binfmt, may be replaced and removed.
+    /// Whether entries that are not QEMU's, and files that binfmt did not write, may be replaced and removed.
     pub force: bool,
     /// What an install does with handlers that work.
     pub working: Working,

@@ -9,7 +9,7 @@ use crate::kernel::wait;
 use crate::output::text;
 use crate::policy::hold::{Event, HeldTable, Hold, Watch, Woken};
 
-/// Installs and stays. A platform that cannot be installed at first is tried again, unless nothing else is to be held.
+/// Installs and stays. A platform that cannot be installed at first is tried again, unless no other one is held.
 pub(super) fn hold(call: &mut Call, asked: &Install, stay: &Stay) -> Result<()> {
     wait::end_by_signals()?;
     let order = call.order(asked.selection.clone());

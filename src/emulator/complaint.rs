@@ -87,7 +87,7 @@ impl Limits {
         }
     }
 
-    /// Whether an emulator may get less than it takes to start at all.
+    /// Whether these limits may be too low for an emulator to start at all.
     pub fn are_tight(&self) -> bool {
         is_tight(self.address_space) || is_tight(self.data)
     }
@@ -99,7 +99,7 @@ impl Limits {
     }
 }
 
-/// Whether an emulator may get less than it takes to start at all, by this limit.
+/// Whether this limit may be too low for an emulator to start at all.
 fn is_tight(limit: Option<u64>) -> bool {
     /// Some emulators reserve as much for the code that they make.
     const ENOUGH: u64 = 1 << 30;
@@ -134,8 +134,7 @@ impl Complaint {
 }
 
 impl Cause {
-    /// What is wrong, and what to do about it on a host with these limits; `None` where it is to install the handler
-    /// again.
+    /// What is wrong, and what to do about it on a host with these limits. `None`: install the handler again.
     pub fn remedy(self, limits: &Limits) -> Option<String> {
         /// What Debian and the kernel's documentation advise as the lowest address.
         const USUAL: u64 = 65536;

@@ -93,7 +93,7 @@ impl fmt::Display for Version {
 pub fn qemu_of(file: &File) -> io::Result<Option<Qemu>> {
     let mut loaded = segments(&read_up_to(file, 0, HEAD)?).unwrap_or_default();
     loaded.retain(|segment| segment.p_type == PT_LOAD);
-    // read-only data first, and of that what is not the headers' segment
+    // read-only data first; among them, the segment of the headers last
     let rank = |s: &ProgramHeader| (s.p_flags & (PF_X | PF_W), s.p_offset == 0, s.p_offset);
     loaded.sort_by_key(rank);
     let (finder, mut left) = (Finder::new(COPYRIGHT), MOST);
@@ -107,7 +107,7 @@ pub fn qemu_of(file: &File) -> io::Result<Option<Qemu>> {
             if let Some(qemu) = places.find_map(|place| before(&chunk[..place])) {
                 return Ok(Some(qemu));
             }
-            // the end of this chunk once more, for what began in it
+            // the end of this chunk is read again: the literal may begin in it
             let Some(next @ 1..) = chunk.len().checked_sub(LONGEST) else {
                 break;
             };

@@ -254,7 +254,7 @@ impl Scene<'_> {
             return Some(Problem::of(&step.visit, flawed(&flaw, by)));
         }
         let needs = image.level;
-        // nothing else looks at what a program states: the rest is tried and may succeed
+        // only glibc's loader refuses a level; other programs are started, and may run
         let is_glibcs = wanted.is_some_and(|loader| Libc::of(loader) == Some(Libc::Glibc));
         if needs > level && is_glibcs {
             return Some(Problem::of(&step.visit, too_high(arch, needs, level)));

@@ -64,7 +64,7 @@ impl<'a> Walk<'a> {
 
     fn go(&mut self, file: &Path) -> Option<Problem> {
         let mut visit = Visit { path: file.to_owned(), role: Role::Program, pinned: false };
-        // what an emulator will say of the program, once it has been started
+        // the complaint that an emulator will have about the program once it is started
         let mut later = None;
         let mut rewrites = 0;
         loop {
@@ -166,7 +166,7 @@ impl<'a> Walk<'a> {
                 } else {
                     format!("{entry_name} is not pinned (no flag F): containers do not find its interpreter")
                 });
-                // what is seen to fail comes before what the emulator would say, and that before what cannot be told
+                // a failure that was seen counts first, then the complaint of the emulator, then the doubt
                 let is_known = doubt.as_ref().is_some_and(|doubt| doubt.end != End::Unknown);
                 let works = doubt.is_none();
                 step.handler_works = (works || is_known).then_some(works);
@@ -219,7 +219,7 @@ impl<'a> Walk<'a> {
                 Fault::unknown_format(format!("is {}", format.name), remedy)
             }
         };
-        // an entry that is off comes before what the file is
+        // an entry that is off is the reason to name, whatever the file is
         let fault = self.disabled(step).unwrap_or(fault);
         (Next::Ends(Some(Problem::of(&step.visit, fault))), None)
     }
@@ -239,7 +239,7 @@ impl<'a> Walk<'a> {
         Some(Fault::unknown_format(what, remedy))
     }
 
-    /// What `env` will say, once it has been started.
+    /// The complaint that `env` will have once it is started.
     fn of_env(&self, line: &Shebang, visit: &Visit, head: &[u8]) -> Option<Problem> {
         if !line.is_env() || !line.argument().ends_with(b"\r") {
             return None;
@@ -285,8 +285,8 @@ fn note_line(line: &Shebang, script: &Path, notes: &mut Vec<String>) {
     }
 }
 
-/// What the setuid and setgid bits of the program come to. Rests on `bprm_fill_uid` in Linux's `fs/exec.c`, which
-/// scripts and handlers without flag C never come to.
+/// The effect of the setuid and setgid bits of the program. Rests on `bprm_fill_uid` in Linux's `fs/exec.c`, which the
+/// kernel does not call for scripts and for handlers without flag C.
 fn privilege(step: &Step, content: &Content, file: &Opened) -> Option<String> {
     let effect = match (&step.handlers.taker, content) {
         (None, Content::Elf(_) | Content::Other(_)) if step.taken_by != "kernel" => return None,

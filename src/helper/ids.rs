@@ -133,8 +133,8 @@ fn identity(map: &str) -> String {
 /// Root for `own`, and from 1 on all ranges that `text` (`owner:first:count`) has for one of `owners`. `None`: it has
 /// none.
 ///
-/// A range is left out that a kernel refuses, with the whole map: it goes beyond the last number, or has an id that is
-/// in the map already, as where a user's range is there by name and by number.
+/// Leaves out a range for which the kernel would refuse the whole map: one that goes beyond the last number, or that has
+/// an id of the map so far. A file may list a user's range twice, by name and by number.
 pub fn subordinate(text: &str, owners: &[Option<String>], own: u32) -> Option<String> {
     let mut map = format!("0 {own} 1\n");
     let mut inside: u32 = 1;
@@ -189,7 +189,7 @@ impl Giver {
     }
 }
 
-/// What the process of [`Verb::MapIds`] does; `words` follow the verb.
+/// What the process of [`Verb::MapIds`] does; `words` follow the verb. Fails when a map is refused.
 pub fn give(words: &[OsString]) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let words: Vec<_> = words.iter().filter_map(|word| word.to_str()).collect();

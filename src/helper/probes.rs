@@ -109,12 +109,13 @@ pub fn mark(start: &mut [u8]) {
     start[PADDING].copy_from_slice(b"binfmt!");
 }
 
-/// Runs `jobs` at the same time; the answer is in their order.
+/// Runs `jobs` at the same time, each for up to [`LIMIT`]; the answer is in their order. Fails when the process that starts
+/// probes cannot be started, or does not answer.
 pub fn run(jobs: &[Job]) -> Result<Vec<Run>> {
     run_within(LIMIT, jobs)
 }
 
-/// [`run`], where each may take as long as `limit`.
+/// [`run`], where each job may take up to `limit`.
 pub fn run_within(limit: Duration, jobs: &[Job]) -> Result<Vec<Run>> {
     /// A crash at start is retried: emulators have had races there, and one lost start in many does not mean that it
     /// does not work.
@@ -139,7 +140,7 @@ pub fn run_within(limit: Duration, jobs: &[Job]) -> Result<Vec<Run>> {
 }
 
 /// Starts each of `emulators` with `--version`, all at the same time and confined as the probes' are. What each prints
-/// is its [`Run::complaint`]; each may take as long as `limit`.
+/// is its [`Run::complaint`]; each may take up to `limit`. Fails as [`run`] does.
 pub fn ask(emulators: &[&File], limit: Duration) -> Result<Vec<Run>> {
     if emulators.is_empty() {
         return Ok(Vec::new());

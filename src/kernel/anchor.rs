@@ -30,7 +30,7 @@ const EVENT: &str = "binfmt/anchor";
 /// Where hosts mount tracefs: since Linux 4.1, and through debugfs.
 const EVENTS: [&str; 2] = ["/sys/kernel/tracing/uprobe_events", "/sys/kernel/debug/tracing/uprobe_events"];
 
-/// Anchors the mount that the regular file `file` is on. To anchor it again does nothing.
+/// Anchors the mount that the regular file `file` is on. Anchoring it again does nothing.
 ///
 /// # Errors
 /// When tracefs is out of reach, the kernel has no uprobe events, lockdown forbids them, or privilege is missing.
@@ -70,7 +70,10 @@ pub fn seen() -> Option<bool> {
     Some(defined.iter().any(|words| is_of_table(words)))
 }
 
-/// Deletes the anchor, and no other event of its name.
+/// Deletes the anchor, and no other event of its name. Does nothing where tracefs is out of reach.
+///
+/// # Errors
+/// When the list of events cannot be read, or the kernel refuses to delete the anchor.
 pub fn clear() -> Result<()> {
     let Ok(mut events) = open() else {
         return Ok(());

@@ -22,7 +22,10 @@ use crate::kernel::wait::{self, Wait};
 /// How often a lock is tried.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Tries to lock `file`, which is open for writing, for as long as it is open. False: somebody else has it.
+/// Tries to lock `file`, which is open for writing, for as long as it is open. False: another process has the lock.
+///
+/// # Errors
+/// Those of `fcntl(2)`: `ENOLCK` where the file system has no locks.
 pub fn try_lock(file: &File) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&of_all(libc::F_WRLCK))) {
         Ok(_) => Ok(true),

@@ -112,6 +112,9 @@ pub struct Mounted {
 /// - In any other mount namespace, it is mounted here, and [`HeldBy`] tells whether it lasts.
 /// - In a user namespace, it is mounted only if the user named the mount point, because it hides the host's handlers from that
 ///   namespace.
+///
+/// # Errors
+/// A [`MountError`], or that of [`Table::lock`].
 pub fn for_installing(at: &MountPoint) -> Result<Mounted> {
     let on_host = namespace::shares_host_mounts();
     loop {
@@ -202,6 +205,9 @@ pub(crate) fn in_passing() -> Result<Table, MountError> {
 
 /// If no entry is left, removes what keeps the table: the anchor, and our own mounts at `at`, here and, with
 /// `--pid=host`, on the host. Mounts of others stay. Returns whether no entry is left.
+///
+/// # Errors
+/// When the entries cannot be read, or the kernel refuses to delete the anchor or to unmount.
 pub fn tidy(table: &Table, _lock: &Lock, at: &MountPoint) -> Result<bool> {
     if !table.entries()?.is_empty() {
         return Ok(false);

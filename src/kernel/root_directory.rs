@@ -138,7 +138,7 @@ pub fn enter(dir: &Path) -> Result<Vec<NotMounted>> {
         note("sys", mounted);
     }
     let dev = directory(&root, "dev");
-    // without one of the devices, what needs it fails and says so
+    // a program that needs a device which is missing fails, and says so
     note(
         "dev",
         dev.map(|place| {

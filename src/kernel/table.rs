@@ -118,6 +118,9 @@ impl Table {
     }
 
     /// Hands `rule` to the kernel in one `write(2)`, as `register` demands.
+    ///
+    /// # Errors
+    /// When the rule does not fit a line of `register`, or the kernel refuses it; with what to do.
     pub fn register(&self, rule: &Rule) -> Result<()> {
         let line = rule.encode().map_err(|error| match error {
             RuleError::Length(_) => anyhow!("{error}; set QEMU_BINARY_PATH to a shorter path"),
@@ -134,7 +137,7 @@ impl Table {
         faccessat(&self.dir, name, AccessFlags::W_OK, flags).map_err(|errno| self.error("open", name, errno))
     }
 
-    /// Removes the entry `name`, if it exists. Tried twice, because a shortage of memory may pass.
+    /// Removes the entry `name`, if it exists.
     pub fn remove(&self, name: &OsStr) -> Result<(), TableError> {
         self.remove_if(name, None).map(drop)
     }
@@ -142,7 +145,8 @@ impl Table {
     /// Removes the entry `name` only if it is the registration `only` ([`Entry::registration`]). False: another
     /// registration has the name by now, and stays.
     ///
-    /// The entry's file is opened and then compared, so exactly what was compared is removed.
+    /// The entry's file is opened and then compared, so exactly what was compared is removed. Tried twice, because a shortage of
+    /// memory may pass.
     pub fn remove_if(&self, name: &OsStr, only: Option<u64>) -> Result<bool, TableError> {
         let remove = || {
             let file = self.open(name, OFlag::O_WRONLY, "open")?;

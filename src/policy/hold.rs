@@ -217,7 +217,7 @@ impl Hold {
     }
 
     /// Ends. With `uninstall`, removes QEMU's entries for the architectures that are held. If no entry is left, also removes what
-    /// keeps the table.
+    /// keeps the table. Fails when the table cannot be mounted, locked or read, or what keeps it cannot be removed.
     pub fn end(&self, uninstall: bool) -> Result<Vec<Removal>> {
         let table = match &self.table.table {
             Some(table) => table.clone(),

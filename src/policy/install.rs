@@ -255,7 +255,7 @@ fn attempt(table: &Table, order: &Order, timed_out: &[PlatformStatus], limit: Du
 }
 
 /// What [`install`] would do on a host with this `survey` and `table`, without a write to the table. Where nothing can be rehearsed,
-/// an emulator that states its version counts as one that works.
+/// an emulator that states its version counts as one that works. Fails as [`install`] does.
 pub fn dry_run(table: Option<&Table>, order: &Order, survey: &Survey) -> Result<Vec<Item>> {
     if let Some(table) = table {
         check_enabled(table, table.enabled()?)?;

@@ -28,7 +28,7 @@ use crate::policy::trial;
 pub type Rehearsed = Result<bool, String>;
 
 /// Tries every rule, whose interpreters are of `emulators`, at once; the answers are in their order. Fails if there can
-/// be no user namespace, or no table in it: then nobody knows.
+/// be no user namespace, or no table in it: then nothing was tried.
 pub fn rehearse(candidates: &[(&'static Arch, Rule)], emulators: &Source) -> Result<Vec<Rehearsed>> {
     if candidates.is_empty() {
         return Ok(Vec::new());
@@ -67,7 +67,7 @@ fn read(answer: &str) -> Rehearsed {
     }
 }
 
-/// What the process of [`Verb::Rehearse`] does; `words` follow the verb.
+/// What the process of [`Verb::Rehearse`] does; `words` follow the verb. Fails as [`rehearse`] does, which reports it.
 pub fn perform(words: &[OsString], mut answers: impl Write) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let [from, prefix, words @ ..] = words else {

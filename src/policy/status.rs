@@ -70,7 +70,7 @@ fn examine_all(statuses: &[&PlatformStatus], digest: bool) -> Vec<Option<Result<
     let questions = seen().map(|(status, (identity, file))| Question {
         path: &identity.path,
         file,
-        // what runs programs of other systems need not take it for a question
+        // another translator may take --version for the name of a program
         may_start: status.handler.as_ref().is_some_and(Entry::starts_qemu),
     });
     let questions: Vec<Question> = questions.collect();

@@ -17,7 +17,8 @@ use crate::helper::probes::{self, Form, Job, TRIAL, is_trial, mark};
 use crate::kernel::table::Table;
 use crate::policy::survey::Verdict;
 
-/// Tries every rule at once, each for up to `limit`; the verdicts are in their order. A rule that the kernel refuses gives that error.
+/// Tries every rule at once, each for up to `limit`; the verdicts are in their order. A rule that the kernel refuses gives that
+/// error. Fails when probes cannot be run, or a trial entry cannot be removed.
 pub fn run(
     table: &Table,
     emulators: &Source,
@@ -38,7 +39,7 @@ pub fn run(
     Ok(verdicts.collect())
 }
 
-/// Removes what trials of a killed call left.
+/// Removes what trials of a killed call left. Fails when the kernel refuses that.
 pub fn clear(table: &Table, entries: &[Entry]) -> Result<()> {
     for entry in entries.iter().filter(|entry| is_trial(&entry.name)) {
         table.remove(&entry.name)?;

@@ -57,7 +57,8 @@ pub struct Audit {
     pub unrehearsed: Option<String>,
 }
 
-/// Audits `asked`, or everything that has to do with QEMU's entries, against what `order` would make, whatever its selection.
+/// Audits `asked`, or everything that has to do with QEMU's entries, against what `order` would make, whatever its selection. Fails
+/// when the plan of the install does.
 pub fn verify(survey: &Survey, order: &Order, asked: Option<&[&'static Arch]>) -> Result<Audit> {
     let concerned = |arch: &&'static Arch| match asked {
         Some(asked) => asked.contains(arch),

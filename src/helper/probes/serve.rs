@@ -176,7 +176,7 @@ fn start_all(programs: &Programs, null: &File, signals: &Signals, held: bool, li
     }
     let answers = all.into_iter().map(|one| match one {
         Ok(mut running) => {
-            // what is still in the pipe; other processes may hold its other end for ever
+            // the rest of the pipe; not up to its end, which other processes may keep open for ever
             for _ in 0..PIPE / KEPT {
                 listen(&mut running);
             }

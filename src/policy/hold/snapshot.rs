@@ -65,7 +65,7 @@ mod tests {
         let whole = Snapshot::new(true, &[off.clone(), on.clone(), older.clone()], &arches);
         assert_eq!(whole.handler(arm64), Some(&on));
         assert_eq!(whole.handler(s390x), None);
-        // what has no effect makes no difference
+        // an entry without effect makes no difference
         assert_eq!(whole, Snapshot::new(true, std::slice::from_ref(&on), &arches));
         let others = [(true, &[off, older.clone()][..]), (true, &[older, on.clone()]), (true, &[]), (false, &[on])];
         for (enabled, entries) in others {

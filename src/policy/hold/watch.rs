@@ -69,7 +69,8 @@ impl Watch {
         self.changes.is_some()
     }
 
-    /// Sleeps until there is a reason to wake up. The interval begins with the first call after the last one ended.
+    /// Sleeps until there is a reason to wake up. The interval begins with the first call after the last one ended. Fails when
+    /// `ppoll(2)` does.
     pub fn wait(&mut self) -> io::Result<Woken> {
         while !wait::is_told_to_end() {
             let now = Instant::now();

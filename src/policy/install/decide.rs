@@ -73,8 +73,8 @@ pub(crate) enum Decision {
 /// One architecture, and what an install does about it.
 pub(crate) type Planned = (&'static Arch, Decision);
 
-/// What an install by `order` does about each architecture, except those of `all` that have no emulator or are native. Fails when this program is built for another host, or
-/// probes cannot be run.
+/// What an install by `order` does about each architecture, except those of `all` that have no emulator or are native. Fails when
+/// this program is built for another host, or probes cannot be run.
 pub(crate) fn plan(order: &Order, survey: &Survey) -> Result<Vec<Planned>> {
     let seen = survey.natively()?;
     check_host(&seen)?;
