@@ -37,9 +37,10 @@ const EVENTS: [&str; 2] = ["/sys/kernel/tracing/uprobe_events", "/sys/kernel/deb
 pub fn set(file: &Path) -> Result<()> {
     let failed = |error| failed("set", &error);
     let path = file.as_os_str().as_bytes();
-    if path.iter().any(u8::is_ascii_whitespace) {
-        let blank = "the mount point's path has a blank or a line break, which ends a word in tracefs";
-        return Err(failed(io::Error::other(blank)));
+    // a blank or a line break ends a word there, and a # begins a comment (`trace_parse_run_command`)
+    if path.iter().any(|byte| byte.is_ascii_whitespace() || *byte == b'#') {
+        let cut = "tracefs accepts no blank, line break or # in the mount point's path; name another with --mount";
+        return Err(failed(io::Error::other(cut)));
     }
     let mut events = open().map_err(failed)?;
     let line = [format!("p:{EVENT} ").as_bytes(), path, b":0x0\n"].concat();
@@ -153,4 +154,17 @@ fn tracing_is_forbidden() -> bool {
 fn mount_at(kind: &str, dir: &str) -> io::Result<()> {
     let nothing = None::<&str>;
     Ok(mount(Some(kind), dir, Some(kind), MsFlags::empty(), nothing)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_tracefs_would_cut_is_refused_before_it_is_written() {
+        for path in ["/mnt/a b/register", "/mnt/a\nb/register", "/mnt/a#b/register"] {
+            let error = set(Path::new(path)).unwrap_err().to_string();
+            assert!(error.contains("name another with --mount"), "{path:?}: {error}");
+        }
+    }
 }
