@@ -11,7 +11,6 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, Metadata};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -281,7 +280,7 @@ fn own_copy(arch: &Arch, ran: &Ran) -> Option<Rule> {
     let id = |metadata: Metadata| (metadata.dev(), metadata.ino());
     let own = file.metadata().map(id).ok()?;
     if fs::metadata(&rule.interpreter).map(id).ok() != Some(own) {
-        rule.interpreter = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
+        rule.interpreter = process::path_of(&**file);
     }
     Some(rule)
 }

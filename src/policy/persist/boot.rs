@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,7 @@ use nix::dir::Dir;
 use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
 
+use crate::kernel::process::path_of;
 use crate::kernel::root_directory::{self, IN_ROOT};
 
 /// The programs of systemd that read rules, by their usual paths.
@@ -262,7 +263,7 @@ impl Boot {
     fn text(&self, path: &Path) -> Option<String> {
         let found = File::from(self.find(path, OFlag::empty()).ok()?);
         found.metadata().ok().filter(fs::Metadata::is_file)?;
-        let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()?;
+        let file = File::open(path_of(&found)).ok()?;
         let mut text = Vec::new();
         file.take(LONGEST).read_to_end(&mut text).ok()?;
         Some(String::from_utf8_lossy(&text).into_owned())
