@@ -64,8 +64,8 @@ impl Version {
             .then(|| Self { number: number.to_owned(), package: package.map(str::to_owned) })
     }
 
-    /// What tells older from newer: the parts of the number, without noughts at its end, and the number of the release
-    /// candidate (`10.1.0-rc2`), after which the release comes. Whatever else follows the number counts for nothing.
+    /// The order of versions: the parts of the number, without zeros at its end, then the number of the release candidate
+    /// (`10.1.0-rc2`); the release itself comes after its candidates. Anything else after the number is ignored.
     pub fn order(&self) -> (Vec<u32>, u32) {
         let number = |digits: &str| digits.parse().unwrap_or(u32::MAX);
         let end = self.number.find(|c: char| !(c.is_ascii_digit() || c == '.'));

@@ -85,7 +85,7 @@ impl Scene<'_> {
         }
     }
 
-    /// A program of `arch`, and those fail so.
+    /// The fault of a program of `arch`, whose programs fail with `failure`.
     fn foreign(&self, arch: &'static Arch, failure: &Failure) -> Fault {
         let end = match failure {
             Failure::NoHandler | Failure::SwitchedOff { .. } => End::Refused(Errno::ENOEXEC),
@@ -145,8 +145,8 @@ impl Scene<'_> {
         Fault::unknown_format(what, Remedy::advice(remedy))
     }
 
-    /// A program of this architecture that no entry takes. What its emulator will say of it, where a handler runs it
-    /// that cannot be seen from here; else what is wrong.
+    /// A program of this architecture that no entry in sight takes. If a handler out of sight runs it: the complaint that its
+    /// emulator will have. Else the fault.
     fn by_architecture(
         &mut self,
         arch: &'static Arch,
@@ -184,7 +184,7 @@ impl Scene<'_> {
         })
     }
 
-    /// Its header does not match `entry` or, without one, the entry of an install.
+    /// The fault of a program whose header does not match `entry` or, without one, the entry of an install.
     fn not_taken(&self, arch: &'static Arch, entry: Option<&Entry>, unmatched: &Unmatched, step: &Step) -> Fault {
         let by = match entry {
             Some(entry) => format!("its handler {} does not take it", shown(&entry.name)),

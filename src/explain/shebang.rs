@@ -1,7 +1,6 @@
 //! The `#!` line, read as the kernel reads it. Pure.
 //!
-//! Rests on `load_script` in Linux's `fs/binfmt_script.c`;
-//! what it does with each odd line was tried on 6.18.
+//! Rests on `load_script` in Linux's `fs/binfmt_script.c`. Each odd line was tried on Linux 6.18.
 
 use std::ffi::OsString;
 use std::fmt;

@@ -92,7 +92,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// An interpreter too many: that of a script, or that of the handler which the file before it has.
+    /// The sixth interpreter in a row, which the kernel refuses: a script's, or the one of the handler of the file before.
     fn too_deep(&self, first: &Path, visit: &Visit, is_script: bool) -> Problem {
         let (blamed, what) = match (&visit.role, self.steps.last()) {
             (Role::Handler(entry, _), Some(step)) => (

@@ -64,7 +64,7 @@ pub fn hear_of_failures() -> io::Result<()> {
 }
 
 /// Closes all descriptors that this process inherited, except its standard streams, so that programs that it starts do
-/// not get them. To be called before it opens anything itself.
+/// not get them. Call it before this process opens anything itself.
 pub fn close_inherited() {
     let names = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let numbers = names.filter_map(|fd| fd.file_name().to_str()?.parse::<RawFd>().ok());
@@ -95,7 +95,7 @@ pub fn become_program(program: &Path, args: &[OsString], environment: &[OsString
 }
 
 /// Reaps children that have ended and that nobody waits for: the first process of a container inherits those of others.
-/// To be called only while no child that is waited for can be running.
+/// Call it only while no child runs that somebody waits for.
 pub fn reap() {
     let any = Pid::from_raw(-1);
     while waitpid(any, Some(WaitPidFlag::WNOHANG)).is_ok_and(|ended| ended.pid().is_some()) {}

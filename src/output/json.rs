@@ -34,7 +34,7 @@ pub struct Health {
     pub others: Vec<OtherEntry>,
 }
 
-/// How a platform does.
+/// The state of a platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {

@@ -1,8 +1,8 @@
 //! For fleets: the facts of [`crate::output::json`] in Prometheus' text format, as `node_exporter`'s textfile collector
 //! reads it.
 //!
-//! Owns the metrics' names, what each says of itself, and their form. What is not known has no sample; a time is given
-//! as such; queries compute its age (`time() - …`). The order is that of the report. The last line is `# EOF`, so that
+//! Owns the metrics' names, what each says of itself, and their form. A fact that is not known has no sample. Times
+//! are absolute; queries compute an age (`time() - …`). The order is that of the report. The last line is `# EOF`, so that
 //! a file that was cut off can be told from a whole one.
 //!
 //! Rests on <https://prometheus.io/docs/instrumenting/exposition_formats/> and

@@ -99,7 +99,7 @@ impl Survey {
             let handler = survey.in_effect(arch);
             look.timed_out.iter().find(|known| known.arch == arch && known.handler.as_ref() == handler)
         };
-        // the text of an entry that only a newer kernel has does not show what it takes
+        // the text of an entry in a newer kernel's syntax does not show which programs it takes
         let unclear = |entry: &Entry| entry.enabled && entry.matcher.is_none();
         let any = table.is_none() || survey.entries.iter().any(unclear);
         let can_run = |arch: &Arch| any || may_be_native(arch) || survey.in_effect(arch).is_some();

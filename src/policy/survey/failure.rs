@@ -47,7 +47,7 @@ impl Failure {
             ProbeOutcome::Refused(errno) => match (Errno::from_raw(errno), pinned) {
                 (Errno::ENOEXEC, None) => Self::NoHandler,
                 (Errno::ENOENT, Some(false)) => Self::NotPinned,
-                // the interpreter itself is open; what else is looked up is what it names (PT_INTERP, or #!)
+                // the interpreter itself is open, so the missing file is the one that it names (PT_INTERP, or #!)
                 (Errno::ENOENT, Some(true)) => Self::NoLoader,
                 (errno, _) => Self::Refused(errno),
             },
