@@ -13,6 +13,7 @@ pub fn cause(error: &io::Error) -> String {
         Some(errno @ (Errno::EMFILE | Errno::ENFILE)) => {
             format!("{} ({errno:?}); raise the limit of open files (ulimit -n)", errno.desc())
         }
+        Some(errno @ Errno::ENOSPC) => format!("{} ({errno:?}); make room there", errno.desc()),
         Some(errno) => format!("{} ({errno:?})", errno.desc()),
         None => error.to_string(),
     }

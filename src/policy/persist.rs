@@ -16,6 +16,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use binfmt_magic::arch::Arch;
 use binfmt_magic::rule::Rule;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 use crate::emulator::{Source, identity, stranger_in};
 use crate::kernel::namespace::with_root_directory;
@@ -30,7 +31,7 @@ mod lock;
 mod record;
 
 use boot::Boot;
-use file::{Spot, digest_of};
+use file::{Spot, digest_of, find};
 use lock::Locked;
 // public for fuzz/
 pub use record::Record;
@@ -102,6 +103,7 @@ impl Host {
         let boot = boot_of(dir)?;
         let root = enter(dir)?;
         check_owners(&root, dir, paths)?;
+        check_links(&root, dir)?;
         Ok(Self { locked: Locked::new(root, dir)?, boot, force })
     }
 
@@ -215,6 +217,7 @@ pub fn would_write(dir: &Path, files: &[(PathBuf, Vec<u8>)], force: bool) -> Res
     let root = enter(dir)?;
     let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
     check_owners(&root, dir, &paths)?;
+    check_links(&root, dir)?;
     with_root_directory(&root, || {
         let record = Record::read(dir)?;
         let fate = |(path, bytes): &(PathBuf, Vec<u8>)| {
@@ -271,6 +274,21 @@ fn check_owner(dir: &Path, path: &Path) -> Result<()> {
         return Ok(());
     };
     bail!("{} can be replaced by {}; {}", shown(), stranger.named(), stranger.take_over())
+}
+
+/// Fails when a folder of ours, or one on the way to it, is a symbolic link that leads nowhere: none can be made there.
+fn check_links(root: &File, dir: &Path) -> Result<()> {
+    let leads_nowhere = |path: &&Path| {
+        find(path, OFlag::empty()).is_err_and(|errno| errno == Errno::ENOENT) && find(path, OFlag::O_NOFOLLOW).is_ok()
+    };
+    let mut folders = [EMULATORS, RULES].into_iter().flat_map(|folder| Path::new(folder).ancestors());
+    match with_root_directory(root, || folders.find(leads_nowhere))? {
+        Some(link) => bail!(
+            "{} is a symbolic link to what does not exist on that host; make that directory there, or remove the link",
+            shown(dir, link)
+        ),
+        None => Ok(()),
+    }
 }
 
 /// What the host whose root directory is `dir` does at boot. Fails when nothing there reads rules.

@@ -300,7 +300,7 @@ fn a_full_disk_is_told_and_what_is_there_works() {
     let host = Host::new();
     let root = root(&host);
     // inside and outside it has the same path, and the same files only inside
-    host.sh(&format!("mkdir {0}/var; mount -t tmpfs -o size=20m none {0}/var", root.display())).ok();
+    host.sh(&format!("mkdir {0}/var; mount -t tmpfs -o size=20m,mode=755 none {0}/var", root.display())).ok();
     persist(&host, &root, "arm64,arm")
         .ends(1)
         .says("arm64 OK")

@@ -544,6 +544,21 @@ fn a_program_without_its_loader_is_told_before_it_is_started() {
     assert_eq!(found.ok().stdout, "hello\n");
 }
 
+/// Its remedy is for the root directory that it is in already.
+#[test]
+fn a_loader_that_is_none_is_not_looked_for_in_another_root_directory() {
+    needs_emulators!();
+    let user = Ordinary::new();
+    let root = user.root("root", "arm64");
+    user.sh(&format!(
+        "cd {root}; mkdir -p lib; cp /mnt/rootfs/arm64/bin/dash bin/dash
+         head -c 9999 /dev/zero >lib/ld-linux-aarch64.so.1; chmod +x lib/ld-linux-aarch64.so.1"
+    ))
+    .ok();
+    let refused = user.run(&format!("{ARM64} --root {root}"), "/bin/dash -c true").ends(126);
+    refused.never_says("--root DIR").ends_saying(&["is not a loader", &format!("in {root}, ")]);
+}
+
 #[test]
 fn where_user_namespaces_are_forbidden_the_setting_is_named() {
     let user = Ordinary::new();

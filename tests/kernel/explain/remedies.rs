@@ -30,6 +30,17 @@ impl Lab {
     }
 }
 
+/// It was not the user who named it.
+#[test]
+fn an_interpreter_that_is_no_file_is_to_be_replaced() {
+    let lab = Lab::new();
+    let pipe = lab.path("pipe");
+    lab.host.sh(&format!("mkfifo -m 755 '{}'", pipe.display())).ok();
+    let script = lab.make("script", format!("#!{}\n", pipe.display()).as_bytes());
+    let output = lab.explain(&script, &[]).ends(1);
+    output.ends_saying(&["is a named pipe", "put the program in its place: ", pipe.to_str().unwrap()]);
+}
+
 /// As in AppImageKit#965: handlers do not take what has the mark of an `AppImage`.
 #[test]
 fn an_appimage_is_told_by_its_mark_and_runs_without() {

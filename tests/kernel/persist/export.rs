@@ -62,6 +62,23 @@ fn what_was_exported_is_replaced_by_the_next_call_and_taken_back() {
     take_back(&host, &dir).ok().says("nothing found");
 }
 
+/// The host registers as root whatever is there at its boot.
+#[test]
+fn a_folder_or_file_that_others_can_change_is_refused() {
+    let host = booted();
+    let (dir, file) = folder(&host);
+    for (place, mode, remedy) in
+        [(&dir, "777", "chmod go-w"), (&dir, "1777", "chmod go-w"), (&file, "666", "chmod go-w")]
+    {
+        host.sh(&format!("chmod {mode} '{}'", place.display())).ok();
+        for options in [&["--dry-run"][..], &[]] {
+            export(&host, &dir, options).ends(1).ends_saying(&["can be replaced by any user", remedy]);
+        }
+        host.sh(&format!("{remedy},-t '{}'", place.display())).ok();
+        export(&host, &dir, &[]).ok();
+    }
+}
+
 #[test]
 fn what_others_have_in_the_place_of_an_exported_file_is_theirs() {
     let host = booted();

@@ -1,6 +1,7 @@
 //! Who may decide what is below the root directory of `--persist` and `--unpersist`: root alone.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use super::{EMULATOR, RECORD, RULES, contents, persist, root, shown, unpersist};
@@ -97,6 +98,23 @@ fn an_owner_who_swaps_folders_has_nothing_removed_elsewhere() {
     );
     host.sh(&script).ok();
     assert_eq!(fs::read_to_string(root.join("usr/bin/qemu-aarch64")).unwrap(), "bytes\n");
+}
+
+/// No directory can be made in the place of such a link, which a dry run knows as well.
+#[test]
+fn a_link_that_leads_nowhere_is_named() {
+    let host = Host::new();
+    let root = root(&host);
+    let link = root.join("etc/binfmt.d");
+    symlink("/nowhere", &link).unwrap();
+    let install = ["--install", "arm64", "--persist", shown(&root)];
+    for args in [&[&["--dry-run"], &install[..]].concat()[..], &install] {
+        let output = host.binfmt(args).ends(1);
+        output.ends_saying(&[&format!("{} is a symbolic link to what does not exist", shown(&link))]);
+    }
+    assert!(!root.join("var").exists());
+    fs::remove_file(&link).unwrap();
+    host.binfmt(&install).ok();
 }
 
 /// A rule that cannot be written is not in the record.
