@@ -1,17 +1,21 @@
 //! `--hold`: installs, then stays and tells what was repaired, until a signal ends it.
 
-use anyhow::Result;
+use std::io;
+
+use anyhow::{Result, anyhow};
 
 use super::install::{Installed, not_installed, perform};
 use super::{Call, status, uninstall};
 use crate::cli::{Install, Stay};
 use crate::kernel::wait;
+use crate::kernel::wording::not_started;
 use crate::output::text;
 use crate::policy::hold::{Event, HeldTable, Hold, Watch, Woken};
 
 /// Installs and stays. A platform that cannot be installed at first is tried again, unless no other one is held.
 pub(super) fn hold(call: &mut Call, asked: &Install, stay: &Stay) -> Result<()> {
-    wait::end_by_signals()?;
+    let cannot_wait = |error: io::Error| anyhow!("cannot wait for signals: {}", not_started(&error));
+    wait::end_by_signals().map_err(cannot_wait)?;
     let order = call.order(asked.selection.clone());
     let Installed { items, survey, caveat } = perform(call, asked, true)?;
     if let Err(error) = status::overview(call) {
@@ -36,7 +40,7 @@ pub(super) fn hold(call: &mut Call, asked: &Install, stay: &Stay) -> Result<()> 
     // changes from before the watch began
     tell(call, &hold.look(false), stay);
     loop {
-        match hold.watch.wait()? {
+        match hold.watch.wait().map_err(cannot_wait)? {
             Woken::Ended => break,
             woken => tell(call, &hold.look(woken == Woken::Due), stay),
         }

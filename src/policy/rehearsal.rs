@@ -1,7 +1,7 @@
 //! Rehearsing registrations where nobody else sees them: in a table of a user namespace that is made for it.
 //!
 //! Tells what an install would come to, flag P included, without a write to the table that is in effect. Works where a
-//! user namespace may have a table of its own (Linux 6.7). A process for itself, that of [`Verb::Rehearse`],
+//! user namespace may have a table of its own (Linux 6.7). The process of [`Verb::Rehearse`] does it,
 //! because only a process with one thread may enter a user namespace.
 
 use std::ffi::{OsStr, OsString};
@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::Stdio;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use binfmt_magic::arch::Arch;
 use binfmt_magic::rule::Rule;
 use nix::sys::prctl;
@@ -21,6 +21,7 @@ use crate::helper::Verb;
 use crate::helper::probes::LIMIT;
 use crate::kernel::mount;
 use crate::kernel::user_namespace;
+use crate::kernel::wording::not_started;
 use crate::policy::survey::Verdict;
 use crate::policy::trial;
 
@@ -43,7 +44,8 @@ pub fn rehearse(candidates: &[(&'static Arch, Rule)], emulators: &Source) -> Res
         let line = OsString::from_vec(rule.encode()?);
         command.arg(arch.qemu).arg(line);
     }
-    let output = command.output().context("cannot start /proc/self/exe")?;
+    let output = command.output();
+    let output = output.map_err(|error| anyhow!("cannot start /proc/self/exe to rehearse: {}", not_started(&error)))?;
     let answers: Vec<Rehearsed> = String::from_utf8_lossy(&output.stdout).split_terminator('\0').map(read).collect();
     if answers.len() != candidates.len() {
         let said = String::from_utf8_lossy(&output.stderr);
