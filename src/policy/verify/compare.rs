@@ -5,6 +5,7 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::{Flags, Matcher, Rule};
 
 use super::{Audit, Repair, unfit};
+use crate::emulator::identity::hexadecimal;
 use crate::emulator::{Source, Version};
 use crate::helper::probes::LIMIT;
 use crate::kernel::wording::shown;
@@ -97,9 +98,7 @@ fn shape(entry: &Entry, rule: &Rule, arch: &Arch) -> Vec<Drift> {
         }
         (have, _) => {
             let digits = match have {
-                Some(Matcher::Magic { offset: 0, magic, .. }) => {
-                    magic.iter().fold(": ".to_owned(), |digits, byte| digits + &format!("{byte:02x}"))
-                }
+                Some(Matcher::Magic { offset: 0, magic, .. }) => format!(": {}", hexadecimal(magic)),
                 _ => String::new(),
             };
             drifts.push(("magic", format!("the magic is not this architecture's{digits}")));
