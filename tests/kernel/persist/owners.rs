@@ -88,10 +88,15 @@ fn an_owner_who_swaps_folders_has_nothing_removed_elsewhere() {
     let script = format!(
         "cd '{0}'; mkdir -p usr/bin var/lib; echo bytes >usr/bin/qemu-aarch64; chown 2000 var/lib
         {user} mkdir var/lib/binfmt; {user} ln -s ../../usr/bin var/lib/other
-        (cd usr/bin; sha256sum qemu-aarch64 | sed 's|  |  /var/lib/binfmt/|') | {user} tee var/lib/binfmt/persisted
+        (cd usr/bin; sha256sum qemu-aarch64 | sed 's|  |  /var/lib/binfmt/|') >record
         {user} '{1}' var/lib/binfmt var/lib/other & swapping=$!
-        for round in $(seq 40); do '{2}' --unpersist '{0}' || true; done
-        kill $swapping; cat usr/bin/qemu-aarch64",
+        for round in $(seq 100); do
+            for dir in binfmt other; do [ -L var/lib/$dir ] || cp record var/lib/$dir/persisted || true; done
+            rm -f usr/bin/persisted
+            '{2}' --unpersist '{0}' || true
+            [ -e usr/bin/qemu-aarch64 ] || break
+        done
+        kill $swapping",
         root.display(),
         swap.display(),
         crate::harness::BINFMT
