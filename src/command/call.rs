@@ -80,7 +80,7 @@ impl<'a, 's> Call<'a, 's> {
     /// Tells what was done, or in a dry run what would be.
     pub(super) fn tell(&mut self, line: &str) {
         match &mut self.would {
-            Some(lines) => lines.push(text::would(line)),
+            Some(lines) => lines.push(text::would(line, false)),
             None => self.streams.say(line),
         }
     }
@@ -88,8 +88,8 @@ impl<'a, 's> Call<'a, 's> {
     /// Records a failure. It is told once: by `line` if another failure follows, else by `sentence`, as the last line. In a dry run
     /// stdout has the line.
     pub(super) fn fails(&mut self, line: String, sentence: String) {
-        if self.would.is_some() {
-            self.tell(&line);
+        if let Some(lines) = &mut self.would {
+            lines.push(text::would(&line, true));
             return self.shown(sentence);
         }
         self.tell_pending();

@@ -63,10 +63,10 @@ pub fn installation(arch: &Arch, result: &anyhow::Result<InstallOutcome>) -> Str
 }
 
 /// What a call with `--dry-run` says in place of a line that it would say: `would install: arm64 (qemu-aarch64
-/// 10.0.13)`.
-pub fn would(line: &str) -> String {
+/// 10.0.13)`. `fails`: the line tells a failure, even if the name of an entry in it has the word OK.
+pub fn would(line: &str, fails: bool) -> String {
     let (doing, rest) = line.split_once("ing: ").unwrap_or(("do", line));
-    match rest.split_once(" OK") {
+    match rest.split_once(" OK").filter(|_| !fails) {
         Some((what, how)) => format!("would {doing}: {what}{how}"),
         None => format!("would not {doing}: {rest}"),
     }
@@ -197,5 +197,19 @@ pub fn interval(interval: Duration) -> String {
         millis if millis % 60_000 != 0 => format!("{}s", millis / 1000),
         millis if millis % 3_600_000 != 0 => format!("{}m", millis / 60_000),
         millis => format!("{}h", millis / 3_600_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dry_run_promises_nothing_that_fails() {
+        let done = "uninstalling: arm64 OK (qemu-aarch64)";
+        assert_eq!(would(done, false), "would uninstall: arm64 (qemu-aarch64)");
+        assert_eq!(would("installing: arm64 already installed", false), "would not install: arm64 already installed");
+        let kept = "uninstalling: an OK name kept: not one of QEMU's";
+        assert_eq!(would(kept, true), "would not uninstall: an OK name kept: not one of QEMU's");
     }
 }
