@@ -59,6 +59,13 @@ RUN /tuned/build.sh instrument "$TARGETS"
 FROM scratch AS instrumented
 COPY --from=counting /qemu/out /
 
+# ...in a build that checks each block that processes share: make checked
+FROM source AS checking
+ARG TARGETS
+RUN /tuned/build.sh check "$TARGETS"
+FROM scratch AS checked
+COPY --from=checking /qemu/out /
+
 FROM source AS compiled
 # A number that has not been here makes everything from here on anew: make reproduce
 ARG ATTEMPT=1

@@ -126,6 +126,11 @@ conformance: need-test emulators test-rootfs ## our emulators beside Debian's: t
 	@qemu/tcg-tests.sh
 	cargo test --locked --test conformance
 
+checked: need-test ## conformance, with emulators that check each block that processes share, and a hostile process: TARGETS=s390x
+	@qemu/image/build.sh checked build/checked
+	@$(MAKE) -j$(JOBS) emulators test-rootfs
+	BINFMT_TEST_TUNED=build/checked BINFMT_TEST_TWICE=1 cargo test --locked --test conformance -- --include-ignored
+
 reproduce: ## compile emulators once more, and compare to the byte: make reproduce TARGETS=s390x
 	@qemu/tuned/reproduce.sh $(or $(TARGETS),s390x)
 
@@ -245,7 +250,7 @@ build/kubernetes: always
 
 # Userlands for the conformance of the emulators that are there.
 ROOTFS := $(foreach pair,aarch64:arm64 arm:armhf arm:armel riscv64:riscv64 s390x:s390x ppc64le:ppc64el i386:i386 \
-  x86_64:amd64 mips64el:mips64el,$(if $(wildcard build/tuned/qemu-$(word 1,$(subst :, ,$(pair)))),build/rootfs/$(word 2,$(subst :, ,$(pair)))))
+  x86_64:amd64 mips64el:mips64el,$(if $(wildcard $(foreach built,tuned checked,build/$(built)/qemu-$(word 1,$(subst :, ,$(pair))))),build/rootfs/$(word 2,$(subst :, ,$(pair)))))
 
 # That of arm64 is for the tests of --run, too; the archives, made of such, are for the engine.
 test-rootfs: $(sort build/rootfs/arm64 $(ROOTFS)) build/userland/arm64.tar build/userland/s390x.tar
@@ -271,5 +276,5 @@ need-run:
 need-test:
 	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare newuidmap c++ venv bindfs qemu-system-x86_64 zstd objcopy strace
 
-.PHONY: help run single deb dist test test-engine $(TIERS) torture coverage mutants fuzz lint style bench bench-emulators bench-image build image test-image sbom tuned conformance reproduce profile \
+.PHONY: help run single deb dist test test-engine $(TIERS) torture coverage mutants fuzz lint style bench bench-emulators bench-image build image test-image sbom tuned conformance checked reproduce profile \
   emulators install uninstall clean test-material test-rootfs test-kernels always need-run need-test

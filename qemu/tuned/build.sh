@@ -8,6 +8,8 @@
 #                                  /qemu/out/LIBRARIES: every archive that is linked in, with Debian's package and source of it
 #   build.sh instrument TARGETS    /qemu/out/qemu-* that count what they do, and write it to /qemu/profile when their guest
 #                                  ends: train.sh runs them
+#   build.sh check TARGETS         /qemu/out/qemu-* that translate each shared block that they find once more, compare the two,
+#                                  and abort at a difference (patch 31)
 #   build.sh record                what SHA256SUMS would be for the version that Debian has now
 #
 # The machine that it runs on is the one that the emulators are for, and is amd64: the profile is of its code, and no other
@@ -158,9 +160,19 @@ compile() { # compile TARGETS
   libraries >"$out/LIBRARIES"
 }
 
-instrument() { # instrument TARGETS
-  # Every object as itself: across files there is nothing to count.
+each_object_as_itself() { # across files, a compiler takes longer
   options=("${options[@]/--enable-lto/--disable-lto}")
+}
+
+check() { # check TARGETS
+  each_object_as_itself
+  configure -DCONFIG_TB_CACHE_VERIFY
+  make_emulators "$1"
+}
+
+instrument() { # instrument TARGETS
+  # and there is nothing to count
+  each_object_as_itself
   configure -fprofile-generate="$profile" -fprofile-update=single -Wl,-u,__gcov_dump
   make_emulators "$1"
 }
@@ -181,6 +193,7 @@ case ${1:-} in
   share) share ;;
   compile) compile "$(foreign "$2")" ;;
   instrument) instrument "$(foreign "$2")" ;;
+  check) check "$(foreign "$2")" ;;
   record) record ;;
   *) fail "no such step: ${1:-}" "its head says which there are" ;;
 esac

@@ -36,12 +36,12 @@ compiled=(
 
 # Of the linker. QEMU's own options ask it for full RELRO, -z relro -z now: 0 % of the instructions of either program.
 #
-# A position-independent program adds where it is to its pointers at each start: 18017 of them here, on 150 pages, which
-# every process then has for itself. It is 15 % of the instructions of the smallest program's start and 1.27 times its time, 0.2 %
-# of the instructions of arm64's /bin/true; a shell of 20 to 30 commands took 1.045 and 1.048 times the time (medians of two
-# series of rounds on a busy machine, on which a difference of 4 % may be chance). So this one is at a fixed place. Blocks that
-# are translated once for many processes would hold addresses of its functions, too. SECURITY.md says what the place leaves
-# to a setuid program's caller.
+# A program that may be anywhere (-static-pie, without --no-relax: before it has relocated its addresses it uses them)
+# costs nothing that can be told from chance: 1.01 of the smallest program's start, 0.98 of a dynamic one's, 0.99 of the
+# shell storm (processor time, medians of nine rounds of `make bench-emulators ARCH=arm`), with 69 page faults more.
+# This one is at a fixed place for another number: the blocks that processes share (patch 31) hold addresses of its
+# functions, so it has to be at the same place in each process, and with them the storm takes 0.36 times the time.
+# SECURITY.md says what the place leaves to a setuid program's caller.
 #
 # The place is beyond what any architecture's programs, their heaps, and what sanitizers and Wine reserve go for, where
 # the kernel puts libraries of native programs: the low 4 GB are the guest's, and a guest of 47 bits that asks for this very

@@ -1,6 +1,8 @@
 //! What our emulators do otherwise than Debian's, for our guests' safety: the programs of `conformance/ours`.
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use crate::harness::turn::{self, Turn};
 use crate::sandbox::Sandbox;
@@ -13,7 +15,7 @@ const SUID_DUMPABLE: &str = "/proc/sys/fs/suid_dumpable";
 fn a_guest_cannot_change_its_emulators_memory() {
     in_userlands(&["ours/fixed".to_owned()], |userland, program| {
         let binary = userland.compile(program)?;
-        let ran = userland.tested.run(&[&binary]);
+        let ran = userland.tested.run(&["env", "QEMU_TB_CACHE=1", &binary]);
         let right = ran.stdout.is_empty() || ran.stdout == "count >= 3: yes\nalive\n";
         if ran.succeeded() && right {
             return Ok(());
@@ -29,16 +31,25 @@ fn the_cache_of_blocks_is_shared_by_equals_only() {
     in_userlands(&["ours/cache".to_owned()], |userland, program| {
         let binary = userland.compile(program)?;
         let script = format!(
-            "cp {binary} /tmp/cache.plain; cp {binary} /tmp/cache.privileged; chmod 4755 /tmp/cache.privileged
+            "for name in plain privileged unreadable; do cp {binary} /tmp/cache.$name; done
+             chmod 4755 /tmp/cache.privileged; chmod 711 /tmp/cache.unreadable
              printf '#! /tmp/cache.plain wait\\n' >/tmp/cache.script; chmod 755 /tmp/cache.script
-             QEMU_TB_CACHE=1 /tmp/cache.plain; QEMU_TB_CACHE=0 /tmp/cache.plain | head -n 2"
+             export QEMU_TB_CACHE=1; /tmp/cache.plain; QEMU_TB_CACHE=0 /tmp/cache.plain | head -n 2
+             export QEMU_TB_CACHE=auto
+             kernel=/proc/sys/kernel; busybox mount -t tmpfs none $kernel; mkdir $kernel/yama; : >$kernel/ostype
+             for scope in 0 1 2; do
+               echo $scope >$kernel/yama/ptrace_scope; echo Yama $scope, $(/tmp/cache.plain | head -n 1)
+             done
+             echo Yama 2, asked for, $(QEMU_TB_CACHE=1 /tmp/cache.plain | head -n 1); busybox umount $kernel"
         );
         let ran = userland.tested.run(&["sh", "-c", &script]);
         let same = "fork, exec, script, same user";
-        let none = "privileged, setuid, seteuid, setgid, setgroups, no_new_privs, bounding set, not dumpable, capset, \
-                    unshare, chroot";
-        let another = "native, new user, empty, read-only, of another, unsealed, small, given to another";
+        let none = "privileged, unreadable, setuid, seteuid, setgid, setgroups, no_new_privs, bounding set, not dumpable, \
+                    capset, unshare, chroot";
+        let another = "native, new user, empty, read-only, of another, unsealed, small";
         let mut expected = vec!["own: yes".to_owned(), "own: none".into(), "fork: none".into()];
+        expected.extend(["Yama 0, own: yes", "Yama 1, own: none", "Yama 2, own: none"].map(Into::into));
+        expected.push("Yama 2, asked for, own: yes".into());
         for (cases, whose) in [(same, "the same"), (none, "none"), (another, "another")] {
             expected.extend(cases.split(", ").map(|case| format!("{case}: {whose}")));
         }
@@ -49,6 +60,27 @@ fn the_cache_of_blocks_is_shared_by_equals_only() {
             return Ok(());
         }
         Err(format!("{}: not {expected:?}: {ran:#?}", userland.debian))
+    });
+}
+
+/// A user who is handed the blocks of another one, under the very number, begins with none.
+#[test]
+fn the_cache_of_another_user_is_not_used() {
+    in_userlands(&["sleep".to_owned()], |userland, sleep| {
+        let sandbox = &userland.tested;
+        let soon = |uid| {
+            let tries = std::iter::repeat_with(|| {
+                thread::sleep(Duration::from_millis(20));
+                sandbox.shared_blocks(uid)
+            });
+            tries.take(500).find_map(|found| found)
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| sandbox.run(&["env", "QEMU_TB_CACHE=1", sleep, "15"]));
+            let roots = soon(0).ok_or("root's program shares no blocks")?;
+            scope.spawn(move || sandbox.run_as_user_with_blocks(&roots, &[sleep, "10"]));
+            soon(1000).map(drop).ok_or_else(|| format!("{}: the user has no blocks of its own", userland.debian))
+        })
     });
 }
 

@@ -7,6 +7,7 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -74,12 +75,17 @@ impl Sandbox {
 
     /// Runs a program of the userland.
     pub(crate) fn run(&self, command: &[&str]) -> Outcome {
+        Outcome::of(&mut self.within_root(&[], command))
+    }
+
+    fn within_root(&self, options: &[&str], command: &[&str]) -> Command {
         let root = Path::new(&format!("/proc/{}/root", self.pid))
             .join(self.place.strip_prefix("/").expect("an absolute path"))
             .join("root");
         let mut call = self.enter();
-        call.arg(format!("--root={}", root.display())).arg(format!("--wd={}", root.display())).arg("--").args(command);
-        Outcome::of(&mut call)
+        call.arg(format!("--root={}", root.display())).arg(format!("--wd={}", root.display()));
+        call.args(options).arg("--").args(command);
+        call
     }
 
     /// The same in a mount namespace whose root directory is the userland's: in any other (`chroot(2)`) the kernel lets nobody
@@ -91,6 +97,27 @@ impl Sandbox {
             .args(["--", "sh", "-c", pivot])
             .arg(self.place.join("root"))
             .args(command);
+        Outcome::of(&mut call)
+    }
+
+    /// Where the translated blocks are that processes of the sandbox share, those of the user `uid`.
+    pub(crate) fn shared_blocks(&self, uid: u32) -> Option<PathBuf> {
+        let namespace = |process: &Path| fs::read_link(process.join("ns/pid")).ok();
+        let own = namespace(&Path::new("/proc").join(self.pid.to_string()))?;
+        let processes = fs::read_dir("/proc").expect("a /proc").flatten();
+        let here = processes.map(|process| process.path()).filter(|process| namespace(process).as_ref() == Some(&own));
+        here.map(|process| process.join("fd/1024")).find(|descriptor| {
+            fs::read_link(descriptor).is_ok_and(|file| file == Path::new("/memfd:tb-cache (deleted)"))
+                && fs::metadata(descriptor).is_ok_and(|metadata| metadata.uid() == uid)
+        })
+    }
+
+    /// Runs a program of the userland as the user 1000, with these blocks as an emulator inherits them.
+    pub(crate) fn run_as_user_with_blocks(&self, blocks: &Path, command: &[&str]) -> Outcome {
+        let as_user = self.within_root(&["--setuid=1000", "--setgid=1000"], command);
+        let mut call = Command::new("bash");
+        call.args(["-c", "ulimit -n 2048; exec 1024<>\"$0\"; exec \"$@\""]).arg(blocks);
+        call.arg(as_user.get_program()).args(as_user.get_args()).env_clear().envs(ENVIRONMENT).env(CACHE, "1");
         Outcome::of(&mut call)
     }
 

@@ -73,6 +73,7 @@ static void nothing(void) {}
 static void start_itself(void) { TRY(execl(self, "cache", "wait", NULL)); }
 static void start_script(void) { TRY(execl("/tmp/cache.script", "script", NULL)); }
 static void start_privileged(void) { TRY(setuid(1000)); TRY(execl("/tmp/cache.privileged", "cache", "wait", NULL)); }
+static void start_unreadable(void) { TRY(setuid(1000)); TRY(execl("/tmp/cache.unreadable", "cache", "wait", NULL)); }
 static void start_native(void) {
   char emulator[64];
   snprintf(emulator, sizeof emulator, "/proc/%d/exe", getppid());
@@ -112,29 +113,15 @@ static void read_only_one(void) { hand_over(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL
 static void anothers(void) { hand_over(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, SIZE, 1000); }
 static void unsealed(void) { hand_over(0, SIZE, 0); }
 static void small(void) { hand_over(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, 4096, 0); }
-/* The parent's own, that has changed hands: any guest can open it by its parent's folder in /proc. */
-static void given_to_another(void) {
-  struct rlimit limit;
-  char path[64];
-  int fd;
-  getrlimit(RLIMIT_NOFILE, &limit);
-  limit.rlim_cur = limit.rlim_max > 2048 ? 2048 : limit.rlim_max;
-  TRY(setrlimit(RLIMIT_NOFILE, &limit));
-  snprintf(path, sizeof path, "/proc/%d/fd/%d", getppid(), NUMBER);
-  TRY(fd = open(path, O_RDWR));
-  TRY(setuid(1000));
-  TRY(dup2(fd, NUMBER));
-  start_itself();
-}
-
 static const struct { const char *what; void (*act)(void); } cases[] = {
   { "fork", nothing }, { "exec", start_itself }, { "script", start_script },
-  { "native", start_native }, { "privileged", start_privileged }, { "same user", same_user },
+  { "native", start_native }, { "privileged", start_privileged },
+  { "unreadable", start_unreadable }, { "same user", same_user },
   { "setuid", set_user }, { "seteuid", set_effective }, { "setgid", set_group }, { "setgroups", set_groups },
   { "new user", new_user_starts }, { "no_new_privs", no_new_privileges }, { "bounding set", bounding_set },
   { "not dumpable", not_dumpable }, { "capset", capabilities }, { "unshare", new_namespace }, { "chroot", change_root },
   { "empty", empty_one }, { "read-only", read_only_one }, { "of another", anothers }, { "unsealed", unsealed },
-  { "small", small }, { "given to another", given_to_another },
+  { "small", small },
 };
 
 int main(int argc, char **argv) {
