@@ -126,10 +126,13 @@ conformance: need-test emulators test-rootfs ## our emulators beside Debian's: t
 	@qemu/tcg-tests.sh
 	cargo test --locked --test conformance
 
+# Of the tests' names, which are run; by default all.
+TESTS :=
 checked: need-test ## conformance, with emulators that check each block that processes share, and a hostile process: TARGETS=s390x
 	@qemu/image/build.sh checked build/checked
 	@$(MAKE) -j$(JOBS) emulators test-rootfs
-	BINFMT_TEST_TUNED=build/checked BINFMT_TEST_TWICE=1 cargo test --locked --test conformance -- --include-ignored
+	QEMU_TB_CACHE=1 BINFMT_TEST_TUNED=build/checked BINFMT_TEST_TWICE=1 \
+	  cargo test --locked --test conformance -- --include-ignored $(TESTS)
 
 reproduce: ## compile emulators once more, and compare to the byte: make reproduce TARGETS=s390x
 	@qemu/tuned/reproduce.sh $(or $(TARGETS),s390x)

@@ -17,7 +17,7 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::rule::{Flags, Matcher, Rule};
 
 /// Seconds after which a program has failed.
-const LIMIT: &str = "240";
+const LIMIT: &str = "480";
 /// All that the programs find in their environment.
 const ENVIRONMENT: [(&str, &str); 4] =
     [("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("HOME", "/root"), ("LANG", "C.UTF-8"), ("TERM", "dumb")];
