@@ -126,7 +126,7 @@ conformance: need-test emulators test-rootfs ## our emulators beside Debian's: t
 	@qemu/tcg-tests.sh
 	cargo test --locked --test conformance
 
-# Of the tests' names, which are run; by default all.
+# Parts of the names of the tests that `checked` runs. Without them, it runs all.
 TESTS :=
 checked: need-test ## conformance, with emulators that check each block that processes share, and a hostile process: TARGETS=s390x
 	@qemu/image/build.sh checked build/checked

@@ -160,19 +160,18 @@ compile() { # compile TARGETS
   libraries >"$out/LIBRARIES"
 }
 
-each_object_as_itself() { # across files, a compiler takes longer
+without_lto() { # LTO takes longer, and across files there is nothing to count
   options=("${options[@]/--enable-lto/--disable-lto}")
 }
 
 check() { # check TARGETS
-  each_object_as_itself
+  without_lto
   configure -DCONFIG_TB_CACHE_VERIFY
   make_emulators "$1"
 }
 
 instrument() { # instrument TARGETS
-  # and there is nothing to count
-  each_object_as_itself
+  without_lto
   configure -fprofile-generate="$profile" -fprofile-update=single -Wl,-u,__gcov_dump
   make_emulators "$1"
 }

@@ -36,11 +36,12 @@ compiled=(
 
 # Of the linker. QEMU's own options ask it for full RELRO, -z relro -z now: 0 % of the instructions of either program.
 #
-# A program that may be anywhere (-static-pie, without --no-relax: before it has relocated its addresses it uses them)
-# costs nothing that can be told from chance: 1.01 of the smallest program's start, 0.98 of a dynamic one's, 0.99 of the
-# shell storm (processor time, medians of nine rounds of `make bench-emulators ARCH=arm`), with 69 page faults more.
-# This one is at a fixed place for another number: the blocks that processes share (patch 31) hold addresses of its
-# functions, so it has to be at the same place in each process, and with them the storm takes 0.36 times the time.
+# A position-independent program (-static-pie, without --no-relax, with which it crashes at its start) costs nothing that
+# can be told from chance: 1.01 of the smallest program's start, 0.98 of a dynamic one's, 0.99 of the shell storm, with 69
+# page faults more (processor time, medians of nine rounds of `make bench-emulators ARCH=arm`, on a busy machine).
+# Another number decides for the fixed place. The blocks that processes share (patch 31) contain addresses of the
+# emulator's functions, so the emulator must be at the same place in each process; with these blocks, the storm takes
+# 0.36 times the time.
 # SECURITY.md says what the place leaves to a setuid program's caller.
 #
 # The place is beyond what any architecture's programs, their heaps, and what sanitizers and Wine reserve go for, where

@@ -4,7 +4,7 @@
 //! An emulator is unpacked into memory when it is needed, each into a file system of its own (`tmpfs`) that is mounted
 //! nowhere, as `/usr/bin/qemu-aarch64`: the path that it has in the image. So it works on a read-only or `noexec` file
 //! system, no user can put another file in its place, and the memory is free again as soon as this process and the
-//! entry that has the emulator pinned are gone. A caller who may not mount gets a file of memory alone
+//! entry that has the emulator pinned are gone. A caller who may not mount gets only a file in memory
 //! (`memfd_create(2)`), which serves for everything except registering.
 //!
 //! Rests on `fsmount(2)`, Linux 5.2.
