@@ -157,6 +157,12 @@ impl Arch {
         format!("{prefix}qemu-{}", self.interpreter)
     }
 
+    /// Its plain OCI platform: `linux/arm64`. Where OCI has no name for it, QEMU's.
+    #[must_use]
+    pub fn platform(&self) -> String {
+        format!("linux/{}", self.oci)
+    }
+
     /// The OCI platforms that run when this architecture does. amd64's further levels come from the probe.
     #[must_use]
     pub const fn platforms(&self) -> &'static [&'static str] {

@@ -144,11 +144,8 @@ impl<'a, 's> Call<'a, 's> {
         Order { selection, ..self.order.clone() }
     }
 
-    pub(super) fn means<'b>(&self, survey: &'b Survey) -> Means<'b>
-    where
-        'a: 'b,
-    {
-        Means { survey, invocation: &self.settings.invocation, order: self.order.clone() }
+    pub(super) fn means<'b>(&self, survey: &'b Survey) -> Means<'b> {
+        Means { survey, order: self.order.clone() }
     }
 
     /// What runs here. Looks only once, unless something has changed since.
@@ -196,8 +193,7 @@ impl<'a, 's> Call<'a, 's> {
     }
 
     pub(super) fn has_emulator(&self, arch: &Arch) -> bool {
-        let path = self.order.emulators.path_for(arch, &self.order.prefix);
-        self.order.emulators.has(&path)
+        self.order.emulators.has_for(arch, &self.order.prefix)
     }
 
     /// The architectures of a list, if there is one: its `all` means those that have a handler or an emulator.

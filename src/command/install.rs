@@ -12,6 +12,7 @@ use crate::cli::{self, describe_unknown};
 use crate::kernel::mount::{self, MountError, Mounted};
 use crate::output::text;
 use crate::policy::install::{self, InstallOutcome, Order};
+use crate::policy::persist::Host;
 use crate::policy::survey::{Look, Survey};
 use crate::policy::uninstall::uninstall_others;
 
@@ -31,7 +32,7 @@ pub(super) fn install(call: &mut Call, asked: &cli::Install) -> Result<()> {
 /// Installs, and tells what became of each platform. `holds`: the call stays to repair, and so needs a table that it can change.
 pub(super) fn perform(call: &mut Call, asked: &cli::Install, holds: bool) -> Result<Installed> {
     let order = order(call, asked)?;
-    let host = persist::host(call, asked.persist.as_deref(), &order.selection)?;
+    let host = asked.persist.as_ref().map(|dir| Host::at(dir, &order)).transpose()?;
     let mounted = mount::for_installing(&call.at);
     // to hold, and to persist, a table is needed
     if let (Err(error), None, false) = (&mounted, &host, holds) {

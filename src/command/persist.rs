@@ -1,50 +1,18 @@
 //! `--persist`, `--export` and `--unpersist`: what a host registers at its next boot.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Error, Result, anyhow, bail, ensure};
-use binfmt_magic::arch::{ARCHES, Arch};
-use binfmt_magic::entry::Entry;
-use binfmt_magic::platform::Selection;
-use binfmt_magic::rule::Rule;
+use anyhow::{Error, Result, anyhow};
+use binfmt_magic::arch::Arch;
 
 use super::{Call, install};
 use crate::kernel::table::Table;
 use crate::kernel::wording::shown;
 use crate::output::text;
-use crate::policy::install::{InstallOutcome, Item, Order, install as install_all, result_of};
+use crate::policy::install::{Item, Order, install as install_all, result_of};
 use crate::policy::persist::{self, FileOutcome, Host, Staged, export};
-use crate::policy::survey::{Survey, runs_natively, without_handlers};
-
-pub(super) const PERSISTED: &[u8] = b"# written by binfmt --persist; systemd-binfmt registers it at boot\n";
-
-/// A file of rules, what became of it, and why the host will not register it at boot.
-type Ruled = (String, FileOutcome, Option<String>);
-
-/// The host whose root directory is `dir`, if there is one to persist to.
-pub(super) fn host(call: &Call, dir: Option<&Path>, selection: &Selection) -> Result<Option<Host>> {
-    let Some(dir) = dir else {
-        return Ok(None);
-    };
-    check_prefix(call)?;
-    let (order, mut files) = (&call.order, Vec::new());
-    for arch in selection.arches(&ARCHES) {
-        let rule = Rule::for_arch(arch, &order.prefix, Path::new(persist::EMULATORS), order.flags);
-        files.push(Path::new(persist::RULES).join(rules_of(&rule.name)));
-        files.push(rule.interpreter);
-    }
-    Host::at(dir, &files, call.settings.force).map(Some)
-}
-
-pub(super) fn check_prefix(call: &Call) -> Result<()> {
-    ensure!(
-        !call.order.prefix.contains(char::is_control),
-        "QEMU_BINARY_PREFIX has a control character, which no file of rules may have; set another"
-    );
-    Ok(())
-}
+use crate::policy::survey::Survey;
 
 /// Copies the emulators of `order` to the host, and installs them from there, so that the host registers the same at boot.
 pub(super) fn install_and_persist(
@@ -53,13 +21,12 @@ pub(super) fn install_and_persist(
     table: &Table,
     mut order: Order,
 ) -> Result<(Vec<Item>, Survey)> {
-    call.lacks_each(host.boot.does_not_read());
+    call.lacks_each(host.does_not_read());
     let (mut copied, mut failed) = (Vec::new(), Vec::new());
-    let arches = arches(call, &order.selection, &table.entries()?)?;
-    for (arch, copy) in host.copy_emulators(table, &order, arches)? {
+    for (arch, copy) in host.copy_emulators(table, &order)? {
         match copy {
             Ok(copy) => {
-                call.streams.say(&text::filed("persisting", &host.boot.shown(&copy.path), copy.fate));
+                call.streams.say(&text::filed("persisting", &host.shown(&copy.path), copy.fate));
                 copied.push((arch, copy));
             }
             Err(error) => {
@@ -88,18 +55,9 @@ pub(super) fn install_and_persist(
     installed
 }
 
-/// The architectures that need an emulator.
-pub(super) fn arches(call: &Call, selection: &Selection, entries: &[Entry]) -> Result<Vec<&'static Arch>> {
-    let known = ARCHES.iter().filter(|arch| call.has_emulator(arch));
-    let mut arches = selection.arches(known);
-    let seen = without_handlers(entries)?;
-    arches.retain(|arch| !runs_natively(&seen, arch));
-    Ok(arches)
-}
-
 /// Takes back the copy of an emulator that no handler uses.
 fn give_back(call: &mut Call, host: &Host, copy: &Staged) {
-    let path = host.boot.shown(&copy.path);
+    let path = host.shown(&copy.path);
     match host.give_back(copy) {
         Ok(false) => {}
         Ok(true) => call.streams.say(&text::filed("persisting", &path, FileOutcome::TakenBack)),
@@ -118,7 +76,7 @@ pub(super) fn is_not_persisted(call: &mut Call, arch: &Arch, error: &Error) {
 fn write_rules(call: &mut Call, host: &Host, copied: &[(&'static Arch, Staged)], items: &[Item], survey: &Survey) {
     for (arch, copy) in copied {
         let written = match result_of(items, arch) {
-            Some(Ok(outcome)) => write_rule(host, arch, outcome, survey),
+            Some(Ok(outcome)) => host.register_at_boot(arch, outcome, survey),
             // this failure is recorded already
             Some(Err(_)) => Ok(None),
             None => Err(anyhow!("there was nothing to install")),
@@ -135,34 +93,6 @@ fn write_rules(call: &mut Call, host: &Host, copied: &[(&'static Arch, Staged)],
             Err(error) => is_not_persisted(call, arch, &error),
         }
     }
-}
-
-/// `None`: the kernel needs no rule.
-fn write_rule(host: &Host, arch: &Arch, outcome: &InstallOutcome, survey: &Survey) -> Result<Option<Ruled>> {
-    match outcome {
-        InstallOutcome::Native { .. } => return Ok(None),
-        InstallOutcome::AlreadyInstalled { kept: Some(why), .. } => bail!("the handler that was there is kept: {why}"),
-        InstallOutcome::LeftTo { entry } => {
-            bail!("it is left to {}; --force takes over", shown(entry))
-        }
-        InstallOutcome::AlreadyInstalled { .. } | InstallOutcome::Installed { .. } => {}
-    }
-    let handler = survey.of(arch).handler.as_ref();
-    let rule = handler.and_then(|entry| Some((entry, entry.to_rule()?)));
-    let (entry, rule) = rule.ok_or_else(|| anyhow!("its handler cannot be seen"))?;
-    if !rule.interpreter.starts_with(persist::EMULATORS) {
-        bail!("it runs through {}, which is not on that host", rule.interpreter.display());
-    }
-    let name = rules_of(&entry.name);
-    let rules = [PERSISTED, &export::line(&rule)?].concat();
-    let fate = host.register_at_boot(&name, &rules)?;
-    let path = Path::new(persist::RULES).join(&name);
-    let caveat = host.boot.overrules(&path, &rule, arch);
-    Ok(Some((host.boot.shown(&path), fate, caveat)))
-}
-
-pub(super) fn rules_of(entry: &OsStr) -> String {
-    format!("{}.conf", entry.to_string_lossy())
 }
 
 /// `--export`: writes rules for the handlers that work into `dir`.

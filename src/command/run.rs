@@ -168,7 +168,7 @@ fn check_emulator(call: &Call, arch: &Arch) -> Result<()> {
 }
 
 fn do_not_run(arch: &Arch) -> String {
-    format!("programs for linux/{} do not run", arch.oci)
+    format!("programs for {} do not run", arch.platform())
 }
 
 fn enter_user_namespace(call: &mut Call, run: &Run) -> Result<()> {

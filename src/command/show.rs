@@ -8,7 +8,6 @@ use super::Call;
 use crate::emulator::{self, EmulatorError, Unfit};
 use crate::kernel::wording::{cause, errno_of, printable};
 use crate::output::Streams;
-use crate::output::json::Architecture;
 use crate::output::text;
 use crate::policy::status;
 
@@ -49,6 +48,5 @@ pub(super) fn version(call: &mut Call) -> Result<()> {
 pub(super) fn list(call: &mut Call) -> Result<()> {
     let survey = call.survey()?;
     let listed = status::list(&survey, &call.order.emulators, &call.order.prefix);
-    let listed: Vec<Architecture> = listed.iter().map(Architecture::from).collect();
     call.show(&listed, |out, colour, width| text::write_list(out, &listed, colour, width))
 }

@@ -10,7 +10,7 @@ use crate::output::json::{Health, Status, write_json};
 use crate::output::prometheus::{Measured, write_metrics};
 use crate::output::text;
 use crate::policy::install::is_stale;
-use crate::policy::status::{Examined, examine};
+use crate::policy::status::examine;
 use crate::policy::survey::{PlatformStatus, Survey};
 
 /// An empty table does not tell whether a platform is missing.
@@ -21,7 +21,7 @@ const NOTHING: &str =
 pub(super) fn overview(call: &mut Call) -> Result<()> {
     let survey = call.survey()?;
     if call.settings.format == Format::Text {
-        let health = Health::new(&call.means(&survey), &examine(&survey, None, false), true);
+        let health = Health::new(&survey, examine(&call.means(&survey), None, false), true);
         return show_health(call, &health);
     }
     let written = write_json(call.streams.out, &Status::from(&*survey));
@@ -33,8 +33,8 @@ pub(super) fn status(call: &mut Call, list: Option<&Selection>) -> Result<()> {
     let survey = call.survey()?;
     let arches = call.listed(list, &survey);
     let json = call.settings.format == Format::Json;
-    let examined = examine(&survey, arches.as_deref(), json);
-    let health = Health::new(&call.means(&survey), &examined, arches.is_none());
+    let examined = examine(&call.means(&survey), arches.as_deref(), json);
+    let health = Health::new(&survey, examined, arches.is_none());
     let is_foreign = |status: &PlatformStatus| !status.is_native() && status.is_known();
     if list.is_none() && !survey.statuses.iter().any(is_foreign) {
         call.streams.say(NOTHING);
@@ -46,7 +46,7 @@ pub(super) fn status(call: &mut Call, list: Option<&Selection>) -> Result<()> {
         call.check_levels(selection, &survey);
     }
     if call.settings.format == Format::Prometheus {
-        return show_metrics(call, &survey, &examined, &health);
+        return show_metrics(call, &survey, &health);
     }
     show_health(call, &health)
 }
@@ -68,21 +68,18 @@ fn show_health(call: &mut Call, health: &Health) -> Result<()> {
     call.show(health, |out, colour, width| text::write_health(out, health, colour, width))
 }
 
-/// `health` is of what was `examined`.
-fn show_metrics(call: &mut Call, survey: &Survey, examined: &[Examined<'_>], health: &Health) -> Result<()> {
+fn show_metrics(call: &mut Call, survey: &Survey, health: &Health) -> Result<()> {
     let table = mount::for_looking(&call.at).ok().flatten();
-    let measure = |(examined, health)| {
-        let Examined { status, emulator, .. }: &Examined<'_> = examined;
-        let emulator = emulator.as_ref().and_then(|emulator| emulator.as_ref().ok());
+    let measured = health.platforms.iter().map(|health| {
+        let status = survey.of(health.arch);
         let changed = |name| table.as_ref()?.changed(name);
         Measured {
             health,
             changed: status.handler.as_ref().and_then(|entry| changed(&entry.name)),
-            modified: emulator.map(|emulator| emulator.identity.modified),
             stale: is_stale(&call.order, survey, status),
         }
-    };
-    let measured: Vec<_> = examined.iter().zip(&health.platforms).map(measure).collect();
+    });
+    let measured: Vec<_> = measured.collect();
     let written = write_metrics(call.streams.out, &measured);
     call.streams.finish(written)
 }

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -147,9 +147,22 @@ impl Source {
         }
     }
 
+    /// The bytes of the emulator at `path`. Fails as [`Self::open`] does, and when they cannot be read.
+    pub fn read(&self, path: &Path) -> Result<Vec<u8>, EmulatorError> {
+        let mut bytes = Vec::new();
+        let read = self.open(path)?.read_to_end(&mut bytes);
+        read.map_err(|error| EmulatorError { path: path.to_owned(), unfit: Unfit::Refused(error) })?;
+        Ok(bytes)
+    }
+
+    /// Whether there is an emulator for `arch`, whose name begins with `prefix`.
+    pub fn has_for(&self, arch: &Arch, prefix: &str) -> bool {
+        self.has(&self.path_for(arch, prefix))
+    }
+
     /// Whether there is an emulator, of whichever architecture.
     pub fn has_any(&self, prefix: &str) -> bool {
-        ARCHES.iter().any(|arch| self.has(&self.path_for(arch, prefix)))
+        ARCHES.iter().any(|arch| self.has_for(arch, prefix))
     }
 
     /// What to do where there is none.

@@ -274,7 +274,7 @@ impl Scene<'_> {
         let check = format!("check the path: {} -l {file}", if is_link { "ls" } else { "namei" });
         let Some(root) = self.here.root else { return check };
         let below = quoted(root);
-        let explain = |words: &str| self.here.means.invocation.explain(words);
+        let explain = |words: &str| self.here.means.order.invocation.explain(words);
         let is_there = |inside: &PathBuf| self.place.real(inside).is_some();
         let advice = match self.place.inside(path).filter(is_there) {
             Some(inside) => {
@@ -305,7 +305,7 @@ impl Scene<'_> {
             None if native => package,
             // more often than not, such a program belongs to a root directory of its own
             None => {
-                let explain = self.here.means.invocation.explain("FILE --root DIR");
+                let explain = self.here.means.order.invocation.explain("FILE --root DIR");
                 format!("explain it in its own root directory: {explain}; or {package}")
             }
         })

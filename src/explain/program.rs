@@ -97,7 +97,7 @@ impl Scene<'_> {
             Failure::NoHandler => "no handler for those is registered here".to_owned(),
             failure => format!("those do not run here: {failure}"),
         };
-        let what = format!("is a program for linux/{}, and {what}", arch.oci);
+        let what = format!("is a program for {}, and {what}", arch.platform());
         let is_there = self.here.means.survey.of(arch).handler.is_some();
         let fix = match failure {
             Failure::SwitchedOff { table: Some(_) } if is_there => Fix::On(None),
@@ -360,7 +360,7 @@ fn read_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Result
         LoadedBy::Emulator => ident.arch().is_some_and(|other| other == arch),
     };
     if !same {
-        let other = ident.arch().map_or_else(|| ident.machine_name(), |arch| format!("linux/{}", arch.oci));
+        let other = ident.arch().map_or_else(|| ident.machine_name(), Arch::platform);
         return Err(none(format!("is for {other}, not for linux/{}", arch.oci)));
     }
     let image = Image::read_loader(&mut opened.file, arch, by).map_err(|flaw| none(flaw.what))?;

@@ -129,7 +129,7 @@ impl Step {
     /// architecture.
     pub(super) fn finish(mut self, verbose: bool) -> Self {
         let arch = self.arch;
-        self.platform = arch.map(|arch| format!("linux/{}", arch.oci));
+        self.platform = arch.map(Arch::platform);
         let own = || Some(Rule::for_arch(arch?, "", Path::new("/"), Flags::default()).matcher);
         let handler = self.handlers.taker.as_ref().or(self.handlers.disabled.first());
         let matcher = || handler.and_then(|entry| entry.matcher.clone()).or_else(own);
@@ -155,7 +155,7 @@ impl From<&Entry> for Matching {
 fn what(content: &Content) -> String {
     match content {
         Content::Elf(ident) if ident.is_program() => match ident.arch() {
-            Some(arch) => format!("a program for linux/{}", arch.oci),
+            Some(arch) => format!("a program for {}", arch.platform()),
             None => format!("a program for a machine called {}", ident.machine_name()),
         },
         Content::Elf(ident) => format!("an ELF file, {}", ident.kind_name()),

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use crate::kernel::wording::{is_control, printable};
-use crate::output::json::{EmulatorFile, PlatformHealth, State};
+use crate::policy::status::{EmulatorFile, PlatformHealth, State};
 
 /// One platform, and what is asked of it here alone.
 #[derive(Debug)]
@@ -20,8 +20,6 @@ pub struct Measured<'a> {
     pub health: &'a PlatformHealth,
     /// When its handler was registered, or last written to from a shell, in seconds since 1970.
     pub changed: Option<i64>,
-    /// When the emulator's file was last changed, in seconds since 1970.
-    pub modified: Option<i64>,
     /// Whether that file is another than the one that an install would take.
     pub stale: Option<bool>,
 }
@@ -64,7 +62,7 @@ pub fn write_metrics(out: &mut dyn Write, platforms: &[Measured]) -> io::Result<
         (
             "emulator_modified_timestamp_seconds",
             "When that file was last changed, as its file system has it.",
-            of_each(&|one| one.modified.map(|time| time.to_string())),
+            of_each(&|one| one.health.emulator.as_ref().map(|file| file.modified.to_string())),
         ),
         (
             "handler_changed_timestamp_seconds",

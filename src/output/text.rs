@@ -10,10 +10,11 @@ use binfmt_magic::arch::Arch;
 
 use crate::emulator::Version;
 use crate::kernel::wording::{printable, shown};
-use crate::output::json::{Architecture, Checked, FindingReport, Verification};
 use crate::policy::install::{Credentials, InstallOutcome};
 use crate::policy::persist::FileOutcome;
+use crate::policy::status::Listed;
 use crate::policy::uninstall::Removal;
+use crate::policy::verify::{Audit, Checked, Finding};
 
 mod columns;
 mod explained;
@@ -148,7 +149,7 @@ fn join(names: &[OsString]) -> String {
 }
 
 /// Writes the table of `--list`, for a terminal of `width` columns if it is for one.
-pub fn write_list(out: &mut dyn Write, list: &[Architecture], colour: bool, width: Option<usize>) -> io::Result<()> {
+pub fn write_list(out: &mut dyn Write, list: &[Listed], colour: bool, width: Option<usize>) -> io::Result<()> {
     let mut rows = vec![row(["PLATFORM", "STATE", "QEMU", "ENTRY OR REASON"])];
     for arch in list {
         let note = arch.reason.as_deref().or(arch.entry.as_deref()).unwrap_or("");
@@ -158,15 +159,10 @@ pub fn write_list(out: &mut dyn Write, list: &[Architecture], colour: bool, widt
 }
 
 /// Writes the table of `--verify`: a line per platform that is in order, and one per finding.
-pub fn write_verification(
-    out: &mut dyn Write,
-    verification: &Verification,
-    colour: bool,
-    width: Option<usize>,
-) -> io::Result<()> {
+pub fn write_verification(out: &mut dyn Write, audit: &Audit, colour: bool, width: Option<usize>) -> io::Result<()> {
     let mut rows = vec![row(["PLATFORM", "STATE", "ENTRY", "FINDING"])];
-    rows.extend(verification.checked.iter().map(checked));
-    rows.extend(verification.findings.iter().map(finding));
+    rows.extend(audit.checked.iter().map(checked));
+    rows.extend(audit.findings.iter().map(finding));
     write_columns(out, &rows, colour, width, &[2])
 }
 
@@ -181,7 +177,7 @@ fn checked(checked: &Checked) -> Vec<String> {
     row([&checked.platform, "in order", entry, &note])
 }
 
-fn finding(finding: &FindingReport) -> Vec<String> {
+fn finding(finding: &Finding) -> Vec<String> {
     row([or_dash(finding.platform.as_deref()), "drift", or_dash(finding.entry.as_deref()), &finding.text])
 }
 

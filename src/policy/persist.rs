@@ -6,14 +6,16 @@
 //! Files of others, and files that were changed since, are not touched. A file that has the right bytes already counts as written.
 //! A new file is written beside its place. An emulator gets into its place once it has passed a trial from there.
 //!
-//! The caller knows the rules, and whether a handler works. See `binfmt.d(5)`.
+//! See `binfmt.d(5)`.
 
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
-use binfmt_magic::arch::Arch;
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use binfmt_magic::arch::{ARCHES, Arch};
+use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -21,10 +23,11 @@ use nix::fcntl::OFlag;
 use crate::emulator::{Source, identity, stranger_in};
 use crate::kernel::namespace::with_root_directory;
 use crate::kernel::table::Table;
-use crate::kernel::wording::{cause, errno_of};
-use crate::policy::install::{Order, try_out};
+use crate::kernel::wording::{self, cause, errno_of};
+use crate::policy::install::{InstallOutcome, Order, try_out};
+use crate::policy::survey::{Survey, runs_natively, without_handlers};
 
-pub(crate) mod boot;
+mod boot;
 pub mod export;
 mod file;
 mod lock;
@@ -40,6 +43,8 @@ pub use record::Record;
 pub const EMULATORS: &str = "/var/lib/binfmt";
 /// Where the rules are written.
 pub const RULES: &str = "/etc/binfmt.d";
+/// The first line of a file of rules.
+const MARK: &[u8] = b"# written by binfmt --persist; systemd-binfmt registers it at boot\n";
 const EXECUTABLE: u32 = 0o755;
 const READABLE: u32 = 0o644;
 
@@ -48,7 +53,7 @@ const READABLE: u32 = 0o644;
 pub struct Host {
     locked: Locked,
     /// What it does at boot.
-    pub(crate) boot: Boot,
+    boot: Boot,
     /// Whether to replace files that are not of an earlier call.
     force: bool,
 }
@@ -81,6 +86,9 @@ impl Staged {
 /// An architecture, and its emulator on the host, or why it is not there.
 pub type Copied = (&'static Arch, Result<Staged>);
 
+/// A file of rules, what became of it, and why the host will not register it at boot.
+pub type Ruled = (String, FileOutcome, Option<String>);
+
 /// What was done about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileOutcome {
@@ -97,14 +105,25 @@ pub enum FileOutcome {
 }
 
 impl Host {
-    /// The host whose root directory is `dir`, if it reads rules at boot, and no other user can change what is written, or
-    /// one of the files at `paths`. On any other, nothing is touched.
-    pub fn at(dir: &Path, paths: &[PathBuf], force: bool) -> Result<Self> {
+    /// The host whose root directory is `dir`, if it reads rules at boot, and no other user can change what an install by
+    /// `order` writes there. On any other, nothing is touched.
+    pub fn at(dir: &Path, order: &Order) -> Result<Self> {
+        check_prefix(order)?;
         let boot = boot_of(dir)?;
-        let root = enter(dir)?;
-        check_owners(&root, dir, paths)?;
-        check_links(&root, dir)?;
-        Ok(Self { locked: Locked::new(root, dir)?, boot, force })
+        let written = order.selection.arches(&ARCHES).into_iter().map(|arch| on_host(arch, order));
+        let paths: Vec<PathBuf> = written.flat_map(|(rule, rules)| [rules, rule.interpreter]).collect();
+        let root = enter_to_write(dir, &paths)?;
+        Ok(Self { locked: Locked::new(root, dir)?, boot, force: order.force })
+    }
+
+    /// Why the rules are not read at boot, if so, and what to do.
+    pub fn does_not_read(&self) -> Option<String> {
+        self.boot.does_not_read()
+    }
+
+    /// The path by which this process finds `path` of the host.
+    pub fn shown(&self, path: &Path) -> String {
+        self.boot.shown(path)
     }
 
     /// The emulators on the host.
@@ -113,18 +132,16 @@ impl Host {
         Ok(Source::below(root, Path::new(EMULATORS)))
     }
 
-    /// Copies the emulators of `order` for `arches` that work, here and on the host: the next boot would also have those
-    /// that do not.
-    pub fn copy_emulators(&self, table: &Table, order: &Order, arches: Vec<&'static Arch>) -> Result<Vec<Copied>> {
+    /// Copies the emulators that `order` needs and that work, here and on the host: the next boot would also have those that do
+    /// not.
+    pub fn copy_emulators(&self, table: &Table, order: &Order) -> Result<Vec<Copied>> {
+        let arches = arches(order, &table.entries()?)?;
         let rules: Vec<_> = arches.iter().map(|arch| (*arch, order.rule(arch))).collect();
         let tried = try_out(table, &order.emulators, &rules)?;
         let staged = rules.iter().zip(tried).map(|((arch, rule), tried)| {
             tried?;
-            let mut bytes = Vec::new();
-            let mut emulator = order.emulators.open(&rule.interpreter)?;
-            emulator.rewind()?;
-            emulator.read_to_end(&mut bytes)?;
-            self.stage(Path::new(EMULATORS).join(arch.interpreter_name(&order.prefix)), &bytes, EXECUTABLE)
+            let bytes = order.emulators.read(&rule.interpreter)?;
+            self.stage(on_host(arch, order).0.interpreter, &bytes, EXECUTABLE)
         });
         let staged: Vec<Result<Staged>> = staged.collect();
         let written = rules.into_iter().zip(&staged).filter_map(|((arch, rule), staged)| {
@@ -147,10 +164,28 @@ impl Host {
         Ok(arches.into_iter().zip(copied).collect())
     }
 
-    /// Writes the file of rules `name`.
-    pub fn register_at_boot(&self, name: &str, rules: &[u8]) -> Result<FileOutcome> {
-        let staged = self.stage(Path::new(RULES).join(name), rules, READABLE)?;
-        self.place(&staged).map(|()| staged.fate)
+    /// Writes the rule of the handler for `arch`, to which an install came by this `outcome`. Fails when that does not run programs
+    /// through an emulator on the host. `None`: the kernel needs no rule.
+    pub fn register_at_boot(&self, arch: &Arch, outcome: &InstallOutcome, survey: &Survey) -> Result<Option<Ruled>> {
+        match outcome {
+            InstallOutcome::Native { .. } => return Ok(None),
+            InstallOutcome::AlreadyInstalled { kept: Some(why), .. } => {
+                bail!("the handler that was there is kept: {why}")
+            }
+            InstallOutcome::LeftTo { entry } => {
+                bail!("it is left to {}; --force takes over", wording::shown(entry))
+            }
+            InstallOutcome::AlreadyInstalled { .. } | InstallOutcome::Installed { .. } => {}
+        }
+        let handler = survey.of(arch).handler.as_ref();
+        let rule = handler.and_then(Entry::to_rule).context("its handler cannot be seen")?;
+        if !rule.interpreter.starts_with(EMULATORS) {
+            bail!("it runs through {}, which is not on that host", rule.interpreter.display());
+        }
+        let staged = self.stage(rules_of(&rule.name), &lines(&rule)?, READABLE)?;
+        self.place(&staged)?;
+        let caveat = self.boot.overrules(&staged.path, &rule, arch);
+        Ok(Some((self.shown(&staged.path), staged.fate, caveat)))
     }
 
     /// Writes a file beside its place, after its digest is in the record. Fails when a file of others is in its place.
@@ -212,20 +247,87 @@ impl Host {
     }
 }
 
-/// The outcomes if these files were written to the host whose root directory is `dir`. Changes nothing.
-pub fn would_write(dir: &Path, files: &[(PathBuf, Vec<u8>)], force: bool) -> Result<Vec<Result<FileOutcome>>> {
-    let root = enter(dir)?;
+/// What an install would write to a host.
+#[derive(Debug, Default)]
+pub struct WouldPersist {
+    /// The files, and what would become of each.
+    pub files: Vec<(String, Result<FileOutcome>)>,
+    /// The emulators that would not be copied, and why.
+    pub failed: Vec<(&'static Arch, Error)>,
+    /// Why the host will not register the rules at boot, and what to do.
+    pub caveats: Vec<String>,
+}
+
+/// What an install by `order` would write to the host whose root directory is `dir`; `entries` are those of the table. Starts no
+/// emulator, and changes nothing.
+pub fn would_persist(dir: &Path, order: &Order, entries: &[Entry]) -> Result<WouldPersist> {
+    check_prefix(order)?;
+    let boot = boot_of(dir)?;
+    let mut would = WouldPersist { caveats: boot.does_not_read().into_iter().collect(), ..WouldPersist::default() };
+    let mut files = Vec::new();
+    for arch in arches(order, entries)? {
+        let (rule, path) = on_host(arch, order);
+        would.caveats.extend(boot.overrules(&path, &rule, arch));
+        let read = order.emulators.read(&order.rule(arch).interpreter).map_err(Error::from);
+        match read.and_then(|bytes| Ok([(path, lines(&rule)?), (rule.interpreter, bytes)])) {
+            Ok([rules, emulator]) => files.extend([emulator, rules]),
+            Err(error) => would.failed.push((arch, error)),
+        }
+    }
     let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
-    check_owners(&root, dir, &paths)?;
-    check_links(&root, dir)?;
-    with_root_directory(&root, || {
+    let root = enter_to_write(dir, &paths)?;
+    would.files = with_root_directory(&root, || -> Result<_> {
         let record = Record::read(dir)?;
         let fate = |(path, bytes): &(PathBuf, Vec<u8>)| {
             let is_ours = |there: &str| record.has(path, there);
-            Spot::of(path).map_or(Ok(FileOutcome::Written), |spot| spot.replaceable(bytes, "--persist", force, is_ours))
+            let replaceable = |spot: Spot| spot.replaceable(bytes, "--persist", order.force, is_ours);
+            (shown(dir, path), Spot::of(path).map_or(Ok(FileOutcome::Written), replaceable))
         };
         Ok(files.iter().map(fate).collect())
-    })?
+    })??;
+    Ok(would)
+}
+
+fn check_prefix(order: &Order) -> Result<()> {
+    ensure!(
+        !order.prefix.contains(char::is_control),
+        "QEMU_BINARY_PREFIX has a control character, which no file of rules may have; set another"
+    );
+    Ok(())
+}
+
+/// The architectures of `order` that need an emulator.
+fn arches(order: &Order, entries: &[Entry]) -> Result<Vec<&'static Arch>> {
+    let known = ARCHES.iter().filter(|arch| order.emulators.has_for(arch, &order.prefix));
+    let mut arches = order.selection.arches(known);
+    let seen = without_handlers(entries)?;
+    arches.retain(|arch| !runs_natively(&seen, arch));
+    Ok(arches)
+}
+
+/// The rule of a host for `arch`, and the path of its file there.
+fn on_host(arch: &Arch, order: &Order) -> (Rule, PathBuf) {
+    let rule = Rule::for_arch(arch, &order.prefix, Path::new(EMULATORS), order.flags);
+    let path = rules_of(&rule.name);
+    (rule, path)
+}
+
+/// The path of the rules for the entry `name`.
+fn rules_of(name: &OsStr) -> PathBuf {
+    Path::new(RULES).join(format!("{}.conf", name.to_string_lossy()))
+}
+
+/// The text of a file of rules.
+fn lines(rule: &Rule) -> Result<Vec<u8>> {
+    Ok([MARK, &export::line(rule)?].concat())
+}
+
+/// Opens the root directory `dir`, if what is at `paths` there can be written.
+fn enter_to_write(dir: &Path, paths: &[PathBuf]) -> Result<File> {
+    let root = enter(dir)?;
+    check_owners(&root, dir, paths)?;
+    check_links(&root, dir)?;
+    Ok(root)
 }
 
 /// Removes the unchanged files that were written, rules before emulators, and the empty directories that were made for them. Files
@@ -292,7 +394,7 @@ fn check_links(root: &File, dir: &Path) -> Result<()> {
 }
 
 /// What the host whose root directory is `dir` does at boot. Fails when nothing there reads rules.
-pub(crate) fn boot_of(dir: &Path) -> Result<Boot> {
+fn boot_of(dir: &Path) -> Result<Boot> {
     let boot = Boot::new(enter(dir)?.into(), dir);
     if boot.has_reader() {
         return Ok(boot);

@@ -6,7 +6,6 @@ use binfmt_magic::platform::Selection;
 
 use crate::kernel::wording::quoted;
 use crate::policy::install::{Decision, InstallOutcome, Order, plan};
-use crate::policy::invocation::Invocation;
 use crate::policy::survey::{Failure, Survey};
 use crate::policy::uninstall;
 
@@ -14,8 +13,6 @@ use crate::policy::uninstall;
 #[derive(Debug)]
 pub struct Means<'a> {
     pub survey: &'a Survey,
-    /// The words of the caller that suggested commands repeat.
-    pub invocation: &'a Invocation,
     /// How this call would install, whatever the selection.
     pub order: Order,
 }
@@ -37,7 +34,7 @@ impl Means<'_> {
                 }
             }
             Failure::Hijacked { entry, .. } => {
-                let removal = uninstall::command(self.survey, entry, self.invocation);
+                let removal = uninstall::command(self.survey, entry, &self.order.invocation);
                 format!("remove it: {removal}")
             }
             _ => self.install(arch),
@@ -55,7 +52,7 @@ impl Means<'_> {
         let again = status.handler.as_ref().map_or("", |_| " again");
         let install = |force| {
             let words = format!("--install {}{force}", arch.oci);
-            format!("install it{again}: {}", self.invocation.command(&words))
+            format!("install it{again}: {}", self.order.invocation.command(&words))
         };
         match planned.map(|(_, decision)| decision) {
             Some(Decision::Register(pending)) => match self.order.emulators.look(&pending.rule.interpreter) {

@@ -4,16 +4,20 @@
 //! table in effect. Owns the comparison, and the one command that repairs what differs. Reads and runs, changes nothing. Whether
 //! programs run at all is [`crate::policy::status`]'s question.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
+use std::path::Path;
 
 use anyhow::Result;
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::{Platform, Selection};
+use serde::{Serialize, Serializer};
 
 use crate::emulator::{EmulatorError, Unfit};
 use crate::helper::probes::is_trial;
-use crate::kernel::wording::{quoted, shown};
+use crate::kernel::anchor;
+use crate::kernel::mount::{self, HeldBy, MountPoint};
+use crate::kernel::wording::{quoted, shown, text};
 use crate::policy::install::{Credentials, Decision, InstallOutcome, Order, is_stand_in, plan};
 use crate::policy::survey::{PlatformStatus, Survey, may_be_native};
 
@@ -23,50 +27,67 @@ mod repair;
 use compare::{Drift, outer_remedy};
 pub use repair::{Repair, command};
 
-/// One difference from what an install would make.
-#[derive(Debug)]
+/// One difference from what an install would make. What each key means is in `json.schema.json`.
+#[derive(Debug, Serialize)]
 pub struct Finding {
-    /// The architecture, if it is about one.
-    pub arch: Option<&'static Arch>,
-    pub entry: Option<OsString>,
+    pub platform: Option<String>,
+    pub entry: Option<String>,
     /// Its kind: a word for machines.
     pub kind: &'static str,
     /// A sentence for people.
     pub text: String,
+    #[serde(rename = "advice", serialize_with = "advice")]
     pub repair: Repair,
 }
 
 /// An architecture that is as an install would make it.
-#[derive(Debug)]
-pub struct InOrder {
-    pub arch: &'static Arch,
+#[derive(Debug, Serialize)]
+pub struct Checked {
+    pub platform: String,
     /// Its entry; `None` if the kernel runs it natively.
-    pub entry: Option<OsString>,
+    pub entry: Option<String>,
     /// Whether the entry is another tool's, which an install leaves alone.
-    pub left_to: bool,
+    pub left_to_other: bool,
     /// How the entry differs from what an install into an empty table makes, and why an install keeps it.
     pub kept: Option<String>,
 }
 
 /// The result of an audit.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Audit {
-    pub in_order: Vec<InOrder>,
+    /// Whether nothing was found, and nothing unknown was asked for.
+    pub in_order: bool,
     pub findings: Vec<Finding>,
+    pub checked: Vec<Checked>,
+    /// The command that repairs what a command can repair.
+    pub repair: Option<String>,
+    /// What was asked for and is no platform, in words.
+    pub unknown: Vec<String>,
     /// Why nothing could be rehearsed, if so. Then QEMU's version decides about flag P.
+    #[serde(skip)]
     pub unrehearsed: Option<String>,
 }
 
+fn advice<S: Serializer>(repair: &Repair, to: S) -> Result<S::Ok, S::Error> {
+    repair.advice().serialize(to)
+}
+
 /// Audits `asked`, or everything that has to do with QEMU's entries, against what `order` would make, whatever its selection. Fails
-/// when the plan of the install does.
-pub fn verify(survey: &Survey, order: &Order, asked: Option<&[&'static Arch]>) -> Result<Audit> {
+/// when the plan of the install does. `table`: its path.
+pub fn verify(table: &Path, survey: &Survey, order: &Order, asked: Option<&[&'static Arch]>) -> Result<Audit> {
+    let mut audit = Audit::default();
+    if !survey.enabled {
+        let off = ("table_off", "binfmt_misc is switched off, no entry has any effect");
+        let on = format!("echo 1 > {}", quoted(&table.join("status").to_string_lossy()));
+        audit.find(None, None, off, Repair::Shell(on));
+        return Ok(audit);
+    }
     let concerned = |arch: &&'static Arch| match asked {
         Some(asked) => asked.contains(arch),
         None => concerns(survey, order, arch),
     };
     let arches: Vec<&'static Arch> = ARCHES.iter().filter(concerned).collect();
     let order = Order { selection: Selection::of(&arches), ..order.clone() };
-    let mut audit = Audit::default();
     let mut pending = Vec::new();
     for (arch, decision) in plan(&order, survey)? {
         match decision {
@@ -107,20 +128,33 @@ impl Audit {
         &mut self,
         arch: impl Into<Option<&'static Arch>>,
         entry: Option<&OsStr>,
-        (kind, text): (&'static str, impl Into<String>),
+        (kind, words): (&'static str, impl Into<String>),
         repair: Repair,
     ) {
-        let (arch, entry, text) = (arch.into(), entry.map(OsStr::to_owned), text.into());
-        self.findings.push(Finding { arch, entry, kind, text, repair });
+        let (platform, entry) = (arch.into().map(Arch::platform), entry.map(text));
+        self.findings.push(Finding { platform, entry, kind, text: words.into(), repair });
     }
 
-    fn is_in_order(&mut self, arch: &'static Arch, entry: Option<OsString>, left_to: bool, kept: Option<String>) {
-        self.in_order.push(InOrder { arch, entry, left_to, kept });
+    fn is_in_order(&mut self, arch: &Arch, entry: Option<&OsStr>, left_to_other: bool, kept: Option<String>) {
+        self.checked.push(Checked { platform: arch.platform(), entry: entry.map(text), left_to_other, kept });
     }
 
     fn takes_native(&mut self, arch: &'static Arch, by: &OsStr) {
         let drift = ("takes_native", "the kernel runs these programs natively");
         self.find(arch, Some(by), drift, Repair::Uninstall);
+    }
+
+    /// The handlers may end with this container, where that can be told from here. `at`: where the table is mounted.
+    pub fn check_lifetime(&mut self, at: &MountPoint, survey: &Survey) {
+        if mount::holder(at) != Some(HeldBy::NobodyElse) || anchor::seen() != Some(false) {
+            return;
+        }
+        let is_installed = |s: &&PlatformStatus| s.works() && s.handler.as_ref().is_some_and(|h| survey.is_qemu(h));
+        if let Some(PlatformStatus { arch, .. }) = survey.statuses.iter().find(is_installed) {
+            let text =
+                "nothing is seen to hold the table beyond this container or mount namespace, and there is no anchor";
+            self.find(None, None, ("may_end", text), Repair::Install { arch, force: false });
+        }
     }
 
     /// What an install would leave as it is.
@@ -132,7 +166,7 @@ impl Audit {
             InstallOutcome::Native { .. } | InstallOutcome::Installed { .. } => {
                 self.is_in_order(arch, None, false, None);
             }
-            InstallOutcome::LeftTo { entry } => self.is_in_order(arch, Some(entry), true, None),
+            InstallOutcome::LeftTo { entry } => self.is_in_order(arch, Some(&entry), true, None),
             InstallOutcome::AlreadyInstalled { entry, unseen: Some(why), .. } => {
                 let drift = ("unseen", format!("which emulator is pinned cannot be seen: {why}"));
                 self.find(arch, Some(&entry), drift, Repair::Advice(UNSEEN.to_owned()));
@@ -141,7 +175,7 @@ impl Audit {
                 let without = credentials == Credentials::LeftOut;
                 let without = without.then(|| "it is without flag C; --credentials yes sets it".to_owned());
                 match order.emulators.open(&order.rule(arch).interpreter) {
-                    Ok(_) => self.is_in_order(arch, Some(entry), false, kept.or(without)),
+                    Ok(_) => self.is_in_order(arch, Some(&entry), false, kept.or(without)),
                     Err(error) => {
                         self.find(arch, Some(&entry), ("unfit", error.to_string()), unfit(&error));
                     }
@@ -160,7 +194,7 @@ impl Audit {
     ) {
         let arch = status.arch;
         if drifts.is_empty() {
-            return self.is_in_order(arch, entry.map(OsStr::to_owned), false, None);
+            return self.is_in_order(arch, entry, false, None);
         }
         let repair = match obstacle.as_ref().map(|(_, first)| first) {
             // once that is done, an install does the rest
@@ -201,8 +235,8 @@ impl Audit {
         };
         let by = shown(&handler.name);
         let shadowed = || ("shadowed", format!("has no effect: {by} is newer and takes its programs"));
-        let (drift, repair) = match self.in_order.iter().find(|o| o.arch == arch) {
-            Some(InOrder { left_to: true, .. }) => {
+        let (drift, repair) = match self.checked.iter().find(|checked| checked.platform == arch.platform()) {
+            Some(Checked { left_to_other: true, .. }) => {
                 let runs = "is not QEMU's and runs its programs; to take over from it: --force";
                 (("preceded", format!("has no effect: {by} {runs}")), Repair::Uninstall)
             }
@@ -215,7 +249,7 @@ impl Audit {
 
     /// What removes an entry that has no effect: the install of its architecture, if one is needed anyway.
     fn removal(&self, arch: &Arch) -> Repair {
-        let mut of_arch = self.findings.iter().filter(|f| f.arch == Some(arch));
+        let mut of_arch = self.findings.iter().filter(|finding| finding.platform == Some(arch.platform()));
         let install = of_arch.find(|f| matches!(f.repair, Repair::Install { .. }));
         install.map_or(Repair::Uninstall, |finding| finding.repair.clone())
     }

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use super::{milliseconds, row, write_columns};
 use crate::emulator::identity::Place;
-use crate::output::json::{EmulatorFile, Health, OtherEntry, PlatformHealth, State};
+use crate::output::json::{Health, OtherEntry};
+use crate::policy::status::{EmulatorFile, PlatformHealth, State};
 
 /// Digits of a build id that tell builds apart.
 const BUILD: usize = 8;

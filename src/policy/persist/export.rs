@@ -151,7 +151,7 @@ fn is_unchanged(bytes: &[u8]) -> Option<bool> {
 
 /// The line by which `systemd-binfmt` registers `rule`. Fails when it has a colon or control character, which that form
 /// cannot express.
-pub(crate) fn line(rule: &Rule) -> Result<Vec<u8>> {
+pub(super) fn line(rule: &Rule) -> Result<Vec<u8>> {
     let mut line = rule.encode()?;
     // another delimiter could begin a comment, and a control character end the name or the line: see binfmt.d(5)
     if !line.starts_with(b":") || line.iter().any(u8::is_ascii_control) {

@@ -28,10 +28,20 @@ pub enum Repair {
     Advice(String),
 }
 
+impl Repair {
+    /// What to do by hand, if no command repairs it.
+    pub fn advice(&self) -> Option<&str> {
+        match self {
+            Self::Advice(advice) => Some(advice),
+            _ => None,
+        }
+    }
+}
+
 /// The command that repairs all findings that a command can repair, if there are any.
 pub fn command(findings: &[Finding], survey: &Survey, invocation: &Invocation) -> Option<String> {
     let mut steps: Vec<String> = Vec::new();
-    let (mut removed, mut removed_last) = (Vec::<&OsStr>::new(), Vec::<&OsStr>::new());
+    let (mut removed, mut removed_last) = (Vec::<&str>::new(), Vec::<&str>::new());
     let mut installed = Vec::<&str>::new();
     let mut by_force = false;
     for finding in findings {
@@ -43,8 +53,8 @@ pub fn command(findings: &[Finding], survey: &Survey, invocation: &Invocation) -
                     installed.push(arch.oci);
                 }
             }
-            (Repair::Uninstall, Some(name)) if !removed.contains(&name.as_os_str()) => {
-                let entry = survey.entries.iter().find(|entry| entry.name == *name);
+            (Repair::Uninstall, Some(name)) if !removed.contains(&name.as_str()) => {
+                let entry = survey.entries.iter().find(|entry| entry.name == **name);
                 by_force |= entry.is_some_and(|entry| !survey.is_qemu(entry));
                 removed.push(name);
             }
@@ -53,10 +63,10 @@ pub fn command(findings: &[Finding], survey: &Survey, invocation: &Invocation) -
         }
     }
     let entries = survey.table();
-    let step = |removed: &[&OsStr], installed: &[&str], force: bool| {
+    let step = |removed: &[&str], installed: &[&str], force: bool| {
         let mut words = Vec::new();
         if !removed.is_empty() {
-            let list = removed.iter().map(|name| item_for(&entries, name)).collect::<Vec<_>>().join(",");
+            let list = removed.iter().map(|name| item_for(&entries, OsStr::new(name))).collect::<Vec<_>>().join(",");
             words.push(format!("--uninstall {}", quoted(&list)));
         }
         if !installed.is_empty() {
@@ -93,7 +103,7 @@ mod tests {
         let invocation =
             Invocation { options: vec!["--keep".to_owned()], mount: Some("/m".into()), ..Invocation::default() };
         let finding = |entry: Option<&str>, repair| Finding {
-            arch: None,
+            platform: None,
             entry: entry.map(Into::into),
             kind: "",
             text: String::new(),
