@@ -209,31 +209,6 @@ mod tests {
     }
 
     #[test]
-    fn go_style_flags_are_the_same_flags() {
-        for args in [&["--install", "arm64"][..], &["--install=arm64"], &["-install", "arm64"], &["-install=arm64"]] {
-            assert_eq!(parse(args).unwrap().install, ["arm64"], "{args:?}");
-        }
-        assert!(parse(&["-version"]).unwrap().version);
-        assert_eq!(parse(&["-mount=/x"]).unwrap().mount, Some("/x".into()));
-    }
-
-    #[test]
-    fn multiarchs_words_are_understood() {
-        let cli = parse(&["--reset", "-p", "yes", "-c", "yes"]).unwrap();
-        assert!(cli.reset && cli.persistent.is_some() && cli.credentials == Some(true));
-        let cli = parse(&["--reset", "--persistent", "yes", "--credential", "no"]).unwrap();
-        assert_eq!(cli.credentials, Some(false));
-        assert!(parse(&["--reset", "-p", "no"]).is_err(), "handlers are always pinned");
-    }
-
-    #[test]
-    fn status_takes_a_list_or_none() {
-        assert_eq!(parse(&["--status"]).unwrap().status, Some(None));
-        assert_eq!(parse(&["--status", "arm64"]).unwrap().status, Some(Some("arm64".into())));
-        assert_eq!(parse(&[]).unwrap().status, None);
-    }
-
-    #[test]
     fn what_follows_two_dashes_is_the_commands() {
         let words = ["ls", "-status", "--", "--list"];
         let cli = parse(&[&["-run", "arm64", "--"], &words[..]].concat()).unwrap();

@@ -32,11 +32,11 @@ mod trust;
 // public for fuzz/, as are the parsers below
 pub use embedded::places;
 pub use file::{HEAD, check_head, segments};
-pub(crate) use file::{context_of, read_up_to};
+pub use file::{context_of, read_up_to};
 pub use qemu::{Qemu, Version, qemu_of};
 pub use source::{DIR, Source};
 pub use trust::Stranger;
-pub(crate) use trust::{stranger_in, stranger_of};
+pub use trust::{stranger_in, stranger_of};
 
 /// Why a file cannot serve as an interpreter.
 #[derive(Debug)]

@@ -48,8 +48,6 @@ const MOST: usize = 6;
 pub struct Here<'a> {
     /// What runs here, and how this call would install more.
     pub means: Means<'a>,
-    /// Whether the table as a whole is on.
-    pub enabled: bool,
     /// Where the table is, for commands that change it.
     pub table: &'a Path,
     /// The root directory that the file would run in, unless it is this process's own.

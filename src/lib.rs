@@ -18,6 +18,7 @@
 #![allow(
     unreachable_pub,
     clippy::must_use_candidate,
+    clippy::missing_errors_doc,
     reason = "the layers are private: pub is what another layer calls, and nobody else"
 )]
 

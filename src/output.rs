@@ -30,7 +30,7 @@ impl Streams<'_> {
     }
 
     /// Ends the output that was `written`. A reader that has gone away is not an error.
-    pub(crate) fn finish(&mut self, written: io::Result<()>) -> anyhow::Result<()> {
+    pub fn finish(&mut self, written: io::Result<()>) -> anyhow::Result<()> {
         match written.and_then(|()| self.out.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 bail!("cannot write the output: {}", cause(&error))

@@ -45,21 +45,3 @@ impl Environment {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_empty_variable_counts_as_not_set() {
-        let empty = Environment::from(|_| Some(OsString::new()));
-        assert_eq!(empty.emulators, None);
-        assert!(empty.preserve_argv0 && !empty.replace);
-        for off in ["0", "no", "False"] {
-            let off = Environment::from(|_| Some(off.into()));
-            assert!(!off.preserve_argv0 && !off.replace, "{off:?}");
-        }
-        let on = Environment::from(|_| Some("1".into()));
-        assert!(on.preserve_argv0 && on.replace);
-    }
-}

@@ -167,48 +167,6 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_have_a_proposal() {
-        for (line, expected) in [
-            ("status", "--status"),
-            ("status --json", "--status --json"),
-            ("status arm64", "--status arm64"),
-            ("list", "--list"),
-            ("ls", "--list"),
-            ("version", "--version"),
-            ("-v", "--version"),
-            ("install arm64", "--install arm64"),
-            ("install all", "--install all"),
-            ("install arm64 riscv64", "--install arm64,riscv64"),
-            ("install arm64, riscv64", "--install arm64,riscv64"),
-            ("--install arm64 riscv64", "--install arm64,riscv64"),
-            ("--install=arm64 riscv64 s390x", "--install arm64,riscv64,s390x"),
-            ("--install arm64 riscv64 --keep", "--install arm64,riscv64 --keep"),
-            ("--status arm64 arm", "--status arm64,arm"),
-            ("arm64", "--install arm64"),
-            ("linux/arm64 linux/arm/v7", "--install linux/arm64,linux/arm/v7"),
-            ("--hold arm64", "--hold --install arm64"),
-            ("--dry-run arm64", "--dry-run --install arm64"),
-            ("-i arm64", "--install arm64"),
-            ("--platform linux/arm64", "--install linux/arm64"),
-            ("uninstall qemu-* arm64", "--uninstall 'qemu-*,arm64'"),
-            ("--uninstall qemu-arm qemu-i386", "--uninstall qemu-arm,qemu-i386"),
-            ("remove arm64", "--uninstall arm64"),
-            ("--remove=arm64", "--uninstall=arm64"),
-            ("--instal arm64", "--install arm64"),
-            ("--instal=arm64 riscv64", "--install arm64,riscv64"),
-            ("--status --format jsn", "--status --format json"),
-            ("--status --text", "--status --format=text"),
-            ("--run arm64 ls -l", "--run arm64 -- ls -l"),
-            ("run arm64 ls", "--run arm64 -- ls"),
-            ("explain ./x", "--explain ./x"),
-            ("--explain ./x --verbos", "--explain ./x --verbose"),
-            ("reset", "--reset"),
-        ] {
-            assert_eq!(proposal(line).as_deref(), Some(&*format!("binfmt {expected}")), "{line}");
-        }
-    }
-
-    #[test]
     fn where_nothing_is_clear_nothing_is_proposed() {
         for line in
             ["--bogus", "foo", "--install", "--list --status", "--hold", "foo arm64 --list --status", "--run arm64"]

@@ -357,20 +357,4 @@ mod tests {
             assert_eq!(modes(line).join(" "), expected, "{line}");
         }
     }
-
-    #[test]
-    fn holding_has_defaults() {
-        let request = read("--hold --install arm64").expect("no mistake");
-        let [Mode::Hold(_, stay)] = &request.modes[..] else {
-            panic!("{request:?}");
-        };
-        assert_eq!((stay.interval.as_secs(), stay.uninstalls), (30, false));
-    }
-
-    #[test]
-    fn an_empty_list_does_nothing() {
-        let request = read("--install= --uninstall=,").expect("no mistake");
-        assert_eq!(request.empty, ["--install", "--uninstall"]);
-        assert!(matches!(request.modes[..], [Mode::Overview]));
-    }
 }

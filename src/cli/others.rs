@@ -60,29 +60,8 @@ fn translated(words: &[&str]) -> Option<Vec<OsString>> {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
 
     use super::*;
-
-    #[test]
-    fn what_qus_is_told_is_understood() {
-        for (qus, ours) in [
-            ("-s -- -p", "--install all"),
-            ("-s -- -p aarch64", "--install aarch64"),
-            ("-s -- -p arm aarch64", "--install arm,aarch64"),
-            ("--static -- --persistent x86_64", "--install x86_64"),
-            ("-s -- -c -p aarch64", "--install aarch64 --credentials yes"),
-            ("-s -t aarch64 -- -p yes", "--install aarch64"),
-            ("-- -r", "--uninstall all"),
-            ("-s -- -r", "--uninstall all"),
-            ("-- -r ALL NONE", "--uninstall ALL"),
-            ("-- -r aarch64", "--uninstall aarch64"),
-        ] {
-            let words: Vec<&str> = qus.split(' ').collect();
-            let understood = translated(&words).expect(qus);
-            assert_eq!(understood.join(OsStr::new(" ")), ours, "{qus}");
-        }
-    }
 
     #[test]
     fn what_is_not_qus_is_left_alone() {

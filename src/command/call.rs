@@ -15,7 +15,7 @@ use crate::kernel::mount::{self, MountPoint};
 use crate::kernel::wording::cause;
 use crate::output::Streams;
 use crate::output::json::write_json;
-use crate::output::text;
+use crate::output::text::Deed;
 use crate::policy::install::Order;
 use crate::policy::remedy::Means;
 use crate::policy::survey::{Look, Survey, Verdict, may_be_native};
@@ -78,22 +78,22 @@ impl<'a, 's> Call<'a, 's> {
     }
 
     /// Tells what was done, or in a dry run what would be.
-    pub(super) fn tell(&mut self, line: &str) {
+    pub(super) fn tell(&mut self, deed: &Deed) {
         match &mut self.would {
-            Some(lines) => lines.push(text::would(line, false)),
-            None => self.streams.say(line),
+            Some(lines) => lines.push(deed.would()),
+            None => self.streams.say(&deed.said()),
         }
     }
 
-    /// Records a failure. It is told once: by `line` if another failure follows, else by `sentence`, as the last line. In a dry run
-    /// stdout has the line.
-    pub(super) fn fails(&mut self, line: String, sentence: String) {
+    /// Records a failure. It is told once: as a line of its own if another failure follows, else by `sentence`, as the last line. In a
+    /// dry run stdout has the line.
+    pub(super) fn fails(&mut self, deed: &Deed, sentence: String) {
         if let Some(lines) = &mut self.would {
-            lines.push(text::would(&line, true));
+            lines.push(deed.would());
             return self.shown(sentence);
         }
         self.tell_pending();
-        self.pending = Some((line, sentence));
+        self.pending = Some((deed.said(), sentence));
     }
 
     /// Records a failure whose line is its sentence.

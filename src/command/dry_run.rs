@@ -15,6 +15,7 @@ use crate::helper::probes::Ran;
 use crate::kernel::mount::{self, MountError};
 use crate::kernel::table::Table;
 use crate::kernel::wording::printable;
+use crate::output::text::Deed;
 use crate::policy::install::{InstallOutcome, Item, Order, dry_run as dry_install};
 use crate::policy::persist::would_persist as persisted;
 use crate::policy::survey::{Failure, Survey, Verdict};
@@ -78,7 +79,7 @@ fn would_install(call: &mut Call, order: &Order, table: Option<&Table>, survey: 
     let registers = |(_, result): &Item| matches!(result, Ok(InstallOutcome::Installed { .. }));
     if items.iter().any(registers) {
         if mounts {
-            call.tell(&format!("mounting: {} OK", call.at.dir.display()));
+            call.tell(&Deed::done("mount", call.at.dir.display(), ""));
         } else if let Some(table) = table {
             table.may_change()?;
         }
@@ -101,6 +102,6 @@ fn would_persist(call: &mut Call, dir: &Path, order: &Order, entries: &[Entry]) 
     for (arch, error) in would.failed {
         persist::is_not_persisted(call, arch, &error);
     }
-    persist::report(call, "persisting", would.files);
+    persist::report(call, "persist", would.files);
     Ok(())
 }

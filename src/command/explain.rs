@@ -34,7 +34,6 @@ fn explanation(call: &mut Call, file: &Path, root: Option<&Path>) -> Result<Expl
     let table = mount::for_looking(&call.at)?;
     let here = Here {
         means: call.means(&survey),
-        enabled: table.as_ref().map_or(Ok(true), Table::enabled)?,
         table: table.as_ref().map_or(&call.at.dir, Table::path),
         root,
         entered: None,

@@ -10,7 +10,7 @@ use crate::cli::{Install, Stay};
 use crate::kernel::wait;
 use crate::kernel::wording::not_started;
 use crate::output::text;
-use crate::policy::hold::{Event, HeldTable, Hold, Watch, Woken};
+use crate::policy::hold::{Event, Hold, Watch, Woken};
 
 /// Installs and stays. A platform that cannot be installed at first is tried again, unless no other one is held.
 pub(super) fn hold(call: &mut Call, asked: &Install, stay: &Stay) -> Result<()> {
@@ -32,9 +32,9 @@ pub(super) fn hold(call: &mut Call, asked: &Install, stay: &Stay) -> Result<()> 
     if let Some(caveat) = &caveat {
         call.streams.say(&format!("binfmt: {caveat}"));
     }
-    let table = HeldTable::new(call.at.clone(), call.settings.lifetime, caveat);
     let watch = Watch::new(stay.interval);
-    let mut hold = Hold::begin(order, table, watch, &items, &survey);
+    let table = (call.at.clone(), call.settings.lifetime);
+    let mut hold = Hold::begin(order, table, watch, &items, &survey, caveat);
     let line = text::holding(&hold, &items, stay.interval);
     call.streams.say(&line);
     // changes from before the watch began
@@ -53,7 +53,7 @@ pub(super) fn hold(call: &mut Call, asked: &Install, stay: &Stay) -> Result<()> 
         hold.refused.iter().for_each(|refused| call.shown(refused.why.clone()));
     }
     uninstall::report(call, &hold.end(stay.uninstalls)?);
-    hold.table.caveat.into_iter().for_each(|caveat| call.shown(caveat));
+    hold.caveat.into_iter().for_each(|caveat| call.shown(caveat));
     Ok(())
 }
 

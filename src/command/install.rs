@@ -10,7 +10,7 @@ use binfmt_magic::platform::Selection;
 use super::{Call, persist, uninstall};
 use crate::cli::{self, describe_unknown};
 use crate::kernel::mount::{self, MountError, Mounted};
-use crate::output::text;
+use crate::output::text::{self, Deed};
 use crate::policy::install::{self, InstallOutcome, Order};
 use crate::policy::persist::Host;
 use crate::policy::survey::{Look, Survey};
@@ -83,8 +83,7 @@ pub(super) fn order(call: &Call, asked: &cli::Install) -> Result<Order> {
 /// Records the unknown platforms of `order`, and that there was nothing to install for want of emulators.
 pub(super) fn report_missing(call: &mut Call, order: &Order, items: &[install::Item]) {
     for unknown in &order.selection.unknown {
-        let line = format!("installing: {} {unknown}", unknown.item);
-        call.fails(line, describe_unknown(unknown));
+        call.fails(&Deed::not_done("install", &unknown.item, unknown.to_string()), describe_unknown(unknown));
     }
     if items.is_empty() && order.selection.unknown.is_empty() && !call.has_emulators() {
         let sentence = no_emulators(call);
@@ -122,16 +121,16 @@ pub(super) fn runs_already(call: &mut Call, selection: &Selection) -> Result<Opt
     }
     for arch in arches {
         let how = if survey.of(arch).is_native() { "native" } else { "already installed (on the host)" };
-        call.tell(&format!("installing: {} {how}", arch.oci));
+        call.tell(&Deed::not_done("install", arch.oci, how));
     }
     Ok(Some(survey))
 }
 
 pub(super) fn report(call: &mut Call, item: &install::Item) {
-    let line = text::installation(item.0, &item.1);
+    let deed = text::installation(item.0, &item.1);
     match not_installed(item) {
-        Some(sentence) => call.fails(line, sentence),
-        None => call.tell(&line),
+        Some(sentence) => call.fails(&deed, sentence),
+        None => call.tell(&deed),
     }
 }
 

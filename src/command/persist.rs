@@ -9,7 +9,7 @@ use binfmt_magic::arch::Arch;
 use super::{Call, install};
 use crate::kernel::table::Table;
 use crate::kernel::wording::shown;
-use crate::output::text;
+use crate::output::text::{self, Deed};
 use crate::policy::install::{Item, Order, install as install_all, result_of};
 use crate::policy::persist::{self, FileOutcome, Host, Staged, export};
 use crate::policy::survey::Survey;
@@ -26,14 +26,13 @@ pub(super) fn install_and_persist(
     for (arch, copy) in host.copy_emulators(table, &order)? {
         match copy {
             Ok(copy) => {
-                call.streams.say(&text::filed("persisting", &host.shown(&copy.path), copy.fate));
+                call.tell(&text::filed("persist", &host.shown(&copy.path), copy.fate));
                 copied.push((arch, copy));
             }
             Err(error) => {
                 failed.push(arch);
                 is_not_persisted(call, arch, &error);
-                let oci = arch.oci;
-                call.streams.say(&format!("installing: {oci} not tried, since it is not persisted"));
+                call.tell(&Deed::not_done("install", arch.oci, "not tried, since it is not persisted"));
             }
         }
     }
@@ -60,16 +59,17 @@ fn give_back(call: &mut Call, host: &Host, copy: &Staged) {
     let path = host.shown(&copy.path);
     match host.give_back(copy) {
         Ok(false) => {}
-        Ok(true) => call.streams.say(&text::filed("persisting", &path, FileOutcome::TakenBack)),
+        Ok(true) => call.tell(&text::filed("persist", &path, FileOutcome::TakenBack)),
         Err(error) => {
-            let line = format!("persisting: {path} not taken back: {error:#}");
-            call.fails(line, format!("{path} is not taken back: {error:#}"));
+            let deed = Deed::not_done("persist", &path, format!("not taken back: {error:#}"));
+            call.fails(&deed, format!("{path} is not taken back: {error:#}"));
         }
     }
 }
 
 pub(super) fn is_not_persisted(call: &mut Call, arch: &Arch, error: &Error) {
-    call.fails(format!("persisting: {} {error:#}", arch.oci), format!("{} is not persisted: {error:#}", arch.oci));
+    let deed = Deed::not_done("persist", arch.oci, format!("{error:#}"));
+    call.fails(&deed, format!("{} is not persisted: {error:#}", arch.oci));
 }
 
 /// Writes a rule for each handler that was seen to work with an emulator on the host, and takes the other emulators back.
@@ -86,7 +86,7 @@ fn write_rules(call: &mut Call, host: &Host, copied: &[(&'static Arch, Staged)],
         }
         match written {
             Ok(Some((path, fate, caveat))) => {
-                call.streams.say(&text::filed("persisting", &path, fate));
+                call.tell(&text::filed("persist", &path, fate));
                 call.lacks_each(caveat);
             }
             Ok(None) => {}
@@ -100,7 +100,7 @@ pub(super) fn export(call: &mut Call, dir: &Path) -> Result<()> {
     let survey = call.survey()?;
     match export::export(&survey, dir, call.settings.force, call.is_dry()) {
         Ok((items, caveats)) => {
-            report(call, "exporting", items.into_iter().map(in_words));
+            report(call, "export", items.into_iter().map(in_words));
             call.lacks_each(caveats);
         }
         Err(error) => call.lacks(format!("{error:#}")),
@@ -119,9 +119,9 @@ pub(super) fn unpersist(call: &mut Call, dir: &Path) -> Result<()> {
     let exported = export::take_back(dir, call.is_dry())?;
     files.extend(exported.into_iter().map(in_words));
     if files.is_empty() && !call.is_dry() {
-        call.tell(&format!("unpersisting: {} nothing found", dir.display()));
+        call.tell(&Deed::not_done("unpersist", dir.display(), "nothing found"));
     }
-    report(call, "unpersisting", files);
+    report(call, "unpersist", files);
     Ok(())
 }
 
@@ -130,19 +130,26 @@ fn in_words((path, outcome): export::Item) -> (String, Result<FileOutcome>) {
 }
 
 /// Tells what became of files. Somebody else's changes are a failure: such a file stays.
-pub(super) fn report(call: &mut Call, verb: &str, files: impl IntoIterator<Item = (String, Result<FileOutcome>)>) {
+pub(super) fn report(
+    call: &mut Call,
+    verb: &'static str,
+    files: impl IntoIterator<Item = (String, Result<FileOutcome>)>,
+) {
     for (path, outcome) in files {
         match outcome {
             Ok(outcome) => {
-                let line = text::filed(verb, &path, outcome);
+                let deed = text::filed(verb, &path, outcome);
                 if outcome == FileOutcome::Changed {
                     let why = "was changed since it was written; remove it by hand";
-                    call.fails(line, format!("{path} {why}"));
+                    call.fails(&deed, format!("{path} {why}"));
                 } else {
-                    call.tell(&line);
+                    call.tell(&deed);
                 }
             }
-            Err(error) => call.fails(format!("{verb}: {path} {error:#}"), format!("{verb} {path} failed: {error:#}")),
+            Err(error) => {
+                let deed = Deed::not_done(verb, &path, format!("{error:#}"));
+                call.fails(&deed, format!("{verb}ing {path} failed: {error:#}"));
+            }
         }
     }
 }

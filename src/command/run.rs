@@ -256,14 +256,8 @@ fn check(call: &Call, run: &Run, found: &Found, wanted: &Arch, survey: &Survey) 
 
 fn explained(call: &Call, run: &Run, program: &Path, survey: &Survey) -> Result<Explanation> {
     let means = call.means(survey);
-    let here = Here {
-        means,
-        enabled: true,
-        table: Path::new(mount::DEFAULT),
-        root: None,
-        entered: run.root.as_deref(),
-        verbose: false,
-    };
+    let here =
+        Here { means, table: Path::new(mount::DEFAULT), root: None, entered: run.root.as_deref(), verbose: false };
     explain(program, OsStr::new(""), &here)
 }
 

@@ -37,13 +37,13 @@ fn without_table(call: &mut Call, list: &str) -> Result<()> {
 
 pub(super) fn report(call: &mut Call, removals: &[Removal]) {
     for removal in removals {
-        let line = text::removal(removal);
+        let deed = text::removal(removal);
         match &removal.failure {
             Some(why) => {
                 let label = removal.label.to_string_lossy();
-                call.fails(line, format!("cannot uninstall {label}: {why}"));
+                call.fails(&deed, format!("cannot uninstall {label}: {why}"));
             }
-            None => call.tell(&line),
+            None => call.tell(&deed),
         }
     }
 }

@@ -94,13 +94,13 @@ pub fn segments(head: &[u8]) -> Option<Vec<ProgramHeader>> {
 }
 
 /// Width and byte order of what an ELF header describes. `None`: it states no known byte order.
-pub(crate) fn context_of(header: &Header) -> Option<Ctx> {
+pub fn context_of(header: &Header) -> Option<Ctx> {
     let container = if header.e_ident[4] == Class::Elf64 as u8 { Container::Big } else { Container::Little };
     Some(Ctx::new(container, header.endianness().ok()?))
 }
 
 /// The `length` bytes from `offset` on, or as many as there are.
-pub(crate) fn read_up_to(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+pub fn read_up_to(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
     let mut filled = 0;
     while filled < bytes.len() {

@@ -186,7 +186,7 @@ fn each_chunk(file: &File, mut work: impl FnMut(&[u8], u64) -> io::Result<bool>)
 }
 
 /// The hexadecimal digits of these bytes.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

@@ -87,7 +87,7 @@ impl Source {
     }
 
     /// What the names of the embedded emulators begin with, if they are the source.
-    pub(crate) fn embedded_prefix(&self) -> Option<&str> {
+    pub fn embedded_prefix(&self) -> Option<&str> {
         match &self.from {
             From::Program(embedded) => Some(&embedded.prefix),
             _ => None,
@@ -179,7 +179,7 @@ impl Source {
     }
 
     /// The file at `path` as it is, to be compared.
-    pub(crate) fn file(&self, path: &Path) -> Option<File> {
+    pub fn file(&self, path: &Path) -> Option<File> {
         let file = || trust::open_any(path).ok();
         match &self.from {
             From::Here => file(),

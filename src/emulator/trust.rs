@@ -53,7 +53,7 @@ impl Stranger {
     }
 
     /// The commands after which the place is root's alone.
-    pub(crate) fn take_over(&self) -> String {
+    pub fn take_over(&self) -> String {
         match self.who {
             Who::Owner(_) if self.writers.is_empty() => self.chown(),
             Who::Owner(_) => format!("{} && {}", self.chown(), self.chmod()),
@@ -74,13 +74,13 @@ impl Stranger {
     }
 
     /// The same, seen from outside of the root directory `dir`.
-    pub(crate) fn below(mut self, dir: &Path) -> Self {
+    pub fn below(mut self, dir: &Path) -> Self {
         self.place = dir.join(self.place.strip_prefix("/").unwrap_or(&self.place));
         self
     }
 
     /// `user 1000, the owner of /opt`
-    pub(crate) fn named(&self) -> String {
+    pub fn named(&self) -> String {
         let place = self.place.display();
         match self.who {
             Who::Owner(user) => format!("user {user}, the owner of {place}"),
@@ -102,7 +102,7 @@ impl fmt::Display for Stranger {
 ///
 /// # Errors
 /// Those of `open(2)`, except `ENOENT` and `ENOTDIR`.
-pub(crate) fn stranger_in(folder: &Path, name: Option<&OsStr>) -> nix::Result<Option<Stranger>> {
+pub fn stranger_in(folder: &Path, name: Option<&OsStr>) -> nix::Result<Option<Stranger>> {
     let mut walk = Walk::start()?;
     match walk.to(folder) {
         Ok(_) => {}
@@ -121,7 +121,7 @@ pub(crate) fn stranger_in(folder: &Path, name: Option<&OsStr>) -> nix::Result<Op
 }
 
 /// Whether somebody else decides what is in the open directory `folder`, which messages call `place`.
-pub(crate) fn stranger_of(folder: impl AsFd, place: &Path) -> nix::Result<Option<Stranger>> {
+pub fn stranger_of(folder: impl AsFd, place: &Path) -> nix::Result<Option<Stranger>> {
     let stat = fstat(folder)?;
     let mut walk = Walk { stranger: None, ..Walk::start()? };
     walk.judge(&stat, place.to_owned());

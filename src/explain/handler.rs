@@ -122,20 +122,3 @@ impl fmt::Display for Unmatched<'_> {
         write!(f, ", not {}", wanted.join(" "))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::ffi::OsStr;
-
-    use super::*;
-
-    #[test]
-    fn bytes_are_compared_as_the_kernel_does() {
-        let text = "enabled\ninterpreter /i\nflags: \noffset 1\nmagic 4142\nmask fff0\n";
-        let matcher = Entry::parse(OsStr::new("a"), text.as_bytes()).matcher.unwrap();
-        let bytes = compare(&matcher, b"xA");
-        assert_eq!((bytes[0].offset, bytes[0].file, bytes[1].file), (1, b'A', 0));
-        assert_eq!((bytes[0].equal, bytes[1].equal), (true, false));
-        assert!(compare(&matcher, b"xAO")[1].equal, "the low bits do not count");
-    }
-}

@@ -148,11 +148,4 @@ mod tests {
             assert_eq!(read(head), expected, "{}", head.escape_ascii());
         }
     }
-
-    #[test]
-    fn an_argument_may_be_cut() {
-        let head = [b"#!/bin/sh ".as_slice(), &[b'a'; 500]].concat();
-        let argument = "a".repeat(WINDOW - 1 - 10);
-        assert_eq!(read(&head), Some(Ok(line("/bin/sh", Some(&argument)))));
-    }
 }

@@ -54,7 +54,7 @@ impl<'a> Walk<'a> {
             host: Place::here(),
             fixes,
             entries,
-            enabled: here.enabled || fixes.switch_on(None),
+            enabled: here.means.survey.enabled || fixes.switch_on(None),
             steps: Vec::new(),
             problem: None,
         };

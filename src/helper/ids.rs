@@ -257,10 +257,4 @@ mod tests {
         }
         assert_eq!(subordinate(":1:1", &[None], 1000), None);
     }
-
-    #[test]
-    fn everybody_keeps_their_number() {
-        let map = "         0     100000      65536\n     70000          7          1\n";
-        assert_eq!(identity(map), "0 0 65536\n70000 70000 1\n");
-    }
 }

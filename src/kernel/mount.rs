@@ -30,7 +30,7 @@ mod own;
 pub use lifetime::{HeldBy, Lifetime, ensure_lifetime, for_holding, holder, is_at};
 use lifetime::{holder_of, mounted_by_us, predates};
 pub use own::own;
-pub(crate) use own::{detached, errno};
+pub use own::{detached, errno};
 
 /// The usual mount point.
 pub const DEFAULT: &str = "/proc/sys/fs/binfmt_misc";
@@ -190,7 +190,7 @@ pub fn for_uninstalling(at: &MountPoint) -> Result<Option<Table>, MountError> {
 }
 
 /// Opens the table through a mount that no other process sees and that ends when it is closed.
-pub(crate) fn in_passing() -> Result<Table, MountError> {
+pub fn in_passing() -> Result<Table, MountError> {
     let dir = Path::new(DEFAULT);
     let opened = namespace::with_private_mounts(Path::new("/proc"), || {
         mount_at(dir)?;

@@ -161,13 +161,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_is_its_users() {
-        let user = effective_user(Pid::this());
-        assert_eq!(user, Some(nix::unistd::geteuid().as_raw()));
-        assert!(mask("CapBnd:").is_some());
-    }
-
-    #[test]
     fn a_child_starts_after_this_process_whatever_its_name() {
         let script = "exec -a 'a) b (c' sleep 60";
         let mut child = std::process::Command::new("bash");

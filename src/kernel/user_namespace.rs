@@ -48,7 +48,7 @@ fn enter_as(user: Uid, group: Gid, flags: CloneFlags) -> nix::Result<()> {
 
 /// Enters the namespaces. A thread that was joined may exist for a moment more, and until then the kernel refuses
 /// (`EINVAL`).
-pub(crate) fn unshare_alone(flags: CloneFlags) -> nix::Result<()> {
+pub fn unshare_alone(flags: CloneFlags) -> nix::Result<()> {
     const PATIENCE: u32 = 100;
     for _ in 0..PATIENCE {
         match unshare(flags) {
@@ -60,11 +60,11 @@ pub(crate) fn unshare_alone(flags: CloneFlags) -> nix::Result<()> {
 }
 
 /// Maps this user: one that is not mapped can create no files.
-pub(crate) fn map_user(inside: Uid, outside: Uid) -> nix::Result<()> {
+pub fn map_user(inside: Uid, outside: Uid) -> nix::Result<()> {
     write("/proc/self/uid_map", &format!("{inside} {outside} 1"))
 }
 
-pub(crate) fn map_group(inside: Gid, outside: Gid) -> nix::Result<()> {
+pub fn map_group(inside: Gid, outside: Gid) -> nix::Result<()> {
     // a process that may change its groups could leave one that is denied access to a file (CVE-2014-8989)
     write("/proc/self/setgroups", "deny")?;
     write("/proc/self/gid_map", &format!("{inside} {outside} 1"))

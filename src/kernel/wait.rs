@@ -34,7 +34,7 @@ pub fn say_by(say: fn(&str)) {
 }
 
 /// Prints a line about a wait.
-pub(crate) fn say(line: &str) {
+pub fn say(line: &str) {
     if let Some(say) = SAY.get() {
         say(line);
     }

@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -27,54 +28,83 @@ use health::or_dash;
 pub use health::write_health;
 pub use held::{holding, repairing};
 
-/// `uninstalling: arm64 OK (qemu-aarch64)`, in the incumbent's words up to the parenthesis.
-pub fn removal(removal: &Removal) -> String {
-    let outcome = match (&removal.failure, &removal.removed[..], &removal.left_to) {
-        (Some(why), ..) => why.clone(),
-        (None, [name], _) if *name == removal.label => "OK".to_owned(),
-        (None, [], Some(entry)) => {
-            format!("not found; {}, which is not QEMU's, runs it; --force removes that", shown(entry))
+/// What was done, or in a dry run would be, about something: a line.
+#[derive(Debug)]
+pub struct Deed {
+    /// `install`
+    verb: &'static str,
+    what: String,
+    /// What there is to say after OK; or why it was not done.
+    done: Result<String, String>,
+}
+
+impl Deed {
+    /// It was done. `how`: what there is to say after OK, with a blank before it.
+    pub fn done(verb: &'static str, what: impl Display, how: impl Into<String>) -> Self {
+        Self { verb, what: what.to_string(), done: Ok(how.into()) }
+    }
+
+    /// It was not done.
+    pub fn not_done(verb: &'static str, what: impl Display, why: impl Into<String>) -> Self {
+        Self { verb, what: what.to_string(), done: Err(why.into()) }
+    }
+
+    /// `installing: arm64 OK (qemu-aarch64 10.0.13, 4.1 ms)`, in the incumbent's words up to the parenthesis.
+    pub fn said(&self) -> String {
+        let Self { verb, what, done } = self;
+        match done {
+            Ok(how) => format!("{verb}ing: {what} OK{how}"),
+            Err(why) => format!("{verb}ing: {what} {why}"),
         }
-        (None, [], None) => "not found".to_owned(),
-        (None, names, _) => format!("OK ({})", join(names)),
-    };
-    format!("uninstalling: {} {outcome}", shown(&removal.label))
-}
+    }
 
-/// `persisting: /host/etc/binfmt.d/qemu-arm.conf OK`. `verb` names the option that writes the file.
-pub fn filed(verb: &str, path: &str, fate: FileOutcome) -> String {
-    let (verb, fate) = match fate {
-        FileOutcome::Written => (verb, "OK"),
-        FileOutcome::Unchanged => (verb, "already there"),
-        FileOutcome::TakenBack => (verb, "taken back"),
-        FileOutcome::Removed => ("unpersisting", "OK"),
-        FileOutcome::Gone => ("unpersisting", "not found"),
-        FileOutcome::Changed => ("unpersisting", "changed since, and so left"),
-    };
-    format!("{verb}: {path} {fate}")
-}
-
-/// `installing: arm64 OK (qemu-aarch64 10.0.13, 4.1 ms)`, in the incumbent's words up to the parenthesis.
-pub fn installation(arch: &Arch, result: &anyhow::Result<InstallOutcome>) -> String {
-    let outcome = match result {
-        Ok(outcome) => describe(arch, outcome),
-        Err(error) => format!("{error:#}"),
-    };
-    format!("installing: {} {outcome}", arch.oci)
-}
-
-/// What a call with `--dry-run` says in place of a line that it would say: `would install: arm64 (qemu-aarch64
-/// 10.0.13)`. `fails`: the line tells a failure, even if the name of an entry in it has the word OK.
-pub fn would(line: &str, fails: bool) -> String {
-    let (doing, rest) = line.split_once("ing: ").unwrap_or(("do", line));
-    match rest.split_once(" OK").filter(|_| !fails) {
-        Some((what, how)) => format!("would {doing}: {what}{how}"),
-        None => format!("would not {doing}: {rest}"),
+    /// The same in a dry run: `would install: arm64 (qemu-aarch64 10.0.13)`.
+    pub fn would(&self) -> String {
+        let Self { verb, what, done } = self;
+        match done {
+            Ok(how) => format!("would {verb}: {what}{how}"),
+            Err(why) => format!("would not {verb}: {what} {why}"),
+        }
     }
 }
 
-fn describe(arch: &Arch, outcome: &InstallOutcome) -> String {
-    match outcome {
+/// `uninstalling: arm64 OK (qemu-aarch64)`
+pub fn removal(removal: &Removal) -> Deed {
+    let done = match (&removal.failure, &removal.removed[..], &removal.left_to) {
+        (Some(why), ..) => Err(why.clone()),
+        (None, [name], _) if *name == removal.label => Ok(String::new()),
+        (None, [], Some(entry)) => {
+            Err(format!("not found; {}, which is not QEMU's, runs it; --force removes that", shown(entry)))
+        }
+        (None, [], None) => Err("not found".to_owned()),
+        (None, names, _) => Ok(format!(" ({})", join(names))),
+    };
+    Deed { verb: "uninstall", what: shown(&removal.label), done }
+}
+
+/// `persisting: /host/etc/binfmt.d/qemu-arm.conf OK`. `verb` names the option that writes the file.
+pub fn filed(verb: &'static str, path: &str, fate: FileOutcome) -> Deed {
+    match fate {
+        FileOutcome::Written => Deed::done(verb, path, ""),
+        FileOutcome::Unchanged => Deed::not_done(verb, path, "already there"),
+        FileOutcome::TakenBack => Deed::not_done(verb, path, "taken back"),
+        FileOutcome::Removed => Deed::done("unpersist", path, ""),
+        FileOutcome::Gone => Deed::not_done("unpersist", path, "not found"),
+        FileOutcome::Changed => Deed::not_done("unpersist", path, "changed since, and so left"),
+    }
+}
+
+/// `installing: arm64 OK (qemu-aarch64 10.0.13, 4.1 ms)`
+pub fn installation(arch: &Arch, result: &anyhow::Result<InstallOutcome>) -> Deed {
+    let done = match result {
+        Ok(outcome) => describe(arch, outcome),
+        Err(error) => Err(format!("{error:#}")),
+    };
+    Deed { verb: "install", what: arch.oci.to_owned(), done }
+}
+
+fn describe(arch: &Arch, outcome: &InstallOutcome) -> Result<String, String> {
+    Err(match outcome {
         InstallOutcome::Native { shadowed_by: None } => "native".to_owned(),
         InstallOutcome::Native { shadowed_by: Some(by) } => {
             format!("native, but {} takes its programs; remove it: {}", shown(&by.entry), by.removal)
@@ -104,9 +134,9 @@ fn describe(arch: &Arch, outcome: &InstallOutcome) -> String {
                 _ => format!(", replaced {}", join(&others)),
             };
             let setuid = setuid(*credentials);
-            format!("OK ({what}{start}{replaced}{setuid})")
+            return Ok(format!(" ({what}{start}{replaced}{setuid})"));
         }
-    }
+    })
 }
 
 /// What the reader did not ask for, and the option that asks for the other.
@@ -193,19 +223,5 @@ pub fn interval(interval: Duration) -> String {
         millis if millis % 60_000 != 0 => format!("{}s", millis / 1000),
         millis if millis % 3_600_000 != 0 => format!("{}m", millis / 60_000),
         millis => format!("{}h", millis / 3_600_000),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dry_run_promises_nothing_that_fails() {
-        let done = "uninstalling: arm64 OK (qemu-aarch64)";
-        assert_eq!(would(done, false), "would uninstall: arm64 (qemu-aarch64)");
-        assert_eq!(would("installing: arm64 already installed", false), "would not install: arm64 already installed");
-        let kept = "uninstalling: an OK name kept: not one of QEMU's";
-        assert_eq!(would(kept, true), "would not uninstall: an OK name kept: not one of QEMU's");
     }
 }

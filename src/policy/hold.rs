@@ -3,7 +3,7 @@
 //! A look only reads the entries and starts nothing. A repair is an install that keeps every QEMU handler that works, whoever has
 //! registered it. So two processes that hold the same platforms do not undo each other's work.
 //!
-//! [`Watch`] decides when to look, and [`HeldTable`] keeps the table itself. A look returns [`Event`]s.
+//! [`Watch`] decides when to look. A look returns [`Event`]s.
 
 use std::ffi::OsString;
 use std::rc::Rc;
@@ -12,7 +12,8 @@ use anyhow::Result;
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 
-use crate::kernel::mount;
+use crate::kernel::anchor;
+use crate::kernel::mount::{self, Lifetime, MountPoint};
 use crate::kernel::process;
 use crate::kernel::table::Table;
 use crate::kernel::wait;
@@ -25,7 +26,6 @@ mod settle;
 mod snapshot;
 mod watch;
 
-pub use held_table::HeldTable;
 pub use settle::Failing;
 use snapshot::Snapshot;
 pub use watch::{Watch, Woken};
@@ -72,7 +72,14 @@ pub struct Hold {
     /// The architectures of the order; of `all`, every one.
     arches: Vec<&'static Arch>,
     pub watch: Watch,
-    pub table: HeldTable,
+    at: MountPoint,
+    lifetime: Lifetime,
+    /// Kept open. `None` while none is mounted.
+    table: Option<Rc<Table>>,
+    /// Whether there was an anchor after the last repair.
+    anchored: bool,
+    /// Why the handlers may end before the host does.
+    pub caveat: Option<String>,
     /// The handlers after the last repair.
     settled: Snapshot,
     /// The architectures that did not run after it, and why.
@@ -92,22 +99,32 @@ pub struct Refused {
 }
 
 impl Hold {
-    /// Begins to hold the result of an install by `order`. From now on, no handler that works is replaced.
-    pub fn begin(order: Order, table: HeldTable, mut watch: Watch, items: &[Item], survey: &Survey) -> Self {
-        if let Some(table) = &table.table {
-            watch.follow(table);
-        }
+    /// Begins to hold the result of an install by `order` into the table at `at`; the install returned `caveat`. From now on, no
+    /// handler that works is replaced.
+    pub fn begin(
+        order: Order,
+        (at, lifetime): (MountPoint, Lifetime),
+        watch: Watch,
+        items: &[Item],
+        survey: &Survey,
+        caveat: Option<String>,
+    ) -> Self {
         let arches = order.selection.arches(&ARCHES);
         let mut hold = Self {
             order: Order { working: Working::Keep, ..order },
             watch,
-            table,
+            at,
+            lifetime,
+            table: None,
+            anchored: anchor::is_set(),
+            caveat,
             settled: Snapshot::of(survey, &arches),
             failing: Vec::new(),
             timed_out: survey.timed_out(),
             refused: None,
             arches,
         };
+        hold.open();
         hold.failing = hold.failures(items, survey, |_| false, true);
         hold
     }
@@ -117,7 +134,7 @@ impl Hold {
         process::reap();
         let mut events = Vec::new();
         let snapshot = self.snapshot();
-        let is_settled = self.table.is_as_left(due) && snapshot.as_ref() == Some(&self.settled);
+        let is_settled = self.is_as_left(due) && snapshot.as_ref() == Some(&self.settled);
         let acts = if is_settled {
             due && !self.failing.is_empty()
         } else {
@@ -133,7 +150,7 @@ impl Hold {
     }
 
     fn snapshot(&self) -> Option<Snapshot> {
-        Snapshot::take(self.table.table.as_deref(), &self.arches).ok()
+        Snapshot::take(self.table.as_deref(), &self.arches).ok()
     }
 
     fn repair(&mut self, due: bool, events: &mut Vec<Event>) {
@@ -156,8 +173,8 @@ impl Hold {
 
     /// Repairs, and adds to `events` what was done. If the table cannot be mounted, the one that is held open is repaired.
     fn try_to_repair(&mut self, due: bool, events: &mut Vec<Event>) -> Result<()> {
-        let locked = self.table.repair(&mut self.watch, events);
-        let Some(table) = self.table.table.clone() else {
+        let locked = self.repair_table(events);
+        let Some(table) = self.table.clone() else {
             return locked.map(drop);
         };
         let (_lock, mounted) = match locked {
@@ -208,7 +225,7 @@ impl Hold {
     /// Looks a last time, and makes the handlers last without this process: what kept them at the beginning may be gone.
     pub fn leave(&mut self) -> Vec<Event> {
         let mut events = self.look(false);
-        let kept = self.table.repair(&mut self.watch, &mut events);
+        let kept = self.repair_table(&mut events);
         if let (Err(error), None) = (kept, &self.refused) {
             let (why, snapshot) = (format!("{error:#}"), None);
             self.refused = Some(Refused { why, snapshot });
@@ -219,9 +236,9 @@ impl Hold {
     /// Ends. With `uninstall`, removes QEMU's entries for the architectures that are held. If no entry is left, also removes what
     /// keeps the table. Fails when the table cannot be mounted, locked or read, or what keeps it cannot be removed.
     pub fn end(&self, uninstall: bool) -> Result<Vec<Removal>> {
-        let table = match &self.table.table {
+        let table = match &self.table {
             Some(table) => table.clone(),
-            None => match mount::for_uninstalling(&self.table.at)? {
+            None => match mount::for_uninstalling(&self.at)? {
                 Some(table) => Rc::new(table),
                 None => return Ok(Vec::new()),
             },
@@ -233,7 +250,7 @@ impl Hold {
         } else {
             Vec::new()
         };
-        mount::tidy(&table, &lock, &self.table.at)?;
+        mount::tidy(&table, &lock, &self.at)?;
         Ok(removals)
     }
 }

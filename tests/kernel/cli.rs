@@ -289,6 +289,8 @@ fn tables_fit_the_terminal() {
                 assert!(shown.contains(&format!("\n{platform} ")), "{platform} in {shown}");
             }
         }
+        // no width is too small
+        assert!(on("stty cols 1", args).lines().count() >= plain.lines().count(), "{args}");
         for all in [on("stty cols 400", args), on("stty cols 40", &format!("{args} --verbose"))] {
             // in columns that are as wide as what they have to show
             let words = |table: &str| -> Vec<String> {

@@ -225,6 +225,8 @@ fn options_and_environment_decide_the_flags() {
         (&[], &[("QEMU_PRESERVE_ARGV0", "1")], "POCF"),
         (&[], &[("QEMU_PRESERVE_ARGV0", "")], "POCF"),
         (&[], &[("QEMU_PRESERVE_ARGV0", "0")], "OCF"),
+        (&[], &[("QEMU_PRESERVE_ARGV0", "False")], "OCF"),
+        (&[], &[("QEMU_BINARY_PREFIX", "")], "POCF"),
         (&["--credentials", "no"], &[("QEMU_PRESERVE_ARGV0", "0")], "F"),
     ] {
         let host = Host::new();

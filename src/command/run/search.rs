@@ -66,19 +66,3 @@ pub(super) fn below(dir: &Path) -> Option<PathBuf> {
     let (here, root) = (env::current_dir().ok()?, dir.canonicalize().ok()?);
     Some(Path::new("/").join(here.strip_prefix(root).ok()?))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_search_path_is_completed_in_its_order() {
-        for (path, completed_path) in [
-            (None, PATH),
-            (Some(PATH), PATH),
-            (Some("/opt/bin:/usr/bin:/bin"), "/opt/bin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin"),
-        ] {
-            assert_eq!(completed(path.map(OsStr::new)), completed_path, "{path:?}");
-        }
-    }
-}

@@ -49,7 +49,7 @@ pub fn own() -> Result<Table, MountError> {
 }
 
 /// A new mount of a file system of type `kind`, not attached anywhere. An option without a value is a flag.
-pub(crate) fn detached(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
+pub fn detached(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
     let make = || {
         let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
         for (key, value) in options {
@@ -64,6 +64,6 @@ pub(crate) fn detached(kind: &str, options: &[(&str, &str)], attributes: MountAt
     make().map_err(errno)
 }
 
-pub(crate) fn errno(error: rustix::io::Errno) -> Errno {
+pub fn errno(error: rustix::io::Errno) -> Errno {
     Errno::from_raw(error.raw_os_error())
 }

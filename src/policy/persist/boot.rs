@@ -44,7 +44,7 @@ const LONGEST: u64 = 1 << 20;
 
 /// A host, by its root directory, which is open.
 #[derive(Debug)]
-pub(crate) struct Boot {
+pub struct Boot {
     root: OwnedFd,
     /// Its name in messages.
     dir: PathBuf,
@@ -52,13 +52,13 @@ pub(crate) struct Boot {
 
 impl Boot {
     /// The host whose root directory is open as `root`; `dir` is its name in messages.
-    pub(crate) fn new(root: OwnedFd, dir: &Path) -> Self {
+    pub fn new(root: OwnedFd, dir: &Path) -> Self {
         let dir = dir.to_owned();
         Self { root, dir }
     }
 
     /// The host of `dir`, a directory that rules are read from, and the path of `dir` on it. `None`: no rules are read from `dir`.
-    pub(crate) fn of_rules(dir: &Path) -> Option<(Self, PathBuf)> {
+    pub fn of_rules(dir: &Path) -> Option<(Self, PathBuf)> {
         let real = dir.canonicalize().ok()?;
         let mut known = RULES.into_iter().map(Path::new);
         let (root, rules) = known.find_map(|rules| {
@@ -70,12 +70,12 @@ impl Boot {
         Some((Self::new(open.into(), root), rules.to_owned()))
     }
 
-    pub(crate) fn has_reader(&self) -> bool {
+    pub fn has_reader(&self) -> bool {
         SYSTEMD.into_iter().chain([OPENRC]).any(|reader| self.exists(reader))
     }
 
     /// Why the rules are not read at boot, if so, and what to do.
-    pub(crate) fn does_not_read(&self) -> Option<String> {
+    pub fn does_not_read(&self) -> Option<String> {
         if SYSTEMD.iter().all(|reader| !self.exists(reader)) {
             let levels = self.names("/etc/runlevels").into_iter();
             let mut levels = levels.map(|level| Path::new("/etc/runlevels").join(level));
@@ -189,7 +189,7 @@ impl Boot {
     }
 
     /// Which file overrides the rule `ours` for `arch` of the file `rules`, if any, and what to do.
-    pub(crate) fn overrules(&self, rules: &Path, ours: &Rule, arch: &Arch) -> Option<String> {
+    pub fn overrules(&self, rules: &Path, ours: &Rule, arch: &Arch) -> Option<String> {
         let files = self.first_of_each(RULES.into_iter().map(PathBuf::from));
         let name = rules.file_name().unwrap_or_default();
         if let Some(other) = files.get(name).filter(|other| *other != rules) {
@@ -237,7 +237,7 @@ impl Boot {
     }
 
     /// The path by which this process finds `path` of the host.
-    pub(crate) fn shown(&self, path: &Path) -> String {
+    pub fn shown(&self, path: &Path) -> String {
         super::shown(&self.dir, path)
     }
 
@@ -274,7 +274,7 @@ impl Boot {
     }
 }
 
-pub(crate) fn names(dir: impl AsFd) -> nix::Result<Vec<OsString>> {
+pub fn names(dir: impl AsFd) -> nix::Result<Vec<OsString>> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut dir = Dir::from_fd(openat(dir, ".", flags, Mode::empty())?)?;
     let names = dir.iter().flatten();

@@ -24,13 +24,13 @@ pub(super) const NEW: &str = "binfmt-new";
 
 /// A name in an open directory.
 #[derive(Debug)]
-pub(crate) struct Spot {
+pub struct Spot {
     dir: OwnedFd,
     name: OsString,
 }
 
 impl Spot {
-    pub(crate) fn new(dir: OwnedFd, name: &OsStr) -> Self {
+    pub fn new(dir: OwnedFd, name: &OsStr) -> Self {
         let name = name.to_owned();
         Self { dir, name }
     }
@@ -48,7 +48,7 @@ impl Spot {
     }
 
     /// Opens the regular file of this name for reading. Anything else is `ELOOP`; opening it does not block.
-    pub(crate) fn open(&self) -> io::Result<File> {
+    pub fn open(&self) -> io::Result<File> {
         let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = File::from(openat(&self.dir, &*self.name, flags, Mode::empty())?);
         if file.metadata()?.is_file() { Ok(file) } else { Err(Errno::ELOOP.into()) }
@@ -56,7 +56,7 @@ impl Spot {
 
     /// The file's digest. `None`: there is no file. What is not a regular file, or is too large, has an empty
     /// digest, which matches none.
-    pub(crate) fn digest(&self) -> Result<Option<String>> {
+    pub fn digest(&self) -> Result<Option<String>> {
         match self.open().and_then(|file| identity::sha256(&file)) {
             Ok(digest) => Ok(Some(digest)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -87,7 +87,7 @@ impl Spot {
 
     /// What writing `bytes` there comes to. Fails when a directory has the name, or a file that is not `is_ours`, unless
     /// `force`. `option`: the option that would write.
-    pub(crate) fn replaceable(
+    pub fn replaceable(
         &self,
         bytes: &[u8],
         option: &str,
@@ -113,7 +113,7 @@ impl Spot {
     /// Replaces the file as a whole, and syncs it to the disk. Until then its name has `ending`. If it cannot be
     /// written, nothing of it is left; if only its directory cannot be synced, it is in place, and a power cut may undo
     /// that.
-    pub(crate) fn replace(&self, bytes: &[u8], mode: u32, ending: &str) -> Result<()> {
+    pub fn replace(&self, bytes: &[u8], mode: u32, ending: &str) -> Result<()> {
         self.write_beside(bytes, mode, ending)?;
         self.put_in_place(ending)
     }
@@ -146,7 +146,7 @@ impl Spot {
     }
 
     /// Removes the file. Directories stay.
-    pub(crate) fn remove(&self) -> nix::Result<()> {
+    pub fn remove(&self) -> nix::Result<()> {
         unlinkat(&self.dir, &*self.name, UnlinkatFlags::NoRemoveDir)
     }
 

@@ -183,19 +183,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_read_as_it_was_written() {
-        let mut record = Record::default();
-        record.add(Path::new("/etc/binfmt.d/qemu-arm.conf"), "aa");
-        record.add(Path::new("/var/lib/binfmt/qemu-arm"), "bb");
-        record.add(Path::new("/var/lib/binfmt/qemu-arm"), "cc");
-        record.made.push("/var/lib/binfmt".into());
-        let read = Record::parse(&record.text()).unwrap();
-        assert_eq!(read, record);
-        assert!(read.has(Path::new("/var/lib/binfmt/qemu-arm"), "bb"));
-        assert_eq!(read.paths().len(), 2);
-    }
-
-    #[test]
     fn once_replaced_only_the_new_bytes_are_ours() {
         let file = Path::new("/var/lib/binfmt/qemu-arm");
         let mut record = Record::default();

@@ -85,37 +85,3 @@ pub fn command(findings: &[Finding], survey: &Survey, invocation: &Invocation) -
     }
     (!steps.is_empty()).then(|| steps.join(" && "))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::survey::Recognised;
-
-    #[test]
-    fn only_a_command_that_installs_repeats_how_to_install() {
-        let survey = Survey {
-            entries: Vec::new(),
-            trials: Vec::new(),
-            enabled: true,
-            statuses: Vec::new(),
-            recognised: Recognised::default(),
-        };
-        let invocation =
-            Invocation { options: vec!["--keep".to_owned()], mount: Some("/m".into()), ..Invocation::default() };
-        let finding = |entry: Option<&str>, repair| Finding {
-            platform: None,
-            entry: entry.map(Into::into),
-            kind: "",
-            text: String::new(),
-            repair,
-        };
-        let mut findings = vec![finding(Some("qemu-old"), Repair::Uninstall)];
-        let line = |findings: &[Finding]| command(findings, &survey, &invocation);
-        assert_eq!(line(&findings).as_deref(), Some("binfmt --uninstall qemu-old --mount /m"));
-        let arch = Arch::by_qemu("aarch64").unwrap();
-        findings.push(finding(None, Repair::Install { arch, force: false }));
-        let both = "binfmt --uninstall qemu-old --install arm64 --keep --mount /m";
-        assert_eq!(line(&findings).as_deref(), Some(both));
-        assert_eq!(line(&[]), None);
-    }
-}

@@ -27,6 +27,10 @@ fn the_words_of_qus_and_multiarch_are_understood() {
         ("-s -- -p aarch64", &["qemu-aarch64"][..]),
         ("-s -- -p aarch64 s390x", &["qemu-aarch64", "qemu-s390x"]),
         ("-- -r aarch64", &["qemu-s390x"]),
+        ("-- -r ALL NONE", &[]),
+        ("--static -- --persistent aarch64", &["qemu-aarch64"]),
+        ("-s -- -r", &[]),
+        ("-s -- -c -p aarch64", &["qemu-aarch64"]),
         ("-s -- -p", &["qemu-aarch64", "qemu-s390x"]),
         ("-- -r", &[]),
         ("-s -t s390x -- -p yes", &["qemu-s390x"]),
@@ -58,18 +62,47 @@ fn what_was_meant_is_said_in_one_line() {
     let host = Host::new();
     for (line, meant) in [
         ("status", "--status"),
+        ("status --json", "--status --json"),
+        ("status arm64", "--status arm64"),
+        ("list", "--list"),
+        ("ls", "--list"),
+        ("version", "--version"),
+        ("-v", "--version"),
         ("install arm64", "--install arm64"),
+        ("install all", "--install all"),
+        ("install arm64 riscv64", "--install arm64,riscv64"),
+        ("install arm64, riscv64", "--install arm64,riscv64"),
         ("--install arm64 riscv64", "--install arm64,riscv64"),
-        ("run arm64 ls", "--run arm64 -- ls"),
+        ("--install=arm64 riscv64 s390x", "--install arm64,riscv64,s390x"),
+        ("--install arm64 riscv64 --keep", "--install arm64,riscv64 --keep"),
+        ("--status arm64 arm", "--status arm64,arm"),
+        ("arm64", "--install arm64"),
+        ("linux/arm64 linux/arm/v7", "--install linux/arm64,linux/arm/v7"),
+        ("--hold arm64", "--hold --install arm64"),
+        ("--dry-run arm64", "--dry-run --install arm64"),
+        ("-i arm64", "--install arm64"),
+        ("--platform linux/arm64", "--install linux/arm64"),
+        ("uninstall qemu-* arm64", "--uninstall 'qemu-*,arm64'"),
+        ("--uninstall qemu-arm qemu-i386", "--uninstall qemu-arm,qemu-i386"),
+        ("remove arm64", "--uninstall arm64"),
+        ("--remove=arm64", "--uninstall=arm64"),
         ("--instal arm64", "--install arm64"),
+        ("--instal=arm64 riscv64", "--install arm64,riscv64"),
+        ("--status --format jsn", "--status --format json"),
+        ("--status --text", "--status --format=text"),
+        ("--run arm64 ls -l", "--run arm64 -- ls -l"),
+        ("run arm64 ls", "--run arm64 -- ls"),
+        ("explain ./x", "--explain ./x"),
+        ("--explain ./x --verbos", "--explain ./x --verbose"),
+        ("reset", "--reset"),
     ] {
         let words: Vec<&str> = line.split(' ').collect();
-        let output = host.binfmt(&words).ends(2);
+        let runs = words.contains(&"--run");
+        let output = host.binfmt(&words).ends(if runs { 125 } else { 2 });
         assert_eq!(output.stderr.lines().count(), 1, "{output}");
         assert!(output.stderr.ends_with(&format!("; did you mean: binfmt {meant}\n")), "{output}");
         output.never_says("tip:").never_says("--help");
     }
-    host.binfmt(&["--run", "arm64", "ls"]).ends(125).ends_saying(&["did you mean: binfmt --run arm64 -- ls"]);
     host.binfmt(&["--bogus"]).ends(2).ends_saying(&["try binfmt --help"]).never_says("tip:");
     assert_eq!(host.table(), "");
 }
