@@ -141,9 +141,7 @@ pub struct Cli {
 
 impl Cli {
     /// Reads a command line, the program's name first. It may be one for a Go program, for QEMU's script or for qus.
-    ///
-    /// # Errors
-    /// clap's, which for `--help` is `DisplayHelp`.
+    /// The error is clap's, which for `--help` is `DisplayHelp`.
     pub fn read(args: Vec<OsString>) -> Result<Self, clap::Error> {
         let args = accept_single_dash(others::understood(args));
         let mut cli = Self::try_parse_from(args)?;

@@ -172,6 +172,8 @@ fn every_platform_is_read_as_it_is_printed() {
             assert_eq!(platform.arch.qemu, arch.qemu, "{text}");
             assert_eq!(platform.to_string().parse(), Ok(platform), "{text}");
         }
+        assert_eq!(arch.platform().parse::<Platform>().map(|it| it.arch.qemu), Ok(arch.qemu));
+        assert!(arch.platform().starts_with("linux/"), "{}", arch.platform());
         for printed in arch.platforms() {
             let platform: Platform = printed.parse().unwrap();
             assert_eq!(platform.to_string(), *printed, "{}", arch.qemu);

@@ -29,7 +29,7 @@ use crate::emulator::Unfit;
 use crate::explain::place::Place;
 use crate::explain::{Explanation, Here, explain, machine_of};
 use crate::helper::can_have_own_table;
-use crate::helper::ids::{self, Ids};
+use crate::helper::ids;
 use crate::helper::probes::{Form, Ran};
 use crate::kernel::mount::{self, MountError, MountErrorKind, MountPoint};
 use crate::kernel::process;
@@ -100,9 +100,7 @@ pub(super) fn become_command(call: &mut Call, run: &Run) -> Result<Infallible> {
     }
     if let Some(dir) = &run.root {
         for missing in root_directory::enter(dir)? {
-            let (dir, path) = (shown(dir.as_os_str()), missing.path);
-            let line = format!("binfmt: {dir}/{path} {}", missing.reason());
-            call.streams.say(&line);
+            call.streams.say(&format!("binfmt: {}/{missing}", shown(dir.as_os_str())));
         }
     }
     if survey.is_none() && !found.arch.is_some_and(may_be_native) {
@@ -176,7 +174,7 @@ fn enter_user_namespace(call: &mut Call, run: &Run) -> Result<()> {
         return user_namespace::enter_as_root().map_err(no_namespace);
     }
     let entered = ids::enter_as_root().map_err(no_namespace)?;
-    if let (Ids::One(lack), Some(_)) = (entered, &run.root) {
+    if let (Some(lack), Some(_)) = (entered, &run.root) {
         call.streams.say(&format!(
             "binfmt: not all users and groups are known in there, and programs that become another one fail (apt: -o \
              APT::Sandbox::User=root): {lack}"

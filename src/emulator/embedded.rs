@@ -48,10 +48,8 @@ pub(super) struct Embedded {
 type Section = (u64, u64);
 
 impl Embedded {
-    /// Each is called `prefix` and its name. `None` where the program has none, as in most builds.
-    ///
-    /// # Errors
-    /// When the program's own file cannot be read; `InvalidData` when it was cut short.
+    /// Each is called `prefix` and its name. `None` where the program has none, as in most builds. Fails when the
+    /// program's own file cannot be read; `InvalidData` when it was cut short.
     pub(super) fn in_this_program(prefix: &str) -> io::Result<Option<Self>> {
         if cfg!(not(feature = "embedded")) {
             return Ok(None);
@@ -64,10 +62,8 @@ impl Embedded {
         self.section(name).is_ok()
     }
 
-    /// The emulator `name`, to be read or started.
-    ///
-    /// # Errors
-    /// Those of [`Self::root`], except for a lack of privilege, and those of a file in memory.
+    /// The emulator `name`, to be read or started. Errors: those of [`Self::root`], except for a lack of privilege, and
+    /// those of a file in memory.
     pub(super) fn open(&self, name: &OsStr) -> io::Result<File> {
         match self.root(name) {
             Ok(root) => File::open(below(&root, name)),
@@ -81,11 +77,8 @@ impl Embedded {
         }
     }
 
-    /// A root directory in which the emulator `name` is, at its path in the image.
-    ///
-    /// # Errors
-    /// `NotFound` where it is not embedded; when nothing can be mounted here, or there is no memory; or when the section is
-    /// damaged.
+    /// A root directory in which the emulator `name` is, at its path in the image. Errors: `NotFound` where it is not
+    /// embedded; when nothing can be mounted here, or there is no memory; or when the section is damaged.
     pub(super) fn root(&self, name: &OsStr) -> io::Result<Arc<OwnedFd>> {
         let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(root) = unpacked.get(name) {
@@ -142,10 +135,8 @@ fn below(root: &OwnedFd, name: &OsStr) -> PathBuf {
     path_of(root).join(&DIR[1..]).join(name)
 }
 
-/// Offset and size of the section of each emulator, by its name, in an ELF file of this host.
-///
-/// # Errors
-/// When the file cannot be read; `InvalidData` when it was cut short.
+/// Offset and size of the section of each emulator, by its name, in an ELF file of this host. Fails when the file
+/// cannot be read; `InvalidData` when it was cut short.
 #[allow(clippy::useless_conversion, reason = "the fields of 32-bit files are smaller")]
 pub fn places(program: &mut File) -> io::Result<HashMap<String, (u64, u64)>> {
     let header = header::Header::from_fd(program).map_err(io::Error::other)?;

@@ -43,10 +43,8 @@ pub(super) fn look(path: &Path) -> Result<File, Unfit> {
     Ok(file)
 }
 
-/// `head` is the start of a file of `length` bytes.
-///
-/// # Errors
-/// The first thing that is wrong with it, as an emulator of this host.
+/// `head` is the start of a file of `length` bytes. The error is the first thing that is wrong with it, as an emulator
+/// of this host.
 pub fn check_head(head: &[u8], length: u64) -> Result<(), Unfit> {
     if head.is_empty() {
         return Err(wrong("is empty; fetch it again"));

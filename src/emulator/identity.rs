@@ -58,8 +58,8 @@ pub enum Place {
 }
 
 impl Identity {
-    /// Looks at `file`.
-    pub fn of(file: &File) -> io::Result<Self> {
+    /// Looks at `file`, whose entry was registered with this path.
+    pub fn of(file: &File, registered: Option<&Path>) -> io::Result<Self> {
         let link = fs::read_link(path_of(file))?;
         let metadata = file.metadata()?;
         let is_at = |path: &Path| {
@@ -68,6 +68,7 @@ impl Identity {
         };
         let before = link.as_os_str().as_bytes().strip_suffix(DELETED);
         let (path, place) = match before {
+            _ if is_at(&link) && registered.is_some_and(|registered| !is_at(registered)) => (link, Place::Moved),
             _ if is_at(&link) => (link, Place::Present),
             Some(path) => {
                 let path = PathBuf::from(std::ffi::OsString::from_vec(path.to_vec()));
@@ -80,15 +81,6 @@ impl Identity {
             None => (link, Place::Elsewhere),
         };
         Ok(Self { path, place, size: metadata.len(), build_id: build_id(file)?, modified: metadata.mtime() })
-    }
-
-    /// This identity, with [`Place::Moved`] if the file is no longer at the path `registered`.
-    pub fn registered_as(mut self, registered: &Path) -> Self {
-        let id = |path: &Path| path.metadata().map(|m| (m.dev(), m.ino())).ok();
-        if self.place == Place::Present && id(registered) != id(&self.path) {
-            self.place = Place::Moved;
-        }
-        self
     }
 }
 
@@ -125,10 +117,7 @@ fn build_id(file: &File) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// The whole file's SHA-256, in hexadecimal digits.
-///
-/// # Errors
-/// When it cannot be read, or has more than a gigabyte.
+/// The whole file's SHA-256, in hexadecimal digits. Fails for more than a gigabyte.
 pub fn sha256(file: &File) -> io::Result<String> {
     if file.metadata()?.len() > LIMIT {
         return Err(io::ErrorKind::FileTooLarge.into());

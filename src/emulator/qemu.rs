@@ -87,9 +87,6 @@ impl fmt::Display for Version {
 
 /// Which of QEMU's user emulators `file` is, by its bytes. `None` for any other file, and for a QEMU whose literal is
 /// not where a static program has it.
-///
-/// # Errors
-/// When the file cannot be read.
 pub fn qemu_of(file: &File) -> io::Result<Option<Qemu>> {
     let mut loaded = segments(&read_up_to(file, 0, HEAD)?).unwrap_or_default();
     loaded.retain(|segment| segment.p_type == PT_LOAD);

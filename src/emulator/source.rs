@@ -54,10 +54,8 @@ impl Source {
     }
 
     /// The emulators embedded in this program, under names that begin with `prefix`; if it has none, those of [`DIR`],
-    /// which are the image's if `in_image`. A program that cannot read its own file has none.
-    ///
-    /// # Errors
-    /// When that file was cut short.
+    /// which are the image's if `in_image`. A program that cannot read its own file has none. Fails when that file was
+    /// cut short.
     pub fn own(prefix: &str, in_image: bool) -> io::Result<Self> {
         let source =
             Self { home: if in_image { Home::Image } else { Home::System }, ..Self::directory(Path::new(DIR)) };
@@ -188,10 +186,8 @@ impl Source {
         }
     }
 
-    /// Registers `rule`, whose interpreter is one of these.
-    ///
-    /// # Errors
-    /// Those of [`Table::register`]; when an embedded emulator cannot be unpacked, or its root directory cannot be entered.
+    /// Registers `rule`, whose interpreter is one of these. Errors: those of [`Table::register`]; when an embedded
+    /// emulator cannot be unpacked, or its root directory cannot be entered.
     pub fn register(&self, table: &Table, rule: &Rule) -> Result<()> {
         let root = match &self.from {
             From::Here => return table.register(rule),

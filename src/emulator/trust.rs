@@ -98,10 +98,8 @@ impl fmt::Display for Stranger {
 }
 
 /// Who else decides what is in `folder`, and what its file `name` is, if one is named. Links on the way to the folder are followed,
-/// but not one that is the file. What does not exist yet is judged by the folder that it would be made in.
-///
-/// # Errors
-/// Those of `open(2)`, except `ENOENT` and `ENOTDIR`.
+/// but not one that is the file. What does not exist yet is judged by the folder that it would be made in. Errors:
+/// those of `open(2)`, except `ENOENT` and `ENOTDIR`.
 pub fn stranger_in(folder: &Path, name: Option<&OsStr>) -> nix::Result<Option<Stranger>> {
     let mut walk = Walk::start()?;
     match walk.to(folder) {
@@ -145,10 +143,7 @@ impl Found {
         Ok(Self { folder: walk.folder, name, stat, stranger: walk.stranger })
     }
 
-    /// Opens it to be read.
-    ///
-    /// # Errors
-    /// `ESTALE` when another file is there by now.
+    /// Opens it to be read. Errors: `ESTALE` when another file is there by now.
     pub(super) fn open(&self) -> nix::Result<File> {
         // one that has become a FIFO is not waited for
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
@@ -310,10 +305,7 @@ fn names(path: &Path) -> Vec<OsString> {
     names.filter(|name| name != "/" && name != ".").collect()
 }
 
-/// Opens the file at `path`, whoever owns it.
-///
-/// # Errors
-/// When it cannot be opened; `EINVAL` for what is no file.
+/// Opens the file at `path`, whoever owns it. Fails when it cannot be opened; `EINVAL` for what is no file.
 pub(super) fn open_any(path: &Path) -> io::Result<File> {
     let found = Found::at(path)?;
     if kind(&found.stat) != SFlag::S_IFREG {

@@ -99,10 +99,7 @@ pub struct Image {
 
 impl Image {
     /// Reads `file` as a program of `arch`. The kernel takes it for one by its machine alone, so class and byte order
-    /// are the row's, whatever the file states.
-    ///
-    /// # Errors
-    /// What makes `by` refuse the file.
+    /// are the row's, whatever the file states. The error is what makes `by` refuse the file.
     pub fn read(file: &mut (impl Read + Seek), arch: &Arch, by: LoadedBy) -> Result<Self, FatalFlaw> {
         let mut image = Self::read_loader(file, arch, by)?;
         let mut paths = image.segments.iter().filter(|s| s.p_type == PT_INTERP);
@@ -118,10 +115,8 @@ impl Image {
         Ok(image)
     }
 
-    /// Reads `file` as the loader of a program of `arch`: what a loader itself asks for or states does not count.
-    ///
-    /// # Errors
-    /// What makes `by` refuse the file.
+    /// Reads `file` as the loader of a program of `arch`: what a loader itself asks for or states does not count. The
+    /// error is what makes `by` refuse the file.
     pub fn read_loader(file: &mut (impl Read + Seek), arch: &Arch, by: LoadedBy) -> Result<Self, FatalFlaw> {
         let header = header(file, arch)?;
         Ok(Self {

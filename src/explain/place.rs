@@ -75,11 +75,8 @@ impl Place {
         Self { root: None }
     }
 
-    /// The root directory of an unpacked image, or of a chroot.
-    ///
-    /// # Errors
-    /// When it cannot be opened, or nothing can be looked up in it: `openat2(2)` is missing before Linux 5.6, and where a filter
-    /// of system calls forbids it.
+    /// The root directory of an unpacked image, or of a chroot. Fails when it cannot be opened, or nothing can be
+    /// looked up in it: `openat2(2)` is missing before Linux 5.6, and where a filter of system calls forbids it.
     pub fn below(dir: &Path) -> Result<Self> {
         let name = shown(dir.as_os_str());
         let unopened = |error: io::Error| {

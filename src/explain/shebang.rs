@@ -65,9 +65,6 @@ impl fmt::Display for Unusable {
 }
 
 /// Reads the line at the start of a file that begins with `head`. `None`: there is no `#!`.
-///
-/// # Errors
-/// [`Unusable`], where the kernel refuses the file.
 pub fn read(head: &[u8]) -> Option<Result<Shebang, Unusable>> {
     let mut buffer = [0; WINDOW];
     let length = head.len().min(WINDOW);

@@ -5,7 +5,6 @@
 //! outside and waits until the namespace exists. See `user_namespaces(7)`, `subuid(5)` and `newuidmap(1)`.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::fs;
 use std::io::{Read, Write, stdin};
 use std::path::Path;
@@ -23,57 +22,15 @@ use crate::kernel::process;
 use crate::kernel::user_namespace::{map_group, map_user, unshare_alone};
 use crate::kernel::wording::not_started;
 
-/// Which ids a namespace has besides the caller's own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ids {
-    /// All ids of the outer namespace, each as itself. Only root gets these.
-    All,
-    /// Root, which is the caller's own id, and further ones.
-    Many,
-    /// Root alone, which is the caller's own id, and why there are no others.
-    One(Lack),
-}
-
-/// Why there are no further ids.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lack {
-    /// A file has no range for this user: the user's name, and the file.
-    NoRange(String, &'static str),
-    /// Why they were not mapped.
-    NotMapped(String),
-}
-
-impl fmt::Display for Lack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoRange(user, file) => write!(
-                f,
-                "{user} has no range in {file}; as root: usermod --add-subuids 100000-165535 --add-subgids \
-                 100000-165535 {user}"
-            ),
-            Self::NotMapped(why) => f.write_str(why),
-        }
-    }
-}
-
-/// Enters a user namespace in which this user is root, and a mount namespace of it, with as many ids as the caller can
-/// get.
-///
-/// # Errors
-/// The kernel's refusal, which [`crate::kernel::user_namespace::Refused`] words.
-pub fn enter_as_root() -> nix::Result<Ids> {
+/// Enters a user namespace in which this user is root, and a mount namespace of it, with as many ids as the caller can get:
+/// for root, all ids of the outer namespace, each as itself. Returns why there are none besides root's, which is the caller's
+/// own, if so. The error is the kernel's refusal, which [`crate::kernel::user_namespace::Refused`] words.
+pub fn enter_as_root() -> nix::Result<Option<String>> {
     let outside = (geteuid(), getegid());
-    let helped = plan(outside.0).map(|(ids, maps)| {
-        let giver = Giver::start(if ids == Ids::All { WRITTEN } else { ASKED_FOR }, &maps);
-        (ids, giver)
-    });
+    let giver = plan(outside.0).and_then(|(how, maps)| Giver::start(how, &maps));
     unshare_alone(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
-    let lack = match helped {
-        Ok((ids, giver)) => match giver.and_then(Giver::give) {
-            Ok(()) => return Ok(ids),
-            Err(error) => Lack::NotMapped(format!("{error:#}")),
-        },
-        Err(lack) => lack,
+    let Err(lack) = giver.and_then(Giver::give) else {
+        return Ok(None);
     };
     // one of the two maps may have been written
     if is_empty("/proc/self/uid_map") {
@@ -82,7 +39,7 @@ pub fn enter_as_root() -> nix::Result<Ids> {
     if is_empty("/proc/self/gid_map") {
         map_group(Gid::from_raw(0), outside.1)?;
     }
-    Ok(Ids::One(lack))
+    Ok(Some(format!("{lack:#}")))
 }
 
 fn is_empty(map: &str) -> bool {
@@ -97,21 +54,27 @@ const WRITTEN: &str = "written";
 /// The first word for [`give`] if the maps are handed to `newuidmap` and `newgidmap`.
 const ASKED_FOR: &str = "asked-for";
 
-fn plan(user: Uid) -> Result<(Ids, Maps), Lack> {
+/// The first word for [`give`], and the maps.
+fn plan(user: Uid) -> Result<(&'static str, Maps)> {
     if user.is_root() && may_give_all() {
         let all = |map| fs::read_to_string(map).map(|map| identity(&map));
         if let (Ok(users), Ok(groups)) = (all("/proc/self/uid_map"), all("/proc/self/gid_map")) {
-            return Ok((Ids::All, [users, groups]));
+            return Ok((WRITTEN, [users, groups]));
         }
     }
     let name = User::from_uid(user).ok().flatten().map(|user| user.name);
     let called = name.clone().unwrap_or_else(|| user.to_string());
     let owners = [Some(user.to_string()), name];
-    let ranges = |file: &'static str, own: u32| {
+    let ranges = |file: &str, own: u32| {
         let text = fs::read_to_string(file).unwrap_or_default();
-        subordinate(&text, &owners, own).ok_or_else(|| Lack::NoRange(called.clone(), file))
+        subordinate(&text, &owners, own).with_context(|| {
+            format!(
+                "{called} has no range in {file}; as root: usermod --add-subuids 100000-165535 --add-subgids \
+                 100000-165535 {called}"
+            )
+        })
     };
-    Ok((Ids::Many, [ranges("/etc/subuid", user.as_raw())?, ranges("/etc/subgid", getegid().as_raw())?]))
+    Ok((ASKED_FOR, [ranges("/etc/subuid", user.as_raw())?, ranges("/etc/subgid", getegid().as_raw())?]))
 }
 
 /// `CAP_SETGID`, `CAP_SETUID`, and, to hand on root itself, `CAP_SETFCAP` (`include/uapi/linux/capability.h`).

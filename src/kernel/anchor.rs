@@ -30,10 +30,8 @@ const EVENT: &str = "binfmt/anchor";
 /// Where hosts mount tracefs: since Linux 4.1, and through debugfs.
 const EVENTS: [&str; 2] = ["/sys/kernel/tracing/uprobe_events", "/sys/kernel/debug/tracing/uprobe_events"];
 
-/// Anchors the mount that the regular file `file` is on. Anchoring it again does nothing.
-///
-/// # Errors
-/// When tracefs is out of reach, the kernel has no uprobe events, lockdown forbids them, or privilege is missing.
+/// Anchors the mount that the regular file `file` is on. Anchoring it again does nothing. Fails when tracefs is out of
+/// reach, the kernel has no uprobe events, lockdown forbids them, or privilege is missing.
 pub fn set(file: &Path) -> Result<()> {
     let failed = |error| failed("set", &error);
     let path = file.as_os_str().as_bytes();
@@ -71,10 +69,8 @@ pub fn seen() -> Option<bool> {
     Some(defined.iter().any(|words| is_of_table(words)))
 }
 
-/// Deletes the anchor, and no other event of its name. Does nothing where tracefs is out of reach.
-///
-/// # Errors
-/// When the list of events cannot be read, or the kernel refuses to delete the anchor.
+/// Deletes the anchor, and no other event of its name. Does nothing where tracefs is out of reach. Fails when the list
+/// of events cannot be read, or the kernel refuses to delete the anchor.
 pub fn clear() -> Result<()> {
     let Ok(mut events) = open() else {
         return Ok(());

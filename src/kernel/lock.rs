@@ -23,9 +23,7 @@ use crate::kernel::wait::{self, Wait};
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Tries to lock `file`, which is open for writing, for as long as it is open. False: another process has the lock.
-///
-/// # Errors
-/// Those of `fcntl(2)`: `ENOLCK` where the file system has no locks.
+/// Errors: those of `fcntl(2)`: `ENOLCK` where the file system has no locks.
 pub fn try_lock(file: &File) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&of_all(libc::F_WRLCK))) {
         Ok(_) => Ok(true),
@@ -35,10 +33,8 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
 }
 
 /// Waits until `file`, which is open for writing, is locked. If a stranger's read lock keeps all calls out, goes on
-/// without the lock, and says so. `path` is the file's name in messages.
-///
-/// # Errors
-/// `EWOULDBLOCK` when another call still has it after `patience`, `EINTR` when this process is told to end; or those of [`try_lock`].
+/// without the lock, and says so. `path` is the file's name in messages. Errors: `EWOULDBLOCK` when another call still
+/// has it after `patience`, `EINTR` when this process is told to end; or those of [`try_lock`].
 pub fn lock(file: &File, path: &Path, patience: Duration) -> io::Result<()> {
     let mut wait = Wait::at_most(patience);
     while !try_lock(file)? {

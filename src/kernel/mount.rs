@@ -113,8 +113,7 @@ pub struct Mounted {
 /// - In a user namespace, it is mounted only if the user named the mount point, because it hides the host's handlers from that
 ///   namespace.
 ///
-/// # Errors
-/// A [`MountError`], or that of [`Table::lock`].
+/// Errors: a [`MountError`], or that of [`Table::lock`].
 pub fn for_installing(at: &MountPoint) -> Result<Mounted> {
     let on_host = namespace::shares_host_mounts();
     loop {
@@ -166,9 +165,7 @@ pub fn would_mount(at: &MountPoint) -> Result<bool, MountError> {
 }
 
 /// Opens the table for reading, without leaving a mount behind. `None` if there is none; probes still show what runs.
-///
-/// # Errors
-/// When the mount point was named and is unfit.
+/// Fails when the mount point was named and is unfit.
 pub fn for_looking(at: &MountPoint) -> Result<Option<Table>, MountError> {
     match existing(&at.dir) {
         // a mount here would hide the host's table; what is mounted at the usual place counts
@@ -204,10 +201,8 @@ pub fn in_passing() -> Result<Table, MountError> {
 }
 
 /// If no entry is left, removes what keeps the table: the anchor, and our own mounts at `at`, here and, with
-/// `--pid=host`, on the host. Mounts of others stay. Returns whether no entry is left.
-///
-/// # Errors
-/// When the entries cannot be read, or the kernel refuses to delete the anchor or to unmount.
+/// `--pid=host`, on the host. Mounts of others stay. Returns whether no entry is left. Fails when the entries cannot be
+/// read, or the kernel refuses to delete the anchor or to unmount.
 pub fn tidy(table: &Table, _lock: &Lock, at: &MountPoint) -> Result<bool> {
     if !table.entries()?.is_empty() {
         return Ok(false);

@@ -79,10 +79,8 @@ fn shares_init_root() -> Option<bool> {
 }
 
 /// Does `work` in a mount namespace of its own, a copy of this one, where nothing mounted below the mount point
-/// `under` reaches any other namespace.
-///
-/// # Errors
-/// When a mount namespace is refused (`EPERM` without `CAP_SYS_ADMIN`), or `under` is no mount point.
+/// `under` reaches any other namespace. Fails when a mount namespace is refused (`EPERM` without `CAP_SYS_ADMIN`), or
+/// `under` is no mount point.
 pub fn with_private_mounts<T: Send>(under: &Path, work: impl FnOnce() -> T + Send) -> nix::Result<T> {
     in_thread(|| {
         unshare(CloneFlags::CLONE_NEWNS)?;
@@ -92,10 +90,8 @@ pub fn with_private_mounts<T: Send>(under: &Path, work: impl FnOnce() -> T + Sen
     })
 }
 
-/// Does `work` in the mount namespace and root directory of PID 1.
-///
-/// # Errors
-/// When that namespace may not be entered (`EPERM` without `CAP_SYS_ADMIN` and `CAP_SYS_PTRACE`).
+/// Does `work` in the mount namespace and root directory of PID 1. Fails when that namespace may not be entered
+/// (`EPERM` without `CAP_SYS_ADMIN` and `CAP_SYS_PTRACE`).
 pub fn with_host_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> nix::Result<T> {
     in_thread(|| {
         let host = File::open("/proc/1/ns/mnt").map_err(|e| errno_of(&e))?;
@@ -105,10 +101,8 @@ pub fn with_host_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> nix::Result
     })
 }
 
-/// Does `work` with `root`, a directory that is open, as root directory and current one.
-///
-/// # Errors
-/// When it cannot become that (`EPERM` without `CAP_SYS_CHROOT`).
+/// Does `work` with `root`, a directory that is open, as root directory and current one. Fails when it cannot become
+/// that (`EPERM` without `CAP_SYS_CHROOT`).
 pub fn with_root_directory<T: Send>(root: impl AsFd + Send, work: impl FnOnce() -> T + Send) -> nix::Result<T> {
     in_thread(|| {
         unshare(CloneFlags::CLONE_FS)?;

@@ -51,31 +51,19 @@ pub const NO_LINKS: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag
 /// How often a look-up is repeated if the kernel gives it up because something was renamed or mounted meanwhile.
 const TRIES: usize = 1000;
 
-/// Something that programs expect in a root directory, and that is not mounted there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotMounted {
-    /// Its path below the root directory, without a slash at its beginning.
-    pub path: &'static str,
-    pub errno: Errno,
-}
-
-impl NotMounted {
-    /// The reason, in words that follow the path.
-    pub fn reason(self) -> String {
-        match self.errno {
-            Errno::ELOOP => "is a symbolic link, so nothing is mounted there".to_owned(),
-            // move_mount(2) has both for a file and a directory
-            Errno::ENOTDIR | Errno::EINVAL => "is of the wrong kind, so nothing is mounted there".to_owned(),
-            errno => format!("is not mounted: {}", cause(&errno.into())),
-        }
+/// Why nothing is mounted at a path, in words that follow it.
+fn not_mounted(errno: Errno) -> String {
+    match errno {
+        Errno::ELOOP => "is a symbolic link, so nothing is mounted there".to_owned(),
+        // move_mount(2) has both for a file and a directory
+        Errno::ENOTDIR | Errno::EINVAL => "is of the wrong kind, so nothing is mounted there".to_owned(),
+        errno => format!("is not mounted: {}", cause(&errno.into())),
     }
 }
 
 /// Opens what is at `path` of the directory `root`, which others may have filled, with `O_PATH` and `flags`: no device
-/// or pipe is touched. `resolve` is [`IN_ROOT`] or [`NO_LINKS`].
-///
-/// # Errors
-/// Those of `openat2(2)` (Linux 5.6): `ENOSYS` or `EPERM` where it cannot be called.
+/// or pipe is touched. `resolve` is [`IN_ROOT`] or [`NO_LINKS`]. Errors: those of `openat2(2)` (Linux 5.6): `ENOSYS` or
+/// `EPERM` where it cannot be called.
 pub fn find(root: impl AsFd, path: &Path, flags: OFlag, resolve: ResolveFlag) -> nix::Result<OwnedFd> {
     let flags = flags | OFlag::O_PATH | OFlag::O_CLOEXEC;
     let how = OpenHow::new().flags(flags).resolve(resolve);
@@ -88,11 +76,9 @@ pub fn find(root: impl AsFd, path: &Path, flags: OFlag, resolve: ResolveFlag) ->
 ///
 /// `/proc`, with all that is mounted below it, the table included, is mounted again. So are `/sys`, `/dev` and
 /// `/etc/resolv.conf`, where that is allowed. Missing mount points are made, and symbolic links are not followed.
-/// Returns what is not mounted although the caller has it, with the reason.
-///
-/// # Errors
-/// When `dir` cannot become the root directory, or gets no `/proc`.
-pub fn enter(dir: &Path) -> Result<Vec<NotMounted>> {
+/// Returns what is not mounted although the caller has it: its path below `dir`, and the reason. Fails when `dir` cannot become the root
+/// directory, or gets no `/proc`.
+pub fn enter(dir: &Path) -> Result<Vec<String>> {
     let name = shown(dir.as_os_str());
     let refused = |call: &'static str| {
         let name = name.clone();
@@ -128,7 +114,7 @@ pub fn enter(dir: &Path) -> Result<Vec<NotMounted>> {
     attach(&proc, &place).map_err(refused("move_mount"))?;
     let mut missing = Vec::new();
     let mut note = |path, mounted: nix::Result<()>| {
-        missing.extend(mounted.err().map(|errno| NotMounted { path, errno }));
+        missing.extend(mounted.err().map(|errno| format!("{path} {}", not_mounted(errno))));
     };
     if let Ok(sys) = sys {
         let mounted = directory(&root, "sys").and_then(|place| attach(&sys, &place));

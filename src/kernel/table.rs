@@ -117,10 +117,8 @@ impl Table {
         names.iter().filter_map(read).collect()
     }
 
-    /// Hands `rule` to the kernel in one `write(2)`, as `register` demands.
-    ///
-    /// # Errors
-    /// When the rule does not fit a line of `register`, or the kernel refuses it; with what to do.
+    /// Hands `rule` to the kernel in one `write(2)`, as `register` demands. Fails when the rule does not fit a line of
+    /// `register`, or the kernel refuses it; with what to do.
     pub fn register(&self, rule: &Rule) -> Result<()> {
         let line = rule.encode().map_err(|error| match error {
             RuleError::Length(_) => anyhow!("{error}; set QEMU_BINARY_PATH to a shorter path"),
@@ -163,10 +161,8 @@ impl Table {
         }
     }
 
-    /// Waits until no other call has the lock, and takes it.
-    ///
-    /// # Errors
-    /// When another call has the lock for two minutes, this process is told to end, or the file system has no locks.
+    /// Waits until no other call has the lock, and takes it. Fails when another call has the lock for two minutes, this
+    /// process is told to end, or the file system has no locks.
     pub fn lock(&self) -> Result<Lock, TableError> {
         let file = match self.open(OsStr::new(REGISTER), OFlag::O_WRONLY, "open") {
             Err(error) if [Errno::EROFS, Errno::EACCES, Errno::EPERM].contains(&error.errno) => {

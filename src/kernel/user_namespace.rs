@@ -21,9 +21,6 @@ pub use refusal::Refused;
 
 /// Enters a user namespace in which this user is root and no other user is mapped, and a mount namespace that belongs
 /// to it.
-///
-/// # Errors
-/// The kernel's refusal, which [`Refused`] words.
 pub fn enter_as_root() -> nix::Result<()> {
     let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
     enter_as(root, group, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
@@ -32,9 +29,6 @@ pub fn enter_as_root() -> nix::Result<()> {
 /// Enters a user namespace below this one, in which this user is `user` and `group`, and no other user is mapped.
 /// Programs there have no privilege over the namespaces above, and still run through the table of those
 /// (`current_binfmt_misc` in the kernel's `fs/binfmt_misc.c`).
-///
-/// # Errors
-/// The kernel's refusal, which [`Refused`] words.
 pub fn become_user(user: Uid, group: Gid) -> nix::Result<()> {
     enter_as(user, group, CloneFlags::CLONE_NEWUSER)
 }

@@ -22,8 +22,8 @@ pub struct Status {
 /// What `binfmt --status --format json` prints.
 #[derive(Debug, Serialize)]
 pub struct Health {
-    pub supported: Vec<String>,
-    pub emulators: Option<Vec<String>>,
+    #[serde(flatten)]
+    pub status: Status,
     pub platforms: Vec<PlatformHealth>,
     pub others: Vec<OtherEntry>,
 }
@@ -67,19 +67,13 @@ fn platforms(status: &PlatformStatus) -> Vec<String> {
 impl Health {
     /// The health of these platforms; `others`: with the entries that belong to none.
     pub fn new(survey: &Survey, platforms: Vec<PlatformHealth>, others: bool) -> Self {
-        let status = Status::from(survey);
         let used = |entry: &Entry| {
             let mut handlers = survey.statuses.iter().filter_map(|s| s.handler.as_ref());
             handlers.any(|handler| handler.name == entry.name)
         };
         let entries = survey.entries.iter().filter(|e| others && !used(e));
         let other = |entry| OtherEntry::new(entry, survey.is_qemu(entry));
-        Self {
-            supported: status.supported,
-            emulators: status.emulators,
-            platforms,
-            others: entries.map(other).collect(),
-        }
+        Self { status: Status::from(survey), platforms, others: entries.map(other).collect() }
     }
 
     /// Those that do not run.

@@ -82,16 +82,16 @@ pub fn removal(removal: &Removal) -> Deed {
     Deed { verb: "uninstall", what: shown(&removal.label), done }
 }
 
-/// `persisting: /host/etc/binfmt.d/qemu-arm.conf OK`. `verb` names the option that writes the file.
+/// `persisting: /host/etc/binfmt.d/qemu-arm.conf OK`. `verb` names the option that writes or removes the file.
 pub fn filed(verb: &'static str, path: &str, fate: FileOutcome) -> Deed {
-    match fate {
-        FileOutcome::Written => Deed::done(verb, path, ""),
-        FileOutcome::Unchanged => Deed::not_done(verb, path, "already there"),
-        FileOutcome::TakenBack => Deed::not_done(verb, path, "taken back"),
-        FileOutcome::Removed => Deed::done("unpersist", path, ""),
-        FileOutcome::Gone => Deed::not_done("unpersist", path, "not found"),
-        FileOutcome::Changed => Deed::not_done("unpersist", path, "changed since, and so left"),
-    }
+    let why_not = match fate {
+        FileOutcome::Written | FileOutcome::Removed => return Deed::done(verb, path, ""),
+        FileOutcome::Unchanged => "already there",
+        FileOutcome::TakenBack => "taken back",
+        FileOutcome::Gone => "not found",
+        FileOutcome::Changed => "changed since, and so left",
+    };
+    Deed::not_done(verb, path, why_not)
 }
 
 /// `installing: arm64 OK (qemu-aarch64 10.0.13, 4.1 ms)`

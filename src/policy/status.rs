@@ -133,7 +133,11 @@ fn examine_all(statuses: &[&PlatformStatus], digest: bool) -> Vec<Option<Result<
         .map(|status| match &status.ran {
             Ran::Itself => None,
             Ran::Unseen(why) => Some(Err(why.clone())),
-            Ran::Interpreter(file) => Some(identify(status.handler.as_ref(), file).map(|identity| (identity, &**file))),
+            Ran::Interpreter(file) => {
+                let registered = status.handler.as_ref().and_then(|entry| entry.interpreter.as_deref());
+                let identity = Identity::of(file, registered).map_err(|error| cause(&error));
+                Some(identity.map(|identity| (identity, &**file)))
+            }
         })
         .collect();
     let seen =
@@ -190,14 +194,6 @@ impl EmulatorFile {
             modified: identity.modified,
         }
     }
-}
-
-fn identify(handler: Option<&Entry>, file: &File) -> Result<Identity, String> {
-    let identity = Identity::of(file).map_err(|error| cause(&error))?;
-    Ok(match handler.and_then(|entry| entry.interpreter.as_ref()) {
-        Some(registered) => identity.registered_as(registered),
-        None => identity,
-    })
 }
 
 /// One architecture, and how far it is from running here.

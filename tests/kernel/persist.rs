@@ -251,6 +251,10 @@ fn a_dry_run_tells_what_would_be_written_and_writes_nothing() {
     for file in files {
         planned.clone().prints(&format!("would persist: {file}\n"));
     }
+    let folder = host.folder("static", &[]);
+    host.copy(&emulators().join("qemu-aarch64"), &folder.join("qemu-aarch64-static"));
+    let called_static = host.call(&[&["--dry-run"], &install[..]].concat()).emulators(&folder).run().ok();
+    called_static.prints(&format!("would persist: {}\n", files[0]));
     persist(&host, &root, "arm64").ok();
     let planned = dry(&install).ok();
     for file in files {

@@ -418,7 +418,7 @@ fn the_command_repeats_what_the_answer_depends_on() {
     // a removal alone takes no word about installs
     let host = Host::new();
     host.register_rule(&Rule { name: "qemu-older".into(), ..rule("s390x") });
-    host.binfmt(&["--install", "s390x"]).ok();
+    host.register_rule(&rule("s390x"));
     let shadowed = host.binfmt(&["--verify", "s390x", "--keep", "--mount", MOUNT_POINT]).ends(1);
     assert_eq!(command(&shadowed), format!("binfmt --uninstall qemu-older --mount {MOUNT_POINT}"));
 }

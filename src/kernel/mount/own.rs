@@ -21,10 +21,7 @@ use crate::kernel::table::Table;
 const SINCE: (u32, u32) = (6, 7);
 
 /// Mounts the table of this process's user namespace, in which it is root, at [`DEFAULT`], over whatever is mounted
-/// there.
-///
-/// # Errors
-/// When the kernel is older than 6.7, or refuses.
+/// there. Fails when the kernel is older than 6.7, or refuses.
 pub fn own() -> Result<Table, MountError> {
     let dir = Path::new(DEFAULT);
     let source = [("source", SOURCE)];

@@ -58,10 +58,7 @@ impl Record {
         }
     }
 
-    /// Reads the text of a record.
-    ///
-    /// # Errors
-    /// When it names a path that we do not write.
+    /// Reads the text of a record. Fails when it names a path that we do not write.
     pub fn parse(text: &str) -> Result<Self> {
         let mut record = Self::default();
         for line in text.lines() {
