@@ -213,39 +213,4 @@ mod tests {
         assert_eq!(cli.run.as_deref(), Some("arm64"));
         assert_eq!(cli.command, words);
     }
-
-    #[test]
-    fn wrong_command_lines_are_wrong() {
-        for args in [
-            &["--bogus"][..],
-            &["arm64"],
-            &["--install"],
-            &["--list", "--status"],
-            &["--credentials", "maybe"],
-            &["--hold"],
-            &["--interval", "5s", "--install", "arm64"],
-            &["--on-exit", "keep", "--install", "arm64"],
-            &["--hold", "--install", "arm64", "--status"],
-            &["--interval", "5s", "--list"],
-            &["--on-exit", "keep", "--verify"],
-            &["--verbose"],
-            &["--verbose", "--install", "arm64"],
-            &["--dry-run"],
-            &["--dry-run", "--install", "arm64", "--hold"],
-            &["--dry-run", "--status"],
-            &["--json", "--format", "text"],
-            &["--completions", "bash", "--list"],
-            &["--run", "arm64"],
-            &["--run", "arm64", "--"],
-            &["--run", "arm64", "--hold", "--", "ls"],
-            &["--run", "arm64", "ls"],
-            &["--run", "--", "ls"],
-            &["--run", "arm64", "--install", "arm64", "--", "ls"],
-            &["--run", "arm64", "--explain", "ls", "--", "ls"],
-            &["--root", "/", "--", "ls"],
-            &["--", "ls"],
-        ] {
-            assert!(parse(args).is_err(), "{args:?}");
-        }
-    }
 }

@@ -145,12 +145,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_fits_80_columns_and_breaks_no_word() {
+    fn it_breaks_no_word() {
         let text = help();
-        for line in text.lines() {
-            assert!(line.chars().count() <= WIDTH, "{line:?}");
-            assert_eq!(line, line.trim_end(), "{line:?}");
-        }
         let words: Vec<&str> = text.split_whitespace().collect();
         for arg in Cli::command().get_arguments().filter(|arg| is_shown(arg)) {
             let meaning = arg.get_help().expect("a meaning").to_string();

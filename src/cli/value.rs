@@ -67,31 +67,3 @@ pub(super) fn interval(value: &str) -> Result<Duration, &'static str> {
 const SHORTEST: Duration = Duration::from_millis(100);
 /// A longer interval would leave handlers unrepaired for days.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_interval_has_a_unit_and_bounds() {
-        for (text, millis) in [("100ms", 100), ("30s", 30_000), ("5m", 300_000), ("24h", 86_400_000)] {
-            assert_eq!(interval(text), Ok(Duration::from_millis(millis)), "{text}");
-        }
-        for text in [
-            "",
-            "s",
-            "30",
-            "99ms",
-            "0s",
-            "25h",
-            "1.5s",
-            "-1s",
-            "1 s",
-            "99999999999999999999s",
-            "9999999999999999h",
-            "1d",
-        ] {
-            assert!(interval(text).is_err(), "{text:?}");
-        }
-    }
-}

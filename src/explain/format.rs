@@ -159,30 +159,6 @@ fn is_text(head: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Those that tests/explain.rs does not have.
-    #[test]
-    fn formats_are_told_apart() {
-        let windows = |machine: &[u8]| [&b"MZ"[..], &[0; 58], &[64, 0, 0, 0], b"PE\0\0", machine].concat();
-        #[rustfmt::skip]
-        let rows: [(&[u8], &str); 11] = [
-            (b"\xff\xfe#\0!\0", "UTF-16"),
-            (&windows(b"\x64\xaa"), "for arm64"),
-            (&windows(b"\x64\x86"), "Windows or DOS"),
-            (&windows(b"")[..60], "Windows or DOS"),
-            (b"\xca\xfe\xba\xbe\0\x01\0\x2e", "Java class"),
-            (b"\xca\xfe\xba\xbe", "does not know"),
-            (b"!<arch>\ndebian-binary   ", "Debian package"),
-            (b"\n <!DOCTYPE html>\n", "HTML"),
-            (b"<HTML><head>", "HTML"),
-            ("echo \u{e4}\u{f6}".as_bytes().strip_suffix(b"\xb6").unwrap(), "without a #!"),
-            (b"\x7fEL", "does not know"),
-        ];
-        for (head, words) in rows {
-            let name = recognize(head).name;
-            assert!(name.contains(words), "{}: {name}", head.escape_ascii());
-        }
-    }
-
     #[test]
     fn every_row_can_be_reached_and_the_last_takes_the_rest() {
         assert_eq!(FORMATS.last().unwrap().is, Sign::Anything);

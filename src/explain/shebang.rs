@@ -115,34 +115,3 @@ fn text(bytes: &[u8]) -> Vec<u8> {
     let end = bytes.iter().position(|byte| *byte == 0);
     bytes[..end.unwrap_or(bytes.len())].to_vec()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line(interpreter: &str, argument: Option<&str>) -> Shebang {
-        Shebang { interpreter: interpreter.into(), argument: argument.map(OsString::from) }
-    }
-
-    #[test]
-    fn lines_are_read_as_the_kernel_reads_them() {
-        let cut = [b"#!".as_slice(), &[b' '; 254], b"/bin/sh\n"].concat();
-        assert_eq!(read(&cut), Some(Err(Unusable::Cut)));
-        // which lines are refused is tried with the kernel itself, in tests/explain.rs
-        #[rustfmt::skip]
-        let rows: [(&[u8], _); 9] = [
-            (b"", None),
-            (b"echo", None),
-            (b" #!/bin/sh\n", None),
-            (b"#!/bin/sh\n", Some(Ok(line("/bin/sh", None)))),
-            (b"#!/bin/sh", Some(Ok(line("/bin/sh", None)))),
-            (b"#! \t/bin/sh \t -e  -x \t\nrest", Some(Ok(line("/bin/sh", Some("-e  -x"))))),
-            (b"#!/bin/sh\r\n", Some(Ok(line("/bin/sh\r", None)))),
-            (b"#!/bin/sh\0x\n", Some(Ok(line("/bin/sh", None)))),
-            (b"#!/bin/sh a\0x\n", Some(Ok(line("/bin/sh", Some("a"))))),
-        ];
-        for (head, expected) in rows {
-            assert_eq!(read(head), expected, "{}", head.escape_ascii());
-        }
-    }
-}

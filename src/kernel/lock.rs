@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// Tries to lock `file`, which is open for writing, for as long as it is open. False: another process has the lock.
 /// Errors: those of `fcntl(2)`: `ENOLCK` where the file system has no locks.
-pub fn try_lock(file: &File) -> io::Result<bool> {
+fn try_lock(file: &File) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&of_all(libc::F_WRLCK))) {
         Ok(_) => Ok(true),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
@@ -46,22 +46,16 @@ pub fn lock(file: &File, path: &Path, patience: Duration) -> io::Result<()> {
             ));
             return Ok(());
         }
-        if !wait.goes_on(None, PAUSE, || awaited(file, path))? {
-            return Err(over().into());
+        let awaited = || {
+            let who =
+                holder(file, "WRITE").unwrap_or_else(|| "another call, which cannot be seen from here,".to_owned());
+            format!("{who} to unlock {}", path.display())
+        };
+        if !wait.goes_on(None, PAUSE, awaited)? {
+            return Err(if wait::is_told_to_end() { Errno::EINTR } else { Errno::EWOULDBLOCK }.into());
         }
     }
     Ok(())
-}
-
-/// Who has locked `file`: completes "waiting for …".
-pub fn awaited(file: &File, path: &Path) -> String {
-    let who = holder(file, "WRITE").unwrap_or_else(|| "another call, which cannot be seen from here,".to_owned());
-    format!("{who} to unlock {}", path.display())
-}
-
-/// The error of a wait that ended without the lock.
-pub fn over() -> Errno {
-    if wait::is_told_to_end() { Errno::EINTR } else { Errno::EWOULDBLOCK }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the numbers are 0 to 2")]

@@ -9,7 +9,7 @@ use binfmt_magic::entry::Entry;
 use serde::Serialize;
 
 use crate::kernel::wording::{is_control, text};
-use crate::policy::status::{PlatformHealth, State};
+use crate::policy::status::PlatformHealth;
 use crate::policy::survey::{PlatformStatus, Survey, Verdict};
 
 /// What `binfmt` prints without arguments.
@@ -78,7 +78,7 @@ impl Health {
 
     /// Those that do not run.
     pub fn failing(&self) -> impl Iterator<Item = &PlatformHealth> {
-        self.platforms.iter().filter(|p| matches!(p.state, State::Broken | State::Missing))
+        self.platforms.iter().filter(|platform| platform.reason.is_some())
     }
 }
 

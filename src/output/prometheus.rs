@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use crate::kernel::wording::{is_control, printable};
-use crate::policy::status::{EmulatorFile, PlatformHealth, State};
+use crate::policy::status::{EmulatorFile, PlatformHealth};
 
 /// One platform, and what is asked of it here alone.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub fn write_metrics(out: &mut dyn Write, platforms: &[Measured]) -> io::Result<
         (
             "platform_up",
             "Whether a program of the platform has just run, natively or through a handler.",
-            of_each(&|one| Some(either(matches!(one.health.state, State::Native | State::Works)))),
+            of_each(&|one| Some(either(one.health.reason.is_none()))),
         ),
         (
             "platform_start_cpu_seconds",

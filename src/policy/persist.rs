@@ -192,8 +192,8 @@ impl Host {
     fn stage(&self, path: PathBuf, bytes: &[u8], mode: u32) -> Result<Staged> {
         let failed = format!("cannot write {}", self.boot.shown(&path));
         let stage = || -> Result<Staged> {
-            check_owner(self.boot.dir(), &path)?;
-            let (mut record, mut existed, mut fate) = (Record::read(self.boot.dir())?, false, FileOutcome::Written);
+            check_owner(&self.boot.dir, &path)?;
+            let (mut record, mut existed, mut fate) = (Record::read(&self.boot.dir)?, false, FileOutcome::Written);
             if let Ok(spot) = Spot::of(&path) {
                 existed = spot.id().is_ok();
                 fate = spot.replaceable(bytes, "--persist", self.force, |there| record.has(&path, there))?;
@@ -227,7 +227,7 @@ impl Host {
             if staged.fate == FileOutcome::Written {
                 spot.put_in_place(file::NEW)?;
             }
-            let mut record = Record::read(self.boot.dir())?;
+            let mut record = Record::read(&self.boot.dir)?;
             record.add(path, &staged.digest);
             record.settle(path, &staged.digest);
             record.write()
@@ -238,7 +238,7 @@ impl Host {
 
     /// Removes a file that is not needed, unless there was one in its place before. Whether it was in its place.
     pub fn give_back(&self, staged: &Staged) -> Result<bool> {
-        self.inside(|| undo(&mut Record::read(self.boot.dir())?, staged))
+        self.inside(|| undo(&mut Record::read(&self.boot.dir)?, staged))
     }
 
     /// Does `work` in the host's root directory, so that symbolic links lead to where they do on the host.

@@ -17,20 +17,6 @@ use crate::kernel::wording::{cause, text};
 use crate::policy::remedy::Means;
 use crate::policy::survey::{PlatformStatus, Survey, Verdict};
 
-/// The state of a platform.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// The kernel runs it by itself.
-    Native,
-    /// A handler runs it: `entry`, or one out of sight.
-    Works,
-    /// There is a handler, and programs do not run.
-    Broken,
-    /// There is no handler.
-    Missing,
-}
-
 /// One platform, looked at closely.
 #[derive(Debug, Serialize)]
 pub struct PlatformHealth {
@@ -38,7 +24,9 @@ pub struct PlatformHealth {
     pub arch: &'static Arch,
     pub platform: String,
     pub qemu: &'static str,
-    pub state: State,
+    /// `native`: the kernel runs it by itself. `works`: a handler runs it, `entry` or one out of sight. `broken`: there is a handler,
+    /// and programs do not run. `missing`: there is no handler.
+    pub state: &'static str,
     pub reason: Option<String>,
     pub remedy: Option<String>,
     pub entry: Option<String>,
@@ -85,11 +73,11 @@ impl PlatformHealth {
         let handler = status.handler.as_ref();
         let (state, failure, argv0, start_us) = match &status.verdict {
             Verdict::Works { argv0, micros, .. } => {
-                let state = if status.is_native() { State::Native } else { State::Works };
+                let state = if status.is_native() { "native" } else { "works" };
                 (state, None, Some(*argv0), Some(*micros))
             }
             Verdict::Fails(failure) => {
-                let state = if handler.is_some() { State::Broken } else { State::Missing };
+                let state = if handler.is_some() { "broken" } else { "missing" };
                 (state, Some(failure), None, None)
             }
         };

@@ -229,6 +229,7 @@ fn help_is_on_stdout() {
         }
         for line in output.stdout.lines() {
             assert!(line.chars().count() <= 80, "{line:?} in {output}");
+            assert_eq!(line, line.trim_end(), "{line:?}");
         }
     }
 }
@@ -362,12 +363,46 @@ fn wrong_command_lines_end_with_2_and_change_nothing() {
         &["--list", "--status"],
         &["arm64"],
         &["--uninstall", "qemu-*", "arm64"],
+        &["--credentials", "maybe"],
+        &["--hold"],
+        &["--interval", "5s", "--install", "arm64"],
+        &["--on-exit", "keep", "--install", "arm64"],
+        &["--hold", "--install", "arm64", "--status"],
+        &["--interval", "5s", "--list"],
+        &["--on-exit", "keep", "--verify"],
+        &["--verbose"],
+        &["--verbose", "--install", "arm64"],
+        &["--dry-run"],
+        &["--dry-run", "--install", "arm64", "--hold"],
+        &["--dry-run", "--status"],
+        &["--json", "--format", "text"],
+        &["--completions", "bash", "--list"],
+        &["--run", "arm64"],
+        &["--run", "arm64", "--"],
+        &["--run", "arm64", "--hold", "--", "ls"],
+        &["--run", "arm64", "ls"],
+        &["--run", "--", "ls"],
+        &["--run", "arm64", "--install", "arm64", "--", "ls"],
+        &["--run", "arm64", "--explain", "ls", "--", "ls"],
+        &["--root", "/", "--", "ls"],
+        &["--", "ls"],
     ] {
-        let output = host.binfmt(args).ends(2);
+        let runs = args.iter().take_while(|arg| **arg != "--").any(|arg| *arg == "--run");
+        let output = host.binfmt(args).ends(if runs { 125 } else { 2 });
         assert_eq!(output.stderr.lines().count(), 1, "{output}");
         let output = output.ends_saying(&["binfmt: "]);
         assert_eq!(output.stdout, "", "{output}");
         assert_eq!(host.table(), before, "{output}");
+    }
+}
+
+#[test]
+fn an_interval_has_a_unit_and_bounds() {
+    let host = Host::new();
+    for interval in
+        ["", "s", "30", "99ms", "0s", "25h", "1.5s", "-1s", "1 s", "99999999999999999999s", "9999999999999999h", "1d"]
+    {
+        host.binfmt(&["--hold", "--install", "arm64", "--interval", interval]).ends(2);
     }
 }
 
@@ -513,6 +548,25 @@ fn where_to_get_emulators_is_what_helps_there() {
         output.ends_saying(&["no emulators in /usr/bin", package, "make image", "QEMU_BINARY_PATH"]);
     }
     call(&["--install", "sparc64"]).run().ends(1).ends_saying(&["/usr/bin/qemu-sparc64 does not exist", package]);
+    let release = host.scratch().join("os-release");
+    fs::write(&release, "").unwrap();
+    host.sh(&format!("mount --bind '{}' /etc/os-release", release.display())).ok();
+    for (os_release, package) in [
+        ("ID=debian\nVERSION_ID=\"12\"\n", "install them: apt install qemu-user-static, "),
+        ("VERSION_ID=\"13\"\nID=debian\n", "install them: apt install qemu-user, "),
+        ("ID=debian\n", "install them: apt install qemu-user, "),
+        ("ID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"24.04\"\n", "install them: apt install qemu-user-static, "),
+        ("ID=ubuntu\nVERSION_ID=\"25.04\"\n", "install them: apt install qemu-user, "),
+        ("ID=fedora\nVERSION_ID=42\n", "install them: dnf install qemu-user-static, "),
+        ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", "install them: apt install qemu-user-static, "),
+        ("ID=arch\n", "install them: pacman -S qemu-user-static, "),
+        ("", "install your distribution's static QEMU user emulators, "),
+        ("ID=alpine\n", "install your distribution's"),
+        ("ID=x\nID_LIKE=\"y debianish\"\n", "install your distribution's"),
+    ] {
+        fs::write(&release, os_release).unwrap();
+        call(&["--install", "sparc64"]).run().ends(1).ends_saying(&[package]);
+    }
 
     // the image has no packages, and says that it is one
     assert!(include_str!("../../Dockerfile").contains("\nENV BINFMT_IMAGE=1\n"));

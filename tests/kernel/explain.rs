@@ -257,6 +257,18 @@ fn scripts_end_as_explained() {
     ];
     let rows = rows.map(|(row, text, fate)| (row, text.into_bytes(), fate));
     lab.all_end(&rows);
+    for (file, interpreter, argument) in [
+        ("file0", format!("{good}"), None),
+        ("file2", format!("{good}"), Some("a b".to_owned())),
+        ("file5", format!("{good}"), Some("a".repeat(255 - format!("#!{good} ").len()))),
+        ("file6", format!("{good}"), None),
+        ("file7", format!("{good}\r"), None),
+    ] {
+        let json = lab.explain(&lab.path(file), &["--format", "json"]).json();
+        let step = &json["steps"][0];
+        assert_eq!(step["interpreter"].as_str(), Some(&*interpreter), "{file}");
+        assert_eq!(step["argument"].as_str(), argument.as_deref(), "{file}");
+    }
     let output = lab.explain(&lab.path("file4"), &[]).ends(1);
     output.ends_saying(&["too long", "shorter path", "#!/usr/bin/env"]).never_says("sed");
     let mut last = lab.path("good");
@@ -320,8 +332,19 @@ fn notes_tell_what_the_kernel_does_not_mind() {
 #[test]
 fn what_is_no_program_is_named() {
     let lab = Lab::new();
+    let windows = |machine: &[u8]| [&b"MZ"[..], &[0; 58], &[64, 0, 0, 0], b"PE\0\0", machine].concat();
     #[rustfmt::skip]
-    let rows: [(&[u8], &[&str]); 16] = [
+    let rows: [(&[u8], &[&str]); 26] = [
+        (b"\xff\xfe#\0!\0", &["UTF-16"]),
+        (&windows(b"\x64\xaa"), &["for arm64"]),
+        (&windows(b"\x64\x86"), &["Windows or DOS"]),
+        (&windows(b"")[..60], &["Windows or DOS"]),
+        (b"\xca\xfe\xba\xbe", &["does not know"]),
+        (b"!<arch>\ndebian-binary   ", &["Debian package"]),
+        (b"\n <!DOCTYPE html>\n", &["HTML"]),
+        (b"<HTML><head>", &["HTML"]),
+        ("echo \u{e4}\u{f6}".as_bytes().strip_suffix(b"\xb6").unwrap(), &["without a #!"]),
+        (b"\x7fEL", &["does not know"]),
         (b"", &["empty", "again"]),
         (&[0; 300], &["zeros", "again"]),
         (b"echo hi\n", &["without a #! line", "sh "]),

@@ -336,8 +336,17 @@ fn a_record_that_is_none_is_not_acted_upon() {
     let host = Host::new();
     let root = root(&host);
     persist(&host, &root, "arm64").ok();
-    fs::write(root.join(RECORD), "rubbish\n").unwrap();
-    unpersist(&host, &root).ends_saying(&["persisted is not as binfmt wrote it"]);
+    for text in [
+        "rubbish\n",
+        "aa  /etc/hostname\n",
+        "aa  /etc/binfmt.d/../hostname\n",
+        "aa  /etc/binfmt.d/..\n",
+        "# made /srv\n",
+        "# made \n",
+    ] {
+        fs::write(root.join(RECORD), text).unwrap();
+        unpersist(&host, &root).ends_saying(&["persisted is not as binfmt wrote it"]);
+    }
     assert!(root.join(EMULATOR).exists());
 }
 

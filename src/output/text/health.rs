@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{milliseconds, row, write_columns};
 use crate::emulator::identity::Place;
 use crate::output::json::{Health, OtherEntry};
-use crate::policy::status::{EmulatorFile, PlatformHealth, State};
+use crate::policy::status::{EmulatorFile, PlatformHealth};
 
 /// Digits of a build id that tell builds apart.
 const BUILD: usize = 8;
@@ -28,12 +28,6 @@ pub fn write_health(out: &mut dyn Write, health: &Health, colour: bool, width: O
 }
 
 fn platform(platform: &PlatformHealth) -> Vec<String> {
-    let state = match platform.state {
-        State::Native => "native",
-        State::Works => "works",
-        State::Broken => "broken",
-        State::Missing => "missing",
-    };
     let either = |value: Option<bool>, yes, no| match value {
         Some(true) => yes,
         Some(false) => no,
@@ -44,7 +38,7 @@ fn platform(platform: &PlatformHealth) -> Vec<String> {
     let build = emulator.and_then(|e| e.build_id.as_deref()?.get(..BUILD));
     row([
         &platform.platform,
-        state,
+        platform.state,
         or_dash(platform.entry.as_deref()),
         or_dash(platform.flags.as_deref()),
         either(platform.argv0, "kept", "replaced"),

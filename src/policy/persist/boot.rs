@@ -47,7 +47,7 @@ const LONGEST: u64 = 1 << 20;
 pub struct Boot {
     root: OwnedFd,
     /// Its name in messages.
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
 }
 
 impl Boot {
@@ -229,11 +229,6 @@ impl Boot {
             }
         }
         files
-    }
-
-    /// The name of its root directory in messages.
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// The path by which this process finds `path` of the host.
