@@ -18,7 +18,7 @@ pub use completions::completions;
 pub use environment::Environment;
 pub use help::{SECTIONS, USAGE, help};
 pub use meant::meant;
-pub use mode::{Explain, Install, Mistake, Mode, Request, Run, Settings, Stay, describe_unknown};
+pub use mode::{Install, Mistake, Mode, Request, Run, Settings, Stay, describe_unknown};
 pub use value::{Format, Shell};
 use value::{interval, is, list, yes};
 

@@ -141,7 +141,7 @@ fn perform_one(call: &mut Call, mode: &Mode) -> Result<()> {
         Mode::Hold(install, stay) => hold::hold(call, install, stay),
         Mode::Verify(list) => verify::verify(call, list.as_ref()),
         Mode::Export(dir) => persist::export(call, dir),
-        Mode::Explain(explain) => explain::explain(call, explain),
+        Mode::Explain { file, root } => explain::explain(call, file, root.as_deref()),
         Mode::List => show::list(call),
         Mode::Status(list) => status::status(call, list.as_ref()),
         Mode::Overview => status::overview(call),

@@ -112,7 +112,6 @@ fn cannot_mount(error: &io::Error) -> bool {
 pub struct Question<'a> {
     /// Its name in messages.
     pub path: &'a Path,
-    /// The emulator.
     pub file: &'a File,
     /// Whether it may be started where its bytes do not tell.
     pub may_start: bool,

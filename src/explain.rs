@@ -84,7 +84,6 @@ pub struct Visit {
     pub pinned: bool,
 }
 
-/// What a file holds.
 #[derive(Debug)]
 pub enum Content {
     Elf(Ident),

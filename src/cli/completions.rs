@@ -17,16 +17,13 @@ pub fn completions(shell: Shell) -> String {
     }
 }
 
-/// The value of an option.
 enum Value {
     None,
     /// Platforms, with commas between them.
     List,
-    /// One of these.
     One(Vec<String>),
     Directory,
     File,
-    /// Anything else.
     Other,
 }
 

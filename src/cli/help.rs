@@ -47,7 +47,6 @@ const MEANING: usize = 24;
 /// The column where the effects of examples begin.
 const EFFECT: usize = 36;
 
-/// The whole text.
 pub fn help() -> String {
     let command = Cli::command();
     let about = command.get_about().map(ToString::to_string);

@@ -33,7 +33,11 @@ pub enum Mode {
     Verify(Option<Selection>),
     /// `--export`: write rules for the boot into this directory.
     Export(PathBuf),
-    Explain(Explain),
+    /// `root`: the root directory that the file is below, if not the caller's own.
+    Explain {
+        file: PathBuf,
+        root: Option<PathBuf>,
+    },
     List,
     /// `--status`: show whether the platforms, or those of the list, run.
     Status(Option<Selection>),
@@ -41,7 +45,6 @@ pub enum Mode {
     Overview,
 }
 
-/// What to install.
 #[derive(Debug)]
 pub struct Install {
     pub selection: Selection,
@@ -56,11 +59,9 @@ pub struct Install {
 pub struct Stay {
     /// How often to look at the table, besides at each change.
     pub interval: Duration,
-    /// Whether the handlers are uninstalled at the end.
     pub uninstalls: bool,
 }
 
-/// What to run.
 #[derive(Debug)]
 pub struct Run {
     pub platform: Platform,
@@ -69,14 +70,6 @@ pub struct Run {
     /// The command: a path, or a name to search PATH for.
     pub name: OsString,
     pub args: Vec<OsString>,
-}
-
-/// What to explain.
-#[derive(Debug)]
-pub struct Explain {
-    pub file: PathBuf,
-    /// The root directory that it is below, if not the caller's own.
-    pub root: Option<PathBuf>,
 }
 
 /// How all modes work.
@@ -179,7 +172,7 @@ fn modes(cli: Cli, install: Option<Selection>) -> Result<Vec<Mode>> {
     let list = |list: Option<String>| list.as_deref().map(selection).transpose();
     modes.push(match (cli.verify, cli.explain, cli.status) {
         (Some(listed), ..) => Mode::Verify(list(listed)?),
-        (_, Some(file), _) => Mode::Explain(Explain { file, root: cli.root }),
+        (_, Some(file), _) => Mode::Explain { file, root: cli.root },
         (.., Some(listed)) => Mode::Status(list(listed)?),
         _ if cli.list => Mode::List,
         _ => Mode::Overview,
@@ -329,7 +322,6 @@ mod tests {
         Request::read(args.map(OsString::from).collect(), Environment::from(|_| None))
     }
 
-    /// The names of the modes, in their order.
     fn modes(line: &str) -> Vec<String> {
         let name = |mode: &Mode| {
             let text = format!("{mode:?}");

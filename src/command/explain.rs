@@ -6,30 +6,15 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::Call;
-use crate::cli;
-use crate::explain::{Explanation, Here, explain as explained};
+use crate::explain::{Here, explain as explained};
 use crate::kernel::mount;
 use crate::kernel::root_directory::PATH;
 use crate::kernel::table::Table;
 use crate::kernel::wording::printable;
 use crate::output::text;
 
-/// Shows the explanation. A file that does not run, or may not, is a failure.
-pub(super) fn explain(call: &mut Call, asked: &cli::Explain) -> Result<()> {
-    let explanation = explanation(call, &asked.file, asked.root.as_deref())?;
-    if let Some(reason) = &explanation.reason {
-        let file = printable(&explanation.file);
-        let verdict = match explanation.runs {
-            None => format!("whether {file} runs is not known"),
-            Some(_) => format!("{file} does not run"),
-        };
-        let remedy = explanation.remedy.as_deref().unwrap_or_default();
-        call.lacks(format!("{verdict}: {reason}; {remedy}"));
-    }
-    call.show(&explanation, |out, colour, _| text::write_explained(out, &explanation, colour))
-}
-
-fn explanation(call: &mut Call, file: &Path, root: Option<&Path>) -> Result<Explanation> {
+/// Shows why `file`, below `root` if that is named, runs. A file that does not run, or may not, is a failure.
+pub(super) fn explain(call: &mut Call, file: &Path, root: Option<&Path>) -> Result<()> {
     let survey = call.survey()?;
     let table = mount::for_looking(&call.at)?;
     let here = Here {
@@ -40,5 +25,15 @@ fn explanation(call: &mut Call, file: &Path, root: Option<&Path>) -> Result<Expl
         verbose: call.settings.verbose,
     };
     let path = env::var_os("PATH").filter(|_| root.is_none());
-    explained(file, &path.unwrap_or_else(|| PATH.into()), &here)
+    let explanation = explained(file, &path.unwrap_or_else(|| PATH.into()), &here)?;
+    if let Some(reason) = &explanation.reason {
+        let file = printable(&explanation.file);
+        let verdict = match explanation.runs {
+            None => format!("whether {file} runs is not known"),
+            Some(_) => format!("{file} does not run"),
+        };
+        let remedy = explanation.remedy.as_deref().unwrap_or_default();
+        call.lacks(format!("{verdict}: {reason}; {remedy}"));
+    }
+    call.show(&explanation, |out, colour, _| text::write_explained(out, &explanation, colour))
 }

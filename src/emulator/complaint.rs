@@ -7,7 +7,6 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use crate::kernel::process::sysctl;
 
-/// What is behind a complaint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// The emulator does not get the address space, or the memory, that it reserves at its start.
@@ -72,7 +71,6 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Those of this process.
     pub fn of_this_process() -> Self {
         let number = |name| sysctl(name)?.parse::<u64>().ok();
         let limit = |resource| {
@@ -116,8 +114,7 @@ pub struct Complaint {
 impl Complaint {
     /// Of an emulator that `said` this on stderr.
     pub fn new(said: &str, limits: Limits) -> Self {
-        let said = said.to_owned();
-        Self { said, limits }
+        Self { said: said.to_owned(), limits }
     }
 
     /// What is behind the first line that is known.

@@ -35,7 +35,6 @@ const PROGRAM: &str = "/proc/self/exe";
 /// What the name of a section that holds an emulator ends with.
 const SUFFIX: &str = ".zst";
 
-/// The emulators that are embedded in this program.
 #[derive(Debug)]
 pub(super) struct Embedded {
     /// What the names of the emulators begin with.

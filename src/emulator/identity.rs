@@ -27,12 +27,10 @@ const DELETED: &[u8] = b" (deleted)";
 /// More than the notes of any program need, in bytes.
 const NOTES: u64 = 64 * 1024;
 
-/// Which file it is, without having been run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Its path when it was opened or, while it lives, now. Seen from this mount namespace only if `place` says so.
     pub path: PathBuf,
-    /// What has become of that path.
     pub place: Place,
     /// Bytes.
     pub size: u64,
@@ -174,7 +172,6 @@ fn each_chunk(file: &File, mut work: impl FnMut(&[u8], u64) -> io::Result<bool>)
     }
 }
 
-/// The hexadecimal digits of these bytes.
 pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

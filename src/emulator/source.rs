@@ -24,7 +24,6 @@ use crate::kernel::wording::cause;
 /// The directory of emulators unless another is named; also the image's.
 pub const DIR: &str = "/usr/bin/";
 
-/// Where an install takes emulators from.
 #[derive(Debug, Clone)]
 pub struct Source {
     dir: PathBuf,
@@ -38,7 +37,6 @@ enum From {
     Here,
     /// Another one, which is open.
     Below(Arc<OwnedFd>),
-    /// This program's file.
     Program(Arc<Embedded>),
 }
 

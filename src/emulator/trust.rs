@@ -49,28 +49,19 @@ enum Who {
 impl Stranger {
     /// The command that keeps them from it, where there is one: what a stranger has made is no better for another owner.
     pub fn remedy(&self) -> Option<String> {
-        (!matches!(self.who, Who::Owner(_))).then(|| self.chmod())
+        (!matches!(self.who, Who::Owner(_))).then(|| self.take_over())
     }
 
     /// The commands after which the place is root's alone.
     pub fn take_over(&self) -> String {
+        let place = quoted(&self.place.to_string_lossy());
+        let chown = format!("chown -h root: {place}");
+        let chmod = format!("chmod {}-w {place}", self.writers);
         match self.who {
-            Who::Owner(_) if self.writers.is_empty() => self.chown(),
-            Who::Owner(_) => format!("{} && {}", self.chown(), self.chmod()),
-            _ => self.chmod(),
+            Who::Owner(_) if self.writers.is_empty() => chown,
+            Who::Owner(_) => format!("{chown} && {chmod}"),
+            _ => chmod,
         }
-    }
-
-    fn chown(&self) -> String {
-        format!("chown -h root: {}", self.quoted())
-    }
-
-    fn chmod(&self) -> String {
-        format!("chmod {}-w {}", self.writers, self.quoted())
-    }
-
-    fn quoted(&self) -> String {
-        quoted(&self.place.to_string_lossy())
     }
 
     /// The same, seen from outside of the root directory `dir`.

@@ -70,8 +70,7 @@ impl FatalFlaw {
 
     /// It is a library that does not state where to begin.
     pub(super) fn library() -> Self {
-        let what = "is a shared library without an entry point".to_owned();
-        Self { what, errno: None, remedy: "run the program that uses it" }
+        Self { remedy: "run the program that uses it", ..Self::killed("is a shared library without an entry point") }
     }
 }
 
@@ -154,8 +153,7 @@ impl Image {
             return Some(FatalFlaw::killed("has no segment to load"));
         }
         if self.by == LoadedBy::Kernel && loaded().any(|s| s.p_filesz > s.p_memsz) {
-            let what = "has a segment that is larger in the file than in memory";
-            return Some(FatalFlaw::killed(what));
+            return Some(FatalFlaw::killed("has a segment that is larger in the file than in memory"));
         }
         // QEMU goes by the pages of the machine that it emulates, and copies where those of the host are larger
         let aligned = match self.by {
@@ -181,8 +179,7 @@ impl Image {
 
     /// What is loaded of a file that is no program by its type.
     pub(super) fn without_segments(self) -> Self {
-        let segments = Vec::new();
-        Self { segments, ..self }
+        Self { segments: Vec::new(), ..self }
     }
 }
 
@@ -202,8 +199,7 @@ fn segments(
     by: LoadedBy,
 ) -> Result<Vec<ProgramHeader>, FatalFlaw> {
     let wrong_size = |of: &str, size: u16| {
-        let what = format!("has an ELF header that states a wrong size for {of}: {size} bytes");
-        FatalFlaw::malformed(what)
+        FatalFlaw::malformed(format!("has an ELF header that states a wrong size for {of}: {size} bytes"))
     };
     if by == LoadedBy::Emulator && usize::from(header.e_ehsize) != arch.header().len() {
         return Err(wrong_size("itself", header.e_ehsize));
@@ -242,8 +238,7 @@ fn loader(file: &mut (impl Read + Seek), segment: &ProgramHeader) -> Result<Path
         FatalFlaw::refused(what, Errno::EIO)
     })?;
     if path.last() != Some(&0) {
-        let what = "names its loader (PT_INTERP) by a path that does not end in a NUL";
-        return Err(FatalFlaw::malformed(what));
+        return Err(FatalFlaw::malformed("names its loader (PT_INTERP) by a path that does not end in a NUL"));
     }
     let end = path.iter().position(|byte| *byte == 0);
     path.truncate(end.unwrap_or(path.len()));

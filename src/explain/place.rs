@@ -35,14 +35,12 @@ const HEAD: u64 = 512;
 /// started.
 const EXECVE_CHECK: i32 = 0x1_0000;
 
-/// A root directory.
 #[derive(Debug)]
 pub struct Place {
     /// If it is another than this process's: open, and where it is.
     root: Option<(OwnedFd, PathBuf)>,
 }
 
-/// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// The kernel is to start it, or map it as a loader.

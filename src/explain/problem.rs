@@ -51,7 +51,6 @@ pub(super) struct Fault {
     pub(super) remedy: Remedy,
 }
 
-/// What to do about a problem.
 #[derive(Debug, Clone)]
 pub struct Remedy {
     pub(super) text: String,
@@ -139,8 +138,7 @@ impl Problem {
 
 impl Fault {
     pub(super) fn new(what: impl Into<String>, end: End, remedy: Remedy) -> Self {
-        let what = what.into();
-        Self { what, end, remedy }
+        Self { what: what.into(), end, remedy }
     }
 
     /// A file that `execve(2)` takes for no program.
@@ -152,16 +150,13 @@ impl Fault {
 impl Remedy {
     /// One that changes nothing that can be foreseen.
     pub(super) fn advice(text: impl Into<String>) -> Self {
-        let (text, fix) = (text.into(), None);
-        Self { text, fix }
+        Self { text: text.into(), fix: None }
     }
 
     pub(super) fn with(text: impl Into<String>, fix: Fix) -> Self {
-        let (text, fix) = (text.into(), Some(fix));
-        Self { text, fix }
+        Self { text: text.into(), fix: Some(fix) }
     }
 
-    /// To install a handler for the programs of `arch`.
     pub(super) fn install(arch: &'static Arch, here: &Here) -> Self {
         Self::with(here.means.install(arch), Fix::Installed(arch))
     }

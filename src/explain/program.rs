@@ -33,7 +33,6 @@ pub(super) enum Emulated {
     /// Programs run only if the root directory has certain files. The first says why they do not run here, if so; the
     /// second is as above.
     Depends(Option<Problem>, Option<Problem>),
-    /// They do not run.
     Fails(Problem),
 }
 

@@ -27,7 +27,6 @@ const CODE: &[u8] = &[
     0x0f, 0x05,                   // syscall
 ];
 
-/// Whether a file is one of x32.
 pub(super) fn matches(ident: &Ident) -> bool {
     let x32 = X32.as_ref();
     x32.is_some_and(|arch| (arch.class as u8, arch.machine) == (ident.class, ident.machine))

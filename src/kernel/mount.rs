@@ -32,7 +32,6 @@ use lifetime::{holder_of, mounted_by_us, predates};
 pub use own::own;
 pub use own::{detached, errno};
 
-/// The usual mount point.
 pub const DEFAULT: &str = "/proc/sys/fs/binfmt_misc";
 
 /// The source of our mounts, by which a later call knows that it may unmount them.
@@ -96,7 +95,6 @@ impl fmt::Display for MountError {
 
 impl std::error::Error for MountError {}
 
-/// An open table, locked for this call.
 #[derive(Debug)]
 pub struct Mounted {
     pub table: Table,
@@ -227,7 +225,6 @@ fn release(dir: &Path) -> Result<(), MountError> {
     }
 }
 
-/// Whether `table` is still what is mounted at `dir`.
 fn is_mounted(table: &Table, dir: &Path) -> io::Result<bool> {
     Ok(table.metadata(".")?.dev() == fs::metadata(dir)?.dev())
 }

@@ -35,7 +35,6 @@ pub fn is_filtered() -> bool {
     value(Pid::this(), "Seccomp:").is_some_and(|mode| mode.trim() == "2")
 }
 
-/// Whether this process ignores `signal`.
 pub fn is_ignored(signal: Signal) -> bool {
     mask("SigIgn:").unwrap_or(0) & 1 << (signal as u32 - 1) != 0
 }

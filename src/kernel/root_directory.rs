@@ -195,7 +195,6 @@ fn create(dir: &OwnedFd, name: &str) -> nix::Result<OwnedFd> {
     openat(dir, name, flags, Mode::from_bits_truncate(0o644))
 }
 
-/// Makes a mount and each mount below it read-only.
 fn make_all_read_only(tree: &OwnedFd) {
     let _ = make_read_only(tree);
     let mounts = Process::myself().and_then(|process| process.mountinfo());

@@ -129,7 +129,6 @@ impl Table {
         written.map_err(|refused| anyhow!(not_registered(rule, &refused)))
     }
 
-    /// Whether this process may change the table.
     pub fn may_change(&self) -> Result<(), TableError> {
         let (name, flags) = (OsStr::new(REGISTER), AtFlags::AT_EACCESS);
         faccessat(&self.dir, name, AccessFlags::W_OK, flags).map_err(|errno| self.error("open", name, errno))

@@ -87,7 +87,6 @@ pub fn sleep(news: Option<BorrowedFd>, at_most: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// One wait.
 #[derive(Debug)]
 pub struct Wait {
     began: Instant,
@@ -96,7 +95,6 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// Begins a wait of at most `limit`.
     pub fn at_most(limit: Duration) -> Self {
         Self { began: Instant::now(), limit, said: false }
     }

@@ -78,7 +78,6 @@ pub struct Hold {
     table: Option<Rc<Table>>,
     /// Whether there was an anchor after the last repair.
     anchored: bool,
-    /// Why the handlers may end before the host does.
     pub caveat: Option<String>,
     /// The handlers after the last repair.
     settled: Snapshot,

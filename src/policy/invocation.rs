@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use crate::kernel::wording::quoted;
 
-/// The words of the caller that suggested commands repeat.
 #[derive(Debug, Clone, Default)]
 pub struct Invocation {
     /// Assignments of the environment: `QEMU_BINARY_PATH=/opt/qemu`.

@@ -9,6 +9,7 @@
 //! See `binfmt.d(5)`.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use binfmt_magic::rule::Rule;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use crate::emulator::{Source, identity, stranger_in};
+use crate::emulator::{Source, Stranger, identity, stranger_in};
 use crate::kernel::namespace::with_root_directory;
 use crate::kernel::table::Table;
 use crate::kernel::wording::{self, cause, errno_of};
@@ -89,7 +90,6 @@ pub type Copied = (&'static Arch, Result<Staged>);
 /// A file of rules, what became of it, and why the host will not register it at boot.
 pub type Ruled = (String, FileOutcome, Option<String>);
 
-/// What was done about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileOutcome {
     Written,
@@ -312,12 +312,10 @@ fn on_host(arch: &Arch, order: &Order) -> (Rule, PathBuf) {
     (rule, path)
 }
 
-/// The path of the rules for the entry `name`.
 fn rules_of(name: &OsStr) -> PathBuf {
     Path::new(RULES).join(format!("{}.conf", name.to_string_lossy()))
 }
 
-/// The text of a file of rules.
 fn lines(rule: &Rule) -> Result<Vec<u8>> {
     Ok([MARK, &export::line(rule)?].concat())
 }
@@ -372,10 +370,13 @@ fn check_owner(dir: &Path, path: &Path) -> Result<()> {
     let shown = || shown(dir, path);
     let stranger = stranger_in(path.parent().unwrap_or(path), path.file_name())
         .map_err(|errno| anyhow!("cannot see who owns {}: {}", shown(), cause(&errno.into())))?;
-    let Some(stranger) = stranger.map(|stranger| stranger.below(dir)) else {
-        return Ok(());
-    };
-    bail!("{} can be replaced by {}; {}", shown(), stranger.named(), stranger.take_over())
+    refuse(stranger.map(|stranger| stranger.below(dir)), shown())
+}
+
+/// Fails when there is somebody else who decides what is at `path`.
+fn refuse(stranger: Option<Stranger>, path: impl Display) -> Result<()> {
+    stranger
+        .map_or(Ok(()), |stranger| bail!("{path} can be replaced by {}; {}", stranger.named(), stranger.take_over()))
 }
 
 /// Fails when a folder of ours, or one on the way to it, is a symbolic link that leads nowhere: none can be made there.

@@ -52,7 +52,6 @@ pub struct Checked {
     pub kept: Option<String>,
 }
 
-/// The result of an audit.
 #[derive(Debug, Default, Serialize)]
 pub struct Audit {
     /// Whether nothing was found, and nothing unknown was asked for.

@@ -64,7 +64,6 @@ impl Watch {
         self.changes = follow(table).ok();
     }
 
-    /// Whether it wakes up at changes.
     pub fn follows(&self) -> bool {
         self.changes.is_some()
     }

@@ -53,8 +53,7 @@ pub struct Boot {
 impl Boot {
     /// The host whose root directory is open as `root`; `dir` is its name in messages.
     pub fn new(root: OwnedFd, dir: &Path) -> Self {
-        let dir = dir.to_owned();
-        Self { root, dir }
+        Self { root, dir: dir.to_owned() }
     }
 
     /// The host of `dir`, a directory that rules are read from, and the path of `dir` on it. `None`: no rules are read from `dir`.

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use super::boot::{Boot, names};
 use super::file::Spot;
-use super::{FileOutcome, READABLE};
-use crate::emulator::{Stranger, identity, stranger_in, stranger_of};
+use super::{FileOutcome, READABLE, refuse};
+use crate::emulator::{identity, stranger_in, stranger_of};
 use crate::kernel::namespace;
 use crate::kernel::wording::{cause, shown};
 use crate::policy::survey::Survey;
@@ -47,7 +47,7 @@ pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<(Ve
     }
     let opened = enter(dir)?;
     let real = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-    refuse(stranger_in(&real, None)?, dir)?;
+    refuse(stranger_in(&real, None)?, dir.display())?;
     let boot = Boot::of_rules(dir);
     let mut caveats = Vec::new();
     caveats.extend(boot.as_ref().and_then(|(boot, _)| boot.does_not_read()));
@@ -61,7 +61,7 @@ pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<(Ve
             if let Some((boot, rules)) = &boot {
                 caveats.extend(boot.overrules(&rules.join(&name), &rule, arch));
             }
-            refuse(stranger_in(&real, Some(&name))?, &dir.join(&name))?;
+            refuse(stranger_in(&real, Some(&name))?, dir.join(&name).display())?;
             write(&Spot::new(opened.into(), &name), &rule, force, dry)
         });
         (dir.join(&name), written)
@@ -73,7 +73,7 @@ pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<(Ve
 /// Removes the unchanged files that calls of [`export`] wrote into `dir`.
 pub fn take_back(dir: &Path, dry: bool) -> Result<Vec<Item>> {
     let opened = enter(dir)?;
-    refuse(stranger_of(&opened, dir)?, dir)?;
+    refuse(stranger_of(&opened, dir)?, dir.display())?;
     let mut names = names(&opened)?;
     names.sort();
     let mut items = Vec::new();
@@ -93,13 +93,6 @@ pub fn take_back(dir: &Path, dry: bool) -> Result<Vec<Item>> {
         items.push((path, removed));
     }
     Ok(items)
-}
-
-/// Fails when there is somebody else who decides what is at `path`.
-fn refuse(stranger: Option<Stranger>, path: &Path) -> Result<()> {
-    stranger.map_or(Ok(()), |stranger| {
-        bail!("{} can be replaced by {}; {}", path.display(), stranger.named(), stranger.take_over())
-    })
 }
 
 fn enter(dir: &Path) -> Result<File> {

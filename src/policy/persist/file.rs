@@ -31,8 +31,7 @@ pub struct Spot {
 
 impl Spot {
     pub fn new(dir: OwnedFd, name: &OsStr) -> Self {
-        let name = name.to_owned();
-        Self { dir, name }
+        Self { dir, name: name.to_owned() }
     }
 
     /// `path` on the host whose root directory this thread has.

@@ -136,18 +136,13 @@ fn flags(missing: Flags, surplus: Flags) -> String {
     if surplus != Flags::default() {
         notes.push(format!("with flag {surplus}, which an install leaves out"));
     }
-    if missing.fix_binary {
-        notes.push("containers do not find its interpreter".to_owned());
-    }
-    if missing.credentials {
-        notes.push("setuid programs do not get their privilege".to_owned());
-    }
-    if surplus.credentials {
-        notes.push("setuid programs get their privilege".to_owned());
-    }
-    if missing.preserve_argv0 {
-        notes.push("programs do not see their own argv[0]".to_owned());
-    }
+    let effects = [
+        (missing.fix_binary, "containers do not find its interpreter"),
+        (missing.credentials, "setuid programs do not get their privilege"),
+        (surplus.credentials, "setuid programs get their privilege"),
+        (missing.preserve_argv0, "programs do not see their own argv[0]"),
+    ];
+    notes.extend(effects.into_iter().filter(|(is_so, _)| *is_so).map(|(_, effect)| effect.to_owned()));
     notes.join("; ")
 }
 

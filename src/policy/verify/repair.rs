@@ -18,7 +18,6 @@ pub enum Repair {
         /// Whether it needs `--force`, because another entry has the name.
         force: bool,
     },
-    /// The removal of the entry.
     Uninstall,
     /// The removal of the entry after all installs: until then programs run through it.
     UninstallLast,
