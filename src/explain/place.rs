@@ -55,14 +55,10 @@ pub enum Purpose {
 #[derive(Debug)]
 pub struct Opened {
     pub head: Vec<u8>,
-    /// Its size in bytes when it was opened.
-    pub length: u64,
+    /// As it was when it was opened.
+    pub metadata: Metadata,
     /// Where it really is, if symbolic links lead to it: as this process sees it, not as the root directory does.
     pub real: PathBuf,
-    /// Permission bits, and whose privilege the setuid and setgid bits among them stand for.
-    pub mode: u32,
-    pub owner: u32,
-    pub group: u32,
     pub nosuid: bool,
     pub file: File,
 }
@@ -215,14 +211,10 @@ impl Opened {
         let mut head = Vec::new();
         file.by_ref().take(HEAD).read_to_end(&mut head)?;
         file.rewind()?;
-        let metadata = file.metadata()?;
         Ok(Self {
             head,
-            length: metadata.len(),
+            metadata: file.metadata()?,
             real,
-            mode: metadata.mode(),
-            owner: metadata.uid(),
-            group: metadata.gid(),
             nosuid: fstatvfs(&file).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOSUID)),
             file,
         })

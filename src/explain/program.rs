@@ -231,7 +231,7 @@ impl Scene<'_> {
         step: &mut Step,
         opened: &mut Opened,
     ) -> Option<Problem> {
-        let length = opened.length;
+        let length = opened.metadata.len();
         let image = match Image::read(&mut opened.file, arch, by) {
             Ok(image) => image,
             Err(flaw) => return Some(Problem::of(&step.visit, flawed(&flaw, by))),
@@ -287,9 +287,9 @@ impl Scene<'_> {
         })?;
         let image =
             read_loader(&mut loader, arch, by).map_err(|flaw| Fault { remedy: remedy(), ..flawed(&flaw, by) })?;
-        match image.fatal_flaw(loader.length, page_size()) {
+        match image.fatal_flaw(loader.metadata.len(), page_size()) {
             Some(flaw) => Err(flawed(&flaw, by)),
-            None => Ok(image.missing(loader.length)),
+            None => Ok(image.missing(loader.metadata.len())),
         }
     }
 
@@ -344,7 +344,7 @@ fn too_high(arch: &Arch, needs: u8, level: u8) -> Fault {
 /// The kernel reads a whole header of its own class, then looks at the machine; an emulator looks at class and byte
 /// order too.
 fn read_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Result<Image, FatalFlaw> {
-    let (header, length) = (arch.header().len() as u64, opened.length);
+    let (header, length) = (arch.header().len() as u64, opened.metadata.len());
     if length < header {
         let what = format!("is too short for a loader: {length} bytes");
         return Err(FatalFlaw::refused(what, Errno::EIO));

@@ -3,11 +3,8 @@
 //! Rests on `load_script` in Linux's `fs/binfmt_script.c`. Each odd line was tried on Linux 6.18.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-
-use nix::errno::Errno;
 
 use super::WINDOW;
 
@@ -33,35 +30,12 @@ impl Shebang {
 /// Why the kernel cannot use a `#!` line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unusable {
-    /// Nothing but blanks stand on it.
+    /// Nothing but blanks stand on it: `ENOEXEC`.
     Blank,
-    /// The file ends right after it, and the kernel takes the current directory for the interpreter.
+    /// The file ends right after it, and the kernel takes the current directory for the interpreter: `EACCES`.
     Nameless,
-    /// The interpreter's name does not end within what the kernel reads.
+    /// The interpreter's name does not end within what the kernel reads: `ENOEXEC`.
     Cut,
-}
-
-impl Unusable {
-    /// What `execve(2)` fails with.
-    pub fn errno(self) -> Errno {
-        match self {
-            Self::Blank | Self::Cut => Errno::ENOEXEC,
-            Self::Nameless => Errno::EACCES,
-        }
-    }
-}
-
-impl fmt::Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Blank | Self::Nameless => f.write_str("its #! line names no interpreter"),
-            Self::Cut => write!(
-                f,
-                "its #! line is too long: the interpreter's name must end within the file's first {WINDOW} bytes, or {} before Linux 5.1",
-                WINDOW / 2
-            ),
-        }
-    }
 }
 
 /// Reads the line at the start of a file that begins with `head`. `None`: there is no `#!`.

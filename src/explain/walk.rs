@@ -1,6 +1,7 @@
 //! Going from file to file as the kernel does, and seeing at each what takes it.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use binfmt_magic::entry::Entry;
@@ -197,18 +198,28 @@ impl<'a> Walk<'a> {
                 return (Next::Ends(problem), None);
             }
             Content::Script(Err(unusable)) => {
-                let remedy = match unusable {
-                    Unusable::Cut => Remedy::advice(format!(
-                        "name it by a shorter path in the first line of {}, or write #!/usr/bin/env NAME there",
-                        file()
-                    )),
-                    Unusable::Blank | Unusable::Nameless => Remedy::with(
-                        format!("put an interpreter there: sed -i '1s|.*|#!/bin/sh|' {}", file()),
-                        start(b"#!/bin/sh\n".to_vec()),
+                let errno = if *unusable == Unusable::Nameless { Errno::EACCES } else { Errno::ENOEXEC };
+                let (why, remedy) = match unusable {
+                    Unusable::Cut => (
+                        format!(
+                            "is too long: the interpreter's name must end within the file's first {WINDOW} bytes, or {} \
+                             before Linux 5.1",
+                            WINDOW / 2
+                        ),
+                        Remedy::advice(format!(
+                            "name it by a shorter path in the first line of {}, or write #!/usr/bin/env NAME there",
+                            file()
+                        )),
+                    ),
+                    Unusable::Blank | Unusable::Nameless => (
+                        "names no interpreter".to_owned(),
+                        Remedy::with(
+                            format!("put an interpreter there: sed -i '1s|.*|#!/bin/sh|' {}", file()),
+                            start(b"#!/bin/sh\n".to_vec()),
+                        ),
                     ),
                 };
-                let what = format!("is a script, but {unusable}");
-                Fault::new(what, End::Refused(unusable.errno()), remedy)
+                Fault::new(format!("is a script, but its #! line {why}"), End::Refused(errno), remedy)
             }
             Content::Other(format) => {
                 let table = quoted(self.scene.here.table);
@@ -296,16 +307,17 @@ fn privilege(step: &Step, content: &Content, file: &Opened) -> Option<String> {
         (None, Content::Script(_)) => "the kernel ignores that of scripts",
         (None, _) => "the kernel honours that",
     };
-    let owner = match file.owner {
+    let (mode, group) = (file.metadata.mode(), file.metadata.gid());
+    let owner = match file.metadata.uid() {
         0 => "root".to_owned(),
         id => id.to_string(),
     };
     // without x for the group, the bit means something else
-    let is_setgid = file.mode & 0o2010 == 0o2010;
-    let what = match (file.mode & 0o4000 != 0, is_setgid) {
-        (true, true) => format!("setuid and setgid (owner {owner}, group {})", file.group),
+    let is_setgid = mode & 0o2010 == 0o2010;
+    let what = match (mode & 0o4000 != 0, is_setgid) {
+        (true, true) => format!("setuid and setgid (owner {owner}, group {group})"),
         (true, false) => format!("setuid (owner {owner})"),
-        (false, true) => format!("setgid (group {})", file.group),
+        (false, true) => format!("setgid (group {group})"),
         (false, false) => return None,
     };
     Some(format!("it is {what}, and {effect}"))
