@@ -1,4 +1,4 @@
-//! An ELF file as its two loaders read it: Linux, and QEMU's user emulators. Pure: bytes in, facts or a flaw out.
+//! An ELF file as its two loaders read it: Linux, and QEMU's user emulators. Pure: bytes in, facts or a fault out.
 //!
 //! Nothing is read beyond what the two read themselves, so a file of any size costs the same.
 //!
@@ -19,6 +19,7 @@ use goblin::elf::{Elf, Header, ProgramHeader};
 use nix::errno::Errno;
 
 use super::WINDOW;
+use super::problem::{End, Fault, Remedy};
 use crate::emulator::context_of;
 
 mod ident;
@@ -40,38 +41,23 @@ const ISA_NEEDED: u32 = 0xc000_8002;
 /// What properties are padded to in 64-bit files, in bytes.
 const ALIGNMENT: usize = 8;
 
-/// Why a file whose first bytes are fine is not loaded, or ends before it does anything.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FatalFlaw {
-    /// Completes "it …".
-    pub what: String,
-    /// What `execve(2)` fails with, where the kernel loads the file. `None`: a signal ends it.
-    pub(super) errno: Option<Errno>,
-    pub(super) remedy: &'static str,
+const AGAIN: &str = "fetch or build it again";
+
+pub(super) fn refused(what: impl Into<String>, errno: Errno) -> Fault {
+    Fault::new(what, End::Refused(errno), Remedy::advice(AGAIN))
 }
 
-impl FatalFlaw {
-    pub(super) fn refused(what: impl Into<String>, errno: Errno) -> Self {
-        Self { errno: Some(errno), ..Self::killed(what) }
-    }
+fn malformed(what: impl Into<String>) -> Fault {
+    refused(what, Errno::ENOEXEC)
+}
 
-    fn malformed(what: impl Into<String>) -> Self {
-        Self::refused(what, Errno::ENOEXEC)
-    }
+/// The file ends within its header.
+pub(super) fn cut_header() -> Fault {
+    malformed("is truncated: it ends within its ELF header")
+}
 
-    /// The file ends within its header.
-    pub(super) fn cut_header() -> Self {
-        Self::malformed("is truncated: it ends within its ELF header")
-    }
-
-    fn killed(what: impl Into<String>) -> Self {
-        Self { what: what.into(), errno: None, remedy: "fetch or build it again" }
-    }
-
-    /// It is a library that does not state where to begin.
-    pub(super) fn library() -> Self {
-        Self { remedy: "run the program that uses it", ..Self::killed("is a shared library without an entry point") }
-    }
+fn killed(what: impl Into<String>) -> Fault {
+    Fault::new(what, End::Signal, Remedy::advice(AGAIN))
 }
 
 /// What loads the file.
@@ -99,12 +85,12 @@ pub struct Image {
 impl Image {
     /// Reads `file` as a program of `arch`. The kernel takes it for one by its machine alone, so class and byte order
     /// are the row's, whatever the file states. The error is what makes `by` refuse the file.
-    pub fn read(file: &mut (impl Read + Seek), arch: &Arch, by: LoadedBy) -> Result<Self, FatalFlaw> {
+    pub fn read(file: &mut (impl Read + Seek), arch: &Arch, by: LoadedBy) -> Result<Self, Fault> {
         let mut image = Self::read_loader(file, arch, by)?;
         let mut paths = image.segments.iter().filter(|s| s.p_type == PT_INTERP);
         let loader = paths.next().map(|segment| loader(file, segment)).transpose()?;
         if by == LoadedBy::Emulator && paths.next().is_some() {
-            return Err(FatalFlaw::malformed("names two loaders (PT_INTERP)"));
+            return Err(malformed("names two loaders (PT_INTERP)"));
         }
         let mut properties = image.segments.iter().filter(|s| s.p_type == PT_GNU_PROPERTY);
         let stated = properties.next().filter(|_| arch.levels > 1);
@@ -116,7 +102,7 @@ impl Image {
 
     /// Reads `file` as the loader of a program of `arch`: what a loader itself asks for or states does not count. The
     /// error is what makes `by` refuse the file.
-    pub fn read_loader(file: &mut (impl Read + Seek), arch: &Arch, by: LoadedBy) -> Result<Self, FatalFlaw> {
+    pub fn read_loader(file: &mut (impl Read + Seek), arch: &Arch, by: LoadedBy) -> Result<Self, Fault> {
         let header = header(file, arch)?;
         Ok(Self {
             loader: None,
@@ -147,13 +133,13 @@ impl Image {
     }
 
     /// Why it would end at once, in a file of `length` bytes where pages have `page` bytes.
-    pub fn fatal_flaw(&self, length: u64, page: u64) -> Option<FatalFlaw> {
+    pub fn fatal_flaw(&self, length: u64, page: u64) -> Option<Fault> {
         let loaded = || self.segments.iter().filter(|s| s.p_type == PT_LOAD);
         if loaded().next().is_none() {
-            return Some(FatalFlaw::killed("has no segment to load"));
+            return Some(killed("has no segment to load"));
         }
         if self.by == LoadedBy::Kernel && loaded().any(|s| s.p_filesz > s.p_memsz) {
-            return Some(FatalFlaw::killed("has a segment that is larger in the file than in memory"));
+            return Some(killed("has a segment that is larger in the file than in memory"));
         }
         // QEMU goes by the pages of the machine that it emulates, and copies where those of the host are larger
         let aligned = match self.by {
@@ -162,19 +148,19 @@ impl Image {
         };
         let differs = |s: &ProgramHeader| s.p_offset % aligned != s.p_vaddr % aligned;
         if loaded().any(|s| s.p_filesz > 0 && differs(s)) {
-            return Some(FatalFlaw::killed(
-                "has a segment whose offset in the file and address in memory differ within a page",
-            ));
+            return Some(killed("has a segment whose offset in the file and address in memory differ within a page"));
         }
         // the rest of the page that the file ends in reads as zeros
         let mapped = length.checked_next_multiple_of(page).unwrap_or(length);
         let needs = self.needs();
-        (needs > mapped).then(|| FatalFlaw::killed(format!("is truncated: {length} of {needs} bytes are there")))
+        (needs > mapped).then(|| killed(format!("is truncated: {length} of {needs} bytes are there")))
     }
 
-    /// Whether it is a library that does not state where to begin.
-    pub(super) fn is_library(&self) -> bool {
-        self.entry == 0 && self.kind == ET_DYN && self.loader.is_none()
+    /// The fault of a library that does not state where to begin.
+    pub(super) fn as_library(&self) -> Option<Fault> {
+        let is_library = self.entry == 0 && self.kind == ET_DYN && self.loader.is_none();
+        let remedy = Remedy::advice("run the program that uses it");
+        is_library.then(|| Fault::new("is a shared library without an entry point", End::Signal, remedy))
     }
 
     /// What is loaded of a file that is no program by its type.
@@ -183,13 +169,13 @@ impl Image {
     }
 }
 
-fn header(file: &mut (impl Read + Seek), arch: &Arch) -> Result<Header, FatalFlaw> {
+fn header(file: &mut (impl Read + Seek), arch: &Arch) -> Result<Header, Fault> {
     let size = arch.header().len() as u64;
-    let mut head = read_at(file, 0, size).ok_or_else(FatalFlaw::cut_header)?;
+    let mut head = read_at(file, 0, size).ok_or_else(cut_header)?;
     head[4] = arch.class as u8;
     head[5] = arch.endian as u8;
     head.resize(WINDOW, 0);
-    Elf::parse_header(&head).map_err(|_| FatalFlaw::cut_header())
+    Elf::parse_header(&head).map_err(|_| cut_header())
 }
 
 fn segments(
@@ -197,14 +183,13 @@ fn segments(
     header: &Header,
     arch: &Arch,
     by: LoadedBy,
-) -> Result<Vec<ProgramHeader>, FatalFlaw> {
-    let wrong_size = |of: &str, size: u16| {
-        FatalFlaw::malformed(format!("has an ELF header that states a wrong size for {of}: {size} bytes"))
-    };
+) -> Result<Vec<ProgramHeader>, Fault> {
+    let wrong_size =
+        |of: &str, size: u16| malformed(format!("has an ELF header that states a wrong size for {of}: {size} bytes"));
     if by == LoadedBy::Emulator && usize::from(header.e_ehsize) != arch.header().len() {
         return Err(wrong_size("itself", header.e_ehsize));
     }
-    let beyond = || FatalFlaw::malformed("is truncated: its program headers lie beyond its end");
+    let beyond = || malformed("is truncated: its program headers lie beyond its end");
     let context = context_of(header).ok_or_else(beyond)?;
     let size = ProgramHeader::size(context);
     if usize::from(header.e_phentsize) != size {
@@ -213,7 +198,7 @@ fn segments(
     let count = usize::from(header.e_phnum);
     let bytes = (count * size) as u64;
     if by == LoadedBy::Kernel && !(1..=HEADERS).contains(&bytes) {
-        return Err(FatalFlaw::malformed(format!(
+        return Err(malformed(format!(
             "has an ELF header that counts {count} program headers, which the kernel refuses"
         )));
     }
@@ -221,24 +206,24 @@ fn segments(
     ProgramHeader::parse(&bytes, 0, count, context).map_err(|_| beyond())
 }
 
-fn loader(file: &mut (impl Read + Seek), segment: &ProgramHeader) -> Result<PathBuf, FatalFlaw> {
+fn loader(file: &mut (impl Read + Seek), segment: &ProgramHeader) -> Result<PathBuf, Fault> {
     let length = segment.p_filesz;
     if !(2..=LONGEST_PATH).contains(&length) {
-        return Err(FatalFlaw::malformed(format!(
+        return Err(malformed(format!(
             "names its loader (PT_INTERP) by a path of {length} bytes, where 2 to 4096 are allowed"
         )));
     }
     let end = segment.p_offset.checked_add(length);
     if end.is_none_or(|end| i64::try_from(end).is_err()) {
         let what = "has the path of its loader (PT_INTERP) at an impossible offset";
-        return Err(FatalFlaw::refused(what, Errno::EINVAL));
+        return Err(refused(what, Errno::EINVAL));
     }
     let mut path = read_at(file, segment.p_offset, length).ok_or_else(|| {
         let what = "is truncated: the path of its loader (PT_INTERP) lies beyond its end";
-        FatalFlaw::refused(what, Errno::EIO)
+        refused(what, Errno::EIO)
     })?;
     if path.last() != Some(&0) {
-        return Err(FatalFlaw::malformed("names its loader (PT_INTERP) by a path that does not end in a NUL"));
+        return Err(malformed("names its loader (PT_INTERP) by a path that does not end in a NUL"));
     }
     let end = path.iter().position(|byte| *byte == 0);
     path.truncate(end.unwrap_or(path.len()));
@@ -307,7 +292,7 @@ mod tests {
                 let image = Image::read(&mut Cursor::new(&file), arch, by).unwrap();
                 assert_eq!((&image.loader, image.level), (&None, 1), "{}", arch.qemu);
                 assert!(!image.is_position_independent(), "{}", arch.qemu);
-                assert_eq!(image.fatal_flaw(file.len() as u64, 4096), None, "{}", arch.qemu);
+                assert!(image.fatal_flaw(file.len() as u64, 4096).is_none(), "{}", arch.qemu);
             }
         }
     }
@@ -342,13 +327,13 @@ mod tests {
                     let row = format!("{} at {length}", arch.qemu);
                     match image {
                         Err(flaw) if length < header => {
-                            assert_eq!(flaw, FatalFlaw::cut_header(), "{row}");
+                            assert_eq!(flaw.what, cut_header().what, "{row}");
                         }
                         Err(flaw) => assert!(flaw.what.contains("program headers"), "{row}"),
                         Ok(image) => {
                             let (needs, has) = (file.len() as u64, length as u64);
                             assert_eq!(image.missing(has), needs - has, "{row}");
-                            assert_eq!(image.fatal_flaw(has, 4096), None, "{row}");
+                            assert!(image.fatal_flaw(has, 4096).is_none(), "{row}");
                             let flaw = image.fatal_flaw(has, 1).expect("a flaw").what;
                             assert!(flaw.contains(&format!("{has} of {needs} bytes")), "{row}");
                         }

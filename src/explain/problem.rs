@@ -44,9 +44,9 @@ pub enum End {
 
 /// What is wrong with a file, whichever it is.
 #[derive(Debug, Clone)]
-pub(super) struct Fault {
+pub struct Fault {
     /// Completes "it …".
-    pub(super) what: String,
+    pub what: String,
     pub(super) end: End,
     pub(super) remedy: Remedy,
 }
@@ -139,6 +139,14 @@ impl Problem {
 impl Fault {
     pub(super) fn new(what: impl Into<String>, end: End, remedy: Remedy) -> Self {
         Self { what: what.into(), end, remedy }
+    }
+
+    /// The same of a file that is loaded by `by`.
+    pub(super) fn by(self, by: LoadedBy) -> Self {
+        match by {
+            LoadedBy::Kernel => self,
+            LoadedBy::Emulator => Self { end: End::Emulator, ..self },
+        }
     }
 
     /// A file that `execve(2)` takes for no program.

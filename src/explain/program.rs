@@ -8,7 +8,7 @@ use binfmt_magic::rule::{Flags, Rule};
 use nix::errno::Errno;
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::elf::{FatalFlaw, Ident, Image, LoadedBy};
+use super::elf::{Ident, Image, LoadedBy, cut_header, refused};
 use super::handler::{Unmatched, compare};
 use super::libc::Libc;
 use super::place::{Opened, Purpose, Unopened};
@@ -119,7 +119,7 @@ impl Scene<'_> {
             return self.load(arch, LoadedBy::Kernel, level, step, opened);
         }
         let fault = match ident.arch() {
-            _ if step.head.len() < DECISIVE => flawed(&FatalFlaw::cut_header(), LoadedBy::Kernel),
+            _ if step.head.len() < DECISIVE => cut_header(),
             arch if !ident.is_program() => self.not_a_program(ident, arch, step),
             None => Fault::unknown_format(
                 format!("is a program for {}, and QEMU has no user emulator for those", ident.machine_in_words()),
@@ -234,7 +234,7 @@ impl Scene<'_> {
         let length = opened.metadata.len();
         let image = match Image::read(&mut opened.file, arch, by) {
             Ok(image) => image,
-            Err(flaw) => return Some(Problem::of(&step.visit, flawed(&flaw, by))),
+            Err(flaw) => return Some(Problem::of(&step.visit, flaw.by(by))),
         };
         let wanted = image.loader.as_deref();
         let loader = wanted.map(|path| (path, self.open_loader(path, arch, by)));
@@ -249,8 +249,8 @@ impl Scene<'_> {
             }
         }
         let flaw = image.fatal_flaw(length, page_size());
-        if let Some(flaw) = flaw.or_else(|| image.is_library().then(FatalFlaw::library)) {
-            return Some(Problem::of(&step.visit, flawed(&flaw, by)));
+        if let Some(flaw) = flaw.or_else(|| image.as_library()) {
+            return Some(Problem::of(&step.visit, flaw.by(by)));
         }
         let needs = image.level;
         // only glibc's loader refuses a level; other programs are started, and may run
@@ -285,10 +285,9 @@ impl Scene<'_> {
                 if unopened.is_absent() { remedy() } else { unopened.remedy(path, &quoted(&self.reach(path, false))) };
             Fault::new(unopened.to_string(), unopened.end(), remedy)
         })?;
-        let image =
-            read_loader(&mut loader, arch, by).map_err(|flaw| Fault { remedy: remedy(), ..flawed(&flaw, by) })?;
+        let image = read_loader(&mut loader, arch, by).map_err(|flaw| Fault { remedy: remedy(), ..flaw.by(by) })?;
         match image.fatal_flaw(loader.metadata.len(), page_size()) {
-            Some(flaw) => Err(flawed(&flaw, by)),
+            Some(flaw) => Err(flaw.by(by)),
             None => Ok(image.missing(loader.metadata.len())),
         }
     }
@@ -324,16 +323,6 @@ fn level(verdict: &Verdict) -> Option<u8> {
     }
 }
 
-/// A file that the kernel or an emulator, whichever loads it, does not load for this flaw.
-fn flawed(flaw: &FatalFlaw, by: LoadedBy) -> Fault {
-    let end = match (by, flaw.errno) {
-        (LoadedBy::Emulator, _) => End::Emulator,
-        (LoadedBy::Kernel, Some(errno)) => End::Refused(errno),
-        (LoadedBy::Kernel, None) => End::Signal,
-    };
-    Fault::new(&flaw.what, end, Remedy::advice(flaw.remedy))
-}
-
 /// Its C library refuses a program of this level.
 fn too_high(arch: &Arch, needs: u8, level: u8) -> Fault {
     let what = format!("says that it needs level v{needs} of linux/{}, and only level v{level} runs here", arch.oci);
@@ -343,13 +332,13 @@ fn too_high(arch: &Arch, needs: u8, level: u8) -> Fault {
 
 /// The kernel reads a whole header of its own class, then looks at the machine; an emulator looks at class and byte
 /// order too.
-fn read_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Result<Image, FatalFlaw> {
+fn read_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Result<Image, Fault> {
     let (header, length) = (arch.header().len() as u64, opened.metadata.len());
     if length < header {
         let what = format!("is too short for a loader: {length} bytes");
-        return Err(FatalFlaw::refused(what, Errno::EIO));
+        return Err(refused(what, Errno::EIO));
     }
-    let none = |what: String| FatalFlaw::refused(what, Errno::ELIBBAD);
+    let none = |what: String| refused(what, Errno::ELIBBAD);
     let ident = Ident::read(&opened.head).ok_or_else(|| {
         let is = format::recognize(&opened.head).name;
         none(format!("is not a loader, but {is}"))
