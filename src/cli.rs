@@ -191,26 +191,3 @@ fn is_long_option(name: &str) -> bool {
     let mut options = command.get_arguments().filter_map(Arg::get_long);
     options.any(|long| long == name)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
-        let args = ["binfmt"].iter().chain(args).map(OsString::from);
-        Cli::read(args.collect())
-    }
-
-    #[test]
-    fn the_definition_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn what_follows_two_dashes_is_the_commands() {
-        let words = ["ls", "-status", "--", "--list"];
-        let cli = parse(&[&["-run", "arm64", "--"], &words[..]].concat()).unwrap();
-        assert_eq!(cli.run.as_deref(), Some("arm64"));
-        assert_eq!(cli.command, words);
-    }
-}

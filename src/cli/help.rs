@@ -154,19 +154,4 @@ mod tests {
             assert!(there.any(|words| words == meaning), "{meaning:?} in {text}");
         }
     }
-
-    #[test]
-    fn options_come_in_groups() {
-        let mut headings = Vec::new();
-        for arg in Cli::command().get_arguments().filter(|arg| is_shown(arg)) {
-            let heading = arg.get_help_heading().expect("a group").to_owned();
-            if headings.last() != Some(&heading) {
-                headings.push(heading);
-            }
-        }
-        let mut once = headings.clone();
-        once.sort();
-        once.dedup();
-        assert_eq!(once.len(), headings.len(), "{headings:?}");
-    }
 }

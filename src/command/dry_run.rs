@@ -19,7 +19,7 @@ use crate::output::text::Deed;
 use crate::policy::install::{InstallOutcome, Item, Order, dry_run as dry_install};
 use crate::policy::persist::would_persist as persisted;
 use crate::policy::survey::{Failure, Survey, Verdict};
-use crate::policy::uninstall::{uninstall as removals_of, uninstall_others};
+use crate::policy::uninstall::{reset, uninstall as removals_of};
 
 /// Tells what `modes` would do. Each sees the table as the ones before would leave it.
 pub(super) fn dry_run(call: &mut Call, modes: &[Mode]) -> Result<()> {
@@ -89,8 +89,7 @@ fn would_install(call: &mut Call, order: &Order, table: Option<&Table>, survey: 
     }
     install::report_missing(call, order, &items);
     if order.reset {
-        let wanted = |entry: &Entry| install::is_wanted(entry, &items, &order.prefix);
-        uninstall::report(call, &uninstall_others(None, &survey.entries, wanted));
+        uninstall::report(call, &reset(None, &survey.entries, &items, &order.prefix));
     }
     Ok(())
 }

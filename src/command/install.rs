@@ -4,17 +4,16 @@ use std::rc::Rc;
 
 use anyhow::{Result, bail};
 use binfmt_magic::arch::ARCHES;
-use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::Selection;
 
 use super::{Call, persist, uninstall};
 use crate::cli::{self, describe_unknown};
 use crate::kernel::mount::{self, MountError, Mounted};
 use crate::output::text::{self, Deed};
-use crate::policy::install::{self, InstallOutcome, Order};
+use crate::policy::install::{self, Order};
 use crate::policy::persist::Host;
 use crate::policy::survey::{Look, Survey};
-use crate::policy::uninstall::uninstall_others;
+use crate::policy::uninstall::reset;
 
 pub(super) struct Installed {
     pub(super) items: Vec<install::Item>,
@@ -52,8 +51,7 @@ pub(super) fn perform(call: &mut Call, asked: &cli::Install, holds: bool) -> Res
     };
     let installed = installed.and_then(|(items, mut survey)| {
         if order.reset {
-            let wanted = |entry: &Entry| is_wanted(entry, &items, &order.prefix);
-            uninstall::report(call, &uninstall_others(Some(&table), &table.entries()?, wanted));
+            uninstall::report(call, &reset(Some(&table), &table.entries()?, &items, &order.prefix));
             let look = Look { timed_out: &survey.timed_out(), ..Look::default() };
             survey = Survey::look(Some(&table), look)?;
         }
@@ -138,14 +136,4 @@ pub(super) fn report(call: &mut Call, item: &install::Item) {
 pub(super) fn not_installed((arch, result): &install::Item) -> Option<String> {
     let error = result.as_ref().err()?;
     Some(format!("{} is not installed: {error:#}", arch.oci))
-}
-
-/// Whether a reset keeps `entry`: it is of this install, or an install failed to replace it.
-pub(super) fn is_wanted(entry: &Entry, items: &[install::Item], prefix: &str) -> bool {
-    items.iter().any(|(arch, result)| match result {
-        Ok(InstallOutcome::Installed { .. }) => entry.name == *arch.entry_name(prefix),
-        Ok(InstallOutcome::AlreadyInstalled { entry: name, .. }) => entry.name == *name,
-        Ok(_) => false,
-        Err(_) => entry.matches(arch),
-    })
 }

@@ -10,6 +10,7 @@ use binfmt_magic::platform::{self, Platform, UnknownPart};
 
 use crate::kernel::table::Table;
 use crate::kernel::wording::{quoted, shown};
+use crate::policy::install::{InstallOutcome, Item};
 use crate::policy::invocation::Invocation;
 use crate::policy::survey::{Recognised, Survey, handler_of};
 use crate::policy::trial;
@@ -66,6 +67,18 @@ pub fn uninstall_others(table: Option<&Table>, entries: &[Entry], stay: impl Fn(
     let recognised = Recognised::of(entries, |entry| !stay(entry));
     let others = entries.iter().filter(|entry| recognised.is_qemu(entry) && !stay(entry));
     others.map(|entry| remove_all(table, entry.name.clone(), [entry])).collect()
+}
+
+/// [`uninstall_others`] after an install that came to `items`: those stay that are of it, or that it failed to replace.
+pub fn reset(table: Option<&Table>, entries: &[Entry], items: &[Item], prefix: &str) -> Vec<Removal> {
+    uninstall_others(table, entries, |entry| {
+        items.iter().any(|(arch, result)| match result {
+            Ok(InstallOutcome::Installed { .. }) => entry.name == *arch.entry_name(prefix),
+            Ok(InstallOutcome::AlreadyInstalled { entry: name, .. }) => entry.name == *name,
+            Ok(_) => false,
+            Err(_) => entry.matches(arch),
+        })
+    })
 }
 
 /// An exclusion that names nothing is an error: it would remove what was to be kept.

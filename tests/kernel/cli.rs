@@ -231,6 +231,9 @@ fn help_is_on_stdout() {
             assert!(line.chars().count() <= 80, "{line:?} in {output}");
             assert_eq!(line, line.trim_end(), "{line:?}");
         }
+        let headings: Vec<&str> = output.stdout.lines().filter(|l| l.ends_with(':') && !l.starts_with(' ')).collect();
+        let once: std::collections::HashSet<_> = headings.iter().collect();
+        assert!(headings.len() > 5 && headings.len() == once.len(), "{headings:?}");
     }
 }
 

@@ -74,6 +74,9 @@ fn the_exit_status_is_the_commands_own() {
             user.run(ARM64, &format!("{shell} -c 'exit {status}'")).ends(status);
         }
     }
+    // what follows -- is the command's, whatever it looks like
+    let output = user.sh("exec /mnt/binfmt -run arm64 -- /mnt/programs/arm64/busybox echo -status -- --list");
+    assert_eq!(output.ok().stdout, "-status -- --list\n");
 }
 
 #[test]
