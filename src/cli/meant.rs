@@ -159,22 +159,6 @@ fn is_platform(item: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn proposal(line: &str) -> Option<String> {
-        let args = ["binfmt"].into_iter().chain(line.split_whitespace());
-        let args: Vec<OsString> = args.map(OsString::from).collect();
-        let error = Cli::read(args.clone()).expect_err(line);
-        meant(&args, error)
-    }
-
-    #[test]
-    fn where_nothing_is_clear_nothing_is_proposed() {
-        for line in
-            ["--bogus", "foo", "--install", "--list --status", "--hold", "foo arm64 --list --status", "--run arm64"]
-        {
-            assert_eq!(proposal(line), None, "{line}");
-        }
-    }
-
     /// Tries every combination of words that people write.
     #[test]
     fn every_proposal_parses() {

@@ -103,7 +103,11 @@ fn what_was_meant_is_said_in_one_line() {
         assert!(output.stderr.ends_with(&format!("; did you mean: binfmt {meant}\n")), "{output}");
         output.never_says("tip:").never_says("--help");
     }
-    host.binfmt(&["--bogus"]).ends(2).ends_saying(&["try binfmt --help"]).never_says("tip:");
+    for line in ["--bogus", "foo", "--install", "--list --status", "--hold", "foo arm64 --list --status"] {
+        let words: Vec<&str> = line.split(' ').collect();
+        host.binfmt(&words).ends(2).ends_saying(&["try binfmt --help"]).never_says("tip:").never_says("did you mean");
+    }
+    host.binfmt(&["--run", "arm64"]).ends(125).never_says("did you mean");
     assert_eq!(host.table(), "");
 }
 
