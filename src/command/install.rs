@@ -52,7 +52,7 @@ pub(super) fn perform(call: &mut Call, asked: &cli::Install, holds: bool) -> Res
     let installed = installed.and_then(|(items, mut survey)| {
         if order.reset {
             uninstall::report(call, &reset(Some(&table), &table.entries()?, &items, &order.prefix));
-            let look = Look { timed_out: &survey.timed_out(), ..Look::default() };
+            let look = Look { known: &survey.statuses, ..Look::default() };
             survey = Survey::look(Some(&table), look)?;
         }
         Ok((items, Rc::new(survey)))

@@ -237,7 +237,7 @@ struct Attempt {
 /// Installs, and gives each new emulator `limit` to run a program.
 fn attempt(table: &Table, order: &Order, timed_out: &[PlatformStatus], limit: Duration) -> Result<Attempt> {
     prepare(table)?;
-    let look = Look { timed_out, ..Look::default() };
+    let look = Look { known: timed_out, ..Look::default() };
     let survey = Survey::look(Some(table), look)?;
     let timed_out = survey.timed_out();
     let mut round = Round::decide(order, &survey, &timed_out, limit)?;

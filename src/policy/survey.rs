@@ -69,15 +69,15 @@ pub struct Survey {
 pub struct Look<'a> {
     /// How long each probe may take.
     pub limit: Duration,
-    /// What earlier surveys found to time out ([`Survey::timed_out`]): not started again, as long as it is that registration.
-    pub timed_out: &'a [PlatformStatus],
+    /// What earlier surveys found. What works, or times out, is not started again, as long as it is that registration.
+    pub known: &'a [PlatformStatus],
     /// Whether to find out what handlers do with setuid programs.
     pub setuid: bool,
 }
 
 impl Default for Look<'_> {
     fn default() -> Self {
-        Self { limit: LIMIT, timed_out: &[], setuid: false }
+        Self { limit: LIMIT, known: &[], setuid: false }
     }
 }
 
@@ -95,15 +95,16 @@ impl Survey {
         let (trials, entries) = entries.into_iter().partition(|entry| is_trial(&entry.name));
         let enabled = table.map_or(Ok(true), Table::enabled)?;
         let mut survey = Self { entries, trials, enabled, statuses: Vec::new(), recognised: Recognised::default() };
-        let timed_out = |arch: &Arch| {
-            let handler = survey.in_effect(arch);
-            look.timed_out.iter().find(|known| known.arch == arch && known.handler.as_ref() == handler)
-        };
         // the text of an entry in a newer kernel's syntax does not show which programs it takes
         let unclear = |entry: &Entry| entry.enabled && entry.matcher.is_none();
         let any = table.is_none() || survey.entries.iter().any(unclear);
+        let known = |arch: &Arch| {
+            let handler = survey.in_effect(arch);
+            let mut known = look.known.iter().filter(|known| known.works() && !any || known.times_out());
+            known.find(|known| known.arch == arch && known.handler.as_ref() == handler)
+        };
         let can_run = |arch: &Arch| any || may_be_native(arch) || survey.in_effect(arch).is_some();
-        let worth = |arch: &&Arch| can_run(arch) && timed_out(arch).is_none();
+        let worth = |arch: &&Arch| can_run(arch) && known(arch).is_none();
         let arches: Vec<&'static Arch> = ARCHES.iter().filter(worth).collect();
         let job = |form| move |arch: &&'static Arch| Job { arch, form };
         let mut jobs: Vec<Job> = arches.iter().map(job(Form::Plain)).collect();
@@ -115,7 +116,7 @@ impl Survey {
         let mut runs = arches.iter().zip(runs).peekable();
         let statuses = ARCHES.iter().map(|arch| {
             let run = runs.next_if(|(ran, _)| **ran == arch);
-            timed_out(arch).cloned().unwrap_or_else(|| survey.status(arch, run.map(|(_, run)| run), &setuid, table))
+            known(arch).cloned().unwrap_or_else(|| survey.status(arch, run.map(|(_, run)| run), &setuid, table))
         });
         survey.statuses = statuses.collect();
         let seen = survey.statuses.iter().map(|s| (s.handler.as_ref(), &s.ran));
@@ -157,12 +158,9 @@ impl Survey {
         self.statuses.iter().find(|status| status.arch == arch).expect("a survey covers every architecture")
     }
 
-    /// The handlers that timed out, for [`Look::timed_out`]. Their emulators are not kept open.
+    /// The handlers that timed out, for [`Look::known`]. Their emulators are not kept open.
     pub fn timed_out(&self) -> Vec<PlatformStatus> {
-        let timed_out = self.statuses.iter().filter(|status| {
-            let failure = status.failure();
-            status.handler.is_some() && failure.is_some_and(Failure::is_timeout)
-        });
+        let timed_out = self.statuses.iter().filter(|status| status.times_out());
         let unseen = || Ran::Unseen("it timed out, and is not started again".to_owned());
         timed_out.cloned().map(|status| PlatformStatus { ran: unseen(), ..status }).collect()
     }
@@ -264,6 +262,10 @@ impl PlatformStatus {
         }
     }
 
+    fn times_out(&self) -> bool {
+        self.handler.is_some() && self.failure().is_some_and(Failure::is_timeout)
+    }
+
     /// Whether programs run, or there is a handler that does not run them.
     pub fn is_known(&self) -> bool {
         self.works() || self.handler.is_some()
@@ -292,7 +294,8 @@ pub fn of_one(arch: &'static Arch, form: Form) -> Result<(Verdict, Ran)> {
 
 /// The handler of `arch` among `entries`: the newest that is on and takes its programs.
 pub(crate) fn handler_of<'a>(entries: &'a [Entry], arch: &Arch) -> Option<&'a Entry> {
-    entries.iter().find(|entry| entry.enabled && entry.matches(arch))
+    let head = arch.header();
+    entries.iter().find(|entry| entry.takes(&head, OsStr::new(arch.qemu)))
 }
 
 /// Whether a kernel for this host may run `arch` natively.

@@ -3,6 +3,8 @@
 //!
 //! Replacing by an emulator that is none is among the tests of `bad_input.rs`.
 
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
 use crate::harness::fake::needs_emulators;
@@ -179,6 +181,80 @@ fn an_entry_that_was_replaced_meanwhile_stays() {
     });
     output.ok().says("installing: arm64 OK (").never_says("replaced old");
     assert!(host.entry("old").unwrap().contains("extension .x"));
+}
+
+/// Each start of it sends the path of its program to a socket: nothing else leads out of the empty root directory.
+const COUNTED: &str = r#"
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+static const volatile char version[] = "\0qemu-aarch64 version 10.9.8\nCopyright (c) 2003-2025 Fabrice Bellard";
+static const volatile char name[] = "starts-of-0000000000";
+int main(int argc, char **argv) {
+    struct sockaddr_un address = {AF_UNIX};
+    for (size_t at = 0; at < sizeof name; at++)
+        address.sun_path[1 + at] = name[at];
+    sendto(socket(AF_UNIX, SOCK_DGRAM, 0), argv[1], strlen(argv[1]), 0, (struct sockaddr *)&address,
+        sizeof address.sun_family + sizeof name);
+    return version[1] == 'q' ? argv[argc - 1][0] : 1;
+}
+"#;
+
+#[test]
+fn each_emulator_is_started_once() {
+    let host = Host::new();
+    let template = host.scratch().join("template");
+    host.compile_source(&template, "-O1", COUNTED);
+    let mut bytes = std::fs::read(&template).unwrap();
+    let own = format!("starts-of-{:010}", std::process::id());
+    let place = bytes.windows(own.len()).position(|window| window == b"starts-of-0000000000").unwrap();
+    bytes[place..][..own.len()].copy_from_slice(own.as_bytes());
+    let folder = host.folder("counted", &[]);
+    for name in ["qemu-aarch64", "qemu-riscv64"] {
+        host.executable(&folder.join(name), &bytes);
+    }
+    let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&own).unwrap()).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let starts = || {
+        let mut starts = Vec::new();
+        let mut path = [0; 64];
+        while let Ok(length) = socket.recv(&mut path) {
+            starts.push(String::from_utf8_lossy(&path[..length]).into_owned());
+        }
+        starts.sort();
+        starts
+    };
+    let install = |list| {
+        host.call(&["--install", list]).emulators(&folder).run().ok();
+        starts()
+    };
+    assert_eq!(install("arm64"), ["/aarch64"]);
+    assert_eq!(install("arm64,riscv64"), ["/aarch64", "/riscv64"]);
+    assert_eq!(install("arm64,riscv64"), ["/aarch64", "/riscv64"]);
+}
+
+/// An emulator that ran at the beginning of the call says nothing about an entry that takes its programs since.
+#[test]
+fn what_takes_effect_during_the_call_is_what_is_told() {
+    for (list, status) in [("riscv64", 0), ("arm64,riscv64", 1)] {
+        let host = Host::new();
+        let names = ["qemu-aarch64", "qemu-riscv64"];
+        let folder = host.folder("slow", &names.map(|name| (name, emulators())));
+        host.call(&["--install", "arm64,riscv64"]).emulators(&folder).run().ok();
+        let slow = folder.join("qemu-riscv64");
+        std::fs::remove_file(&slow).unwrap();
+        host.compile_emulator(&slow, "sleep(1); return argv[argc - 1][0];");
+        let output = std::thread::scope(|scope| {
+            let call = host.call(&["--install", list]).emulators(&folder);
+            let installing = scope.spawn(|| call.run());
+            wait_for(&slow);
+            host.register("newer", "aarch64", Path::new("/nowhere"), "");
+            installing.join().unwrap()
+        });
+        let output = output.ends(status).says("installing: riscv64 OK (upgraded ");
+        assert!(!output.list("supported").contains(&"linux/arm64".to_owned()), "{output}");
+    }
 }
 
 #[test]

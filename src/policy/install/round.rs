@@ -31,7 +31,8 @@ pub(super) struct Round<'a> {
     pending: Vec<Pending>,
     /// Stand-ins that a killed call left beside the entries that they stood in for.
     leftovers: Vec<Entry>,
-    timed_out: Vec<PlatformStatus>,
+    /// What need not be started again ([`Look::known`]).
+    known: Vec<PlatformStatus>,
     /// How long a new emulator may take.
     limit: Duration,
 }
@@ -48,7 +49,7 @@ impl<'a> Round<'a> {
             done: HashMap::new(),
             pending: Vec::new(),
             leftovers: Vec::new(),
-            timed_out: timed_out.to_vec(),
+            known: timed_out.to_vec(),
             limit,
         };
         for (arch, decision) in plan(order, survey)? {
@@ -155,8 +156,8 @@ impl<'a> Round<'a> {
     }
 
     fn survey_again(&mut self, table: &Table, before: &Survey) -> Result<Survey> {
-        self.timed_out.extend(before.timed_out());
-        let look = Look { limit: self.limit, timed_out: &self.timed_out, ..Look::default() };
+        self.known.extend(before.statuses.iter().cloned());
+        let look = Look { limit: self.limit, known: &self.known, ..Look::default() };
         Survey::look(Some(table), look)
     }
 
