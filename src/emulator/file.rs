@@ -100,6 +100,13 @@ pub fn context_of(header: &Header) -> Option<Ctx> {
 /// The `length` bytes from `offset` on, or as many as there are.
 pub fn read_up_to(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    let length = fill(&mut bytes, file, offset)?;
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+/// Reads from `offset` on into `bytes`, as far as the file goes; returns how many.
+pub(super) fn fill(bytes: &mut [u8], file: &File, offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < bytes.len() {
         match file.read_at(&mut bytes[filled..], offset.saturating_add(filled as u64))? {
@@ -107,6 +114,5 @@ pub fn read_up_to(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> 
             more => filled += more,
         }
     }
-    bytes.truncate(filled);
-    Ok(bytes)
+    Ok(filled)
 }

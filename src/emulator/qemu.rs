@@ -13,14 +13,14 @@ use goblin::elf::ProgramHeader;
 use goblin::elf::program_header::{PF_W, PF_X, PT_LOAD};
 use memchr::memmem::Finder;
 
-use super::file::{HEAD, read_up_to, segments};
+use super::file::{HEAD, fill, read_up_to, segments};
 
 /// What follows the version.
 const COPYRIGHT: &[u8] = b"Copyright (c) 2003-";
 /// No literal is longer, in bytes.
 const LONGEST: usize = 256;
-/// What is read at once, in bytes.
-const CHUNK: usize = 64 * 1024;
+/// What is read at once, in bytes. A larger buffer costs more in page faults than it saves in calls.
+const CHUNK: usize = 16 * 1024;
 /// No more of a file is looked at, in bytes. The largest of QEMU's emulators has 20 million.
 const MOST: u64 = 64 << 20;
 
@@ -93,14 +93,16 @@ pub fn qemu_of(file: &File) -> io::Result<Option<Qemu>> {
     // read-only data first; among them, the segment of the headers last
     let rank = |s: &ProgramHeader| (s.p_flags & (PF_X | PF_W), s.p_offset == 0, s.p_offset);
     loaded.sort_by_key(rank);
-    let (finder, mut left) = (Finder::new(COPYRIGHT), MOST);
+    let (finder, mut left, mut buffer) = (Finder::new(COPYRIGHT), MOST, [0; CHUNK]);
     for segment in loaded {
         let size = segment.p_filesz.min(left);
         left -= size;
         let (mut at, end) = (segment.p_offset, segment.p_offset.saturating_add(size));
         while at < end {
-            let chunk = read_up_to(file, at, (end - at).min(CHUNK as u64))?;
-            let mut places = finder.find_iter(&chunk);
+            let wanted = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+            let length = fill(&mut buffer[..wanted], file, at)?;
+            let chunk = &buffer[..length];
+            let mut places = finder.find_iter(chunk);
             if let Some(qemu) = places.find_map(|place| before(&chunk[..place])) {
                 return Ok(Some(qemu));
             }

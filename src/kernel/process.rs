@@ -35,8 +35,10 @@ pub fn is_filtered() -> bool {
     value(Pid::this(), "Seccomp:").is_some_and(|mode| mode.trim() == "2")
 }
 
-pub fn is_ignored(signal: Signal) -> bool {
-    mask("SigIgn:").unwrap_or(0) & 1 << (signal as u32 - 1) != 0
+/// Which signals this process ignores.
+pub fn ignored() -> impl Fn(Signal) -> bool {
+    let ignored = mask("SigIgn:").unwrap_or(0);
+    move |signal| ignored & 1 << (signal as u32 - 1) != 0
 }
 
 /// Sets handlers for signals that would otherwise hide a failure. `execve(2)` resets them, so started programs are not
@@ -48,6 +50,7 @@ pub fn is_ignored(signal: Signal) -> bool {
 ///   (`setrlimit(2)`).
 /// - SIGTERM and SIGINT: they do not end the first process of a container without a handler (`pid_namespaces(7)`).
 pub fn hear_of_failures() -> io::Result<()> {
+    let is_ignored = ignored();
     if is_ignored(Signal::SIGCHLD) {
         flag::register(Signal::SIGCHLD as i32, Arc::default())?;
     }

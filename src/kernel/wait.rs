@@ -44,7 +44,7 @@ pub fn say(line: &str) {
 /// They are blocked in the programs that it starts, too. SIGHUP does nothing if this process ignores it (`nohup(1)`).
 pub fn end_by_signals() -> io::Result<()> {
     let mut ends = vec![Signal::SIGTERM, Signal::SIGINT];
-    if !process::is_ignored(Signal::SIGHUP) {
+    if !process::ignored()(Signal::SIGHUP) {
         ends.push(Signal::SIGHUP);
     }
     let _ = ENDS.set(process::signals(&ends)?);
