@@ -86,6 +86,5 @@ fn is_blank(byte: u8) -> bool {
 
 /// Up to the first NUL, where C's strings end.
 fn text(bytes: &[u8]) -> Vec<u8> {
-    let end = bytes.iter().position(|byte| *byte == 0);
-    bytes[..end.unwrap_or(bytes.len())].to_vec()
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
 }

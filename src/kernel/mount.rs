@@ -6,9 +6,7 @@
 //! Rests on `fs/binfmt_misc.c`: one superblock per user namespace (`bm_get_tree`), freed with its last mount.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -126,7 +124,7 @@ pub fn for_installing(at: &MountPoint) -> Result<Mounted> {
         let held_by = if joined { HeldBy::Host } else { held_by };
         let lock = table.lock()?;
         // the call that held the lock may have removed the last entry, and with it the mount
-        if is_mounted(&table, &at.dir).map_err(|e| unfit(&at.dir, errno_of(&e)))? {
+        if is_at(&table, at) {
             return Ok(Mounted { table, lock, held_by });
         }
     }
@@ -223,10 +221,6 @@ fn release(dir: &Path) -> Result<(), MountError> {
         Ok(()) | Err(Errno::EINVAL) => Ok(()),
         Err(errno) => Err(other(format!("cannot unmount {}: {} ({errno:?})", dir.display(), errno.desc()))),
     }
-}
-
-fn is_mounted(table: &Table, dir: &Path) -> io::Result<bool> {
-    Ok(table.metadata(".")?.dev() == fs::metadata(dir)?.dev())
 }
 
 /// The table that is mounted at `dir`, if one is. Opening the path triggers an automount.
