@@ -21,9 +21,9 @@ use crate::policy::install::{Item, Order, Working, install, is_timeout, later};
 use crate::policy::survey::{PlatformStatus, Survey};
 use crate::policy::uninstall::{Removal, uninstall_others};
 
-mod held_table;
 mod settle;
 mod snapshot;
+mod table;
 mod watch;
 
 pub use settle::Failing;
