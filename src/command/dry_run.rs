@@ -11,14 +11,13 @@ use binfmt_magic::entry::Entry;
 
 use super::{Call, install, persist, uninstall};
 use crate::cli::Mode;
-use crate::helper::probes::Ran;
 use crate::kernel::mount::{self, MountError};
 use crate::kernel::table::Table;
 use crate::kernel::wording::printable;
 use crate::output::text::Deed;
 use crate::policy::install::{InstallOutcome, Item, Order, dry_run as dry_install};
 use crate::policy::persist::would_persist as persisted;
-use crate::policy::survey::{Failure, Survey, Verdict};
+use crate::policy::survey::Survey;
 use crate::policy::uninstall::{reset, uninstall as removals_of};
 
 /// Tells what `modes` would do. Each sees the table as the ones before would leave it.
@@ -56,14 +55,7 @@ fn would_uninstall(call: &mut Call, list: &str, table: Option<&Table>, survey: &
         table.may_change()?;
     }
     uninstall::report(call, &removals);
-    survey.entries.retain(|entry| !is_gone(entry));
-    for status in &mut survey.statuses {
-        if status.handler.as_ref().is_some_and(is_gone) {
-            status.handler = None;
-            status.ran = Ran::Itself;
-            status.verdict = Verdict::Fails(Failure::NoHandler);
-        }
-    }
+    survey.forget(is_gone);
     Ok(())
 }
 

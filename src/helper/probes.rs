@@ -29,7 +29,7 @@ mod serve;
 mod watch;
 
 use answer::Task;
-pub(crate) use root::in_memory_file;
+pub use root::in_memory_file;
 pub use serve::{LIMIT, serve};
 
 /// The start of the names of entries that take only [`mark`]ed probes.

@@ -27,8 +27,7 @@ mod own;
 
 pub use lifetime::{HeldBy, Lifetime, ensure_lifetime, for_holding, holder, is_at};
 use lifetime::{holder_of, mounted_by_us, predates};
-pub use own::own;
-pub use own::{detached, errno};
+pub use own::{detached, errno, own};
 
 pub const DEFAULT: &str = "/proc/sys/fs/binfmt_misc";
 

@@ -27,9 +27,9 @@ use crate::policy::trial;
 mod decide;
 mod round;
 
-pub(crate) use decide::{Decision, Pending, is_stale, is_stand_in, plan};
+pub use decide::{Decision, Pending, is_stale, is_stand_in, plan};
 use round::Round;
-pub(crate) use round::ask;
+pub use round::ask;
 
 /// What to install, and how.
 #[derive(Debug, Clone)]
@@ -211,7 +211,7 @@ pub fn result_of<'a>(items: &'a [Item], arch: &Arch) -> Option<&'a Result<Instal
 }
 
 /// The outcomes of two installs, one right after the other; the second may be of fewer architectures.
-pub(crate) fn later(first: Vec<Item>, mut second: Vec<Item>) -> Vec<Item> {
+pub fn later(first: Vec<Item>, mut second: Vec<Item>) -> Vec<Item> {
     let later = |(arch, result): Item| {
         let again = second.iter().position(|(of, _)| *of == arch);
         let result = match again.map(|at| second.swap_remove(at).1) {

@@ -140,6 +140,18 @@ impl Survey {
         seen.map_or_else(|| without_handlers(&self.entries), Ok)
     }
 
+    /// Treats entries as removed. Nothing is looked at again.
+    pub fn forget(&mut self, is_gone: impl Fn(&Entry) -> bool) {
+        self.entries.retain(|entry| !is_gone(entry));
+        for status in &mut self.statuses {
+            if status.handler.as_ref().is_some_and(&is_gone) {
+                status.handler = None;
+                status.ran = Ran::Itself;
+                status.verdict = Verdict::Fails(Failure::NoHandler);
+            }
+        }
+    }
+
     /// The whole table, with the entries that trials have left.
     pub fn table(&self) -> Vec<Entry> {
         self.entries.iter().chain(&self.trials).cloned().collect()
@@ -293,13 +305,13 @@ pub fn of_one(arch: &'static Arch, form: Form) -> Result<(Verdict, Ran)> {
 }
 
 /// The handler of `arch` among `entries`: the newest that is on and takes its programs.
-pub(crate) fn handler_of<'a>(entries: &'a [Entry], arch: &Arch) -> Option<&'a Entry> {
+pub fn handler_of<'a>(entries: &'a [Entry], arch: &Arch) -> Option<&'a Entry> {
     let head = arch.header();
     entries.iter().find(|entry| entry.takes(&head, OsStr::new(arch.qemu)))
 }
 
 /// Whether a kernel for this host may run `arch` natively.
-pub(crate) fn may_be_native(arch: &Arch) -> bool {
+pub fn may_be_native(arch: &Arch) -> bool {
     Arch::of_host().is_none_or(|host| host == arch || host.compat.contains(&arch.qemu))
 }
 

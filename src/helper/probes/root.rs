@@ -117,7 +117,7 @@ fn opened(task: &Task) -> Option<File> {
 }
 
 /// A file of memory that may be executed.
-pub(crate) fn in_memory_file(name: &str, bytes: &[u8]) -> io::Result<File> {
+pub fn in_memory_file(name: &str, bytes: &[u8]) -> io::Result<File> {
     // asked for where vm.memfd_noexec is set, unknown before Linux 6.3
     let executable = MFdFlags::from_bits_retain(MFD_EXEC);
     let memory = memfd_create(name, executable).or_else(|_| memfd_create(name, MFdFlags::empty()));

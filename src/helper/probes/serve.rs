@@ -89,10 +89,7 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
 struct Signals(SignalFd);
 
 impl Signals {
-    /// Reads those that have come.
-    ///
-    /// # Errors
-    /// When the caller has ended.
+    /// Reads those that have come. Fails when the caller has ended.
     fn take(&self) -> Result<()> {
         while let Some(signal) = self.0.read_signal()? {
             if signal.ssi_signo == Signal::SIGTERM as u32 {

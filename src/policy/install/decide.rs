@@ -20,24 +20,24 @@ use crate::policy::uninstall;
 
 /// An architecture that an install registers.
 #[derive(Debug)]
-pub(crate) struct Pending {
-    pub(crate) arch: &'static Arch,
-    pub(crate) rule: Rule,
+pub struct Pending {
+    pub arch: &'static Arch,
+    pub rule: Rule,
     /// Its handler.
-    pub(crate) current: Option<Entry>,
+    pub current: Option<Entry>,
     /// Whether `current` works, and so must keep working.
     pub(super) works: bool,
     /// The emulator that `current` has pinned, if it differs from the one to install.
-    pub(crate) former: Option<Arc<File>>,
+    pub former: Option<Arc<File>>,
     /// Entries to remove once this one works: QEMU's for the same programs, and the one that has the name.
-    pub(crate) obsolete: Vec<Entry>,
+    pub obsolete: Vec<Entry>,
     /// The registration of the new entry, once it exists.
     pub(super) registered: Option<u64>,
     pub(super) credentials: Credentials,
-    pub(crate) version: Version,
+    pub version: Version,
     /// The new emulator's file that was looked at, and must be the one that the kernel pins.
     pub(super) judged: Option<File>,
-    pub(crate) former_version: Option<Version>,
+    pub former_version: Option<Version>,
 }
 
 impl Pending {
@@ -55,13 +55,13 @@ impl Pending {
 const STAND_IN: &str = ".next";
 
 /// Whether `name` is the name of a stand-in for the entry `of`.
-pub(crate) fn is_stand_in(name: &OsStr, of: &OsStr) -> bool {
+pub fn is_stand_in(name: &OsStr, of: &OsStr) -> bool {
     name.as_bytes().strip_prefix(of.as_bytes()).is_some_and(|s| s.starts_with(STAND_IN.as_bytes()))
 }
 
 /// What an install does about one architecture.
 #[derive(Debug)]
-pub(crate) enum Decision {
+pub enum Decision {
     Leave(InstallOutcome),
     Register(Box<Pending>),
     /// Nothing: the kernel would run its programs natively, but this entry takes them and does not run them.
@@ -71,11 +71,11 @@ pub(crate) enum Decision {
 }
 
 /// One architecture, and what an install does about it.
-pub(crate) type Planned = (&'static Arch, Decision);
+pub type Planned = (&'static Arch, Decision);
 
 /// What an install by `order` does about each architecture, except those of `all` that have no emulator or are native. Fails when
 /// this program is built for another host, or probes cannot be run.
-pub(crate) fn plan(order: &Order, survey: &Survey) -> Result<Vec<Planned>> {
+pub fn plan(order: &Order, survey: &Survey) -> Result<Vec<Planned>> {
     let seen = survey.natively()?;
     check_host(&seen)?;
     let runs = |arch: &Arch| runs_natively(&seen, arch);
@@ -268,7 +268,7 @@ fn former(status: &PlatformStatus, rule: &Rule, emulators: &Source) -> Result<Op
 
 /// Whether an install by `order` would pin an emulator with other bytes than the one that the kernel has pinned. False also if the
 /// pinned one is newer, so that an install leaves it. `None` if one of the two is missing.
-pub(crate) fn is_stale(order: &Order, survey: &Survey, status: &PlatformStatus) -> Option<bool> {
+pub fn is_stale(order: &Order, survey: &Survey, status: &PlatformStatus) -> Option<bool> {
     let rule = order.rule(status.arch);
     let (emulators, rule) = (&order.emulators, &rule);
     let handler = status.handler.as_ref()?;

@@ -312,7 +312,7 @@ fn leftovers(survey: &Survey, arch: &Arch, outcome: &InstallOutcome) -> Vec<Entr
 
 /// Opens the new emulators and finds out their versions, and those of the emulators that are pinned now. The errors, in
 /// their order, say why a new one does not serve.
-pub(crate) fn ask(pending: &mut [Pending], emulators: &Source, limit: Duration) -> Vec<Result<(), EmulatorError>> {
+pub fn ask(pending: &mut [Pending], emulators: &Source, limit: Duration) -> Vec<Result<(), EmulatorError>> {
     let paths = pending.iter().map(|p| p.rule.interpreter.as_path());
     let new = open_and_ask(emulators, &paths.collect::<Vec<_>>(), limit);
     let questions = pending.iter().filter_map(|pending| {

@@ -66,7 +66,7 @@ impl Failure {
         complaint.cause().or(starved.then_some(Cause::AddressSpace))?.remedy(&complaint.limits)
     }
 
-    pub(crate) fn is_timeout(&self) -> bool {
+    pub fn is_timeout(&self) -> bool {
         match self {
             Self::TimedOut(_) => true,
             Self::Hijacked { failure, .. } => failure.is_timeout(),
