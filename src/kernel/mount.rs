@@ -6,7 +6,9 @@
 //! Rests on `fs/binfmt_misc.c`: one superblock per user namespace (`bm_get_tree`), freed with its last mount.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -123,7 +125,7 @@ pub fn for_installing(at: &MountPoint) -> Result<Mounted> {
         let held_by = if joined { HeldBy::Host } else { held_by };
         let lock = table.lock()?;
         // the call that held the lock may have removed the last entry, and with it the mount
-        if is_at(&table, at) {
+        if is_mounted(&table, &at.dir).map_err(|e| unfit(&at.dir, errno_of(&e)))? {
             return Ok(Mounted { table, lock, held_by });
         }
     }
@@ -220,6 +222,12 @@ fn release(dir: &Path) -> Result<(), MountError> {
         Ok(()) | Err(Errno::EINVAL) => Ok(()),
         Err(errno) => Err(other(format!("cannot unmount {}: {} ({errno:?})", dir.display(), errno.desc()))),
     }
+}
+
+/// Whether `table` is still what is mounted at `dir`. Unlike [`is_at`], it says why it cannot tell: a caller that
+/// looks again and again would not end where descriptors are few.
+fn is_mounted(table: &Table, dir: &Path) -> io::Result<bool> {
+    Ok(table.metadata(".")?.dev() == fs::metadata(dir)?.dev())
 }
 
 /// The table that is mounted at `dir`, if one is. Opening the path triggers an automount.
