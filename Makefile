@@ -145,10 +145,11 @@ profile: need-run ## learn anew what the emulators do, for the compiler; after a
 ARCH := arm64
 RIVALS :=
 OPTIONS :=
-bench-emulators: need-run emulators ## our emulators beside Debian's: make bench-emulators ARCH=arm64 RIVALS=plain=folder
+bench-emulators: need-run emulators ## our emulators, sharing blocks and alone, beside Debian's: make bench-emulators ARCH=arm64 RIVALS=plain=folder
 	@qemu/rootfs.sh $(ARCH) build/rootfs/$(ARCH)
 	$(BENCH) emulators --arch $(ARCH) --rootfs build/rootfs/$(ARCH) \
-	  $(ROUNDS:%=--rounds %) --svg $(PLOTS) $(OPTIONS) tuned=build/tuned debian=build/emulators $(RIVALS)
+	  $(ROUNDS:%=--rounds %) --svg $(PLOTS) $(OPTIONS) tuned=build/tuned,QEMU_TB_CACHE=1 \
+	  debian=build/emulators alone=build/tuned,QEMU_TB_CACHE=0 $(RIVALS)
 
 torture: need-test image ## faults at every system call, kernels old and new, load, hostile input, fuzzing: half an hour
 	@$(MAKE) -j$(JOBS) emulators test-material test-kernels

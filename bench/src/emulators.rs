@@ -51,8 +51,9 @@ pub(crate) struct Emulators {
     /// Where to write ARCH.svg, a plot beside the second directory's emulator
     #[arg(long, value_name = "FOLDER")]
     svg: Option<PathBuf>,
-    /// Directories with a file qemu-ARCH, by QEMU's name for it, and what to call them; ratios are the first's to others
-    #[arg(value_name = "NAME=DIR", required = true)]
+    /// Directories with a file qemu-ARCH, by QEMU's name for it, what to call them, and a variable for the programs that
+    /// they run; ratios are the first's to others
+    #[arg(value_name = "NAME=DIR[,VARIABLE=VALUE]", required = true)]
     directories: Vec<Named>,
 }
 

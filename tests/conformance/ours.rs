@@ -52,7 +52,7 @@ fn the_cache_of_blocks_is_shared_by_equals_only() {
         );
         let ran = userland.tested.run(&["sh", "-c", &script]);
         let same = "fork, exec, script, same user";
-        let none = "privileged, unreadable, setuid, seteuid, setgid, setgroups, no_new_privs, bounding set, not dumpable, \
+        let none = "alone, privileged, unreadable, setuid, seteuid, setgid, setgroups, no_new_privs, bounding set, not dumpable, \
                     capset, unshare, chroot";
         let another = "native, new user, empty, read-only, of another, unsealed, small";
         let mut expected = vec!["own: yes".to_owned(), "own: none".into(), "fork: none".into()];
@@ -72,10 +72,11 @@ fn the_cache_of_blocks_is_shared_by_equals_only() {
     drop(dumpable);
 }
 
-/// A user who is handed the blocks of another one, under the very number, begins with none.
+/// A user who is handed the blocks of another one, under the very number, begins with none. A cache begins when a program
+/// starts another.
 #[test]
 fn the_cache_of_another_user_is_not_used() {
-    in_userlands(&["sleep".to_owned()], |userland, sleep| {
+    in_userlands(&["sh".to_owned()], |userland, shell| {
         let sandbox = &userland.tested;
         let soon = |uid| {
             let tries = std::iter::repeat_with(|| {
@@ -85,9 +86,9 @@ fn the_cache_of_another_user_is_not_used() {
             tries.take(500).find_map(|found| found)
         };
         thread::scope(|scope| {
-            scope.spawn(|| sandbox.run(&["env", "QEMU_TB_CACHE=1", sleep, "15"]));
+            scope.spawn(|| sandbox.run(&["env", "QEMU_TB_CACHE=1", shell, "-c", "sleep 15; :"]));
             let roots = soon(0).ok_or("root's program shares no blocks")?;
-            scope.spawn(move || sandbox.run_as_user_with_blocks(&roots, &[sleep, "10"]));
+            scope.spawn(move || sandbox.run_as_user_with_blocks(&roots, &[shell, "-c", "sleep 10; :"]));
             soon(1000).map(drop).ok_or_else(|| format!("{}: the user has no blocks of its own", userland.debian))
         })
     });

@@ -77,6 +77,6 @@ fn make_bench_emulators_compares_directories() {
         &format!("PLOTS={}", plots.display()),
     ]);
     has_rows(&printed, &["linux/s390x, processor time", "start, smallest program", "size of the emulator"]);
-    assert!(printed.contains("tuned / debian  tuned / old"), "{printed}");
+    assert!(printed.contains("tuned / debian  tuned / alone  tuned / old"), "{printed}");
     assert!(plots.join("s390x.svg").exists());
 }

@@ -14,24 +14,35 @@ use crate::namespace;
 /// The flags that an install gives: the program's own `argv[0]`, any program, its setuid bits, any root directory.
 const FLAGS: Flags = Flags { preserve_argv0: true, open_binary: true, credentials: true, fix_binary: true };
 
-/// A directory of emulators, and what it is called in tables and plots.
+/// A directory of emulators, what it is called in tables and plots, and which setting its programs get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Named {
     /// Not empty.
     pub(super) name: String,
     /// Not empty.
     pub(super) directory: PathBuf,
+    /// A variable of the programs' environment, such as `QEMU_TB_CACHE=0`.
+    pub(super) setting: Option<String>,
 }
 
 impl FromStr for Named {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once('=') {
-            Some((name, directory)) if !name.is_empty() && !directory.is_empty() => {
-                Ok(Self { name: name.to_owned(), directory: directory.into() })
+        let (named, setting) = match text.split_once(',') {
+            Some((named, setting)) => (named, Some(setting.to_owned())),
+            None => (text, None),
+        };
+        match named.split_once('=') {
+            Some((name, directory))
+                if !name.is_empty()
+                    && !directory.is_empty()
+                    && setting.as_ref().is_none_or(|text| text.contains('=')) =>
+            {
+                Ok(Self { name: name.to_owned(), directory: directory.into(), setting })
             }
-            _ => Err("a name, `=` and a directory of emulators, such as debian=build/emulators"),
+            _ => Err("a name, `=`, a directory of emulators and perhaps a variable for its programs, such as \
+                      debian=build/emulators or alone=build/tuned,QEMU_TB_CACHE=0"),
         }
     }
 }
@@ -45,6 +56,8 @@ pub(super) struct Emulator {
     pub(super) version: String,
     /// Bytes of its file.
     pub(super) size: u64,
+    /// A variable of the programs' environment.
+    pub(super) setting: Option<String>,
     rule: Rule,
 }
 
@@ -62,7 +75,8 @@ impl Emulator {
             format!("{name} has no emulator at {path}; build or fetch it")
         })?;
         let rule = Rule::for_arch(arch, "", &directory, FLAGS);
-        Ok(Self { name: named.name.clone(), version: version(&rule)?, size, rule })
+        let (name, setting) = (named.name.clone(), named.setting.clone());
+        Ok(Self { name, version: version(&rule)?, size, setting, rule })
     }
 
     /// Makes it the only emulator in the table.
@@ -75,11 +89,19 @@ impl Emulator {
     }
 }
 
+impl Emulator {
+    /// Its version, and the variable that its programs get.
+    pub(super) fn what(&self) -> String {
+        let setting = self.setting.iter().map(|setting| format!(", {setting}"));
+        format!("QEMU {}", self.version) + &setting.collect::<String>()
+    }
+}
+
 impl fmt::Display for Emulator {
-    /// Its name, which file it is, and of which version.
+    /// Its name, which file it is, and [`Emulator::what`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.rule.interpreter.display();
-        write!(f, "{}: {path}, QEMU {}", self.name, self.version)
+        write!(f, "{}: {path}, {}", self.name, self.what())
     }
 }
 
@@ -104,15 +126,21 @@ mod tests {
     #[test]
     fn a_directory_is_named_before_the_first_equals_sign() {
         for (text, expected) in [
-            ("ours=build/ours", Some(("ours", "build/ours"))),
-            ("ours=a=b", Some(("ours", "a=b"))),
+            ("ours=build/ours", Some(("ours", "build/ours", None))),
+            ("ours=a=b", Some(("ours", "a=b", None))),
+            ("ours=a,B=c,d", Some(("ours", "a", Some("B=c,d")))),
+            ("ours=a,b", None),
+            ("ours=a,", None),
             ("build/ours", None),
             ("=build/ours", None),
             ("ours=", None),
             ("", None),
         ] {
-            let expected =
-                expected.map(|(name, directory)| Named { name: name.to_owned(), directory: directory.into() });
+            let expected = expected.map(|(name, directory, setting)| Named {
+                name: name.to_owned(),
+                directory: directory.into(),
+                setting: setting.map(str::to_owned),
+            });
             assert_eq!(text.parse().ok(), expected, "{text}");
         }
     }

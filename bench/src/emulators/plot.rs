@@ -64,7 +64,7 @@ struct Bar {
 impl Chart {
     /// The plot of `rows`, with at least two emulators; `clock` is what their times are.
     pub(super) fn of(arch: &Arch, emulators: &[Emulator], clock: &str, rows: &[Row]) -> Self {
-        let legend = |emulator: &Emulator| format!("{}: QEMU {}", emulator.name, emulator.version);
+        let legend = |emulator: &Emulator| format!("{}: {}", emulator.name, emulator.what());
         Self {
             title: format!("linux/{} programs under QEMU", arch.oci),
             note: format!("{} = 1; shorter is better; {clock}", emulators[1].name),

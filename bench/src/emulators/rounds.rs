@@ -82,7 +82,7 @@ impl Bench {
     ) -> Result<Sample> {
         let who = || format!("{name} fails under {}", emulator.name);
         emulator.register()?;
-        let sample = sample::take(self.root.path(), program, starts).with_context(who)?;
+        let sample = sample::take(self.root.path(), program, starts, emulator.setting.as_deref()).with_context(who)?;
         let outcome = &sample.outcome;
         ensure!(
             outcome.status == program.status,

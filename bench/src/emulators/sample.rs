@@ -73,14 +73,14 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Starts `program` as often as that, one after the other.
+/// Starts `program` as often as that, one after the other, with `setting` in its environment.
 ///
 /// # Errors
 /// It cannot be started, or the starts do not all end alike.
-pub(super) fn take(root: &Path, program: Program, starts: u32) -> Result<Sample> {
+pub(super) fn take(root: &Path, program: Program, starts: u32, setting: Option<&str>) -> Result<Sample> {
     // not by its path: a build may have put another program there meanwhile
     let mut copy = Command::new("/proc/self/exe");
-    copy.arg(VERB).arg(root).arg(starts.to_string());
+    copy.arg(VERB).arg(root).arg(starts.to_string()).arg(setting.unwrap_or_default());
     copy.arg(program.path).args(program.argv);
     let output = copy.stdin(Stdio::null()).output()?;
     let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
@@ -110,8 +110,8 @@ fn parse(text: &str, starts: u32, stderr: String) -> Option<Sample> {
 /// # Errors
 /// The program cannot be started, or the starts do not all end alike.
 pub(crate) fn answer(arguments: &[OsString]) -> Result<()> {
-    let [root, starts, path, argv0, rest @ ..] = arguments else {
-        bail!("{VERB} needs a root directory, a number, a program and its argv")
+    let [root, starts, setting, path, argv0, rest @ ..] = arguments else {
+        bail!("{VERB} needs a root directory, a number, a setting, a program and its argv")
     };
     let starts: usize = starts.to_str().context("not a number")?.parse()?;
     let (root, path) = (Path::new(root), Path::new(path));
@@ -119,7 +119,7 @@ pub(crate) fn answer(arguments: &[OsString]) -> Result<()> {
     chdir(WORK).with_context(|| format!("cannot enter {WORK}"))?;
     let mut command = Command::new(path);
     command.arg0(argv0).args(rest);
-    command.env_clear().envs(ENVIRONMENT);
+    command.env_clear().envs(ENVIRONMENT).envs(setting.to_str().and_then(|setting| setting.split_once('=')));
     command.stdin(Stdio::null()).stderr(Stdio::inherit());
 
     let start = Instant::now();

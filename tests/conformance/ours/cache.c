@@ -41,6 +41,14 @@ static void wait_to_be_seen(void) {
   for (;;) pause();
 }
 
+/* A program's own cache begins with the first process that it makes. */
+static void begin_and_wait(void) {
+  pid_t pid = fork();
+  if (pid == 0) _exit(0);
+  waitpid(pid, NULL, 0);
+  wait_to_be_seen();
+}
+
 static unsigned long after(void (*act)(void)) {
   char byte;
   pid_t pid;
@@ -74,11 +82,13 @@ static void start_itself(void) { TRY(execl(self, "cache", "wait", NULL)); }
 static void start_script(void) { TRY(execl("/tmp/cache.script", "script", NULL)); }
 static void start_privileged(void) { TRY(setuid(1000)); TRY(execl("/tmp/cache.privileged", "cache", "wait", NULL)); }
 static void start_unreadable(void) { TRY(setuid(1000)); TRY(execl("/tmp/cache.unreadable", "cache", "wait", NULL)); }
-static void start_native(void) {
+static void start_emulator(const char *argument) {
   char emulator[64];
   snprintf(emulator, sizeof emulator, "/proc/%d/exe", getppid());
-  TRY(execl(emulator, "emulator", "/tmp/cache.plain", "wait", NULL));
+  TRY(execl(emulator, "emulator", "/tmp/cache.plain", argument, NULL));
 }
+static void start_native(void) { start_emulator("wait"); }
+static void start_alone(void) { start_emulator("alone"); }
 static void same_user(void) { TRY(setuid(0)); TRY(setresuid(0, -1, 0)); TRY(setgid(0)); }
 static void set_user(void) { TRY(setuid(1000)); }
 static void set_effective(void) { TRY(seteuid(1000)); TRY(seteuid(0)); }
@@ -115,7 +125,7 @@ static void unsealed(void) { hand_over(0, SIZE, 0); }
 static void small(void) { hand_over(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, 4096, 0); }
 static const struct { const char *what; void (*act)(void); } cases[] = {
   { "fork", nothing }, { "exec", start_itself }, { "script", start_script },
-  { "native", start_native }, { "privileged", start_privileged },
+  { "native", start_native }, { "alone", start_alone }, { "privileged", start_privileged },
   { "unreadable", start_unreadable }, { "same user", same_user },
   { "setuid", set_user }, { "seteuid", set_effective }, { "setgid", set_group }, { "setgroups", set_groups },
   { "new user", new_user_starts }, { "no_new_privs", no_new_privileges }, { "bounding set", bounding_set },
@@ -125,7 +135,8 @@ static const struct { const char *what; void (*act)(void); } cases[] = {
 };
 
 int main(int argc, char **argv) {
-  if (argc > 1) wait_to_be_seen();
+  if (argc > 1 && !strcmp(argv[1], "alone")) wait_to_be_seen();
+  if (argc > 1) begin_and_wait();
   unsigned long own = after(nothing);
   setvbuf(stdout, NULL, _IONBF, 0);
   printf("own: %s\n", own ? "yes" : "none");
