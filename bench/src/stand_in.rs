@@ -3,7 +3,7 @@
 //! That tool registers what it is asked for, and then starts the smallest program of each architecture in turn, in a root
 //! directory of its own (its `archutil`), to say what runs. So does this, with the same emulators and our probes. Its runtime
 //! (Go's) and its unpacking of the programs are left out, so a ratio beside it is less in our favour than one beside the tool.
-//! docs/measurements.md has the cost of Go's runtime. Like that tool it asks no emulator for its version.
+//! docs/measurements.md has a measurement beside the tool. Like that tool it asks no emulator for its version.
 
 use std::env;
 use std::ffi::OsString;
