@@ -49,8 +49,9 @@ impl Holder {
     }
 
     fn call(host: &Host, args: &[&str], folder: &Path) -> Self {
-        let mut command = host.command(BINFMT);
-        command.args(args);
+        let mut command = host.command("env");
+        // the caller of the tests may ignore it, as nohup does
+        command.args(["--default-signal=HUP", BINFMT]).args(args);
         Self::spawn(command, folder)
     }
 
