@@ -72,8 +72,8 @@ fn the_cache_of_blocks_is_shared_by_equals_only() {
     drop(dumpable);
 }
 
-/// A user who is handed the blocks of another one, under the very number, begins with none. A cache begins when a program
-/// starts another.
+/// A user who gets the cache of another user, as the descriptor with its number, does not use it but makes a new one. A cache
+/// is made when a program starts another.
 #[test]
 fn the_cache_of_another_user_is_not_used() {
     in_userlands(&["sh".to_owned()], |userland, shell| {
