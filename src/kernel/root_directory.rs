@@ -76,8 +76,8 @@ pub fn find(root: impl AsFd, path: &Path, flags: OFlag, resolve: ResolveFlag) ->
 ///
 /// `/proc`, with all that is mounted below it, the table included, is mounted again. So are `/sys`, `/dev` and
 /// `/etc/resolv.conf`, where that is allowed. Missing mount points are made, and symbolic links are not followed.
-/// Returns what is not mounted although the caller has it: its path below `dir`, and the reason. Fails when `dir` cannot become the root
-/// directory, or gets no `/proc`.
+/// Returns what is not mounted although the caller has it: its path below `dir`, and the reason. Fails when `dir` cannot
+/// become the root directory, or gets no `/proc`.
 pub fn enter(dir: &Path) -> Result<Vec<String>> {
     let name = shown(dir.as_os_str());
     let refused = |call: &'static str| {

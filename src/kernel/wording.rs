@@ -111,4 +111,17 @@ mod tests {
             assert_eq!(printable(text), expected);
         }
     }
+
+    #[test]
+    fn a_shell_takes_it_for_one_word() {
+        for (word, expected) in [
+            ("qemu-arm,qemu-arm.next", "qemu-arm,qemu-arm.next"),
+            ("[q]emu-arm", "'[q]emu-arm'"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), expected);
+        }
+    }
 }

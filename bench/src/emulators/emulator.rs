@@ -33,12 +33,9 @@ impl FromStr for Named {
             Some((named, setting)) => (named, Some(setting.to_owned())),
             None => (text, None),
         };
+        let is_assignment = setting.as_ref().is_none_or(|text| text.contains('='));
         match named.split_once('=') {
-            Some((name, directory))
-                if !name.is_empty()
-                    && !directory.is_empty()
-                    && setting.as_ref().is_none_or(|text| text.contains('=')) =>
-            {
+            Some((name, directory)) if !name.is_empty() && !directory.is_empty() && is_assignment => {
                 Ok(Self { name: name.to_owned(), directory: directory.into(), setting })
             }
             _ => Err("a name, `=`, a directory of emulators and perhaps a variable for its programs, such as \
@@ -87,9 +84,7 @@ impl Emulator {
         namespace::clear_table()?;
         namespace::register(&self.rule)
     }
-}
 
-impl Emulator {
     /// Its version, and the variable that its programs get.
     pub(super) fn what(&self) -> String {
         let setting = self.setting.iter().map(|setting| format!(", {setting}"));

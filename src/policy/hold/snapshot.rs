@@ -41,3 +41,35 @@ impl Snapshot {
         self.handlers.iter().find(|(of, _)| *of == arch).and_then(|(_, entry)| entry.as_ref())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    fn entry(name: &str, qemu: &str, state: &str) -> Entry {
+        let magic = Arch::by_qemu(qemu).unwrap().magic();
+        let magic = magic.as_slice().iter();
+        let magic = magic.fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let text = format!("{state}\ninterpreter /qemu-x\nflags: F\noffset 0\nmagic {magic}\n");
+        Entry::parse(OsStr::new(name), text.as_bytes())
+    }
+
+    #[test]
+    fn what_counts_is_the_newest_entry_that_is_on() {
+        let arches = ["aarch64", "s390x"].map(|qemu| Arch::by_qemu(qemu).unwrap());
+        let [arm64, s390x] = arches;
+        let (off, on) = (entry("off", "aarch64", "disabled"), entry("on", "aarch64", "enabled"));
+        let older = entry("older", "aarch64", "enabled");
+        let whole = Snapshot::new(true, &[off.clone(), on.clone(), older.clone()], &arches);
+        assert_eq!(whole.handler(arm64), Some(&on));
+        assert_eq!(whole.handler(s390x), None);
+        // an entry without effect makes no difference
+        assert_eq!(whole, Snapshot::new(true, std::slice::from_ref(&on), &arches));
+        let others = [(true, &[off, older.clone()][..]), (true, &[older, on.clone()]), (true, &[]), (false, &[on])];
+        for (enabled, entries) in others {
+            assert_ne!(whole, Snapshot::new(enabled, entries, &arches));
+        }
+    }
+}
