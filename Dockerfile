@@ -3,8 +3,7 @@
 #   TARGETS        emulators, by QEMU's names; the host's own is left out
 #   DEBIAN         release that builds the tool and the emulators
 #   BASE           image of that release, where it is not Debian's own
-#   QEMU_FROM      source: our build from Debian's source, 6 MB each, for amd64 alone (qemu/tuned/). package: Debian's
-#                  own, 14 to 17 MB each
+#   QEMU_FROM      source: our build from Debian's source, 6 MB each (qemu/tuned/). package: Debian's own, 14 to 17 MB each
 #   QEMU_RELEASE   release that the package is of: trixie, trixie-backports, bookworm. The source is trixie's
 #   VERSION, GIT_REVISION    for the labels. build.sh adds org.qemu.version, which is known when the emulators are there
 #
@@ -22,7 +21,7 @@ ENV DEBIAN_FRONTEND=noninteractive
 # --- the tool: static, its standard library built for size --------------------------------------------------------
 FROM base AS tool
 ARG TARGETARCH
-COPY --chmod=755 qemu/image/toolchain.sh /
+COPY --chmod=755 qemu/host.sh qemu/image/toolchain.sh /
 RUN /toolchain.sh install "$TARGETARCH"
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
@@ -46,23 +45,27 @@ COPY --from=tool /out /
 # --- the emulators, and what their licence asks for: from source... -------------------------------------------------
 # What changes seldom comes first; then what all targets share, once; then the targets, side by side.
 FROM base AS source
+ARG TARGETARCH
+COPY --chmod=755 qemu/host.sh /
 COPY --chmod=755 qemu/tuned/build.sh qemu/tuned/options.sh /tuned/
-RUN /tuned/build.sh install
+RUN /tuned/build.sh install "$TARGETARCH"
 COPY qemu/tuned/SHA256SUMS /tuned/
 COPY qemu/tuned/patches /tuned/patches
 RUN /tuned/build.sh source
 
 # ...in a build that counts what it does, for train.sh to learn from: make profile
 FROM source AS counting
+ARG TARGETARCH
 ARG TARGETS
-RUN /tuned/build.sh instrument "$TARGETS"
+RUN /tuned/build.sh instrument "$TARGETARCH" "$TARGETS"
 FROM scratch AS instrumented
 COPY --from=counting /qemu/out /
 
 # ...in a build that checks each block that processes share: make checked
 FROM source AS checking
+ARG TARGETARCH
 ARG TARGETS
-RUN /tuned/build.sh check "$TARGETS"
+RUN /tuned/build.sh check "$TARGETARCH" "$TARGETS"
 FROM scratch AS checked
 COPY --from=checking /qemu/out /
 
@@ -70,9 +73,10 @@ FROM source AS compiled
 # A number that has not been here makes everything from here on anew: make reproduce
 ARG ATTEMPT=1
 COPY qemu/tuned/profile.tar.xz /tuned/
-RUN : "$ATTEMPT" && /tuned/build.sh share
+ARG TARGETARCH
+RUN : "$ATTEMPT" && /tuned/build.sh share "$TARGETARCH"
 ARG TARGETS
-RUN /tuned/build.sh compile "$TARGETS"
+RUN /tuned/build.sh compile "$TARGETARCH" "$TARGETS"
 # the files as they are, for `make tuned`
 FROM scratch AS tuned
 COPY --from=compiled /qemu/out /
@@ -87,7 +91,7 @@ FROM base AS emulators-package
 ARG TARGETARCH
 ARG QEMU_RELEASE=trixie
 ARG TARGETS
-COPY --chmod=755 qemu/fetch.sh qemu/apt.sh qemu/image/emulators.sh /
+COPY --chmod=755 qemu/host.sh qemu/fetch.sh qemu/apt.sh qemu/image/emulators.sh /
 RUN /emulators.sh package "$TARGETARCH" /out "$QEMU_RELEASE" "$TARGETS"
 
 FROM emulators-${QEMU_FROM} AS emulators
@@ -105,11 +109,13 @@ RUN --mount=type=secret,id=ca-certificates,target=/etc/ssl/certs/ca-certificates
     /licences.sh "$TARGETARCH" /single/doc/binfmt/linked
 
 # --- what it is all made of ----------------------------------------------------------------------------------------
-FROM base AS staged
+FROM base AS staged-emulators
 RUN apt-get -qq update && apt-get -qq install -y --no-install-recommends python3 >/dev/null
 COPY --from=emulators /out/root /image
-COPY --from=tool /out /image
 COPY --chmod=755 qemu/image/sbom.py /
+
+FROM staged-emulators AS staged
+COPY --from=tool /out /image
 
 FROM staged AS sbom
 ARG TARGETARCH
@@ -138,6 +144,27 @@ COPY LICENSE /out/usr/share/doc/binfmt/
 RUN grep -rohE '/usr/share/common-licenses/[A-Za-z0-9.-]*[A-Za-z0-9]' /out/usr/share/doc | sort -u | \
     xargs cp --dereference --parents --target-directory=/out
 COPY --from=sbom /out /out
+
+# --- our emulators alone, as BuildKit looks for them: make image VARIANT=buildkit -----------------------------------
+FROM staged-emulators AS buildkit-staged
+ARG TARGETARCH
+ARG VERSION
+ARG SOURCE_DATE_EPOCH=0
+COPY --chmod=755 qemu/image/buildkit.sh /
+RUN /buildkit.sh /image && mkdir -p /image/usr/share/doc/binfmt && \
+    /sbom.py --root /image --name binfmt-buildkit --version "${VERSION:-unknown}" --arch "$TARGETARCH" \
+      --created "$SOURCE_DATE_EPOCH" >/image/usr/share/doc/binfmt/sbom.spdx.json
+
+FROM scratch AS buildkit
+COPY --from=buildkit-staged /image/usr/bin /usr/bin
+COPY --from=buildkit-staged /image/usr/share /usr/share
+ARG VERSION
+ARG GIT_REVISION
+LABEL org.opencontainers.image.title="binfmt-buildkit" \
+      org.opencontainers.image.description="Emulators for BuildKit that need no handler" \
+      org.opencontainers.image.licenses="GPL-2.0-only AND LGPL-2.1-or-later" \
+      org.opencontainers.image.revision="$GIT_REVISION" \
+      org.opencontainers.image.version="$VERSION"
 
 # The single file, with the licences of all that is in it and what the emulators' asks for.
 FROM scratch AS single

@@ -62,7 +62,7 @@ test-machines: need-test ## kernels from Linux 5.10 on, in virtual machines, and
 	@for target in $(PARSERS); do fuzz/run.sh $$target $(SECONDS_SHORT) || exit; done
 
 test-conformance: need-test ## our emulators beside Debian's, those that `make tuned` has built
-	@$(MAKE) -j$(JOBS) emulators test-rootfs
+	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs test-kernels
 	cargo test --locked --no-fail-fast --test conformance
 
 fuzz: need-test ## look for bytes that upset a parser, for ten minutes each
@@ -71,7 +71,7 @@ fuzz: need-test ## look for bytes that upset a parser, for ten minutes each
 style: need-test ## spelling, and phrases that are hard to read, in pages, help and comments
 	tests/style.sh
 
-lint: need-test ## formatting, clippy, rustdoc, style, shellcheck: all without a warning
+lint: need-test ## formatting, clippy, rustdoc, style, shellcheck, workflows: all without a warning
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
@@ -79,6 +79,7 @@ lint: need-test ## formatting, clippy, rustdoc, style, shellcheck: all without a
 	cargo clippy --manifest-path fuzz/Cargo.toml --locked --quiet --target-dir $(or $(CARGO_TARGET_DIR),target)/fuzz -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	tests/style.sh
+	tests/workflows.sh
 	shellcheck .ci/run $$(find . \( -path ./target -o -path ./build \) -prune -o -name '*.sh' -print)
 
 # What measures, as many times as ROUNDS says, or as it thinks fit; and where plots go.
@@ -102,10 +103,12 @@ build: need-run ## the release binary, target/release/binfmt
 image: ## the container image `binfmt`, for Docker; qemu/image/build.sh has the choices
 	@qemu/image/build.sh
 
-single: ## one file that carries the emulators, build/single/binfmt; TARGETS=aarch64,arm for some
-	@qemu/image/build.sh single build/single
-	@ls -l build/single/binfmt
-	@build/single/binfmt --version
+# For another host, it is in a folder of its own, and does not run here.
+SINGLE = build/single$(PLATFORM:linux/%=-%)
+single: ## one file that carries the emulators, build/single/binfmt; TARGETS=aarch64,arm for some; PLATFORM=linux/arm64 for such a host
+	@qemu/image/build.sh single $(SINGLE)
+	@ls -l $(SINGLE)/binfmt
+	@$(if $(PLATFORM),,$(SINGLE)/binfmt --version)
 
 deb: need-run ## a Debian package, in build/package
 	@deploy/package/build.sh deb
@@ -119,20 +122,31 @@ sbom: image ## what the image is made of, as SPDX 2.3, in build/sbom.spdx.json
 	  docker cp $$container:/usr/share/doc/binfmt/sbom.spdx.json build/ >/dev/null
 	@qemu/image/check-sbom.sh build/sbom.spdx.json
 
-tuned: ## our emulators from Debian's source, in build/tuned; TARGETS=aarch64,arm for some
-	@qemu/image/build.sh tuned build/tuned
+# Where the index goes, a repository and a tag; and for which hosts, all without it.
+INDEX :=
+PLATFORMS :=
+index: need-release ## images for several hosts, pushed as one index: make index INDEX=registry.example/owner/binfmt:test PLATFORMS=linux/amd64,linux/arm64
+	@deploy/release/index.sh "$(INDEX)" $(subst $(comma), ,$(PLATFORMS))
 
-conformance: need-test emulators test-rootfs ## our emulators beside Debian's: the same results of programs and of QEMU's own tests
+release-dry-run: need-release ## all that a release has, for every host, signed, in a registry on this machine; QEMU_FROM=package is quicker
+	deploy/release/dry-run.sh
+
+# For another host, they are in a folder of their own.
+OWN_EMULATORS = build/tuned$(PLATFORM:linux/%=-%)
+tuned: ## our emulators from Debian's source, in build/tuned; TARGETS=aarch64,arm for some; PLATFORM=linux/arm64 for such a host
+	@qemu/image/build.sh tuned $(OWN_EMULATORS)
+
+conformance: need-test emulators test-material test-rootfs test-kernels ## our emulators beside Debian's: the same results of programs and of QEMU's own tests
 	@qemu/tcg-tests.sh
-	cargo test --locked --test conformance
+	BINFMT_TEST_TUNED=$(OWN_EMULATORS) cargo test --locked --test conformance
 
 # Parts of the names of the tests that `checked` runs. Without them, it runs all.
 TESTS :=
 checked: need-test ## conformance, with emulators that check each block that processes share, and a hostile process: TARGETS=s390x
 	@qemu/image/build.sh checked build/checked
-	@$(MAKE) -j$(JOBS) emulators test-rootfs
+	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs test-kernels
 	QEMU_TB_CACHE=1 BINFMT_TEST_TUNED=build/checked BINFMT_TEST_TWICE=1 \
-	  cargo test --locked --test conformance -- --include-ignored $(TESTS)
+	  cargo test --locked --test conformance -- --include-ignored --skip debians_programs_do_the_same_under_flag_t $(TESTS)
 
 reproduce: ## compile emulators once more, and compare to the byte: make reproduce TARGETS=s390x
 	@qemu/tuned/reproduce.sh $(or $(TARGETS),s390x)
@@ -152,7 +166,7 @@ bench-emulators: need-run emulators ## our emulators, sharing blocks and alone, 
 	  debian=build/emulators alone=build/tuned,QEMU_TB_CACHE=0 $(RIVALS)
 
 torture: need-test image ## faults at every system call, kernels old and new, load, hostile input, fuzzing: half an hour
-	@$(MAKE) -j$(JOBS) emulators test-material test-kernels
+	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs test-kernels
 	@$(MAKE) build/image/binfmt
 	tests/torture.sh build/image/binfmt
 
@@ -167,6 +181,12 @@ test-image: need-test image ## the command-line tests once more, with the static
 	@$(MAKE) build/image/binfmt
 	BINFMT_TEST_BINARY=$(CURDIR)/build/image/binfmt cargo test --locked --no-fail-fast \
 	  --test kernel --test host --test documents -- $(LONG_TESTS) --skip bench:: --skip pages::
+
+test-host: need-run image ## the image of another host, on a kernel of that host in a virtual machine: make test-host PLATFORM=linux/riscv64
+	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && \
+	  container=$$(docker create --platform "$(PLATFORM)" "$(or $(IMAGE),binfmt:$(PLATFORM:linux/%=%))" none) && \
+	  docker export "$$container" | tar -x -C "$$work" --no-same-owner usr && docker rm "$$container" >/dev/null && \
+	  tests/machines/host.sh "$(PLATFORM)" "$$work"
 
 # The static binary, as the image has it.
 build/image/binfmt: always
@@ -200,11 +220,15 @@ ZSH := $(SHARE)/zsh/site-functions/_binfmt
 FISH := $(SHARE)/fish/vendor_completions.d/binfmt.fish
 
 install: build emulators ## the tool, emulators, systemd units, man page and completions below PREFIX, for packaging below DESTDIR
-	cargo run --locked --release --quiet --package binfmt-package -- build/share
-	install -D $(BINFMT) $(DESTDIR)$(BINDIR)/binfmt
-	install -d $(DESTDIR)$(EMULATORS) $(DESTDIR)$(UNITDIR)
+	@$(MAKE) install-program
+	install -d $(DESTDIR)$(EMULATORS)
 	install $(INSTALLED) $(DESTDIR)$(EMULATORS)
 	install -m 644 build/emulators/copyright $(DESTDIR)$(EMULATORS)
+
+install-program: ## the same without emulators, of what `cargo build --release` has made: for packages of distributions
+	cargo run --locked --release --quiet --package binfmt-package -- build/share
+	install -D $(BINFMT) $(DESTDIR)$(BINDIR)/binfmt
+	install -d $(DESTDIR)$(UNITDIR)
 	for unit in $(UNITS); do \
 	  sed 's|@BIN@|$(BINDIR)|; s|@EMULATORS@|$(EMULATORS)|' deploy/systemd/$$unit.in >$(DESTDIR)$(UNITDIR)/$$unit; done
 	install -D -m 644 build/share/binfmt.1 $(DESTDIR)$(MAN)
@@ -254,7 +278,7 @@ build/kubernetes: always
 
 # Userlands for the conformance of the emulators that are there.
 ROOTFS := $(foreach pair,aarch64:arm64 arm:armhf arm:armel riscv64:riscv64 s390x:s390x ppc64le:ppc64el i386:i386 \
-  x86_64:amd64 mips64el:mips64el,$(if $(wildcard $(foreach built,tuned checked,build/$(built)/qemu-$(word 1,$(subst :, ,$(pair))))),build/rootfs/$(word 2,$(subst :, ,$(pair)))))
+  x86_64:amd64 mips64el:mips64el,$(if $(wildcard build/tuned*/qemu-$(word 1,$(subst :, ,$(pair))) build/checked/qemu-$(word 1,$(subst :, ,$(pair)))),build/rootfs/$(word 2,$(subst :, ,$(pair)))))
 
 # That of arm64 is for the tests of --run, too; the archives, made of such, are for the engine.
 test-rootfs: $(sort build/rootfs/arm64 $(ROOTFS)) build/userland/arm64.tar build/userland/s390x.tar
@@ -265,8 +289,11 @@ build/userland/%.tar: build/rootfs/%
 build/rootfs/%: always
 	@qemu/rootfs.sh $* $@
 
-# Kernels for the virtual machines of tests/machines/main.rs, by Debian's releases.
-test-kernels: $(KERNELS:%=build/kernels/%)
+# Kernels for the virtual machines of tests/harness/vm.rs, by Debian's releases, and tools for one of the tests in them.
+test-kernels: $(KERNELS:%=build/kernels/%) build/machine-tools
+
+build/machine-tools: always
+	@tests/machines/tools.sh $@
 
 build/kernels/%: always
 	@tests/machines/fetch.sh $* $@
@@ -277,8 +304,11 @@ build/binfmt.d: always
 need-run:
 	@qemu/need.sh cargo unshare
 
+need-release: need-run
+	@qemu/need.sh skopeo venv curl
+
 need-test:
 	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare newuidmap c++ venv bindfs qemu-system-x86_64 zstd objcopy strace
 
-.PHONY: help run single deb dist test test-engine $(TIERS) torture coverage mutants fuzz lint style bench bench-emulators bench-image build image test-image sbom tuned conformance checked reproduce profile \
-  emulators install uninstall clean test-material test-rootfs test-kernels always need-run need-test
+.PHONY: help run single deb dist index release-dry-run test test-engine $(TIERS) test-host torture coverage mutants fuzz lint style bench bench-emulators bench-image build image test-image sbom tuned conformance checked reproduce profile \
+  emulators install install-program uninstall clean test-material test-rootfs test-kernels always need-run need-release need-test

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the machine has what the Makefile's targets call.
 #
-#   need.sh COMMAND...    cargo, cargo-fmt, cargo-clippy, shellcheck, unshare, newuidmap, c++, bindfs, qemu-system-x86_64, zstd, objcopy, strace, venv (Python's)
+#   need.sh COMMAND...    cargo, cargo-fmt, cargo-clippy, shellcheck, unshare, newuidmap, c++, bindfs, qemu-system-x86_64 (aarch64, ppc64, riscv64, s390x), zstd, objcopy, strace, venv (Python's)
 #
 # As root on Debian, what is missing is installed with apt; otherwise it is named, and the exit status is 1.
 # For cargo, Rust must be as new as Cargo.toml's rust-version, and a linker and the certificates that downloading
@@ -34,6 +34,10 @@ rust_flavour() { # bookworm's own Rust is too old for us; it has a newer one, fo
   exit 1
 }
 
+own_package() { # own_package NAME: that package where there is one; in older releases, one package has several machines
+  if apt-cache show "$1" >/dev/null 2>&1; then echo "$1"; else echo qemu-system-misc; fi
+}
+
 package_of() { # package_of COMMAND: the Debian packages that bring it
   local flavour=''
   case $1 in cargo*) flavour=$(rust_flavour) ;; esac
@@ -48,6 +52,10 @@ package_of() { # package_of COMMAND: the Debian packages that bring it
     objcopy) echo binutils ;;
     llvm-cov-*) echo "llvm-${1##*-}" ;;
     qemu-system-x86_64) echo qemu-system-x86 ;;
+    qemu-system-aarch64) echo qemu-system-arm ;;
+    qemu-system-ppc64) echo qemu-system-ppc ;;
+    qemu-system-riscv64) echo "$(own_package qemu-system-riscv) opensbi" ;;
+    qemu-system-s390x) own_package qemu-system-s390x ;;
     unshare) echo util-linux ;;
     venv) echo python3 python3-venv ;;
     *) echo "$1" ;;

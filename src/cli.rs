@@ -9,16 +9,16 @@ use clap::{Arg, ArgAction, ArgGroup, CommandFactory, Parser};
 mod completions;
 mod environment;
 mod help;
-mod meant;
 mod mode;
-mod others;
+mod qus;
+mod suggestion;
 mod value;
 
 pub use completions::completions;
 pub use environment::Environment;
 pub use help::{SECTIONS, USAGE, help};
-pub use meant::meant;
 pub use mode::{Install, Mistake, Mode, Request, Run, Settings, Stay, describe_unknown};
+pub use suggestion::suggest;
 pub use value::{Format, Shell};
 use value::{interval, is, list, yes};
 
@@ -52,6 +52,10 @@ pub struct Cli {
     #[arg(long, short = 'c', alias = "credential", value_name = "yes|no", value_parser = is("yes", YES_NO),
         hide_possible_values = true, help_heading = INSTALL)]
     pub credentials: Option<bool>,
+    /// Hide the emulator from ps, where kernel and emulator can (flag T) [default: auto]
+    #[arg(long, value_name = "auto|never", value_parser = is("auto", ["auto", "never"]), hide_possible_values = true,
+        help_heading = INSTALL)]
+    pub transparent: Option<bool>,
     /// Keep the handlers alive after this container ends, if nothing else does [default: auto]
     #[arg(long, value_name = "auto|never", value_parser = is("auto", ["auto", "never"]), hide_possible_values = true,
         help_heading = INSTALL)]
@@ -143,7 +147,7 @@ impl Cli {
     /// Reads a command line, the program's name first. It may be one for a Go program, for QEMU's script or for qus.
     /// The error is clap's, which for `--help` is `DisplayHelp`.
     pub fn read(args: Vec<OsString>) -> Result<Self, clap::Error> {
-        let args = accept_single_dash(others::understood(args));
+        let args = accept_single_dash(qus::understood(args));
         let mut cli = Self::try_parse_from(args)?;
         if cli.json {
             cli.format = Some(Format::Json);

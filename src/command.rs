@@ -9,8 +9,8 @@ use std::io::{Write, stderr};
 use anyhow::Result;
 use clap::error::ErrorKind;
 
-use crate::cli::{Environment, Mistake, Mode, Request, completions, help, meant};
-use crate::helper::{self, Verb, ids, probes};
+use crate::cli::{Environment, Mistake, Mode, Request, completions, help, suggest};
+use crate::helper::{self, Verb, files, ids, probes};
 use crate::kernel::process;
 use crate::kernel::wait;
 use crate::kernel::wording::printable;
@@ -18,7 +18,6 @@ use crate::output::Streams;
 use crate::policy::rehearsal;
 
 mod call;
-mod dry_run;
 mod explain;
 mod hold;
 mod install;
@@ -26,7 +25,6 @@ mod persist;
 mod run;
 mod show;
 mod status;
-mod uninstall;
 mod verify;
 
 use call::Call;
@@ -57,6 +55,7 @@ pub fn run(args: &[OsString], environment: Environment, streams: &mut Streams) -
             Verb::RunProbes => probes::serve(words, &mut *streams.out),
             Verb::Rehearse => rehearsal::perform(words, &mut *streams.out),
             Verb::MapIds => ids::give(words),
+            Verb::LookAtFiles => files::look(words, &mut *streams.out),
             Verb::TryOwnTable => helper::try_own_table(),
         };
         return report(done, "", streams);
@@ -134,8 +133,8 @@ fn perform_one(call: &mut Call, mode: &Mode) -> Result<()> {
         Mode::Completions(shell) => show::print(&completions(*shell), call.streams),
         Mode::Version => show::version(call),
         Mode::Run(run) => match run::become_command(call, run)? {},
-        Mode::DryRun(modes) => dry_run::dry_run(call, modes),
-        Mode::Uninstall(list) => uninstall::uninstall(call, list),
+        Mode::DryRun(modes) => show::dry_run(call, modes),
+        Mode::Uninstall(list) => install::uninstall(call, list),
         Mode::Unpersist(dir) => persist::unpersist(call, dir),
         Mode::Install(install) => install::install(call, install),
         Mode::Hold(install, stay) => hold::hold(call, install, stay),
@@ -161,7 +160,7 @@ fn describe(args: &[OsString], error: clap::Error, wrong: u8) -> String {
         ErrorKind::UnknownArgument => !text.contains("'-"),
         kind => kind == ErrorKind::MissingRequiredArgument,
     };
-    let hint = match meant(args, error) {
+    let hint = match suggest(args, error) {
         Some(meant) => format!("did you mean: {meant}"),
         None if wrong == NOT_STARTED && lacks_dashes => "the command to run follows --; try binfmt --help".to_owned(),
         None => "try binfmt --help".to_owned(),

@@ -22,6 +22,7 @@ use crate::kernel::wording::{cause, errno_of};
 pub mod complaint;
 pub mod identity;
 
+mod defects;
 mod embedded;
 mod file;
 mod missing;
@@ -29,14 +30,15 @@ mod qemu;
 mod source;
 mod trust;
 
+pub use defects::{KnownDefect, known_defects};
 // public for fuzz/, as are the parsers below
 pub use embedded::places;
-pub use file::{HEAD, check_head, segments};
+pub use file::{HEAD, Privilege, check_head, segments};
 pub use file::{context_of, read_up_to};
 pub use qemu::{Qemu, Version, qemu_of};
 pub use source::{DIR, Source};
 pub use trust::Stranger;
-pub use trust::{stranger_in, stranger_of};
+pub use trust::{Folder, stranger_in};
 
 /// Why a file cannot serve as an interpreter.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub enum Unfit {
     NotExecutable,
     /// Another user can put another file in its place.
     Replaceable(Stranger),
+    /// It gives privileges to whoever starts it, and so to every foreign program.
+    Privileged(Privilege),
     /// It may not be started, and its bytes do not tell which QEMU it is.
     NotAsked,
     /// It does not print its version in the time that it is given.
@@ -74,6 +78,9 @@ impl fmt::Display for EmulatorError {
             Unfit::Replaceable(stranger) => {
                 return write!(f, "{path} can be replaced by {stranger}");
             }
+            Unfit::Privileged(privilege) => {
+                return write!(f, "{path} {privilege}; {}", privilege.removal(&self.path));
+            }
             Unfit::Wrong(what) => what,
             Unfit::NotExecutable => "is not executable; chmod +x it",
             Unfit::NotAsked => "is not known to be QEMU",
@@ -94,11 +101,33 @@ impl fmt::Display for EmulatorError {
 
 impl std::error::Error for EmulatorError {}
 
-/// The version of the emulator of `source` at `path`.
-pub fn version(path: &Path, source: &Source) -> Result<Version, EmulatorError> {
-    let file = &source.open(path)?;
-    let question = Question { path, file, may_start: true };
-    versions(&[question], probes::LIMIT).remove(0)
+/// The version of the first emulator of `source` at these paths that has one, and the errors of those before it. All that have
+/// to be started for that are started at once.
+pub fn first_version(source: &Source, paths: &[PathBuf]) -> (Option<Version>, Vec<EmulatorError>) {
+    let (mut mute, mut errors, mut first) = (Vec::new(), Vec::new(), None);
+    for path in paths {
+        let opened = source.open(path).map(|file| {
+            let question = Question { path, file: &file, may_start: false };
+            let version = versions(&[question], probes::LIMIT).remove(0);
+            (file, version)
+        });
+        match opened {
+            Ok((_, Ok(version))) => {
+                first = Some(version);
+                break;
+            }
+            Ok((file, Err(EmulatorError { unfit: Unfit::NotAsked, .. }))) => mute.push((path, file)),
+            Ok((_, Err(error))) | Err(error) => errors.push(error),
+        }
+    }
+    let questions: Vec<_> = mute.iter().map(|(path, file)| Question { path, file, may_start: true }).collect();
+    for answer in versions(&questions, probes::LIMIT) {
+        match answer {
+            Ok(version) => return (Some(version), errors),
+            Err(error) => errors.push(error),
+        }
+    }
+    (first, errors)
 }
 
 /// Whether the kernel refused a private mount for lack of privilege, by a filter, or because it is too old for such

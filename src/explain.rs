@@ -15,23 +15,28 @@ use binfmt_magic::arch::Arch;
 use serde::Serialize;
 
 use crate::kernel::wording::{shown, text};
-use crate::policy::remedy::Means;
+use crate::policy::remedy::Remedies;
+pub use command::Command;
 use elf::Ident;
+use fault::{End, Fix};
 use format::Format;
 use place::{Place, Purpose};
-use problem::{End, Fix, Fixes, Problem, Role};
+use problem::{Fixes, Problem, Role};
 use shebang::{Shebang, Unusable};
 pub use step::{Matching, Step};
 use walk::{REWRITES, Walk, content};
 
 pub mod elf;
+pub mod fault;
 pub mod format;
 pub mod handler;
 pub mod place;
 pub mod problem;
 pub mod shebang;
 
+mod command;
 mod libc;
+mod loader;
 mod program;
 mod step;
 mod walk;
@@ -45,9 +50,9 @@ const MOST: usize = 6;
 
 /// What an explanation rests on besides the file.
 #[derive(Debug)]
-pub struct Here<'a> {
+pub struct Context<'a> {
     /// What runs here, and how this call would install more.
-    pub means: Means<'a>,
+    pub remedies: Remedies<'a>,
     /// Where the table is, for commands that change it.
     pub table: &'a Path,
     /// The root directory that the file would run in, unless it is this process's own.
@@ -92,24 +97,24 @@ pub enum Content {
     Other(&'static Format),
 }
 
-/// Explains `file`, a path in the root directory of `here`; a name without a slash that is not there is looked up in
+/// Explains `file`, a path in the root directory of `context`; a name without a slash that is not there is looked up in
 /// `path`, as `execvp(3)` does.
-pub fn explain(file: &Path, path: &OsStr, here: &Here) -> Result<Explanation> {
-    let place = here.root.map_or_else(|| Ok(Place::here()), Place::below)?;
+pub fn explain(file: &Path, path: &OsStr, context: &Context) -> Result<Explanation> {
+    let place = context.root.map_or_else(|| Ok(Place::here()), Place::below)?;
     let is_name = file.components().count() == 1 && place.real(file).is_none();
     let searched = is_name.then(|| place.search(file, path)).flatten();
     let looked_at = searched.as_deref().unwrap_or(file);
-    let mut walk = Walk::follow(looked_at, here, &place, Fixes(&[]));
+    let mut walk = Walk::follow(looked_at, context, &place, Fixes(&[]));
     if let Some(found) = &searched {
         let note = format!("{} was found in PATH: {}", shown(file.as_os_str()), shown(found.as_os_str()));
-        walk.scene.notes.insert(0, note);
+        walk.explainer.notes.insert(0, note);
     }
     let remedy = walk.problem.clone().map(|first| remedy(first, looked_at, &mut walk));
     let problem = walk.problem;
     let is_emulators_loader = problem.as_ref().is_some_and(|problem| problem.is_emulators_loader);
     Ok(Explanation {
         file: text(looked_at),
-        root: here.root.map(text),
+        root: context.root.map(text),
         runs: match &problem {
             Some(problem) if problem.end == End::Unknown => None,
             problem => Some(problem.is_none()),
@@ -118,7 +123,7 @@ pub fn explain(file: &Path, path: &OsStr, here: &Here) -> Result<Explanation> {
         reason: problem.map(|problem| problem.sentence),
         remedy,
         steps: walk.steps,
-        notes: walk.scene.notes,
+        notes: walk.explainer.notes,
         is_emulators_loader,
     })
 }
@@ -133,10 +138,10 @@ fn remedy(first: Problem, file: &Path, walk: &mut Walk) -> String {
         let Some(fixes) = fixes.collect::<Option<Vec<Fix>>>() else {
             break;
         };
-        let again = Walk::follow(file, walk.scene.here, walk.scene.place, Fixes(&fixes));
+        let again = Walk::follow(file, walk.explainer.context, walk.explainer.place, Fixes(&fixes));
         if walk.steps.is_empty() {
             // a file that may not be executed is looked at all the same
-            (walk.steps, walk.scene.notes) = (again.steps, again.scene.notes);
+            (walk.steps, walk.explainer.notes) = (again.steps, again.explainer.notes);
         }
         let is_new = |next: &Problem| problems.iter().all(|known| known.sentence != next.sentence);
         let Some(next) = again.problem.filter(is_new) else {

@@ -7,6 +7,7 @@ pub mod lock;
 pub mod mount;
 pub mod namespace;
 pub mod process;
+pub mod pseudo;
 pub mod root_directory;
 pub mod table;
 pub mod user_namespace;

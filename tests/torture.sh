@@ -3,8 +3,8 @@
 #
 #   torture.sh BINARY
 #
-# It owns how long and how much; what is done is in tests/kernel, tests/host, tests/machines and fuzz/, which `make test` runs
-# too, in a shorter cut. At the end it prints how much of each was tried. What fails, fails it.
+# It owns how long and how much; what is done is in tests/kernel, tests/host, tests/machines, tests/conformance and fuzz/, which
+# `make test` runs too, in a shorter cut. At the end it prints how much of each was tried. What fails, fails it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -22,6 +22,7 @@ fuzzing_seconds=30
 cargo test --locked --test kernel faults:: -- --test-threads 8
 cargo test --locked --test kernel -- load:: hold:: hostile:: concurrency::
 cargo test --locked --test machines
+cargo test --locked --test conformance under_flag_t
 cargo test --locked --test host faults::
 # each takes one processor
 basename --multiple --suffix .rs fuzz/targets/*.rs | xargs -P "$(nproc)" -I {} fuzz/run.sh {} "$fuzzing_seconds"

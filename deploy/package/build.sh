@@ -8,10 +8,11 @@
 # it. The man page and completions come from the definition of the command line (src/main.rs). Two calls on one commit make
 # the same bytes: files have the commit's time, and are root's.
 #
-# From the environment: PLATFORM, linux/amd64 or linux/arm64 (the engine's); DEB_VERSION, the package's version where it is
+# From the environment: PLATFORM, as linux/arm64 (the engine's; qemu/host.sh has them all); DEB_VERSION, the package's version where it is
 # not Cargo.toml's; SOURCE_DATE_EPOCH, the time.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source qemu/host.sh
 
 cargo_deb=3.8.0
 tools=build/tools
@@ -25,15 +26,11 @@ fail() { # fail WHAT REMEDY
   exit 1
 }
 
-platform() { # sets arch and target: the machine that it is for, in Docker's words and in Rust's
+platform() { # sets arch, and what `host` does: the machine that it is for
   arch=${PLATFORM:-$(docker version --format '{{.Server.Os}}/{{.Server.Arch}}' 2>/dev/null)} ||
     fail 'no Docker engine answers' 'install one and start it, or point DOCKER_HOST to one'
   arch=${arch#linux/}
-  case $arch in
-    amd64) target=x86_64-unknown-linux-gnu ;;
-    arm64) target=aarch64-unknown-linux-gnu ;;
-    *) fail "there is no program for $arch" 'PLATFORM may be linux/amd64 or linux/arm64' ;;
-  esac
+  host "$arch" || fail "there is no program for $arch" "PLATFORM may be linux/ and one of $hosts"
 }
 
 units() { # units BIN EMULATORS FOLDER: with these paths filled in
@@ -54,7 +51,7 @@ prepare() { # the program, its licences, the man page and the completions
 
 debian_texts() { # the changelog and copyright in Debian's forms
   local maintainer
-  maintainer=$(sed -n 's/^maintainer = "\(.*\)"/\1/p' deploy/package/Cargo.toml)
+  maintainer=$(deploy/release/publisher.sh maintainer)
   {
     printf 'binfmt (%s) unstable; urgency=medium\n\n' "$1"
     printf '  * What is new is in /usr/share/doc/binfmt/NEWS.md.\n\n'
@@ -74,7 +71,7 @@ deb() {
   prepare
   debian_texts "$deb_version"
   units /usr/bin /usr/bin "$stage/units"
-  "$tools/bin/cargo-deb" --package binfmt-package --target "$target" --no-build --no-strip --quiet --deb-version "$deb_version" --output "$stage/" >/dev/null
+  "$tools/bin/cargo-deb" --package binfmt-package --target "$rust-unknown-linux-gnu" --no-build --no-strip --quiet --deb-version "$deb_version" --output "$stage/" >/dev/null
   ls "$stage"/*.deb
 }
 

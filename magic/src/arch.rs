@@ -5,10 +5,12 @@
 //!
 //! Rests on QEMU 10.0's `scripts/qemu-binfmt-conf.sh`, from which magic and mask may differ only where a row says so.
 
+mod kind;
 mod pattern;
 mod table;
 mod writer;
 
+pub use kind::Kind;
 pub use pattern::Pattern;
 pub use table::ARCHES;
 pub(crate) use writer::Writer;
@@ -29,6 +31,18 @@ pub enum Endian {
     Little = 1,
     /// `ELFDATA2MSB`
     Big = 2,
+}
+
+impl Endian {
+    /// The bytes of a number in this order, from those in little-endian order.
+    pub(crate) const fn order<const N: usize>(self, little: [u8; N]) -> [u8; N] {
+        let (mut big, mut at) = (little, 0);
+        while at < N {
+            big[at] = little[N - 1 - at];
+            at += 1;
+        }
+        if matches!(self, Self::Big) { big } else { little }
+    }
 }
 
 /// One architecture that QEMU's user emulation can run.

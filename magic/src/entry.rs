@@ -3,7 +3,8 @@
 //! Owns reading that text, of this kernel, of older and of future ones: nothing in it is an error, and what nobody
 //! expected is kept as such. Opening the file and the order of entries, newest first, are the tool's business.
 //!
-//! Source: `entry_status` (what is printed) in Linux's `fs/binfmt_misc.c`.
+//! Source: `entry_status` (what is printed) in Linux's `fs/binfmt_misc.c`, and, for type `B` and flag `L`,
+//! `Documentation/admin-guide/binfmt-misc.rst` of Linux 7.3.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -34,6 +35,10 @@ pub struct Entry {
     pub unknown_flags: String,
     /// Which files it takes, if the text says so in a way that a registration line could.
     pub matcher: Option<Matcher>,
+    /// Of type `B`: the name of the BPF handler, a program that decides which files the entry takes, and what runs them.
+    pub bpf: Option<String>,
+    /// The interpreters that such an entry keeps open for its program: each a name, a blank, and a path.
+    pub bound: Vec<String>,
     /// Lines that nobody expected.
     pub unknown: Vec<String>,
 }
@@ -67,9 +72,35 @@ impl Entry {
             self.interpreter = Some(OsString::from_vec(path.to_vec()).into());
         } else if let Some(letters) = value(b"flags:") {
             (self.flags, self.unknown_flags) = Flags::parse(String::from_utf8_lossy(letters).trim());
+        } else if let (Some(handler), None) = (value(b"bpf "), &self.bpf) {
+            self.bpf = Some(String::from_utf8_lossy(handler).into_owned());
+        } else if let Some(bound) = value(b"bpf-interpreter ") {
+            self.bound.push(String::from_utf8_lossy(bound).into_owned());
         } else if !draft.read(line) {
             self.unknown.push(String::from_utf8_lossy(line).into_owned());
         }
+    }
+
+    /// Whether it replaces the loader of native programs (flag `L`), and runs none itself: programs of this host's own kind that
+    /// match it run natively, and the kernel refuses all others (ENOEXEC).
+    #[must_use]
+    pub fn is_loader(&self) -> bool {
+        self.unknown_flags.contains('L')
+    }
+
+    /// Whether this crate can register such an entry. Another program has registered one of type `B`, or with a flag that this
+    /// crate does not know, and for another purpose.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.bpf.is_none() && self.unknown_flags.is_empty()
+    }
+
+    /// The entry that registering `rule` makes.
+    #[must_use]
+    pub fn made_by(rule: &Rule) -> Self {
+        let Rule { name, matcher, interpreter, flags } = rule.clone();
+        let (interpreter, matcher, flags) = (Some(interpreter), Some(matcher), flags.as_kept());
+        Self { name, enabled: true, interpreter, flags, matcher, ..Self::default() }
     }
 
     /// Whether it reads the same, whichever registration made the two.
@@ -122,16 +153,16 @@ impl Entry {
     #[must_use]
     pub fn is_qemu(&self) -> bool {
         let is_named_after = |arch: &Arch| target_of(&self.name) == Some(arch.qemu);
-        let is_named = || ARCHES.iter().any(|arch| is_named_after(arch) && self.matches(arch));
+        let is_named = || ARCHES.iter().any(|arch| is_named_after(arch) && self.matches_some_of(arch));
         self.starts_qemu() || self.is_for_programs() && is_named()
     }
 
-    /// Whether it takes ELF programs, or those of an architecture, by their magic.
+    /// Whether it is [plain](Self::is_plain), and takes ELF programs, or those of an architecture, by their magic.
     fn is_for_programs(&self) -> bool {
-        let Some(Matcher::Magic { magic, .. }) = &self.matcher else {
+        let Some(Matcher::Magic { magic, .. }) = self.matcher.as_ref().filter(|_| self.is_plain()) else {
             return false;
         };
-        magic.starts_with(b"\x7fELF") || ARCHES.iter().any(|arch| self.matches(arch))
+        magic.starts_with(b"\x7fELF") || ARCHES.iter().any(|arch| self.matches_some_of(arch))
     }
 
     /// Whether it would take programs of `arch`, were it on and no newer entry there.
@@ -139,6 +170,12 @@ impl Entry {
     pub fn matches(&self, arch: &Arch) -> bool {
         let matcher = self.matcher.as_ref();
         matcher.is_some_and(|matcher| matcher.matches(&arch.header(), OsStr::new(arch.qemu)))
+    }
+
+    /// The same of programs of any [`Kind`](crate::arch::Kind), or of none.
+    #[must_use]
+    pub fn matches_some_of(&self, arch: &Arch) -> bool {
+        self.matcher.as_ref().is_some_and(|matcher| matcher.matches_some_of(arch))
     }
 }
 
@@ -237,13 +274,13 @@ mod tests {
             (b"enabled\ninterpreter /a\nflags: OC\nextension .jar\n", "/a", "OC", &jar, ""),
             (b"enabled\ninterpreter /a\n\nflags: O\noffset 0\nmagic 6162\n", "/a\n", "O", &magic, ""),
             (b"enabled\ninterpreter /a\nflags: P\nflags: F\nextension .jar\n", "/a\nflags: P", "F", &jar, ""),
-            (b"enabled\nflags: PTD\noffset 0\nmagic 6162\nbpf x\n", "", "P TD", &magic, "bpf x"),
+            (b"enabled\nflags: PTD\noffset 0\nmagic 6162\nbfp x\n", "", "POT D", &magic, "bfp x"),
             // Linux 7.3: transparent, and made switched off; a program of BPF that chooses the interpreter
-            (b"enabled\ninterpreter /a\nflags: OCFT\noffset 0\nmagic 6162\n", "/a", "OCF T", &magic, ""),
+            (b"enabled\ninterpreter /a\nflags: OCFT\noffset 0\nmagic 6162\n", "/a", "OCFT", &magic, ""),
             (b"disabled\ninterpreter /a\nflags: PFD\nextension .jar\n", "/a", "PF D", &jar, ""),
             (b"enabled\ninterpreter /lib/ld.so\nflags: FL\noffset 0\nmagic 6162\n", "/lib/ld.so", "F L", &magic, ""),
-            (b"enabled\nbpf chooser\nbpf-interpreter arm /usr/bin/qemu-arm\nflags: F\n", "", "F", &None,
-                "bpf chooser|bpf-interpreter arm /usr/bin/qemu-arm"),
+            (b"enabled\nbpf chooser\nbpf-interpreter arm /usr/bin/qemu-arm\nflags: \n", "", "", &None, ""),
+            (b"enabled\nbpf chooser\nbpf chooser\nbpf-program 7\nflags: \n", "", "", &None, "bpf chooser|bpf-program 7"),
             (b"half\ninterpreter /a\nenabled\n", "/a", "", &None, "half|enabled"),
             (b"enabled\ninterpreter /a\nflags: F\noffset 0\nmagic 616", "/a", "F", &None, "offset 0|magic 616"),
             (b"enabled\noffset 0\nmagic 6162\nmask ff\n", "", "", &None, "offset 0|magic 6162|mask ff"),
@@ -269,7 +306,9 @@ mod tests {
     #[test]
     fn what_a_line_cannot_say_is_no_rule() {
         for (from, to, expected, row) in [
-            ("POCF", "POCFT", false, "a flag of another kernel"),
+            ("POCF", "OCFT", true, "flag T"),
+            ("POCF", "POCFX", false, "a flag of another kernel"),
+            ("POCF", "FL", false, "a loader"),
             ("interpreter", "bpf", false, "no interpreter"),
             ("mask ff", "mask zz", false, "a mask that is none"),
             ("offset", "more\noffset", true, "a line more"),
@@ -299,6 +338,9 @@ mod tests {
             ("qemu-arm", "/bin/true", "flags: F\noffset 0\nmagic 7f454c460201010000000000000000000200b700", false),
             ("arm", "/usr/bin/qemu-arm-binfmt", magic, true),
             ("nios2", "/usr/bin/qemu-nios2-static", magic, true),
+            ("qemu-arm", "/usr/bin/qemu-arm", "flags: OFT\noffset 0\nmagic 7f454c46", true),
+            ("qemu-arm", "/usr/bin/qemu-arm", "flags: FL\noffset 0\nmagic 7f454c46", false),
+            ("qemu-arm", "/usr/bin/qemu-arm", "flags: FZ\noffset 0\nmagic 7f454c46", false),
             ("mytool", "/opt/vendor/xqemu-run", "flags: \noffset 0\nmagic 4d59544c", false),
             ("mytool", "/opt/vendor/xqemu-run", magic, false),
             ("qcow2", "/usr/bin/qemu-img", "flags: \noffset 0\nmagic 514649fb", false),

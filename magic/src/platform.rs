@@ -36,7 +36,7 @@ pub fn variants(arch: &Arch) -> &'static [&'static str] {
 }
 
 /// An architecture, and which of its variants is meant.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Platform {
     /// The row.
     pub arch: &'static Arch,
@@ -60,14 +60,6 @@ impl Platform {
         variants(self.arch).iter().position(|known| *known == variant)
     }
 }
-
-impl PartialEq for Platform {
-    fn eq(&self, other: &Self) -> bool {
-        (self.arch.qemu, self.variant) == (other.arch.qemu, other.variant)
-    }
-}
-
-impl Eq for Platform {}
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,7 +4,7 @@
 //! kernel, and [`Rule::decode`] takes every line that the kernel takes. The line's syntax is in `rule/line.rs`.
 //! Whether the name is in use or the interpreter is there only the running kernel knows; that is the tool's business.
 //!
-//! Source: `create_entry` and `search_binfmt_handler` in Linux's `fs/binfmt_misc.c`, tried on 6.18. Before 5.1 the
+//! Source: `create_entry` and `search_binfmt_handler` in Linux's `fs/binfmt_misc.c`, tried on 6.18 and 7.3. Before 5.1 the
 //! kernel looked at 128 bytes of a file instead of 256; every row of the table fits in either.
 
 use std::ffi::{OsStr, OsString};
@@ -14,7 +14,7 @@ use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::arch::Arch;
+use crate::arch::{Arch, Kind};
 
 mod error;
 mod field;
@@ -28,7 +28,7 @@ const WINDOW: usize = 256;
 const LENGTH: RangeInclusive<usize> = 11..=1920;
 
 /// What the kernel does besides starting the interpreter.
-#[expect(clippy::struct_excessive_bools, reason = "four letters, each there or not")]
+#[expect(clippy::struct_excessive_bools, reason = "five letters, each there or not")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flags {
     /// `P`: the interpreter gets the program's own `argv[0]` as well.
@@ -39,6 +39,9 @@ pub struct Flags {
     pub credentials: bool,
     /// `F`: the interpreter is opened when registered, and found from every root directory and namespace.
     pub fix_binary: bool,
+    /// `T`, since Linux 7.3: the interpreter stays invisible. The program keeps its argument vector, and `/proc/PID/exe` is its
+    /// file. The interpreter gets the program as an open file alone, so `T` brings `O` with it. The kernel refuses it with `P`.
+    pub transparent: bool,
 }
 
 impl Flags {
@@ -53,24 +56,36 @@ impl Flags {
                 'O' => flags.open_binary = true,
                 'C' => flags.credentials = true,
                 'F' => flags.fix_binary = true,
+                'T' => flags.transparent = true,
                 other => unknown.push(other),
             }
         }
         (flags.as_kept(), unknown)
     }
 
-    /// The flags that the kernel prints after these were registered: with `C` comes `O`.
+    /// The flags that the kernel prints after these were registered: with `C` and `T` comes `O`.
     #[must_use]
     pub const fn as_kept(mut self) -> Self {
-        self.open_binary |= self.credentials;
+        self.open_binary |= self.credentials || self.transparent;
         self
+    }
+
+    /// The same with `T`, which leaves nothing for `P` to do.
+    #[must_use]
+    pub const fn with_transparency(self) -> Self {
+        Self { transparent: true, preserve_argv0: false, ..self }
     }
 }
 
 impl fmt::Display for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let letters =
-            [(self.preserve_argv0, 'P'), (self.open_binary, 'O'), (self.credentials, 'C'), (self.fix_binary, 'F')];
+        let letters = [
+            (self.preserve_argv0, 'P'),
+            (self.open_binary, 'O'),
+            (self.credentials, 'C'),
+            (self.fix_binary, 'F'),
+            (self.transparent, 'T'),
+        ];
         let set: String = letters.iter().filter(|(set, _)| *set).map(|(_, letter)| letter).collect();
         f.pad(&set)
     }
@@ -109,6 +124,13 @@ impl Matcher {
                 parts.next() == Some(wanted.as_bytes()) && parts.next().is_some()
             }
         }
+    }
+
+    /// Whether it takes programs of `arch` of any [`Kind`], or those of none.
+    #[must_use]
+    pub fn matches_some_of(&self, arch: &Arch) -> bool {
+        let mut headers = [arch.header()].into_iter().chain(Kind::ALL.map(|kind| kind.header(arch)));
+        headers.any(|head| self.matches(&head, OsStr::new(arch.qemu)))
     }
 
     /// Whether the kernel could hold this.
@@ -168,6 +190,9 @@ impl Rule {
         if !is_plain(self.interpreter.as_os_str()) {
             return Err(RuleError::Interpreter(self.interpreter.clone().into()));
         }
+        if self.flags.transparent && self.flags.preserve_argv0 {
+            return Err(RuleError::Opposed);
+        }
         self.matcher.check()
     }
 }
@@ -200,7 +225,8 @@ mod tests {
             ("CF", "OCF", ""),
             ("FCOP", "POCF", ""),
             ("PP", "P", ""),
-            ("OPFTLD", "POF", "TLD"),
+            ("OPFTLD", "POFT", "LD"),
+            ("TF", "OFT", ""),
             ("p F", "F", "p "),
         ] {
             let (flags, rest) = Flags::parse(letters);

@@ -34,7 +34,9 @@ fn rule() -> impl Strategy<Value = Rule> {
     let name = plain(255, b"/").prop_filter("always taken", |name| {
         !["register", "status", ".", ".."].contains(&name.to_string_lossy().as_ref())
     });
-    let flags = proptest::sample::subsequence(vec!['P', 'O', 'C', 'F'], 0..=4);
+    let letters = vec!['P', 'O', 'C', 'F', 'T'];
+    let together = |letters: &Vec<char>| !(letters.contains(&'P') && letters.contains(&'T'));
+    let flags = proptest::sample::subsequence(letters, 0..=5).prop_filter("refused together", together);
     (name, matcher(), plain(300, b""), flags).prop_map(|(name, matcher, interpreter, letters)| Rule {
         name,
         matcher,
@@ -76,13 +78,16 @@ fn almost(words: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
 }
 
 const LINE: &[&str] =
-    &[":", "M", "E", "n", "::", ":M::", ":E::", "\\x7f", "\\x0", "\\", "\0", "\n", "/bin/x", "POCF", "5"];
+    &[":", "M", "E", "n", "::", ":M::", ":E::", "\\x7f", "\\x0", "\\", "\0", "\n", "/bin/x", "POCF", "OFT", "5"];
 const TEXT: &[&str] = &[
     "enabled",
     "disabled",
     "\n",
     "\ninterpreter /bin/x",
     "\nflags: POF",
+    "\nflags: OTL",
+    "\nbpf x",
+    "\nbpf-interpreter arm /bin/x",
     "\noffset 0",
     "\nmagic 7f45",
     "\nmask ff",

@@ -5,21 +5,23 @@
 #   build.sh STAGE FOLDER     the files of a stage of the Dockerfile, nothing else, into FOLDER
 #
 # From the environment, so that `make image NAME=VALUE` reaches it, and each may be left out:
-#   PLATFORM       linux/amd64 or linux/arm64, which machine the image is for (the engine's). An image for another
-#                  machine than the engine's is called binfmt:arm64, not binfmt
+#   PLATFORM       which machine the image is for, as linux/arm64 (the engine's; qemu/host.sh has them all). An image
+#                  for another machine than the engine's is called binfmt:arm64, not binfmt
+#   VARIANT        buildkit: our emulators alone, which BuildKit uses without a handler; called binfmt:buildkit
 #   IMAGE          what the image is called (binfmt)
 #   TARGETS, DEBIAN, QEMU_FROM, QEMU_RELEASE, ATTEMPT    see the Dockerfile
 #
 # The layers are cached, the fetched emulators with them; `docker builder prune` makes the next call fetch again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source qemu/host.sh
 
 fail() { # fail WHAT REMEDY
   printf 'build.sh: %s; %s\n' "$1" "$2" >&2
   exit 1
 }
 
-own_platform() {
+engine_platform() {
   docker version --format '{{.Server.Os}}/{{.Server.Arch}}' 2>/dev/null ||
     fail 'no Docker engine answers' 'install one and start it, or point DOCKER_HOST to one'
 }
@@ -48,7 +50,7 @@ export_stage() { # export_stage STAGE FOLDER
 
 # QEMU's own word, since a package's version may leave out the last number.
 qemu_version() { # of the first emulator in $image
-  local emulators=("$image"/usr/bin/qemu-*) version
+  local emulators=("$image"/usr/bin/*qemu-*) version
   version=$(grep -aoE -m 1 '[0-9.]+ \(Debian ' "${emulators[0]}") ||
     fail "${emulators[0]##*/} holds no version of QEMU" 'see the Dockerfile'
   echo "${version%% *}"
@@ -61,12 +63,13 @@ label_with_version() {
   without=$(docker image inspect --format '{{.Id}}' "$tag")
   printf 'FROM %s\n' "$tag" | DOCKER_BUILDKIT=1 docker build --platform "$platform" --quiet --tag "$tag" \
     --label "org.qemu.version=$1" - >/dev/null
-  # has no name any more; the layers are the other one's too
-  docker rmi "$without" >/dev/null
+  # has no name any more, unless another build at the same time has given it one; the layers are the other one's too
+  docker rmi "$without" >/dev/null 2>&1 || :
 }
 
 unpack() ( # the image's files, into $image
-  container=$(docker create --platform "$platform" "$tag")
+  # a variant names no program to run, and a container needs the name of one
+  container=$(docker create --platform "$platform" "$tag" none)
   trap 'docker rm "$container" >/dev/null' EXIT
   docker export "$container" | tar -x -C "$image" --no-same-owner
 )
@@ -76,20 +79,33 @@ files() {
 }
 
 expected_files() {
-  local target targets=${TARGETS:-$(default TARGETS)} own=x86_64
-  [[ $platform != linux/arm64 ]] || own=aarch64
-  printf 'usr/bin/binfmt\n'
-  printf 'usr/share/doc/binfmt/%s\n' LICENSE sbom.spdx.json
-  printf 'usr/share/doc/binfmt/linked/%s\n' crates gcc musl rust
+  local target targets=${TARGETS:-$(default TARGETS)}
+  printf 'usr/share/doc/binfmt/sbom.spdx.json\n'
+  [[ $variant ]] || the_tool
   printf 'usr/share/doc/qemu-user/%s\n' copyright SHA256SUMS SOURCE
   libraries | sed 's|^|usr/share/doc/qemu-user/linked/|'
   [[ $QEMU_FROM == package ]] || how_it_was_built
   common_licences
-  for target in ${targets//,/ }; do [[ $target == "$own" ]] || echo "usr/bin/qemu-$target"; done
+  for target in ${targets//,/ }; do [[ $target == "$own" ]] || echo "usr/bin/$(emulator "$target")"; done
+}
+
+the_tool() {
+  printf 'usr/bin/binfmt\n'
+  printf 'usr/share/doc/binfmt/LICENSE\n'
+  printf 'usr/share/doc/binfmt/linked/%s\n' crates gcc musl rust
+}
+
+emulator() { # emulator TARGET: its name in the image
+  case $variant:$1 in
+    :*) echo "qemu-$1" ;;
+    *:mips64el) echo buildkit-qemu-mips64le ;;
+    *:loongarch64) echo buildkit-qemu-loong64 ;;
+    *) echo "buildkit-qemu-$1" ;;
+  esac
 }
 
 how_it_was_built() { # the rest of the emulators' source
-  printf 'usr/share/doc/qemu-user/tuned/%s\n' build.sh options.sh SHA256SUMS
+  printf 'usr/share/doc/qemu-user/tuned/%s\n' build.sh host.sh options.sh SHA256SUMS
   (cd qemu/tuned && printf 'usr/share/doc/qemu-user/tuned/%s\n' patches/*)
 }
 
@@ -117,17 +133,21 @@ certificates=/etc/ssl/certs/ca-certificates.crt
 # What `docker create` puts into every container.
 of_the_engine='^(\.dockerenv|dev/console|etc/(hostname|hosts|mtab|resolv\.conf))$'
 
-own=$(own_platform)
-platform=${PLATFORM:-$own}
+engine=$(engine_platform)
+platform=${PLATFORM:-$engine}
 tag=${IMAGE:-binfmt}
-[[ -n ${IMAGE:-} || $platform == "$own" ]] || tag=binfmt:${platform#linux/}
+[[ -n ${IMAGE:-} || $platform == "$engine" ]] || tag=binfmt:${platform#linux/}
+variant=${VARIANT:-}
+[[ $variant == @(|buildkit) ]] || fail "there is no variant $variant" 'leave VARIANT out, or say VARIANT=buildkit'
+[[ -n ${IMAGE:-} || -z $variant ]] || tag=binfmt:$variant
 
-# Who names a release means the package, and for other machines there is nothing else.
-[[ $platform == linux/amd64 ]] || QEMU_FROM=${QEMU_FROM:-package}
+host "${platform#linux/}" || fail "no image is built for $platform" "PLATFORM may be linux/ and one of $hosts"
+# Releases are those of the package, so QEMU_RELEASE alone selects it.
 QEMU_FROM=${QEMU_FROM:-${QEMU_RELEASE:+package}}
 QEMU_FROM=${QEMU_FROM:-$(default QEMU_FROM)}
-[[ $platform == linux/amd64 || $QEMU_FROM == package ]] ||
-  fail "no emulators of our own are built for $platform" "take Debian's: QEMU_FROM=package"
+[[ -z $variant || $QEMU_FROM == source ]] ||
+  fail "Debian's emulators start no program without a handler, so VARIANT=$variant needs ours" \
+    'build it without QEMU_FROM and QEMU_RELEASE'
 
 base=$(qemu/image/base.sh "${DEBIAN:-$(default DEBIAN)}")
 if (($# == 2)); then
@@ -145,7 +165,7 @@ fi
 image=$(mktemp -d)
 trap 'rm -r "$image"' EXIT
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
-build --build-arg "GIT_REVISION=$(revision)" --build-arg "VERSION=$version" --tag "$tag"
+build --build-arg "GIT_REVISION=$(revision)" --build-arg "VERSION=$version" --tag "$tag" ${variant:+--target "$variant"}
 unpack
 qemu=$(qemu_version)
 label_with_version "$qemu"

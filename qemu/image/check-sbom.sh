@@ -27,7 +27,8 @@ install_tools() { # complete once they answer to the version's name, which comes
 [[ -f $1 ]] || fail "there is no file $1" 'make sbom writes build/sbom.spdx.json'
 tools=$(cd "$(dirname "$0")/../.." && pwd)/build/spdx-tools
 [[ -e $tools/$version ]] || install_tools
-complaints=$("$tools/bin/pyspdxtools" --infile "$1" 2>&1) || {
+# by its module: the program beside it names the folder in which it was installed, and that may have moved
+complaints=$("$tools/bin/python3" -m spdx_tools.spdx.clitools.pyspdxtools --infile "$1" 2>&1) || {
   printf '%s\n' "$complaints" >&2
   fail "$1 is not a valid SPDX document" 'see above, and sbom.py'
 }

@@ -19,11 +19,9 @@ fail() {
   exit 1
 }
 
-case $arch in
-  amd64) own=x86_64 ;;
-  arm64) own=aarch64 ;;
-  *) fail "no image is built for $arch; amd64 and arm64 are" ;;
-esac
+# shellcheck source=qemu/host.sh
+source /host.sh
+host "$arch" || fail "no image is built for $arch; these are: $hosts"
 
 library() { # library SOURCE: the package of that source that a static program is linked from
   case $1 in
@@ -47,9 +45,9 @@ compiled() { # what fetch.sh leaves of a package, of what was compiled here
   cp /qemu/out/qemu-* "$out/root/usr/bin/"
   cp /qemu/source/debian/copyright "$doc/"
   mkdir -p "$doc/tuned"
-  cp -r /tuned/build.sh /tuned/options.sh /tuned/SHA256SUMS /tuned/patches "$doc/tuned/"
+  cp -r /tuned/build.sh /tuned/options.sh /host.sh /tuned/SHA256SUMS /tuned/patches "$doc/tuned/"
   {
-    printf '# version: %s\n# package: none, compiled from the source\n# architecture: %s\n# release: trixie\n' "$version" "$arch"
+    printf '# version: %s\n# package: none, compiled from the source\n# architecture: %s\n# release: trixie\n' "$version" "$debian"
     printf '# source: qemu=%s\n' "$version"
     cut -f 3,4 /qemu/out/LIBRARIES | sort -u | sed 's/^/# source: /; s/\t/=/'
     sed 's/^/# library: /; s/\t/ /g' /qemu/out/LIBRARIES
@@ -69,7 +67,7 @@ fetched() { # fetched RELEASE TARGETS: Debian's package, as it is
   [[ $1 != bookworm ]] || package='qemu-user-static'
   release=$1
   foreign=$(tr , '\n' <<<"$2" | grep -vx "$own" | paste -sd ,)
-  /fetch.sh --arch "$arch" --release "$release" --package "$package" --targets "$foreign" /fetched
+  /fetch.sh --arch "$debian" --release "$release" --package "$package" --targets "$foreign" /fetched
   cp /fetched/qemu-* "$out/root/usr/bin/"
   cp /fetched/copyright /fetched/SHA256SUMS "$doc/"
   what="are those of Debian's package $package, version $(sed -n 's/^# version: //p' "$doc/SHA256SUMS") ($release, $arch),

@@ -15,11 +15,10 @@ shift 2
 work=$(mktemp -d)
 registry=${CARGO_HOME:-$HOME/.cargo}/registry/src
 
-case $arch in
-  amd64) target=x86_64-unknown-linux-musl ;;
-  arm64) target=aarch64-unknown-linux-musl ;;
-  *) printf 'licences.sh: no image is built for %s; amd64 and arm64 are\n' "$arch" >&2; exit 1 ;;
-esac
+# shellcheck source=qemu/host.sh
+source /host.sh
+host "$arch" || { printf 'licences.sh: no image is built for %s; these are: %s\n' "$arch" "$hosts" >&2; exit 1; }
+target=$rust-unknown-linux-musl
 
 linked() { # linked MANIFEST OPTION...: the crates from the registry that end up in the program, as NAME-VERSION LICENCE
   # the standard library's own manifests use what is not stable yet
@@ -73,5 +72,5 @@ packaged() { # packaged PACKAGE: Debian's word on its licence, after its release
 
 gcc=(/usr/share/doc/gcc-[0-9]*-base)
 packaged rust-src >"$folder/rust"
-packaged "musl-dev:$arch" >"$folder/musl"
+packaged "musl-dev:$debian" >"$folder/musl"
 packaged "${gcc[0]##*/}" >"$folder/gcc"

@@ -6,7 +6,7 @@
 It owns the document, and the licences of the libraries, below. What is in the image it takes from the image's files,
 which are below DIR:
 
-    usr/bin/*                             the programs: the tool, and emulators
+    usr/bin/*                             the programs: the tool, and emulators; or emulators for BuildKit alone
     usr/share/doc/qemu-user/SHA256SUMS    the emulators' source and libraries (fetch.sh, or emulators.sh in its format)
     usr/share/doc/binfmt/linked/          the tool's: `crates`, of Rust's standard library too; and `rust`, `musl` and
                                           `gcc`, which begin with `# release:` and `# source:` as above (licences.sh)
@@ -37,6 +37,9 @@ from typing import Any, NamedTuple, NoReturn
 from urllib.parse import quote
 
 Json = dict[str, Any]
+
+# The hosts of qemu/host.sh, and Debian's names of them.
+DEBIAN = {"amd64": "amd64", "arm64": "arm64", "riscv64": "riscv64", "ppc64le": "ppc64el", "s390x": "s390x"}
 
 SOFTFLOAT = "LicenseRef-SoftFloat-2a"
 
@@ -294,16 +297,17 @@ def add_files(document: Document, owner: str, root: Path, paths: list[Path]) -> 
 
 
 def programs(root: Path) -> tuple[list[Path], list[Path]]:
-    """The tool, and the emulators."""
+    """The tool, unless the emulators are for BuildKit, and the emulators."""
     tool, emulators = [], []
     for path in sorted((root / "usr/bin").glob("*")):
         if path.name == "binfmt":
             tool.append(path)
-        elif path.name.startswith("qemu-"):
+        elif path.name.startswith(("qemu-", "buildkit-qemu-")):
             emulators.append(path)
         else:
             fail(f"{path} is neither the tool nor an emulator", "say in sbom.py what it is of")
-    if not tool or not emulators:
+    for_buildkit = any(path.name.startswith("buildkit-") for path in emulators)
+    if not emulators or bool(tool) == for_buildkit:
         fail(f"{root / 'usr/bin'} has not both the tool and emulators", "stage the files of the whole image there")
     return tool, emulators
 
@@ -343,10 +347,11 @@ def emulators_package(qemu: Source, name: str, arch: str) -> Json:
 def add_emulators(document: Document, root: Path, arch: str, files: list[Path]) -> str:
     text = read(root, f"{EMULATORS}/SHA256SUMS", "emulators.sh")
     path = str(root / EMULATORS / "SHA256SUMS")
-    if one(text, "architecture", path) != arch:
-        fail(f"{path} is of {one(text, 'architecture', path)}, and not of {arch}", "check --arch")
+    debian = DEBIAN[arch]
+    if one(text, "architecture", path) != debian:
+        fail(f"{path} is of {one(text, 'architecture', path)}, and not of {debian}", "check --arch")
     qemu, libraries = emulators_sources(text, path)
-    emulators = document.package(emulators_package(qemu, one(text, "package", path), arch))
+    emulators = document.package(emulators_package(qemu, one(text, "package", path), debian))
     add_files(document, emulators, root, files)
     document.relate(emulators, "GENERATED_FROM", document.package(debian_source(qemu, "SOURCE")))
     for library in libraries:
@@ -376,14 +381,14 @@ def describe(arguments: argparse.Namespace) -> Document:
     tool_files, emulator_files = programs(root)
     # the emulators first: of a library that both have, theirs says from which archives
     emulators = add_emulators(document, root, arguments.arch, emulator_files)
-    tool = add_tool(document, root, arguments.version, tool_files)
+    parts = [add_tool(document, root, arguments.version, tool_files)] if tool_files else []
     image = package(
         spdx_id("image"), arguments.name, arguments.version, "CONTAINER", of_all(document),
         licence_comment="of all that it is made of",
         comment=f"the container image for linux/{arguments.arch}",
     )
     document.relate("SPDXRef-DOCUMENT", "DESCRIBES", document.package(image))
-    document.relate(image["SPDXID"], "CONTAINS", tool, emulators)
+    document.relate(image["SPDXID"], "CONTAINS", *parts, emulators)
     return document
 
 
@@ -429,7 +434,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--root", required=True, type=Path, metavar="DIR", help="the image's files")
     parser.add_argument("--name", required=True, type=filled, help="what the image is called")
     parser.add_argument("--version", required=True, type=filled, help="its version, and the tool's")
-    parser.add_argument("--arch", required=True, choices=("amd64", "arm64"), help="the machine that it is for")
+    parser.add_argument("--arch", required=True, choices=DEBIAN, help="the machine that it is for, in Docker's words")
     parser.add_argument("--created", required=True, type=seconds, metavar="SECONDS", help="since 1970")
     return parser.parse_args()
 

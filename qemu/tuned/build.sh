@@ -1,19 +1,20 @@
 #!/bin/bash
-# Builds the static user emulators from Debian's source of QEMU, on a Debian that has that source's compiler:
+# Builds the static user emulators from Debian's source of QEMU, on an amd64 Debian that has that source's compiler:
 #
-#   build.sh install               packages that the other steps take
-#   build.sh source                Debian's source of exactly the recorded version, with our patches, in /qemu/source
-#   build.sh share                 /qemu/build, configured, with the objects that all targets have in common
-#   build.sh compile TARGETS       from these, /qemu/out/qemu-* by QEMU's names of targets (aarch64,arm), and
-#                                  /qemu/out/LIBRARIES: every archive that is linked in, with Debian's package and source of it
-#   build.sh instrument TARGETS    /qemu/out/qemu-* that count what they do, and write it to /qemu/profile when their guest
-#                                  ends: train.sh runs them
-#   build.sh check TARGETS         /qemu/out/qemu-* that translate each shared block that they find once more, compare the two,
-#                                  and abort at a difference (patch 31)
-#   build.sh record                what SHA256SUMS would be for the version that Debian has now
+#   build.sh install HOST               packages that the other steps take
+#   build.sh source                     Debian's source of exactly the recorded version, with our patches, in /qemu/source
+#   build.sh share HOST                 /qemu/build, configured, with the objects that all targets have in common
+#   build.sh compile HOST TARGETS       from these, /qemu/out/qemu-* by QEMU's names of targets (aarch64,arm), and
+#                                       /qemu/out/LIBRARIES: every archive that is linked in, with Debian's package and source
+#   build.sh instrument HOST TARGETS    /qemu/out/qemu-* that count what they do, and write it to /qemu/profile when their
+#                                       guest ends: train.sh runs them
+#   build.sh check HOST TARGETS         /qemu/out/qemu-* that translate each shared block that they find once more, compare the
+#                                       two, and abort at a difference (patch 31)
+#   build.sh record                     what SHA256SUMS would be for the version that Debian has now
 #
-# The machine that it runs on is the one that the emulators are for, and is amd64: the profile is of its code, and no other
-# has been tried. A target that is the machine itself is left out.
+# HOST is the machine that the emulators are for, in Docker's words (host.sh). A target that is the machine itself is left out.
+# For other hosts than amd64, Debian's cross compiler and that machine's static libraries are taken. The profile is of amd64's
+# code; elsewhere the compiler takes what it has of functions that are the same there.
 #
 # It owns the steps; choices and their reasons are in options.sh, in the heads of patches/*.patch and, for what the
 # compiler knows of real programs, in profile.tar.xz. The folders are fixed, since the profile goes by the paths of objects,
@@ -22,6 +23,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source-path=SCRIPTDIR
 source "$here/options.sh"
+# shellcheck source=qemu/host.sh
+source "$here/../host.sh"
 # QEMU's generators go through sets of strings, in an order that Python makes up anew each time.
 export PYTHONHASHSEED=0
 source=/qemu/source build=/qemu/build out=/qemu/out profile=/qemu/profile start=/qemu/start
@@ -46,13 +49,15 @@ install_packages() {
   local machine
   machine=$(dpkg --print-architecture)
   [[ $machine == amd64 ]] || fail "no emulators of our own are built on $machine" "take Debian's: QEMU_FROM=package"
+  dpkg --add-architecture "$debian"
   apt update
-  apt install --no-install-recommends bison flex gcc libc6-dev libglib2.0-dev zlib1g-dev ca-certificates dpkg-dev meson \
-    ninja-build patch pkgconf python3-venv xz-utils
+  # glib for this machine, too: hexagon's translator is written by a program
+  apt install --no-install-recommends bison flex gcc libc6-dev libglib2.0-dev ca-certificates dpkg-dev meson ninja-build patch \
+    pkgconf python3-venv xz-utils "gcc-${gnu//_/-}" {libc6-dev,libglib2.0-dev,zlib1g-dev,pkgconf}":$debian"
 }
 
 foreign() { # foreign TARGETS: without that of the machine itself
-  tr , '\n' <<<"$1" | sed '/^x86_64$/d' | paste -sd ,
+  tr , '\n' <<<"$1" | sed "/^$own\$/d" | paste -sd ,
 }
 
 recorded() { # recorded KEY: what SHA256SUMS says of it
@@ -109,13 +114,19 @@ start_files() {
 }
 
 configure() { # configure FLAG...: with these flags of the compiler
-  start_files
+  if [[ $debian == amd64 ]]; then
+    start_files
+    options+=("${fixed[@]}")
+    linked+=("-B$start" "-Wl,$start/absent.ld" "${placed[@]}")
+  else
+    options+=("${anywhere[@]}" "--cross-prefix=$gnu-")
+  fi
   rm -rf "$build"
   mkdir -p "$build"
   cd "$build"
   # Every target is configured, so that what is compiled for one does not depend on which others are.
   "$source/configure" "${options[@]}" --with-pkgversion="Debian $(recorded version), tuned" \
-    --extra-cflags="${compiled[*]} $*" --extra-ldflags="-B$start -Wl,$start/absent.ld ${linked[*]} $*" >"$build/log" ||
+    --extra-cflags="${compiled[*]} $*" --extra-ldflags="${linked[*]} $*" >"$build/log" ||
     { tail -n 5 "$build/log" >&2; fail 'QEMU cannot be configured' "its log is $build/meson-logs/meson-log.txt"; }
 }
 
@@ -131,7 +142,7 @@ make_emulators() { # make_emulators TARGETS
   make_files "${names[@]}"
   rm -rf "$out"
   mkdir -p "$out"
-  for target in "${names[@]}"; do strip -o "$out/$target" "$build/$target"; done
+  for target in "${names[@]}"; do "$gnu-strip" -o "$out/$target" "$build/$target"; done
 }
 
 libraries() { # every archive of the system's that the linker took something from: its path, package, source, version
@@ -187,12 +198,16 @@ record() {
 }
 
 case ${1:-} in
+  install | share | compile | instrument | check)
+    host "${2:-}" || fail "nothing is built for ${2:-no host}" "these there are: $hosts" ;;
+esac
+case ${1:-} in
   install) install_packages ;;
   source) fetch_source ;;
   share) share ;;
-  compile) compile "$(foreign "$2")" ;;
-  instrument) instrument "$(foreign "$2")" ;;
-  check) check "$(foreign "$2")" ;;
+  compile) compile "$(foreign "$3")" ;;
+  instrument) instrument "$(foreign "$3")" ;;
+  check) check "$(foreign "$3")" ;;
   record) record ;;
   *) fail "no such step: ${1:-}" "its head says which there are" ;;
 esac

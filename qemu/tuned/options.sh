@@ -22,7 +22,6 @@ options=(
   --disable-debug-info
   --enable-stack-protector      # -strong: 0.5 % of the instructions of arm64's /bin/true, 0.1 % of the smallest program's;
                                 # a shell of 30 commands takes 0.97 and 0.995 times the time: no cost that can be told from chance
-  --disable-pie                 # see `placed`
   --enable-lto                  # across files, within each program
 )
 
@@ -47,13 +46,17 @@ compiled=(
 # The place is beyond what any architecture's programs, their heaps, and what sanitizers and Wine reserve go for, where
 # the kernel puts libraries of native programs: the low 4 GB are the guest's, and a guest of 47 bits that asks for this very
 # place gets an error (patch 10).
-placed=(
+fixed=(--disable-pie)           # configure's
+placed=(                        # the linker's
   -no-pie "-Wl,-Ttext-segment=0x7f0000000000"
   -Wl,--no-relax                # the linker would turn what reaches anywhere into what reaches 2 GB
 )
 
+# Where blocks are not shared, which so far is everywhere but on amd64, the emulator may be anywhere. Kernels of arm64 differ
+# in how much address space there is, from 2^39 bytes on, and no place is free on all of them.
+anywhere=(--enable-pie)
+
 linked=(
-  "${placed[@]}"
   -Wl,--eh-frame-hdr            # how threads are unwound, in place of what build.sh's `start_files` leave out
   -Wl,--gc-sections
 )

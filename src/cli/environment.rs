@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::Cli;
 
 /// The environment variables that binfmt reads.
+#[expect(clippy::struct_excessive_bools, reason = "each is a variable, on or off")]
 #[derive(Debug)]
 pub struct Environment {
     /// `QEMU_BINARY_PATH`
@@ -16,6 +17,8 @@ pub struct Environment {
     pub replace: bool,
     /// `QEMU_PRESERVE_ARGV0`
     pub preserve_argv0: bool,
+    /// `QEMU_TRANSPARENT`
+    pub transparent: bool,
     /// `BINFMT_IMAGE`: whether this is the container image. Other emulators there need another image.
     pub in_image: bool,
 }
@@ -25,6 +28,7 @@ impl Environment {
     pub(super) fn with(mut self, cli: &Cli) -> Self {
         self.emulators = cli.qemu_path.clone().or(self.emulators);
         self.preserve_argv0 = cli.preserve_argv0.unwrap_or(self.preserve_argv0);
+        self.transparent = cli.transparent.unwrap_or(self.transparent);
         self
     }
 
@@ -41,6 +45,7 @@ impl Environment {
             prefix: get("QEMU_BINARY_PREFIX").unwrap_or_default(),
             replace: replace.is_some_and(|value| !is_off(&value)),
             preserve_argv0: !preserve_argv0.is_some_and(|value| is_off(&value)),
+            transparent: !get("QEMU_TRANSPARENT").is_some_and(|value| is_off(&value)),
             in_image: get("BINFMT_IMAGE").is_some(),
         }
     }

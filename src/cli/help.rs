@@ -24,6 +24,7 @@ pub const SECTIONS: [(&str, &[(&str, &str)]); 3] = [
             ("QEMU_BINARY_PREFIX", "put before the file names of emulators and the names of entries"),
             ("QEMU_BINARY_REPLACE", "1: also replace a newer QEMU, and a handler without flag C by one with it"),
             ("QEMU_PRESERVE_ARGV0", "0: programs get their path as argv[0] (no flag P)"),
+            ("QEMU_TRANSPARENT", "0: the same as --transparent never"),
         ],
     ),
     (

@@ -11,6 +11,7 @@ use binfmt_magic::rule::Flags;
 
 use super::{Cli, Environment, Format, Shell};
 use crate::kernel::mount::Lifetime;
+use crate::kernel::wording::shown;
 use crate::policy::install::Working;
 use crate::policy::invocation::Invocation;
 
@@ -72,7 +73,6 @@ pub struct Run {
     pub args: Vec<OsString>,
 }
 
-/// How all modes work.
 #[derive(Debug)]
 pub struct Settings {
     /// Where the kernel's table is mounted, if the caller says so.
@@ -94,7 +94,6 @@ pub struct Settings {
     pub invocation: Invocation,
 }
 
-/// What a command line asks for.
 #[derive(Debug)]
 pub struct Request {
     /// What is done, in this order.
@@ -238,6 +237,10 @@ pub fn describe_unknown(unknown: &UnknownPlatform) -> String {
 /// Refuses options that say how to do what nothing asks for.
 fn check(cli: &Cli, install: Option<&Selection>) -> Result<()> {
     let installs = install.is_some() || cli.verify.is_some() || !cli.install.is_empty();
+    if let (Some(word), None) = (cli.command.first(), &cli.run) {
+        let word = shown(word);
+        bail!("{word} follows --, where only --run has a command; leave it out, or add --run PLATFORM");
+    }
     ensure!(installs || !cli.keep, "--keep says how to install, but nothing is to be installed; add --install LIST");
     ensure!(
         installs || !cli.force || !cli.uninstall.is_empty() || cli.export.is_some(),
@@ -250,7 +253,7 @@ fn check(cli: &Cli, install: Option<&Selection>) -> Result<()> {
     // the value of multiarch's --persistent; a directory of that name is meant as one
     let is_word = |dir: &&PathBuf| ["yes", "no"].iter().any(|word| *dir == Path::new(word));
     if let Some(word) = cli.persist.as_ref().filter(is_word) {
-        if !word.exists() {
+        if !word.is_dir() {
             bail!(
                 "--persist needs the host's root directory, as in --persist /host; multiarch's option is --persistent {}",
                 word.display()
@@ -273,6 +276,7 @@ fn settings(cli: &Cli, environment: Environment) -> Settings {
             open_binary: cli.credentials != Some(false),
             credentials: cli.credentials != Some(false),
             fix_binary: true,
+            transparent: environment.transparent,
         },
         environment,
         credentials: cli.credentials,
@@ -293,18 +297,20 @@ fn settings(cli: &Cli, environment: Environment) -> Settings {
 }
 
 fn invocation(cli: &Cli, environment: &Environment) -> Invocation {
-    let text = |value: &OsString| value.to_string_lossy().into_owned();
     let emulators = environment.emulators.clone().map(OsString::from);
     let prefix = Some(&environment.prefix).filter(|prefix| !prefix.is_empty());
     let switch = |on: bool, value: &str| on.then(|| value.to_owned());
     let variables = [
-        ("QEMU_BINARY_PATH", emulators.as_ref().map(text)),
-        ("QEMU_BINARY_PREFIX", prefix.map(text)),
-        ("QEMU_PRESERVE_ARGV0", switch(!environment.preserve_argv0, "0")),
-        ("QEMU_BINARY_REPLACE", switch(environment.replace, "1")),
+        ("QEMU_BINARY_PATH", emulators),
+        ("QEMU_BINARY_PREFIX", prefix.cloned()),
+        ("QEMU_PRESERVE_ARGV0", switch(!environment.preserve_argv0, "0").map(OsString::from)),
+        ("QEMU_TRANSPARENT", switch(!environment.transparent && cli.transparent.is_none(), "0").map(OsString::from)),
+        ("QEMU_BINARY_REPLACE", switch(environment.replace, "1").map(OsString::from)),
     ];
     let credentials = cli.credentials.map(|yes| format!("--credentials {}", if yes { "yes" } else { "no" }));
-    let options = [credentials, switch(cli.force, "--force"), switch(cli.keep, "--keep")];
+    let transparent = switch(cli.transparent == Some(false), "--transparent never");
+    let anchor = switch(cli.anchor == Some(false), "--anchor never");
+    let options = [credentials, transparent, anchor, switch(cli.force, "--force"), switch(cli.keep, "--keep")];
     let set = variables.into_iter();
     Invocation {
         environment: set.filter_map(|(name, value)| Some((name, value?))).collect(),

@@ -11,14 +11,15 @@ use serde::Serialize;
 
 use crate::cli::{Environment, Format, Mode, Request, Settings};
 use crate::emulator::Source;
+use crate::helper::probes::TRIAL;
 use crate::kernel::mount::{self, MountPoint};
 use crate::kernel::wording::cause;
 use crate::output::Streams;
 use crate::output::json::write_json;
-use crate::output::text::Deed;
+use crate::output::text::Action;
 use crate::policy::install::Order;
-use crate::policy::remedy::Means;
-use crate::policy::survey::{Look, Survey, Verdict, may_be_native};
+use crate::policy::remedy::{Issue, Remedies, all_lacking, level_lacking};
+use crate::policy::survey::{Look, Survey};
 
 pub(super) struct Call<'a, 's> {
     pub(super) settings: &'a Settings,
@@ -29,8 +30,12 @@ pub(super) struct Call<'a, 's> {
     pub(super) order: Order,
     /// What runs here, if nothing has changed since that was seen.
     survey: Option<Rc<Survey>>,
+    /// What an install has seen, which need not be started again.
+    known: Option<Rc<Survey>>,
     /// With `--dry-run`: the lines for stdout, in place of those for stderr.
     would: Option<Vec<String>>,
+    /// Whether it has done something when it shows what runs here.
+    pub(super) has_done: bool,
     /// Whether a survey starts each handler once more, to see what it does with credentials.
     closely: bool,
     /// The sentences of the failures that the user has been told about.
@@ -70,7 +75,9 @@ impl<'a, 's> Call<'a, 's> {
             },
             order,
             survey: None,
+            known: None,
             would: matches!(request.modes[..], [Mode::DryRun(_)]).then(Vec::new),
+            has_done: !matches!(request.modes[..], [Mode::Overview]),
             closely: request.modes.iter().any(shows_health),
             told: Vec::new(),
             pending: None,
@@ -78,22 +85,22 @@ impl<'a, 's> Call<'a, 's> {
     }
 
     /// Tells what was done, or in a dry run what would be.
-    pub(super) fn tell(&mut self, deed: &Deed) {
+    pub(super) fn tell(&mut self, action: &Action) {
         match &mut self.would {
-            Some(lines) => lines.push(deed.would()),
-            None => self.streams.say(&deed.said()),
+            Some(lines) => lines.push(action.would()),
+            None => self.streams.say(&action.said()),
         }
     }
 
     /// Records a failure. It is told once: as a line of its own if another failure follows, else by `sentence`, as the last line. In a
     /// dry run stdout has the line.
-    pub(super) fn fails(&mut self, deed: &Deed, sentence: String) {
+    pub(super) fn fails(&mut self, action: &Action, sentence: String) {
         if let Some(lines) = &mut self.would {
-            lines.push(deed.would());
+            lines.push(action.would());
             return self.shown(sentence);
         }
         self.tell_pending();
-        self.pending = Some((deed.said(), sentence));
+        self.pending = Some((action.said(), sentence));
     }
 
     /// Records a failure whose line is its sentence.
@@ -121,11 +128,6 @@ impl<'a, 's> Call<'a, 's> {
         }
     }
 
-    /// The sentence of the latest failure, which becomes part of another one.
-    pub(super) fn take_pending(&mut self) -> Option<String> {
-        self.pending.take().map(|(_, sentence)| sentence)
-    }
-
     /// Forgets failures that were told and may yet be repaired.
     pub(super) fn forget(&mut self, sentences: &[String]) {
         self.told.retain(|told| !sentences.contains(told));
@@ -133,7 +135,7 @@ impl<'a, 's> Call<'a, 's> {
 
     /// The last line of a call that failed, without the program's name.
     pub(super) fn last_line(mut self) -> Option<String> {
-        let last = self.take_pending().or_else(|| self.told.pop())?;
+        let last = self.pending.take().map(|(_, sentence)| sentence).or_else(|| self.told.pop())?;
         Some(match self.told.len() {
             0 => last,
             more => format!("{last} (and {more} more, above)"),
@@ -144,8 +146,8 @@ impl<'a, 's> Call<'a, 's> {
         Order { selection, ..self.order.clone() }
     }
 
-    pub(super) fn means<'b>(&self, survey: &'b Survey) -> Means<'b> {
-        Means { survey, order: self.order.clone() }
+    pub(super) fn remedies<'b>(&self, survey: &'b Survey) -> Remedies<'b> {
+        Remedies::new(survey, self.order.clone(), self.at.clone())
     }
 
     /// What runs here. Looks only once, unless something has changed since.
@@ -154,7 +156,8 @@ impl<'a, 's> Call<'a, 's> {
             return Ok(Rc::clone(survey));
         }
         let table = mount::for_looking(&self.at)?;
-        let look = Look { setuid: self.closely, ..Look::default() };
+        let known = self.known.as_ref().map_or(&[][..], |known| &known.statuses);
+        let look = Look { setuid: self.closely, known, ..Look::default() };
         let survey = Rc::new(Survey::look(table.as_ref(), look)?);
         self.survey = Some(Rc::clone(&survey));
         Ok(survey)
@@ -162,7 +165,8 @@ impl<'a, 's> Call<'a, 's> {
 
     /// Remembers what runs here after an install, for the modes that follow.
     pub(super) fn surveyed(&mut self, survey: &Rc<Survey>) {
-        self.survey = Some(Rc::clone(survey)).filter(|_| !self.closely);
+        self.known = Some(Rc::clone(survey));
+        self.survey = self.known.clone().filter(|_| !self.closely);
     }
 
     pub(super) fn take_would(&mut self) -> Vec<String> {
@@ -185,11 +189,12 @@ impl<'a, 's> Call<'a, 's> {
             Format::Json => write_json(out, value),
             _ => text(out, *colour, width),
         };
-        self.streams.finish(written)
+        self.finish(written)
     }
 
-    pub(super) fn has_emulators(&self) -> bool {
-        self.order.emulators.has_any(&self.order.prefix)
+    /// Ends the output that was `written`. If it cannot be written, nobody has been told what it shows.
+    pub(super) fn finish(&mut self, written: io::Result<()>) -> Result<()> {
+        self.streams.finish(written).inspect_err(|_| self.told.clear())
     }
 
     pub(super) fn has_emulator(&self, arch: &Arch) -> bool {
@@ -202,34 +207,29 @@ impl<'a, 's> Call<'a, 's> {
         list.map(|selection| selection.arches(known))
     }
 
-    /// A list whose `all` means nothing, because there is neither a handler nor an emulator, is a failure.
+    /// Says that `mode`, which had no list, has found nothing to check: an empty table does not tell whether a platform is missing.
+    pub(super) fn say_empty(&mut self, mode: &str) {
+        self.streams.say(&format!(
+            "no QEMU handler is registered, so no emulator was checked; list the platforms to check: binfmt {mode} LIST"
+        ));
+    }
+
+    /// A list whose `all` means nothing is a failure.
     pub(super) fn check_all(&mut self, list: Option<&Selection>, survey: &Survey) {
-        let known = |arch: &Arch| !may_be_native(arch) && survey.of(arch).is_known();
-        if list.is_some_and(|list| list.all) && !ARCHES.iter().any(known) && !self.has_emulators() {
-            let (dir, remedy) = (self.order.emulators.dir().display(), self.order.emulators.remedy());
-            let sentence = format!(
-                "there is no handler, and no emulators are in {dir}, so nothing says what all is; name the platforms, or \
-                 {remedy}"
-            );
-            self.lacks(sentence);
-        }
+        let issue = list.and_then(|list| all_lacking(list, survey, &self.order));
+        self.lacks_each(issue.map(in_words));
     }
 
     /// A level that was asked for by name (`linux/amd64/v4`) and is not reached is a failure.
     pub(super) fn check_levels(&mut self, selection: &Selection, survey: &Survey) {
-        let lacking = |platform: &Platform| level_lacking(*platform, &survey.of(platform.arch).verdict);
-        self.lacks_each(selection.named.iter().filter_map(lacking));
+        let issue = |platform: &Platform| level_lacking(*platform, &survey.of(platform.arch).verdict);
+        self.lacks_each(selection.named.iter().filter_map(issue).map(in_words));
     }
 }
 
-/// What is wrong if `platform` names a level (`linux/amd64/v4`) that its programs do not reach.
-pub(super) fn level_lacking(platform: Platform, verdict: &Verdict) -> Option<String> {
-    let Verdict::Works { level, .. } = verdict else {
-        return None;
-    };
-    let wanted = platform.variant?.strip_prefix('v')?.parse::<u8>().ok()?;
-    (platform.arch.levels > 1 && wanted > *level)
-        .then(|| format!("{platform} does not run: only level v{level} of it does; use a newer QEMU"))
+/// What is wrong and what to do about it, as one sentence.
+pub(super) fn in_words((why, remedy): Issue) -> String {
+    format!("{why}; {remedy}")
 }
 
 /// The directory that the environment names, or the program's own emulators.
@@ -249,6 +249,10 @@ fn prefix(environment: &Environment) -> Result<String> {
     ensure!(
         !prefix.contains('/'),
         "QEMU_BINARY_PREFIX must not contain a slash: {prefix}; set QEMU_BINARY_PATH to the directory"
+    );
+    ensure!(
+        !prefix.starts_with(TRIAL),
+        "QEMU_BINARY_PREFIX must not begin with {TRIAL}, as entries of trials do; set another"
     );
     Ok(prefix.to_owned())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::Call;
-use crate::explain::{Here, explain as explained};
+use crate::explain::{Context, explain as explained};
 use crate::kernel::mount;
 use crate::kernel::root_directory::PATH;
 use crate::kernel::table::Table;
@@ -17,15 +17,15 @@ use crate::output::text;
 pub(super) fn explain(call: &mut Call, file: &Path, root: Option<&Path>) -> Result<()> {
     let survey = call.survey()?;
     let table = mount::for_looking(&call.at)?;
-    let here = Here {
-        means: call.means(&survey),
+    let context = Context {
+        remedies: call.remedies(&survey),
         table: table.as_ref().map_or(&call.at.dir, Table::path),
         root,
         entered: None,
         verbose: call.settings.verbose,
     };
     let path = env::var_os("PATH").filter(|_| root.is_none());
-    let explanation = explained(file, &path.unwrap_or_else(|| PATH.into()), &here)?;
+    let explanation = explained(file, &path.unwrap_or_else(|| PATH.into()), &context)?;
     if let Some(reason) = &explanation.reason {
         let file = printable(&explanation.file);
         let verdict = match explanation.runs {

@@ -4,13 +4,14 @@ use std::io;
 
 use anyhow::{Result, anyhow};
 
-use super::install::{Installed, not_installed, perform};
-use super::{Call, status, uninstall};
+use super::install::{not_installed, perform, report_removal};
+use super::{Call, status};
 use crate::cli::{Install, Stay};
 use crate::kernel::wait;
 use crate::kernel::wording::not_started;
 use crate::output::text;
 use crate::policy::hold::{Event, Hold, Watch, Woken};
+use crate::policy::transaction::Installed;
 
 /// Installs and stays. A platform that cannot be installed at first is tried again, unless no other one is held.
 pub(super) fn hold(call: &mut Call, asked: &Install, stay: &Stay) -> Result<()> {
@@ -50,9 +51,10 @@ pub(super) fn hold(call: &mut Call, asked: &Install, stay: &Stay) -> Result<()> 
         for (arch, why) in &hold.failing {
             call.shown(format!("{} is not installed: {why}", arch.oci));
         }
-        hold.refused.iter().for_each(|refused| call.shown(refused.why.clone()));
+        // at the end, no line says that nothing could be done
+        hold.refused.iter().for_each(|refused| call.lacks(refused.why.clone()));
     }
-    uninstall::report(call, &hold.end(stay.uninstalls)?);
+    hold.end(stay.uninstalls, &mut |removal| report_removal(call, removal))?;
     hold.caveat.into_iter().for_each(|caveat| call.shown(caveat));
     Ok(())
 }

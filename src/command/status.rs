@@ -10,18 +10,21 @@ use crate::output::json::{Health, Status, write_json};
 use crate::output::prometheus::{Measured, write_metrics};
 use crate::output::text;
 use crate::policy::install::is_stale;
-use crate::policy::status::examine;
-use crate::policy::survey::{PlatformStatus, Survey};
+use crate::policy::status::{advise, examine};
+use crate::policy::survey::{Failure, PlatformStatus, Survey};
 
-/// An empty table does not tell whether a platform is missing.
-const NOTHING: &str =
-    "no handler is registered, so no emulator was checked; list the platforms to check: binfmt --status LIST";
-
-/// What runs here: the incumbent's JSON, or the table of `--status`, without a judgement.
+/// What runs here: the incumbent's JSON, or the table of `--status`, without a judgement. If that cannot be found out, what was done
+/// before is done all the same.
 pub(super) fn overview(call: &mut Call) -> Result<()> {
-    let survey = call.survey()?;
+    let survey = match call.survey() {
+        Err(error) if call.has_done => {
+            call.streams.say(&format!("what runs here now cannot be shown: {error:#}"));
+            return Ok(());
+        }
+        survey => survey?,
+    };
     if call.settings.format == Format::Text {
-        let health = Health::new(&survey, examine(&call.means(&survey), None, false), true);
+        let health = Health::new(&survey, examine(&survey, None, false), true);
         return show_health(call, &health);
     }
     let written = write_json(call.streams.out, &Status::from(&*survey));
@@ -33,13 +36,14 @@ pub(super) fn status(call: &mut Call, list: Option<&Selection>) -> Result<()> {
     let survey = call.survey()?;
     let arches = call.listed(list, &survey);
     let json = call.settings.format == Format::Json;
-    let examined = examine(&call.means(&survey), arches.as_deref(), json);
+    let mut examined = examine(&survey, arches.as_deref(), json);
+    advise(&call.remedies(&survey), &mut examined);
     let health = Health::new(&survey, examined, arches.is_none());
     let is_foreign = |status: &PlatformStatus| !status.is_native() && status.is_known();
     if list.is_none() && !survey.statuses.iter().any(is_foreign) {
-        call.streams.say(NOTHING);
+        call.say_empty("--status");
     }
-    judge(call, &health);
+    judge(call, &survey, &health);
     call.check_all(list, &survey);
     if let Some(selection) = list {
         call.lacks_each(selection.unknown.iter().map(describe_unknown));
@@ -51,11 +55,13 @@ pub(super) fn status(call: &mut Call, list: Option<&Selection>) -> Result<()> {
     show_health(call, &health)
 }
 
-fn judge(call: &mut Call, health: &Health) {
+fn judge(call: &mut Call, survey: &Survey, health: &Health) {
     for failing in health.failing() {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let (reason, remedy) = (text(&failing.reason), text(&failing.remedy));
-        let sentence = format!("{} does not run: {reason}; {remedy}", failing.platform);
+        let is_of_containers = survey.of(failing.arch).failure().is_some_and(Failure::is_of_containers);
+        let place = if is_of_containers { " in containers" } else { "" };
+        let sentence = format!("{} does not run{place}: {reason}; {remedy}", failing.platform);
         // metrics have no room for reasons, the other forms show them
         match call.settings.format {
             Format::Prometheus => call.lacks(sentence),

@@ -1,43 +1,33 @@
 //! `--verify`: compares the handlers with what an install would make, and names the command that repairs them.
 
-use anyhow::{Context, Result};
+use anyhow::{Error, Result, anyhow};
 use binfmt_magic::platform::Selection;
 
 use super::Call;
 use crate::cli::describe_unknown;
-use crate::kernel::mount::{self, Lifetime};
+use crate::kernel::mount::{self, Lifetime, MountPoint};
 use crate::kernel::wording::quoted;
 use crate::output::text;
 use crate::policy::survey::Survey;
 use crate::policy::verify::{self, Audit};
 
-/// An empty table does not tell whether a platform is missing.
-const NOTHING: &str =
-    "no QEMU handler is registered, so nothing was checked; list the platforms to check: binfmt --verify LIST";
-
 /// Compares the platforms of `list`, or the registered ones. Each difference is a failure.
 pub(super) fn verify(call: &mut Call, list: Option<&Selection>) -> Result<()> {
-    let table = mount::for_looking(&call.at)?.with_context(|| {
-        if call.at.explicit {
-            let dir = quoted(&call.at.dir.to_string_lossy());
-            format!("no binfmt_misc is mounted at {dir}; mount it: mount -t binfmt_misc binfmt_misc {dir}")
-        } else {
-            "no binfmt_misc is in sight here; verify where it is mounted, or name its mount point with --mount"
-                .to_owned()
-        }
-    })?;
+    let table = mount::for_looking(&call.at)?.ok_or_else(|| no_table(&call.at))?;
     let lock = table.lock()?;
     let survey = Survey::take(Some(&table))?;
     let asked = call.listed(list, &survey);
     let mut audit = verify::verify(table.path(), &survey, &call.order, asked.as_deref())?;
+    if let Some(list) = list {
+        audit.check_list(list, &survey, &call.order);
+    }
     if survey.enabled && call.settings.lifetime != Lifetime::Unanchored {
         audit.check_lifetime(&call.at, &survey);
     }
     drop(lock);
-    call.check_all(list, &survey);
     let has_handlers = survey.entries.iter().any(|entry| survey.is_qemu(entry));
     if list.is_none() && !has_handlers && audit.findings.is_empty() {
-        call.streams.say(NOTHING);
+        call.say_empty("--verify");
     }
     if let Some(why) = &audit.unrehearsed {
         call.streams.say(&format!("flag P is judged by QEMU's version, since nothing can be rehearsed: {why}"));
@@ -47,6 +37,20 @@ pub(super) fn verify(call: &mut Call, list: Option<&Selection>) -> Result<()> {
     audit.in_order = audit.findings.is_empty() && audit.unknown.is_empty();
     judge(call, &audit);
     call.show(&audit, |out, colour, width| text::write_verification(out, &audit, colour, width))
+}
+
+/// Why there is no table to compare with, and what to do.
+fn no_table(at: &MountPoint) -> Error {
+    if at.explicit {
+        let dir = quoted(&at.dir);
+        return anyhow!("no binfmt_misc is mounted at {dir}; mount it: mount -t binfmt_misc binfmt_misc {dir}");
+    }
+    match mount::for_uninstalling(at) {
+        Err(error) if !error.is_not_allowed() => error.into(),
+        _ => {
+            anyhow!("no binfmt_misc is in sight here; verify where it is mounted, or name its mount point with --mount")
+        }
+    }
 }
 
 fn judge(call: &mut Call, audit: &Audit) {

@@ -30,7 +30,6 @@ use crate::helper::probes::in_memory_file;
 use crate::kernel::mount::detached;
 use crate::kernel::process::path_of;
 
-/// This program's own file.
 const PROGRAM: &str = "/proc/self/exe";
 /// What the name of a section that holds an emulator ends with.
 const SUFFIX: &str = ".zst";

@@ -1,9 +1,10 @@
-//! An emulator's file without running it: may it be read and executed, can others replace it, is it a complete and
-//! static ELF program of this host?
+//! An emulator's file without running it: may it be read and executed, can others replace it, does it give privileges to
+//! whoever starts it, is it a complete and static ELF program of this host?
 
+use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use binfmt_magic::arch::{ARCHES, Arch, Class};
@@ -11,10 +12,12 @@ use goblin::container::{Container, Ctx};
 use goblin::elf::program_header::{PT_INTERP, PT_LOAD};
 use goblin::elf::{Elf, Header, ProgramHeader};
 use nix::errno::Errno;
-use nix::sys::stat::SFlag;
+use nix::sys::stat::{Mode, SFlag};
+use rustix::fs::fgetxattr;
 
 use super::Unfit;
 use super::trust::Found;
+use crate::kernel::wording::quoted;
 
 /// How much of the file is read: the headers of every emulator are in its first page.
 pub const HEAD: u64 = 4096;
@@ -29,6 +32,11 @@ pub(super) fn look(path: &Path) -> Result<File, Unfit> {
     if SFlag::from_bits_truncate(mode) & SFlag::S_IFMT != SFlag::S_IFREG {
         return Err(wrong("is not a file; set QEMU_BINARY_PATH to the directory of the emulators"));
     }
+    if let Some(file_system) = found.pseudo {
+        return Err(Unfit::Wrong(format!(
+            "is a file that the kernel makes up ({file_system}), not an emulator; put the emulator there"
+        )));
+    }
     if mode & 0o111 == 0 {
         return Err(Unfit::NotExecutable);
     }
@@ -36,11 +44,62 @@ pub(super) fn look(path: &Path) -> Result<File, Unfit> {
         return Err(Unfit::Replaceable(stranger.clone()));
     }
     let file = found.open().map_err(|errno| Unfit::Refused(errno.into()))?;
-    let head = read_up_to(&file, 0, HEAD).map_err(Unfit::Refused)?;
     // of this very file: another may have taken its place since
+    if let Some(privilege) = Privilege::of(&file).map_err(Unfit::Refused)? {
+        return Err(Unfit::Privileged(privilege));
+    }
+    let head = read_up_to(&file, 0, HEAD).map_err(Unfit::Refused)?;
     let length = file.metadata().map_err(Unfit::Refused)?.len();
     check_head(&head, length)?;
     Ok(file)
+}
+
+/// What the kernel gives to whoever starts a file. Without flag C, whoever starts a foreign program starts its emulator
+/// (`bprm_creds_from_file` in `fs/exec.c`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privilege {
+    /// The rights of its owner (setuid).
+    Owner(u32),
+    /// Those of its group (setgid).
+    Group(u32),
+    /// Its file capabilities (`capabilities(7)`).
+    Capabilities,
+}
+
+impl Privilege {
+    /// What `file` gives, if its file system is not mounted `nosuid`. Errors: those of `fstat(2)`.
+    pub fn of(file: &File) -> io::Result<Option<Self>> {
+        let metadata = file.metadata()?;
+        let mode = Mode::from_bits_truncate(metadata.mode());
+        Ok(if mode.contains(Mode::S_ISUID) {
+            Some(Self::Owner(metadata.uid()))
+        } else if mode.contains(Mode::S_ISGID) {
+            Some(Self::Group(metadata.gid()))
+        } else {
+            // one of another user namespace cannot be read here (EOVERFLOW)
+            let read = fgetxattr(file, "security.capability", &mut [0u8; 64]).map_err(io::Error::from);
+            let errno = read.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or_default()));
+            matches!(errno, Ok(_) | Err(Errno::ERANGE | Errno::EOVERFLOW)).then_some(Self::Capabilities)
+        })
+    }
+
+    /// The command that takes it from the file at `path`.
+    pub fn removal(self, path: &Path) -> String {
+        let command = if self == Self::Capabilities { "setcap -r" } else { "chmod u-s,g-s" };
+        format!("{command} {}", quoted(path))
+    }
+}
+
+/// `is setuid, so programs that any user starts run with the rights of user 0`; follows what is so
+impl fmt::Display for Privilege {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let so = "so programs that any user starts run with";
+        match self {
+            Self::Owner(user) => write!(f, "is setuid, {so} the rights of user {user}"),
+            Self::Group(group) => write!(f, "is setgid, {so} the rights of group {group}"),
+            Self::Capabilities => write!(f, "has file capabilities, {so} these"),
+        }
+    }
 }
 
 /// `head` is the start of a file of `length` bytes. The error is the first thing that is wrong with it, as an emulator
@@ -52,7 +111,8 @@ pub fn check_head(head: &[u8], length: u64) -> Result<(), Unfit> {
     if !head.starts_with(b"\x7fELF") {
         return Err(wrong("is not an ELF program; an emulator must be one"));
     }
-    let segments = segments(head).ok_or_else(truncated)?;
+    let header = Elf::parse_header(head).map_err(|_| truncated())?;
+    let segments = segments_of(&header, head).ok_or_else(truncated)?;
     if let Some(host) = Arch::of_host() {
         if !host.matches(head) {
             let other = ARCHES.iter().find(|arch| arch.matches(head));
@@ -62,7 +122,9 @@ pub fn check_head(head: &[u8], length: u64) -> Result<(), Unfit> {
     }
     let loaded = |s: &&ProgramHeader| s.p_type == PT_LOAD;
     let end = segments.iter().filter(loaded).map(|s| s.p_offset.saturating_add(s.p_filesz)).max();
-    if end.is_none_or(|end| end > length) {
+    // linkers put the headers of sections at the end; nothing loads them, and a file that lacks them lacks more
+    let sections = u64::from(header.e_shnum) * u64::from(header.e_shentsize);
+    if end.is_none_or(|end| end.max(header.e_shoff.saturating_add(sections)) > length) {
         return Err(truncated());
     }
     if segments.iter().any(|s| s.p_type == PT_INTERP) {
@@ -82,8 +144,11 @@ fn truncated() -> Unfit {
 
 /// The program headers, if `head` reaches that far.
 pub fn segments(head: &[u8]) -> Option<Vec<ProgramHeader>> {
-    let header = Elf::parse_header(head).ok()?;
-    let context = context_of(&header)?;
+    segments_of(&Elf::parse_header(head).ok()?, head)
+}
+
+fn segments_of(header: &Header, head: &[u8]) -> Option<Vec<ProgramHeader>> {
+    let context = context_of(header)?;
     let start = usize::try_from(header.e_phoff).ok()?;
     if start < Header::size(context) {
         return None;

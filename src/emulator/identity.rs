@@ -1,15 +1,18 @@
 //! Which file an interpreter is: where it came from, what has become of its path, its build id and digest, and whether
 //! another file is the same byte for byte.
 //!
+//! Its path may lead to a file server that does not answer, so that is looked up by [`Files`].
+//!
 //! Works on an open file, since the kernel keeps what it pinned when its path is long gone.
 //!
 //! Rests on `proc_pid_fd(5)` and `proc_pid_fdinfo(5)`, and, for the build id, on the note that `ld --build-id` writes.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -20,7 +23,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::emulator::{HEAD, read_up_to, segments};
+use crate::helper::files::Files;
 use crate::kernel::process::path_of;
+use crate::kernel::wording::errno_of;
 
 /// What the kernel puts behind a path that is gone (`d_path` in `fs/d_path.c`).
 const DELETED: &[u8] = b" (deleted)";
@@ -53,33 +58,55 @@ pub enum Place {
     Moved,
     /// It is, or was, in a container or another mount namespace.
     Elsewhere,
+    /// A file system does not say which file is at its path, or where it was registered.
+    Unknown,
 }
 
 impl Identity {
-    /// Looks at `file`, whose entry was registered with this path.
-    pub fn of(file: &File, registered: Option<&Path>) -> io::Result<Self> {
-        let link = fs::read_link(path_of(file))?;
+    /// Looks at these files, whose entries were registered with these paths.
+    pub fn of_all(files: &[(&File, Option<&Path>)]) -> Vec<io::Result<Self>> {
+        let links: Vec<_> = files.iter().map(|(file, _)| fs::read_link(path_of(*file))).collect();
+        let known = links.iter().flatten().flat_map(|link| [Some(link.as_path()), before_deletion(link)]);
+        let registered = files.iter().map(|(_, registered)| *registered);
+        let mut paths: Vec<&Path> = known.chain(registered).flatten().collect();
+        paths.sort_unstable();
+        paths.dedup();
+        let there = Files::at(&paths);
+        let identities = files.iter().zip(&links).map(|((file, registered), link)| {
+            let link = link.as_deref().map_err(|error| io::Error::from(errno_of(error)))?;
+            Self::of(file, link, *registered, &there)
+        });
+        identities.collect()
+    }
+
+    fn of(file: &File, link: &Path, registered: Option<&Path>, there: &Files) -> io::Result<Self> {
         let metadata = file.metadata()?;
-        let is_at = |path: &Path| {
-            let there = path.metadata();
-            there.is_ok_and(|there| (there.dev(), there.ino()) == (metadata.dev(), metadata.ino()))
+        let id = Ok((metadata.dev(), metadata.ino()));
+        let is_at = |path: &Path| there.get(path).map(|there| there == id);
+        let former = before_deletion(link);
+        let place = match (is_at(link), registered.map_or(Some(true), is_at)) {
+            (None, _) | (Some(true), None) => Place::Unknown,
+            (Some(true), Some(false)) => Place::Moved,
+            (Some(true), Some(true)) => Place::Present,
+            (Some(false), _) => match former.map(|path| there.get(path)) {
+                Some(None) => Place::Unknown,
+                Some(Some(Ok(_))) if is_in_sight(file)? => Place::Replaced,
+                Some(Some(_)) => Place::Deleted,
+                None if metadata.nlink() == 0 => Place::Deleted,
+                None if is_in_sight(file)? => Place::Replaced,
+                None => Place::Elsewhere,
+            },
         };
-        let before = link.as_os_str().as_bytes().strip_suffix(DELETED);
-        let (path, place) = match before {
-            _ if is_at(&link) && registered.is_some_and(|registered| !is_at(registered)) => (link, Place::Moved),
-            _ if is_at(&link) => (link, Place::Present),
-            Some(path) => {
-                let path = PathBuf::from(std::ffi::OsString::from_vec(path.to_vec()));
-                let replaced = path.exists() && is_in_sight(file)?;
-                let place = if replaced { Place::Replaced } else { Place::Deleted };
-                (path, place)
-            }
-            None if metadata.nlink() == 0 => (link, Place::Deleted),
-            None if is_in_sight(file)? => (link, Place::Replaced),
-            None => (link, Place::Elsewhere),
-        };
+        let path = if place == Place::Moved || place == Place::Present { link } else { former.unwrap_or(link) };
+        let path = path.to_owned();
         Ok(Self { path, place, size: metadata.len(), build_id: build_id(file)?, modified: metadata.mtime() })
     }
+}
+
+/// The path that the link of a file had before the file was deleted, if it was.
+fn before_deletion(link: &Path) -> Option<&Path> {
+    let before = link.as_os_str().as_bytes().strip_suffix(DELETED)?;
+    Some(Path::new(OsStr::from_bytes(before)))
 }
 
 /// Whether `file` is on a mount of this mount namespace.

@@ -2,7 +2,6 @@
 
 use std::fs;
 
-/// Where emulators are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Home {
     /// In a directory that was named.

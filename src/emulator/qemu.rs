@@ -29,11 +29,9 @@ const MOST: u64 = 64 << 20;
 pub struct Qemu {
     /// QEMU's name for what it runs: `aarch64`.
     pub target: String,
-    /// Its version.
     pub version: Version,
 }
 
-/// The version of an emulator.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Version {
     /// QEMU's: `10.0.13`.
@@ -67,16 +65,21 @@ impl Version {
     /// The order of versions: the parts of the number, without zeros at its end, then the number of the release candidate
     /// (`10.1.0-rc2`); the release itself comes after its candidates. Anything else after the number is ignored.
     pub fn order(&self) -> (Vec<u32>, u32) {
-        let number = |digits: &str| digits.parse().unwrap_or(u32::MAX);
-        let end = self.number.find(|c: char| !(c.is_ascii_digit() || c == '.'));
-        let (parts, suffix) = self.number.split_at(end.unwrap_or(self.number.len()));
-        let mut parts: Vec<u32> = parts.split('.').filter(|part| !part.is_empty()).map(number).collect();
-        while parts.last() == Some(&0) {
-            parts.pop();
-        }
-        let candidate = suffix.get(1..).and_then(|suffix| suffix.strip_prefix("rc"));
-        (parts, candidate.map_or(u32::MAX, number))
+        order(&self.number)
     }
+}
+
+/// [`Version::order`] of a number.
+pub(super) fn order(version: &str) -> (Vec<u32>, u32) {
+    let number = |digits: &str| digits.parse().unwrap_or(u32::MAX);
+    let end = version.find(|c: char| !(c.is_ascii_digit() || c == '.'));
+    let (parts, suffix) = version.split_at(end.unwrap_or(version.len()));
+    let mut parts: Vec<u32> = parts.split('.').filter(|part| !part.is_empty()).map(number).collect();
+    while parts.last() == Some(&0) {
+        parts.pop();
+    }
+    let candidate = suffix.get(1..).and_then(|suffix| suffix.strip_prefix("rc"));
+    (parts, candidate.map_or(u32::MAX, number))
 }
 
 impl fmt::Display for Version {

@@ -3,6 +3,7 @@
 //! The kernel looks up an interpreter's path in the root directory of the process that registers it, so registering is
 //! done here too.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::rule::{Flags, Rule};
+use nix::errno::Errno;
 
 use super::embedded::Embedded;
 use super::missing::{Home, target_of};
@@ -29,6 +31,24 @@ pub struct Source {
     dir: PathBuf,
     from: From,
     home: Home,
+    copies: Option<Arc<Copies>>,
+    chosen: Option<Arc<Chosen>>,
+}
+
+/// The emulator of the one architecture that these are used for.
+#[derive(Debug)]
+struct Chosen {
+    path: PathBuf,
+    /// `None` if it is unfit.
+    file: Option<File>,
+}
+
+/// Copies that are not made, in a dry run.
+#[derive(Debug)]
+struct Copies {
+    of: Source,
+    /// The path of each, and that of its original.
+    paths: HashMap<PathBuf, PathBuf>,
 }
 
 #[derive(Debug, Clone)]
@@ -43,12 +63,20 @@ enum From {
 impl Source {
     /// The emulators in `dir`, which is absolute.
     pub fn directory(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), from: From::Here, home: Home::Named }
+        Self { dir: dir.to_owned(), from: From::Here, home: Home::Named, copies: None, chosen: None }
     }
 
     /// Those in `dir` of the root directory `root`, which is open.
     pub fn below(root: OwnedFd, dir: &Path) -> Self {
         Self { from: From::Below(Arc::new(root)), ..Self::directory(dir) }
+    }
+
+    /// The same, also once this process has another root directory than now.
+    pub fn of_this_root(self) -> Self {
+        match (&self.from, File::open("/")) {
+            (From::Here, Ok(root)) => Self { from: From::Below(Arc::new(root.into())), ..self },
+            _ => self,
+        }
     }
 
     /// The emulators embedded in this program, under names that begin with `prefix`; if it has none, those of [`DIR`],
@@ -64,6 +92,37 @@ impl Source {
         }
     }
 
+    /// These, as if copies of emulators of `of` were here: each path here comes with that of its original.
+    pub fn with_copies(self, of: Self, paths: HashMap<PathBuf, PathBuf>) -> Self {
+        Self { copies: Some(Arc::new(Copies { of, paths })), ..self }
+    }
+
+    /// These, to be used for `arch` alone, with the emulator that there is now: later looks find the file that is judged here,
+    /// whatever is at its path by then, and whatever this process sees of it from another namespace. The error says why it is
+    /// unfit. An embedded emulator is not judged.
+    pub fn choose(&self, arch: &Arch, prefix: &str) -> (Self, Option<EmulatorError>) {
+        if matches!(self.from, From::Program(_)) {
+            return (self.clone(), self.look(&self.path_for(arch, prefix)).err());
+        }
+        let path = self.path_for(arch, prefix);
+        let (file, unfit) = match self.open(&path) {
+            Ok(file) => (Some(file), None),
+            Err(error) => (None, Some(error)),
+        };
+        (Self { chosen: Some(Arc::new(Chosen { path, file })), ..self.clone() }, unfit)
+    }
+
+    /// Where the emulator at `path` is really found.
+    pub(crate) fn original<'a>(&'a self, path: &'a Path) -> (&'a Self, &'a Path) {
+        let of = |copies: &'a Arc<Copies>| Some((&copies.of, copies.paths.get(path)?.as_path()));
+        self.copies.as_ref().and_then(of).unwrap_or((self, path))
+    }
+
+    /// Whether they are in another root directory than this process's.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        matches!(self.from, From::Below(_))
+    }
+
     /// What the paths of interpreters begin with.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -72,6 +131,9 @@ impl Source {
     /// The path of the emulator for `arch`, whose name begins with `prefix`. Packages of static emulators also call it
     /// `qemu-aarch64-static`: that one is taken where the plain name is missing, or is no static emulator of this host.
     pub fn path_for(&self, arch: &Arch, prefix: &str) -> PathBuf {
+        if let Some(chosen) = &self.chosen {
+            return chosen.path.clone();
+        }
         let plain = self.dir.join(arch.interpreter_name(prefix));
         let named_static = self.dir.join(arch.interpreter_name(prefix) + "-static");
         if self.has(&named_static) && self.fit(&plain).is_err() { named_static } else { plain }
@@ -92,8 +154,9 @@ impl Source {
 
     /// Whether something is at `path`, even a link that leads nowhere.
     pub fn has(&self, path: &Path) -> bool {
+        let (source, path) = self.original(path);
         let has = || path.symlink_metadata().is_ok();
-        match &self.from {
+        match &source.from {
             From::Here => has(),
             From::Below(root) => with_root_directory(root, has).unwrap_or(false),
             From::Program(embedded) => embedded.has(name(path)),
@@ -102,8 +165,9 @@ impl Source {
 
     /// Whether nothing is at `path`. False if that cannot be seen.
     pub fn lacks(&self, path: &Path) -> bool {
+        let (source, path) = self.original(path);
         let lacks = || matches!(path.try_exists(), Ok(false));
-        match &self.from {
+        match &source.from {
             From::Here => lacks(),
             From::Below(root) => with_root_directory(root, lacks).unwrap_or(false),
             From::Program(embedded) => !embedded.has(name(path)),
@@ -127,7 +191,14 @@ impl Source {
     }
 
     fn fit(&self, path: &Path) -> Result<File, Unfit> {
-        match &self.from {
+        if let Some(chosen) = &self.chosen {
+            let file = chosen.file.as_ref().filter(|_| chosen.path == path);
+            // what is there by now was not judged
+            let file = file.ok_or_else(|| Unfit::Refused(Errno::ESTALE.into()))?;
+            return file.try_clone().map_err(Unfit::Refused);
+        }
+        let (source, path) = self.original(path);
+        match &source.from {
             From::Here => file::look(path),
             From::Below(root) => {
                 with_root_directory(root, || file::look(path)).unwrap_or_else(|errno| Err(Unfit::Refused(errno.into())))
@@ -168,7 +239,7 @@ impl Source {
 
     /// Whether it could be opened. No embedded emulator is unpacked for that.
     pub fn look(&self, path: &Path) -> Result<(), EmulatorError> {
-        match &self.from {
+        match &self.original(path).0.from {
             From::Program(embedded) if embedded.has(name(path)) => Ok(()),
             _ => self.open(path).map(drop),
         }
@@ -176,8 +247,9 @@ impl Source {
 
     /// The file at `path` as it is, to be compared.
     pub fn file(&self, path: &Path) -> Option<File> {
+        let (source, path) = self.original(path);
         let file = || trust::open_any(path).ok();
-        match &self.from {
+        match &source.from {
             From::Here => file(),
             From::Below(root) => with_root_directory(root, file).ok().flatten(),
             From::Program(embedded) => embedded.open(name(path)).ok(),

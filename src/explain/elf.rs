@@ -19,7 +19,9 @@ use goblin::elf::{Elf, Header, ProgramHeader};
 use nix::errno::Errno;
 
 use super::WINDOW;
-use super::problem::{End, Fault, Remedy};
+pub use super::fault::LoadedBy;
+use super::fault::{End, Fault, Remedy};
+use super::format::FETCH_AGAIN;
 use crate::emulator::context_of;
 
 mod ident;
@@ -41,10 +43,8 @@ const ISA_NEEDED: u32 = 0xc000_8002;
 /// What properties are padded to in 64-bit files, in bytes.
 const ALIGNMENT: usize = 8;
 
-const AGAIN: &str = "fetch or build it again";
-
 pub(super) fn refused(what: impl Into<String>, errno: Errno) -> Fault {
-    Fault::new(what, End::Refused(errno), Remedy::advice(AGAIN))
+    Fault::new(what, End::Refused(errno), Remedy::advice(FETCH_AGAIN))
 }
 
 fn malformed(what: impl Into<String>) -> Fault {
@@ -57,16 +57,7 @@ pub(super) fn cut_header() -> Fault {
 }
 
 fn killed(what: impl Into<String>) -> Fault {
-    Fault::new(what, End::Signal, Remedy::advice(AGAIN))
-}
-
-/// What loads the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoadedBy {
-    /// The kernel itself.
-    Kernel,
-    /// QEMU's user emulator.
-    Emulator,
+    Fault::new(what, End::Signal, Remedy::advice(FETCH_AGAIN))
 }
 
 /// What of a file is loaded.
@@ -132,7 +123,7 @@ impl Image {
         ends.max().unwrap_or(0)
     }
 
-    /// Why it would end at once, in a file of `length` bytes where pages have `page` bytes.
+    /// Why it would end at once, or may end later, in a file of `length` bytes where pages have `page` bytes.
     pub fn fatal_flaw(&self, length: u64, page: u64) -> Option<Fault> {
         let loaded = || self.segments.iter().filter(|s| s.p_type == PT_LOAD);
         if loaded().next().is_none() {
@@ -153,7 +144,32 @@ impl Image {
         // the rest of the page that the file ends in reads as zeros
         let mapped = length.checked_next_multiple_of(page).unwrap_or(length);
         let needs = self.needs();
-        (needs > mapped).then(|| killed(format!("is truncated: {length} of {needs} bytes are there")))
+        (needs > mapped).then(|| {
+            let what = format!("is truncated: {length} of {needs} bytes are there");
+            if self.touches(mapped, page) {
+                return killed(what);
+            }
+            let what = format!("{what}, and a signal ends it once it touches what is missing (SIGBUS)");
+            Fault::new(what, End::Unknown, Remedy::advice(FETCH_AGAIN))
+        })
+    }
+
+    /// Whether its start touches a page of the file that begins at `mapped` or later. Such pages are mapped like others
+    /// (`elf_load`). At the start, only two are sure to be touched: that of the entry point, if no loader comes before it, and one
+    /// that ends in zeros that the file does not have (`padzero`).
+    fn touches(&self, mapped: u64, page: u64) -> bool {
+        let is_missing = |offset: u64| offset - offset % page >= mapped;
+        let at_entry = |s: &&ProgramHeader| {
+            let within = self.entry.checked_sub(s.p_vaddr).filter(|within| *within < s.p_filesz);
+            within.is_some_and(|within| self.loader.is_none() && is_missing(s.p_offset.saturating_add(within)))
+        };
+        let at_end = |s: &&ProgramHeader| {
+            let end = s.p_offset.saturating_add(s.p_filesz);
+            let is_padded = s.is_write() && s.p_filesz > 0 && s.p_memsz > s.p_filesz && end % page > 0;
+            is_padded && is_missing(end)
+        };
+        let mut loaded = self.segments.iter().filter(|s| s.p_type == PT_LOAD);
+        loaded.any(|s| at_entry(&s) || at_end(&s))
     }
 
     /// The fault of a library that does not state where to begin.

@@ -40,7 +40,7 @@ enum Sign {
     Anything,
 }
 
-const FETCH_AGAIN: &str = "fetch or build it again";
+pub(super) const FETCH_AGAIN: &str = "fetch or build it again";
 const FOR_LINUX: &str = "build it for Linux";
 /// Its loader and the two magics are those of <https://github.com/jart/cosmopolitan>, `ape/apeinstall.sh`.
 const APE: &str = "an Actually Portable Executable (APE): shells run it, the kernel does not";

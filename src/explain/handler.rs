@@ -1,7 +1,8 @@
 //! Which entries would take a file, in the kernel's order, a magic compared byte by byte, and what to do about bytes
 //! that differ. Pure.
 //!
-//! Rests on `search_binfmt_handler` in Linux's `fs/binfmt_misc.c`: of the entries that are on, the newest that matches.
+//! Rests on `search_binfmt_handler` in Linux's `fs/binfmt_misc.c`: of the entries that are on, the newest that matches; and, for
+//! flag L, on "Loader substitution" in `Documentation/admin-guide/binfmt-misc.rst` of Linux 7.3.
 
 use std::fmt;
 use std::path::Path;
@@ -15,6 +16,9 @@ use serde::Serialize;
 pub struct Handlers {
     /// The one that takes it.
     pub taker: Option<Entry>,
+    /// If an entry with flag L is the newest that matches: it. The file is then left to the kernel, which asks no other entry, and
+    /// uses this one's interpreter as the loader of a native program.
+    pub loader: Option<Entry>,
     /// Those that would if the taker, which is newer, were not there.
     pub shadowed: Vec<Entry>,
     /// Those that would if they were on.
@@ -32,7 +36,11 @@ impl Handlers {
         let matching = entries.iter().filter(matches);
         let (on, off): (Vec<&Entry>, _) = matching.partition(|entry| entry.enabled && enabled);
         let mut on = on.into_iter().cloned();
-        Self { taker: on.next(), shadowed: on.collect(), disabled: off.into_iter().cloned().collect() }
+        let (loader, taker) = match on.next() {
+            Some(entry) if entry.is_loader() => (Some(entry), None),
+            newest => (None, newest),
+        };
+        Self { taker, loader, shadowed: on.collect(), disabled: off.into_iter().cloned().collect() }
     }
 }
 

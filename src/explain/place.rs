@@ -23,8 +23,9 @@ use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{AccessFlags, execveat, faccessat};
 
-use super::problem::{End, Fix, Remedy};
+use super::fault::{End, Fix, Remedy};
 use crate::kernel::process;
+use crate::kernel::pseudo;
 use crate::kernel::root_directory::{self, IN_ROOT};
 use crate::kernel::wording::{cause, errno_of, shown};
 
@@ -34,6 +35,10 @@ const HEAD: u64 = 512;
 /// `AT_EXECVE_CHECK` in the kernel's `include/uapi/linux/fcntl.h`: all that is checked is checked, and nothing is
 /// started.
 const EXECVE_CHECK: i32 = 0x1_0000;
+
+/// Kinds of files that are no programs.
+const PIPE: &str = "a named pipe";
+const DEVICE: &str = "a device";
 
 #[derive(Debug)]
 pub struct Place {
@@ -144,6 +149,9 @@ impl Place {
         let found = File::from(found);
         let name = process::path_of(&found);
         check_kind(&found)?;
+        if let Some(file_system) = pseudo::file_system(&found) {
+            return Err(Unopened::MadeUp(file_system));
+        }
         if purpose != Purpose::Read {
             check_executable(&found, &name, purpose)?;
         }
@@ -183,11 +191,11 @@ fn check_kind(found: &File) -> Result<(), Unopened> {
     } else if kind.is_dir() {
         "a directory"
     } else if kind.is_fifo() {
-        "a named pipe"
+        PIPE
     } else if kind.is_socket() {
         "a socket"
     } else {
-        "a device"
+        DEVICE
     }))
 }
 
@@ -230,7 +238,7 @@ fn writer_of(file: &File) -> io::Result<Option<String>> {
     }
     // before Linux 6.14, or if something else is in the way, only the processes tell
     let unknown = || (answer == Some(Errno::ETXTBSY)).then(|| "a process that this user may not look into".to_owned());
-    Ok(process::find(|process| writes(process, &metadata)).or_else(unknown))
+    Ok(process::find_by_descriptor(|path, info, link| writes(path, info, link, &metadata)).or_else(unknown))
 }
 
 /// What the kernel says to starting it; `UnknownErrno`, whose number is zero: nothing. A kernel that does not know the
@@ -242,24 +250,15 @@ fn check(file: &File) -> Option<Errno> {
     execveat(file, c"", &[c""], &[c""; 0], flags).err()
 }
 
-/// Whether the process of this directory in `/proc` has a descriptor of `file` that is open for writing, by the mode of
-/// its link in `fd`.
-fn writes(process: &Path, file: &Metadata) -> bool {
-    let mut open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-    open.any(|item| {
-        // the number of the inode first, since Linux 5.14: to ask a file itself can take until a dead server answers
-        let Ok(info) = fs::read_to_string(process.join("fdinfo").join(item.file_name())) else {
-            return false;
-        };
-        let inode = info.lines().find_map(|line| line.strip_prefix("ino:"));
-        let is_for_writing = item.metadata().is_ok_and(|link| link.mode() & 0o200 != 0);
-        is_for_writing
-            && inode.is_none_or(|inode| inode.trim() == file.ino().to_string())
-            && fs::metadata(item.path()).is_ok_and(|other| (other.dev(), other.ino()) == (file.dev(), file.ino()))
-    })
+/// Whether this descriptor, by its link in `/proc/PID/fd` and its text in `fdinfo`, is one of `file` that is open for writing.
+fn writes(path: &Path, info: &str, link: &Metadata, file: &Metadata) -> bool {
+    // the number of the inode first, since Linux 5.14: to ask a file itself can take until a dead server answers
+    let inode = info.lines().find_map(|line| line.strip_prefix("ino:"));
+    link.mode() & 0o200 != 0
+        && inode.is_none_or(|inode| inode.trim() == file.ino().to_string())
+        && fs::metadata(path).is_ok_and(|other| (other.dev(), other.ino()) == (file.dev(), file.ino()))
 }
 
-/// Why a file is not opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unopened {
     Missing,
@@ -267,6 +266,8 @@ pub enum Unopened {
     Dangling(PathBuf),
     /// It is no regular file: its kind.
     NoFile(&'static str),
+    /// The kernel makes it up as it is read: the name of its file system. It is not read, since that may change the machine.
+    MadeUp(&'static str),
     /// Its mode gives nobody the permission to execute it.
     NotExecutable,
     NoExec,
@@ -279,16 +280,29 @@ pub enum Unopened {
 }
 
 impl Unopened {
-    /// Whether nothing is at the path.
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Missing | Self::Dangling(_))
+    }
+
+    /// Whether something is at the path that is no program, whatever its mode.
+    pub fn is_no_program(&self) -> bool {
+        matches!(self, Self::NoFile(_) | Self::MadeUp(_))
+    }
+
+    /// How it ends if an emulator opens it as a program's loader: it waits at a pipe, and so it may at a device.
+    pub(super) fn end_of_loader(&self) -> End {
+        match self {
+            Self::NoFile(PIPE) => End::Waits,
+            Self::NoFile(DEVICE) | Self::MadeUp(_) => End::Unknown,
+            other => other.end(),
+        }
     }
 
     pub(super) fn end(&self) -> End {
         End::Refused(match self {
             Self::Unreadable => return End::Unknown,
             Self::Missing | Self::Dangling(_) => Errno::ENOENT,
-            Self::NoFile(_) | Self::NotExecutable | Self::NoExec | Self::Denied => Errno::EACCES,
+            Self::NoFile(_) | Self::MadeUp(_) | Self::NotExecutable | Self::NoExec | Self::Denied => Errno::EACCES,
             Self::BeingWritten(_) => Errno::ETXTBSY,
             Self::Refused(errno) => *errno,
         })
@@ -306,6 +320,7 @@ impl Unopened {
             Self::Unreadable => Remedy::advice("ask again as root"),
             Self::BeingWritten(_) => Remedy::advice("try again once that is done"),
             Self::NoFile(_) => Remedy::advice("name a file"),
+            Self::MadeUp(_) => Remedy::advice("name a program"),
             Self::Refused(Errno::EMFILE | Errno::ENFILE) => Remedy::advice("raise the limit of open files: ulimit -n"),
             _ => Remedy::advice(format!("see what is in the way: namei -l {file}")),
         }
@@ -320,6 +335,9 @@ impl fmt::Display for Unopened {
                 write!(f, "is a symbolic link to {}, which does not exist", shown(target.as_os_str()))
             }
             Self::NoFile(kind) => write!(f, "is {kind}, not a file"),
+            Self::MadeUp(file_system) => {
+                write!(f, "is a file that the kernel makes up ({file_system}), so it is no program, and was not read")
+            }
             Self::NotExecutable => f.write_str("is not executable: its mode has no x"),
             Self::NoExec => f.write_str("is on a file system that is mounted noexec"),
             Self::Denied => f.write_str("may not be executed by this user"),

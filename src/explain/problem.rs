@@ -1,21 +1,20 @@
-//! What keeps a file from running: the sentence that says so, how its start ends, and the remedy.
-//!
-//! Rests on `execve(2)`; the errno of each fault was tried on Linux 6.18.
+//! What keeps a file from running: the sentence that says so, and remedies that depend on where the file is.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use binfmt_magic::arch::Arch;
+use binfmt_magic::entry::Entry;
 use nix::errno::Errno;
 
-use super::elf::LoadedBy;
+use super::fault::{End, Fault, Fix, LoadedBy, Remedy};
 use super::libc::Libc;
 use super::place::{Place, Purpose, Unopened};
-use super::{Here, Visit};
+use super::{Context, Visit};
+use crate::emulator::known_defects;
 use crate::kernel::wording::{self, shown};
-use crate::policy::survey::may_be_native;
+use crate::policy::survey::{PlatformStatus, qemu_in};
 
-/// Why a file is looked at.
 #[derive(Debug, Clone)]
 pub enum Role {
     Program,
@@ -23,54 +22,6 @@ pub enum Role {
     Interpreter(PathBuf, PathBuf),
     /// It is the interpreter of this entry, whose file in the table is this.
     Handler(OsString, PathBuf),
-}
-
-/// How the start of a file with a fault ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// `execve(2)` fails so.
-    Refused(Errno),
-    /// `execve(2)` fails so, and the sentence names the errno already.
-    RefusedAsSaid(Errno),
-    /// It is started, and a signal ends it at once.
-    Signal,
-    /// Its emulator starts, and ends at once.
-    Emulator,
-    /// What was started says what is wrong.
-    Told,
-    /// That cannot be told from here.
-    Unknown,
-}
-
-/// What is wrong with a file, whichever it is.
-#[derive(Debug, Clone)]
-pub struct Fault {
-    /// Completes "it …".
-    pub what: String,
-    pub(super) end: End,
-    pub(super) remedy: Remedy,
-}
-
-#[derive(Debug, Clone)]
-pub struct Remedy {
-    pub(super) text: String,
-    /// What that changes, where it can be foreseen.
-    pub(super) fix: Option<Fix>,
-}
-
-/// What a remedy changes.
-#[derive(Debug, Clone)]
-pub(super) enum Fix {
-    /// The file at this path may be executed.
-    Executable(PathBuf),
-    /// It is copied to where files may be executed.
-    Copied(PathBuf),
-    /// It begins with these bytes.
-    Start(PathBuf, Vec<u8>),
-    /// This architecture has a handler of an install.
-    Installed(&'static Arch),
-    /// The table, or this entry of it, is on.
-    On(Option<OsString>),
 }
 
 /// A fault, and the file that has it.
@@ -116,7 +67,7 @@ impl Problem {
                 format!("its handler {} starts {asks}, whose loader {path}", shown(entry))
             }
         };
-        if by == LoadedBy::Emulator && fault.end != End::Unknown {
+        if by == LoadedBy::Emulator && !matches!(fault.end, End::Unknown | End::Waits) {
             fault.end = End::Emulator;
         }
         Self { is_emulators_loader: by == LoadedBy::Emulator, ..Self::new(&subject, fault) }
@@ -130,53 +81,10 @@ impl Problem {
             }
             End::Signal => format!("{what}; it is started, and a signal ends it at once"),
             End::Emulator => format!("{what}; its emulator starts, and ends at once"),
+            End::Waits => format!("{what}; its emulator starts, and waits for another program to write to it"),
             End::RefusedAsSaid(_) | End::Told | End::Unknown => what,
         };
         Self { sentence, end: fault.end, is_emulators_loader: false, remedy: fault.remedy }
-    }
-}
-
-impl Fault {
-    pub(super) fn new(what: impl Into<String>, end: End, remedy: Remedy) -> Self {
-        Self { what: what.into(), end, remedy }
-    }
-
-    /// The same of a file that is loaded by `by`.
-    pub(super) fn by(self, by: LoadedBy) -> Self {
-        match by {
-            LoadedBy::Kernel => self,
-            LoadedBy::Emulator => Self { end: End::Emulator, ..self },
-        }
-    }
-
-    /// A file that `execve(2)` takes for no program.
-    pub(super) fn unknown_format(what: impl Into<String>, remedy: Remedy) -> Self {
-        Self::new(what, End::Refused(Errno::ENOEXEC), remedy)
-    }
-}
-
-impl Remedy {
-    /// One that changes nothing that can be foreseen.
-    pub(super) fn advice(text: impl Into<String>) -> Self {
-        Self { text: text.into(), fix: None }
-    }
-
-    pub(super) fn with(text: impl Into<String>, fix: Fix) -> Self {
-        Self { text: text.into(), fix: Some(fix) }
-    }
-
-    pub(super) fn install(arch: &'static Arch, here: &Here) -> Self {
-        Self::with(here.means.install(arch), Fix::Installed(arch))
-    }
-
-    /// To install a handler for the programs that this entry takes, if an install may.
-    pub(super) fn replace(entry: &OsStr, here: &Here) -> Option<Self> {
-        let survey = here.means.survey;
-        let entry = survey.entries.iter().find(|e| e.name == entry)?;
-        let arches = survey.statuses.iter().map(|status| status.arch);
-        let mut foreign = arches.filter(|arch| !may_be_native(arch));
-        let arch = foreign.find(|arch| entry.matches(arch))?;
-        Some(Self::install(arch, here))
     }
 }
 
@@ -220,13 +128,14 @@ impl<'a> Fixes<'a> {
 }
 
 /// Where a file is followed, and what was worth a note there.
-pub(super) struct Scene<'a> {
-    pub(super) here: &'a Here<'a>,
+pub(super) struct Explainer<'a> {
+    pub(super) context: &'a Context<'a>,
     pub(super) place: &'a Place,
+    pub(super) fixes: Fixes<'a>,
     pub(super) notes: Vec<String>,
 }
 
-impl Scene<'_> {
+impl Explainer<'_> {
     /// `visit`'s file for a shell of this process's user.
     pub(super) fn file(&self, visit: &Visit) -> String {
         quoted(&self.reach(&visit.path, visit.pinned))
@@ -234,25 +143,40 @@ impl Scene<'_> {
 
     /// `path` for a command of this process's user: the links of another root directory lead elsewhere from here.
     pub(super) fn reach(&self, path: &Path, pinned: bool) -> PathBuf {
-        if self.here.root.is_none() || pinned {
+        if self.context.root.is_none() || pinned {
             return path.to_owned();
         }
         let real = self.place.real(path);
         real.unwrap_or_else(|| self.place.outside(path))
     }
 
-    /// The problem of a file that the kernel could not open. `fixes` are treated as applied.
-    pub(super) fn unopened(&self, visit: &Visit, unopened: &Unopened, fixes: Fixes) -> Problem {
+    /// Notes the known defects of the emulator that runs a program of this architecture, which `entry` takes, unless it
+    /// complains. Of one that is not seen, or does not state its version, none is known.
+    pub(super) fn note_defects(&mut self, status: &PlatformStatus, entry: Option<&Entry>, complaint: Option<&Problem>) {
+        // the probe went through this one; the emulator of another entry is not seen
+        let is_seen = status.handler.as_ref().map(|handler| &handler.name) == entry.map(|entry| &entry.name);
+        let interpreter = status.interpreter().filter(|_| is_seen && complaint.is_none());
+        let Some(qemu) = interpreter.and_then(qemu_in) else {
+            return;
+        };
+        let (platform, version) = (status.arch.platform(), &qemu.version);
+        let note = |defect| format!("{platform} runs through QEMU {version}, which has a known defect: {defect}");
+        self.notes.extend(known_defects(version, status.arch).iter().map(note));
+    }
+
+    /// The problem of a file that the kernel could not open.
+    pub(super) fn unopened(&self, visit: &Visit, unopened: &Unopened) -> Problem {
         let file = self.file(visit);
         let remedy = match &visit.role {
-            Role::Interpreter(..) | Role::Handler(..) if matches!(unopened, Unopened::NoFile(_)) => {
-                Remedy::advice(format!("put the program in its place: {file}"))
+            Role::Interpreter(_, script) if unopened.is_no_program() => {
+                Remedy::advice(format!("name a program in the first line of {}", quoted(script)))
             }
+            Role::Handler(entry, switch) if unopened.is_no_program() => self.replacing(entry, switch),
             _ if !unopened.is_absent() => unopened.remedy(&visit.path, &file),
             Role::Program => Remedy::advice(self.remedy_of_absence(&visit.path, &file)),
             Role::Interpreter(script, outside) if *unopened == Unopened::Missing && ends_in_return(&visit.path) => {
                 let opened = self.place.open(script, Purpose::Read).ok();
-                let start = fixes.start(script).map(<[u8]>::to_vec);
+                let start = self.fixes.start(script).map(<[u8]>::to_vec);
                 let start = start.or_else(|| opened.map(|opened| opened.head));
                 let fix = start.map(|start| Fix::Start(script.clone(), unix_lines(&start)));
                 let text = without_returns(&quoted(outside));
@@ -261,23 +185,28 @@ impl Scene<'_> {
             Role::Interpreter(_, script) => {
                 Remedy::advice(format!("install it, or name another in the first line of {}", quoted(script)))
             }
-            Role::Handler(entry, switch) => Remedy::replace(entry, self.here).unwrap_or_else(|| {
-                let switch = quoted(switch);
-                Remedy::advice(format!("put it there, or remove the entry: echo -1 > {switch}"))
-            }),
+            Role::Handler(entry, switch) => self.replacing(entry, switch),
         };
         Problem::of(visit, Fault::new(unopened.to_string(), unopened.end(), remedy))
+    }
+
+    /// What to do about an entry whose interpreter is not there. `switch`: its file in the table.
+    fn replacing(&self, entry: &OsStr, switch: &Path) -> Remedy {
+        Remedy::replace(entry, self.context).unwrap_or_else(|| {
+            let switch = quoted(switch);
+            Remedy::advice(format!("put a program there, or remove the entry: echo -1 > {switch}"))
+        })
     }
 
     /// What to do if the file that was asked for does not exist. Below another root directory, the intended path may be
     /// known.
     fn remedy_of_absence(&self, path: &Path, file: &str) -> String {
         // namei would follow a link below another root directory to the host's own file
-        let is_link = self.here.root.is_some() && self.place.outside(path).is_symlink();
+        let is_link = self.context.root.is_some() && self.place.outside(path).is_symlink();
         let check = format!("check the path: {} -l {file}", if is_link { "ls" } else { "namei" });
-        let Some(root) = self.here.root else { return check };
+        let Some(root) = self.context.root else { return check };
         let below = quoted(root);
-        let explain = |words: &str| self.here.means.order.invocation.explain(words);
+        let explain = |words: &str| self.context.remedies.order.invocation.explain(words);
         let is_there = |inside: &PathBuf| self.place.real(inside).is_some();
         let advice = match self.place.inside(path).filter(is_there) {
             Some(inside) => {
@@ -296,19 +225,19 @@ impl Scene<'_> {
     pub(super) fn remedy_of_loader(&self, path: &Path, arch: &Arch, by: LoadedBy, asker: &Visit) -> Remedy {
         // a handler's interpreter should need no loader
         if let Role::Handler(entry, _) = &asker.role {
-            if let Some(remedy) = Remedy::replace(entry, self.here) {
+            if let Some(remedy) = Remedy::replace(entry, self.context) {
                 return remedy;
             }
         }
         let native = by == LoadedBy::Kernel;
         let package = Libc::of(path).and_then(|libc| libc.remedy(path, arch, native));
         let package = package.unwrap_or_else(|| "build it statically".to_owned());
-        Remedy::advice(match self.here.root.or(self.here.entered) {
+        Remedy::advice(match self.context.root.or(self.context.entered) {
             Some(root) => format!("in {}, {package}", quoted(root)),
             None if native => package,
             // more often than not, such a program belongs to a root directory of its own
             None => {
-                let explain = self.here.means.order.invocation.explain("FILE --root DIR");
+                let explain = self.context.remedies.order.invocation.explain("FILE --root DIR");
                 format!("explain it in its own root directory: {explain}; or {package}")
             }
         })
@@ -333,18 +262,5 @@ pub(super) fn unix_lines(head: &[u8]) -> Vec<u8> {
 pub(super) fn quoted(path: &Path) -> String {
     let here = Path::new(".").join(path);
     let is_option = path.as_os_str().as_encoded_bytes().starts_with(b"-");
-    let path = if is_option { &here } else { path };
-    match path.to_str() {
-        Some(text) if !text.chars().any(wording::is_control) => wording::quoted(text),
-        _ => in_octal(path.as_os_str().as_encoded_bytes()),
-    }
-}
-
-/// `$'…'`, of POSIX since 2024: bytes that a terminal must not see, by their numbers.
-fn in_octal(bytes: &[u8]) -> String {
-    let text = bytes.iter().map(|byte| match byte {
-        b' '..=b'~' if !matches!(byte, b'\'' | b'\\') => char::from(*byte).to_string(),
-        byte => format!("\\{byte:03o}"),
-    });
-    format!("$'{}'", text.collect::<String>())
+    wording::quoted(if is_option { &here } else { path })
 }

@@ -1,30 +1,45 @@
 //! The ELF part of the walk: which architecture's program a file is, what loads it, and whether its loader is there.
 
+use std::ffi::OsString;
 use std::path::Path;
 
-use binfmt_magic::arch::{Arch, Endian};
+use binfmt_magic::arch::{Arch, Endian, Kind};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::{Flags, Rule};
 use nix::errno::Errno;
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::elf::{Ident, Image, LoadedBy, cut_header, refused};
+use super::elf::{Ident, Image, LoadedBy, cut_header};
+use super::fault::{End, Fault, Fix, Remedy};
 use super::handler::{Unmatched, compare};
 use super::libc::Libc;
-use super::place::{Opened, Purpose, Unopened};
-use super::problem::{End, Fault, Fix, Problem, Remedy, Scene, quoted};
-use super::{Step, Visit, format, x32};
+use super::place::{Opened, Purpose};
+use super::problem::{Explainer, Problem};
+use super::{Step, x32};
+use crate::emulator::{EmulatorError, Source, Unfit};
 use crate::helper::probes::Form;
 use crate::kernel::wording::shown;
 use crate::policy::survey::{self, Failure, Verdict};
 
 /// Kind and machine are in these first bytes.
 const DECISIVE: usize = 20;
-/// Where QEMU's emulators look first for a program's loader and libraries (`interp_prefix`, `-L`): by QEMU's own build,
-/// and by Debian's since 2025.
-const SYSROOTS: [&str; 2] = ["/usr/gnemul/qemu-", "/etc/qemu-binfmt/"];
 /// The size of pages, in bytes, if the kernel does not tell.
 const USUAL_PAGE: u64 = 4096;
+
+/// Why the interpreter at `path`, which is not pinned, is not to be started by us: its start could run another user's file. `None`:
+/// it is a static program of this host that nobody else can replace, so the kernel starts that file and no other, unless an entry
+/// takes it.
+fn no_start(path: &Path) -> Option<String> {
+    let shown = shown(path.as_os_str());
+    match Source::directory(Path::new("/")).open(path) {
+        Ok(_) => None,
+        Err(EmulatorError { unfit: Unfit::Replaceable(stranger), .. }) => {
+            Some(format!("{shown} can be replaced by {}", stranger.named()))
+        }
+        Err(EmulatorError { unfit: Unfit::Privileged(privilege), .. }) => Some(format!("{shown} {privilege}")),
+        Err(_) => Some(format!("{shown} is not a static program of this host")),
+    }
+}
 
 /// What the probes say of the handler of a program's architecture.
 pub(super) enum Emulated {
@@ -36,59 +51,101 @@ pub(super) enum Emulated {
     Fails(Problem),
 }
 
-impl Scene<'_> {
+impl Explainer<'_> {
     /// `None`: `entry` is not known as the handler of an architecture's programs, so that no probe went through it.
     pub(super) fn emulated(&mut self, entry: &Entry, step: &mut Step, opened: &mut Opened) -> Option<Emulated> {
         let arch = Ident::read(&step.head).and_then(|ident| ident.arch())?;
-        let status = self.here.means.survey.of(arch);
-        let handler = status.handler.as_ref();
+        let survey = &self.context.remedies.survey;
+        let status = survey.of(arch);
+        let kind = Kind::of(&step.head, arch);
+        // the probe that is like this program
+        let (handler, verdict) = match survey.kinds.iter().find(|of| of.arch == arch && Some(of.kind) == kind) {
+            Some(status) => (status.entry.as_ref(), &status.verdict),
+            None => (status.handler.as_ref(), &status.verdict),
+        };
         handler.filter(|handler| handler.name == entry.name)?;
-        let level = level(&status.verdict).unwrap_or(arch.levels);
-        if let Verdict::Fails(failure) = &status.verdict {
-            let can_work = matches!(failure, Failure::NotPinned | Failure::NoLoader | Failure::SwitchedOff { .. });
+        let level = verdict.level().unwrap_or(arch.levels);
+        let failure = match verdict {
+            // of another kind than this program
+            Verdict::Works { .. } | Verdict::Fails(Failure::OfKind { .. }) => None,
+            Verdict::Fails(failure) => Some(failure),
+        };
+        // in another root directory, the interpreter may exist
+        let in_root = self.context.root.is_some();
+        let depends = |f: &&Failure| f.is_of_containers() || in_root && matches!(f, Failure::NoInterpreter(_));
+        if let Some(failure) = failure {
+            let can_work = depends(&failure) || matches!(failure, Failure::SwitchedOff { .. });
             if !can_work {
                 let fault = self.foreign(arch, failure);
                 return Some(Emulated::Fails(Problem::of(&step.visit, fault)));
             }
         }
         let complaint = self.load(arch, LoadedBy::Emulator, level, step, opened);
-        Some(match &status.verdict {
-            Verdict::Fails(Failure::NotPinned | Failure::NoLoader) => {
+        self.note_defects(status, Some(entry), complaint.as_ref());
+        Some(match failure.filter(depends) {
+            Some(_) => {
                 let doubt = self.doubt(arch, entry);
                 let doubt = doubt.map(|fault| Problem::of(&step.visit, fault));
                 Emulated::Depends(doubt, complaint)
             }
-            _ => Emulated::Works(complaint),
+            None => Emulated::Works(complaint),
         })
     }
 
-    /// What a probe shows of a handler that works in some root directories only. In another root directory than this
-    /// process's own, no probe is run: others own its files.
+    /// What a probe shows of a handler that works in some root directories only. It starts the interpreter as this process's
+    /// user and in its root directory, so only one that runs no other user's file.
     fn doubt(&self, arch: &'static Arch, entry: &Entry) -> Option<Fault> {
-        let verdict = match self.here.root {
-            None => survey::of_one(arch, Form::Here).ok(),
-            Some(_) => None,
+        let verdict = match self.untried(entry) {
+            Some(why) => Err(why),
+            None => survey::of_one(arch, Form::Here).map_err(|error| format!(": {error:#}")),
         };
         match verdict {
-            Some((Verdict::Works { .. }, _)) => None,
-            Some((Verdict::Fails(failure), _)) => Some(self.foreign(arch, &failure)),
-            None => {
+            Ok((Verdict::Works { .. }, _)) => None,
+            Ok((Verdict::Fails(failure), _)) => Some(self.foreign(arch, &failure)),
+            Err(why) => {
                 let what = format!(
-                    "is taken by {}, and whether that handler works in this root directory was not tried",
+                    "is taken by {}, and whether that handler works in this root directory was not tried{why}",
                     shown(&entry.name)
                 );
-                let remedy = Remedy::replace(&entry.name, self.here);
+                let remedy = Remedy::replace(&entry.name, self.context);
                 let remedy = remedy.unwrap_or_else(|| Remedy::advice("start it, to see"));
                 Some(Fault::new(what, End::Unknown, remedy))
             }
         }
     }
 
+    /// Why no probe is run through `entry` in the root directory of this process, if so.
+    fn untried(&self, entry: &Entry) -> Option<String> {
+        if self.context.root.is_some() {
+            // others own its files
+            return Some(String::new());
+        }
+        let why = match entry.interpreter.as_deref() {
+            // the file that is pinned may be another than the one at its path
+            _ if entry.flags.fix_binary => Some("its pinned interpreter is dynamically linked".to_owned()),
+            Some(path) => no_start(path).or_else(|| {
+                let taker = self.taker_of(path)?;
+                Some(format!("{} takes its interpreter", shown(&taker)))
+            }),
+            None => Some("it has no interpreter".to_owned()),
+        };
+        why.map(|why| format!(": {why}"))
+    }
+
+    /// The entry that takes the program at `path`, or may do so.
+    fn taker_of(&self, path: &Path) -> Option<OsString> {
+        let survey = &self.context.remedies.survey;
+        let head = self.place.open(path, Purpose::Read).map(|opened| opened.head).unwrap_or_default();
+        let name = path.file_name().unwrap_or_default();
+        let takes = |entry: &&Entry| survey.enabled && (entry.takes(&head, name) || survey::is_unclear(entry));
+        survey.entries.iter().find(takes).map(|entry| entry.name.clone())
+    }
+
     /// The fault of a program of `arch`, whose programs fail with `failure`.
     fn foreign(&self, arch: &'static Arch, failure: &Failure) -> Fault {
         let end = match failure {
-            Failure::NoHandler | Failure::SwitchedOff { .. } => End::Refused(Errno::ENOEXEC),
-            Failure::NotPinned | Failure::NoLoader => End::Refused(Errno::ENOENT),
+            Failure::NoHandler | Failure::NativeOnly | Failure::SwitchedOff { .. } => End::Refused(Errno::ENOEXEC),
+            Failure::NotPinned | Failure::NoInterpreter(_) | Failure::NoLoader => End::Refused(Errno::ENOENT),
             Failure::Refused(errno) => End::RefusedAsSaid(*errno),
             _ => End::Told,
         };
@@ -97,12 +154,12 @@ impl Scene<'_> {
             failure => format!("those do not run here: {failure}"),
         };
         let what = format!("is a program for {}, and {what}", arch.platform());
-        let is_there = self.here.means.survey.of(arch).handler.is_some();
+        let is_there = self.context.remedies.survey.of(arch).handler.is_some();
         let fix = match failure {
             Failure::SwitchedOff { table: Some(_) } if is_there => Fix::On(None),
             _ => Fix::Installed(arch),
         };
-        Fault::new(what, end, Remedy::with(self.here.means.against(failure, arch), fix))
+        Fault::new(what, end, Remedy::with(self.context.remedies.against(failure, arch), fix))
     }
 
     /// An ELF file that no entry takes. `None`: it runs.
@@ -152,8 +209,8 @@ impl Scene<'_> {
         step: &mut Step,
         opened: &mut Opened,
     ) -> Result<Option<Problem>, Fault> {
-        let status = self.here.means.survey.of(arch);
-        let level = level(&status.verdict).unwrap_or(arch.levels);
+        let status = self.context.remedies.survey.of(arch);
+        let level = status.verdict.level().unwrap_or(arch.levels);
         // read even if nothing loads it: the loader that it asks for is shown
         let complaint = self.load(arch, LoadedBy::Emulator, level, step, opened);
         let handler = status.handler.as_ref();
@@ -162,9 +219,13 @@ impl Scene<'_> {
             // a handler that cannot be seen is assumed to have the usual magic
             (Verdict::Works { .. }, None) if is_ours && !status.is_native() => {
                 (step.taken_by, step.handler_works) = ("handler", Some(true));
+                self.note_defects(status, None, complaint.as_ref());
                 return Ok(complaint);
             }
-            (Verdict::Fails(failure), None) | (Verdict::Fails(failure @ Failure::SwitchedOff { .. }), _) if is_ours => {
+            (Verdict::Fails(failure), None)
+            | (Verdict::Fails(failure @ (Failure::NativeOnly | Failure::SwitchedOff { .. })), _)
+                if is_ours =>
+            {
                 return Err(self.foreign(arch, failure));
             }
             _ => {}
@@ -191,7 +252,7 @@ impl Scene<'_> {
         };
         let what = format!("is a program for linux/{}, but {by}: {unmatched}", arch.oci);
         let remedy = if arch.matches(&step.head) {
-            Remedy::install(arch, self.here)
+            Remedy::install(arch, self.context)
         } else {
             let command = unmatched.command(&self.file(&step.visit));
             let repaired = unmatched.repaired(&step.head);
@@ -213,13 +274,13 @@ impl Scene<'_> {
             Endian::Little => u16::from_le_bytes([low, high]),
             Endian::Big => u16::from_be_bytes([low, high]),
         };
-        let rows = self.here.means.survey.statuses.iter();
-        let mut rows = rows.filter(|s| s.is_native() && s.arch.machine == machine);
-        let found = rows.find(|s| {
-            let is_same = (s.arch.flags ^ ident.flags) & s.arch.distinct_flags == 0;
-            BY_MACHINE_ALONE.contains(&host.qemu) || ident.class == s.arch.class as u8 && is_same
-        })?;
-        Some((found.arch, level(&found.verdict).unwrap_or(1)))
+        let statuses = self.context.remedies.survey.statuses.iter();
+        let rows = statuses.map(|status| status.arch).filter(|arch| arch.machine == machine);
+        let mut rows = rows.filter(|arch| {
+            let is_same = (arch.flags ^ ident.flags) & arch.distinct_flags == 0;
+            BY_MACHINE_ALONE.contains(&host.qemu) || ident.class == arch.class as u8 && is_same
+        });
+        rows.find_map(|arch| Some((arch, self.context.remedies.native_level(arch)?)))
     }
 
     /// Why `by` does not load the program or its loader, if so. Things worth knowing become notes.
@@ -236,9 +297,20 @@ impl Scene<'_> {
             Ok(image) => image,
             Err(flaw) => return Some(Problem::of(&step.visit, flaw.by(by))),
         };
-        let wanted = image.loader.as_deref();
+        let substitute = step.handlers.loader.as_ref().filter(|_| by == LoadedBy::Kernel);
+        let wanted = image.loader.as_deref().filter(|_| substitute.is_none());
+        if let (Some(entry), Some(_)) = (substitute, &image.loader) {
+            let path = entry.interpreter.as_deref().unwrap_or(Path::new(""));
+            let (path, entry) = (shown(path.as_os_str()), shown(&entry.name));
+            self.notes.push(format!("the kernel uses {path} as its loader, because of the entry {entry} (flag L)"));
+        }
         let loader = wanted.map(|path| (path, self.open_loader(path, arch, by)));
-        step.load(arch, by, &image, loader.as_ref().and_then(|(_, loader)| loader.as_ref().ok()));
+        let found = loader.as_ref().and_then(|(path, loader)| match loader {
+            Ok(loader) => Some(loader.real.clone()),
+            Err(unopened) if unopened.is_absent() => None,
+            Err(_) => self.place.real(path),
+        });
+        step.load(arch, by, &image, found.as_deref());
         let mut missing = vec![(&*step.visit.path, image.missing(length))];
         if let Some((path, loader)) = loader {
             match self.check_loader(path, loader, arch, by, &step.visit) {
@@ -256,7 +328,7 @@ impl Scene<'_> {
         // only glibc's loader refuses a level; other programs are started, and may run
         let is_glibcs = wanted.is_some_and(|loader| Libc::of(loader) == Some(Libc::Glibc));
         if needs > level && is_glibcs {
-            return Some(Problem::of(&step.visit, too_high(arch, needs, level)));
+            return Some(Problem::of(&step.visit, too_high(arch, by, needs, level)));
         }
         for (path, bytes) in missing.into_iter().filter(|(_, bytes)| *bytes > 0) {
             let path = shown(path.as_os_str());
@@ -269,93 +341,21 @@ impl Scene<'_> {
         }
         None
     }
-
-    /// How many bytes of the loader are missing without harm.
-    fn check_loader(
-        &self,
-        path: &Path,
-        loader: Result<Opened, Unopened>,
-        arch: &'static Arch,
-        by: LoadedBy,
-        asker: &Visit,
-    ) -> Result<u64, Fault> {
-        let remedy = || self.remedy_of_loader(path, arch, by, asker);
-        let mut loader = loader.map_err(|unopened| {
-            let remedy =
-                if unopened.is_absent() { remedy() } else { unopened.remedy(path, &quoted(&self.reach(path, false))) };
-            Fault::new(unopened.to_string(), unopened.end(), remedy)
-        })?;
-        let image = read_loader(&mut loader, arch, by).map_err(|flaw| Fault { remedy: remedy(), ..flaw.by(by) })?;
-        match image.fatal_flaw(loader.metadata.len(), page_size()) {
-            Some(flaw) => Err(flaw.by(by)),
-            None => Ok(image.missing(loader.metadata.len())),
-        }
-    }
-
-    /// The loader, open. QEMU looks in its sysroots before it takes the path as it is.
-    fn open_loader(&self, path: &Path, arch: &Arch, by: LoadedBy) -> Result<Opened, Unopened> {
-        let purpose = match by {
-            LoadedBy::Kernel => Purpose::Execute,
-            LoadedBy::Emulator => Purpose::Read,
-        };
-        let open = |path: &Path| self.place.open(path, purpose);
-        if by == LoadedBy::Kernel {
-            // an empty path is the current directory to the kernel
-            let is_directory = path.as_os_str().is_empty();
-            return open(path).map_err(|unopened| match unopened {
-                _ if is_directory => Unopened::NoFile("a directory"),
-                unopened => unopened,
-            });
-        }
-        let inside = path.strip_prefix("/").unwrap_or(path);
-        let sysroots = SYSROOTS.iter().rev();
-        let mut found =
-            sysroots.filter_map(|root| open(&Path::new(&format!("{root}{}", arch.interpreter)).join(inside)).ok());
-        found.next().map_or_else(|| open(path), Ok)
-    }
-}
-
-/// The micro-architecture level that the probes have shown to run.
-fn level(verdict: &Verdict) -> Option<u8> {
-    match verdict {
-        Verdict::Works { level, .. } => Some(*level),
-        Verdict::Fails(_) => None,
-    }
 }
 
 /// Its C library refuses a program of this level.
-fn too_high(arch: &Arch, needs: u8, level: u8) -> Fault {
+fn too_high(arch: &Arch, by: LoadedBy, needs: u8, level: u8) -> Fault {
     let what = format!("says that it needs level v{needs} of linux/{}, and only level v{level} runs here", arch.oci);
-    let remedy = format!("build it for a lower level, or use a processor or an emulator with x86-64-v{needs}");
+    let runner = match by {
+        LoadedBy::Kernel => "a processor",
+        LoadedBy::Emulator => "an emulator",
+    };
+    let remedy = format!("build it for a lower level, or use {runner} with x86-64-v{needs}");
     Fault::new(what, End::Told, Remedy::advice(remedy))
 }
 
-/// The kernel reads a whole header of its own class, then looks at the machine; an emulator looks at class and byte
-/// order too.
-fn read_loader(opened: &mut Opened, arch: &'static Arch, by: LoadedBy) -> Result<Image, Fault> {
-    let (header, length) = (arch.header().len() as u64, opened.metadata.len());
-    if length < header {
-        let what = format!("is too short for a loader: {length} bytes");
-        return Err(refused(what, Errno::EIO));
-    }
-    let none = |what: String| refused(what, Errno::ELIBBAD);
-    let ident = Ident::read(&opened.head).ok_or_else(|| {
-        let is = format::recognize(&opened.head).name;
-        none(format!("is not a loader, but {is}"))
-    })?;
-    let same = match by {
-        LoadedBy::Kernel => ident.machine == arch.machine,
-        LoadedBy::Emulator => ident.arch().is_some_and(|other| other == arch),
-    };
-    if !same {
-        let other = ident.arch().map_or_else(|| ident.machine_name(), Arch::platform);
-        return Err(none(format!("is for {other}, not for linux/{}", arch.oci)));
-    }
-    let image = Image::read_loader(&mut opened.file, arch, by).map_err(|flaw| none(flaw.what))?;
-    Ok(if ident.is_program() { image } else { image.without_segments() })
-}
-
-fn page_size() -> u64 {
+/// In bytes.
+pub(super) fn page_size() -> u64 {
     let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
     size.and_then(|size| u64::try_from(size).ok()).unwrap_or(USUAL_PAGE)
 }

@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use super::elf::{Ident, Image, LoadedBy};
 use super::handler::{Byte, Handlers, compare};
-use super::place::Opened;
 use super::problem::Role;
 use super::{Content, Visit};
 use crate::kernel::wording::text;
@@ -110,8 +109,8 @@ impl Step {
         }
     }
 
-    /// The kernel or an emulator loads it as a program of `arch`; `found` is its loader.
-    pub(super) fn load(&mut self, arch: &'static Arch, by: LoadedBy, image: &Image, found: Option<&Opened>) {
+    /// The kernel or an emulator loads it as a program of `arch`; its loader is really at `found`.
+    pub(super) fn load(&mut self, arch: &'static Arch, by: LoadedBy, image: &Image, found: Option<&Path>) {
         if by == LoadedBy::Kernel {
             self.taken_by = "kernel";
         }
@@ -122,7 +121,7 @@ impl Step {
             (None, false) => "static",
         });
         self.loader = image.loader.as_ref().map(text);
-        self.loader_found = found.map(|loader| text(&loader.real));
+        self.loader_found = found.map(text);
     }
 
     /// All is known of it. `verbose`: its bytes are shown beside the magic of its handler or, without one, of its

@@ -8,13 +8,15 @@ use binfmt_magic::entry::Entry;
 use nix::errno::Errno;
 
 use super::elf::{Ident, LoadedBy};
+use super::fault::{End, Fault, Fix, Remedy};
 use super::format;
 use super::handler::Handlers;
 use super::place::{Opened, Place};
-use super::problem::{End, Fault, Fix, Fixes, Problem, Remedy, Role, Scene, quoted, unix_lines, without_returns};
+use super::problem::{Explainer, Fixes, Problem, Role, quoted, unix_lines, without_returns};
 use super::program::Emulated;
 use super::shebang::{self, Shebang, Unusable};
-use super::{Content, Here, Step, Visit, WINDOW};
+use super::{Content, Context, Step, Visit, WINDOW};
+use crate::kernel::process;
 use crate::kernel::wording::shown;
 
 /// How often the kernel goes from a file to its interpreter (`exec_binprm`).
@@ -31,10 +33,9 @@ enum Next {
 
 /// The files that the kernel comes to from one, and what keeps that one from running.
 pub(super) struct Walk<'a> {
-    pub(super) scene: Scene<'a>,
+    pub(super) explainer: Explainer<'a>,
     /// This process's own root directory, where pinned files were opened.
     host: Place,
-    fixes: Fixes<'a>,
     /// The table, as changed by the fixes.
     entries: Vec<Entry>,
     enabled: bool,
@@ -45,17 +46,16 @@ pub(super) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// Follows `file` as if `fixes` were applied.
-    pub(super) fn follow(file: &Path, here: &'a Here<'a>, place: &'a Place, fixes: Fixes<'a>) -> Self {
-        let mut entries = here.means.survey.entries.clone();
+    pub(super) fn follow(file: &Path, context: &'a Context<'a>, place: &'a Place, fixes: Fixes<'a>) -> Self {
+        let mut entries = context.remedies.survey.entries.clone();
         for entry in &mut entries {
             entry.enabled |= fixes.switch_on(Some(&entry.name));
         }
         let mut walk = Self {
-            scene: Scene { here, place, notes: Vec::new() },
+            explainer: Explainer { context, place, fixes, notes: Vec::new() },
             host: Place::here(),
-            fixes,
             entries,
-            enabled: here.means.survey.enabled || fixes.switch_on(None),
+            enabled: context.remedies.survey.enabled || fixes.switch_on(None),
             steps: Vec::new(),
             problem: None,
         };
@@ -69,10 +69,10 @@ impl<'a> Walk<'a> {
         let mut later = None;
         let mut rewrites = 0;
         loop {
-            let purpose = self.fixes.purpose(&visit.path);
+            let purpose = self.explainer.fixes.purpose(&visit.path);
             let opened = self.place_of(visit.pinned).open(&visit.path, purpose);
             if let (Err(unopened), false) = (&opened, visit.pinned) {
-                return Some(self.scene.unopened(&visit, unopened, self.fixes));
+                return Some(self.explainer.unopened(&visit, unopened));
             }
             if rewrites > REWRITES {
                 let is_script = opened.is_ok_and(|it| it.head.starts_with(b"#!"));
@@ -109,16 +109,16 @@ impl<'a> Walk<'a> {
         let named = if is_script {
             "a program that is not a script".to_owned()
         } else {
-            format!("{} itself", self.scene.file(blamed))
+            format!("{} itself", self.explainer.file(blamed))
         };
-        let first = quoted(&self.scene.reach(first, false));
+        let first = quoted(&self.explainer.reach(first, false));
         let remedy = Remedy::advice(format!("name {named} in the first line of {first}"));
         let fault = Fault::new(what, End::Refused(Errno::ELOOP), remedy);
         Problem::of(blamed, fault)
     }
 
     fn step(&mut self, visit: &Visit, mut opened: Opened) -> (Step, Next, Option<Problem>) {
-        if let Some(start) = self.fixes.start(&visit.path) {
+        if let Some(start) = self.explainer.fixes.start(&visit.path) {
             start.clone_into(&mut opened.head);
         }
         let head = opened.head[..opened.head.len().min(WINDOW)].to_vec();
@@ -126,18 +126,18 @@ impl<'a> Walk<'a> {
         let content = content(&opened.head);
         let handlers = Handlers::of(&self.entries, self.enabled, &visit.path, &head);
         let mut step = Step::new(visit, real, &content, head, handlers);
-        let (next, complaint) = match (self.fixes.installed(&step.head), step.handlers.taker.clone()) {
+        let (next, complaint) = match (self.explainer.fixes.installed(&step.head), step.handlers.taker.clone()) {
             (Some(arch), _) => {
-                let complaint = self.scene.load(arch, LoadedBy::Emulator, arch.levels, &mut step, &mut opened);
+                let complaint = self.explainer.load(arch, LoadedBy::Emulator, arch.levels, &mut step, &mut opened);
                 (Next::Ends(None), complaint)
             }
             (None, Some(entry)) => self.by_entry(&entry, &mut step, &mut opened),
             (None, None) => self.by_kernel(&content, &mut step, &mut opened),
         };
         if matches!(visit.role, Role::Program) {
-            self.scene.notes.extend(privilege(&step, &content, &opened));
+            self.explainer.notes.extend(privilege(&step, &content, &opened));
         }
-        (step.finish(self.scene.here.verbose), next, complaint)
+        (step.finish(self.explainer.context.verbose), next, complaint)
     }
 
     /// The interpreter's own chain is followed, unless the probes have shown what comes of it.
@@ -147,10 +147,10 @@ impl<'a> Walk<'a> {
         };
         let onward = Visit {
             path: interpreter,
-            role: Role::Handler(entry.name.clone(), self.scene.here.table.join(&entry.name)),
+            role: Role::Handler(entry.name.clone(), self.explainer.context.table.join(&entry.name)),
             pinned: entry.flags.fix_binary,
         };
-        match self.scene.emulated(entry, step, opened) {
+        match self.explainer.emulated(entry, step, opened) {
             None => (Next::Goes(onward), None),
             Some(Emulated::Fails(problem)) => {
                 step.handler_works = Some(false);
@@ -162,7 +162,7 @@ impl<'a> Walk<'a> {
             }
             Some(Emulated::Depends(doubt, complaint)) => {
                 let entry_name = shown(&entry.name);
-                self.scene.notes.push(if entry.flags.fix_binary {
+                self.explainer.notes.push(if entry.flags.fix_binary {
                     format!("the interpreter of {entry_name} is dynamically linked: containers do not find its loader")
                 } else {
                     format!("{entry_name} is not pinned (no flag F): containers do not find its interpreter")
@@ -180,12 +180,12 @@ impl<'a> Walk<'a> {
     fn by_kernel(&mut self, content: &Content, step: &mut Step, opened: &mut Opened) -> (Next, Option<Problem>) {
         let path = &step.visit.path;
         let start = |bytes: Vec<u8>| Fix::Start(path.clone(), bytes);
-        let file = || self.scene.file(&step.visit);
+        let file = || self.explainer.file(&step.visit);
         let fault = match content {
             Content::Script(Ok(line)) => {
                 let complaint = self.of_env(line, &step.visit, &opened.head);
-                note_line(line, path, &mut self.scene.notes);
-                let reached = self.scene.reach(path, step.visit.pinned);
+                note_line(line, path, &mut self.explainer.notes);
+                let reached = self.explainer.reach(path, step.visit.pinned);
                 let interpreter = Visit {
                     role: Role::Interpreter(path.clone(), reached),
                     path: line.interpreter.clone(),
@@ -194,7 +194,7 @@ impl<'a> Walk<'a> {
                 return (Next::Goes(interpreter), complaint);
             }
             Content::Elf(ident) => {
-                let problem = self.scene.by_machine(*ident, step, opened);
+                let problem = self.explainer.by_machine(*ident, step, opened);
                 return (Next::Ends(problem), None);
             }
             Content::Script(Err(unusable)) => {
@@ -222,9 +222,15 @@ impl<'a> Walk<'a> {
                 Fault::new(format!("is a script, but its #! line {why}"), End::Refused(errno), remedy)
             }
             Content::Other(format) => {
-                let table = quoted(self.scene.here.table);
+                let table = quoted(self.explainer.context.table);
                 let remedy = Remedy {
-                    text: format.remedy.replace("FILE", &file()).replace("TABLE", &table),
+                    // a file's name may have the other word in it
+                    text: format
+                        .remedy
+                        .split("FILE")
+                        .map(|part| part.replace("TABLE", &table))
+                        .collect::<Vec<_>>()
+                        .join(&file()),
                     fix: format.repaired(&opened.head).map(start),
                 };
                 Fault::unknown_format(format!("is {}", format.name), remedy)
@@ -244,7 +250,7 @@ impl<'a> Walk<'a> {
         } else {
             (&*entry.name, Fix::On(Some(entry.name.clone())))
         };
-        let switch = quoted(&self.scene.here.table.join(switch));
+        let switch = quoted(&self.explainer.context.table.join(switch));
         let remedy = Remedy::with(format!("switch it on: echo 1 > {switch}"), fix);
         let what = format!("matches {}, which is switched off", shown(&entry.name));
         Some(Fault::unknown_format(what, remedy))
@@ -256,7 +262,7 @@ impl<'a> Walk<'a> {
             return None;
         }
         let fix = Fix::Start(visit.path.clone(), unix_lines(head));
-        let remedy = Remedy::with(without_returns(&self.scene.file(visit)), fix);
+        let remedy = Remedy::with(without_returns(&self.explainer.file(visit)), fix);
         let what =
             "is a script whose #! line ends in a carriage return, which env takes for a part of the program's name";
         let fault = Fault::new(what, End::Told, remedy);
@@ -264,7 +270,7 @@ impl<'a> Walk<'a> {
     }
 
     fn place_of(&self, pinned: bool) -> &Place {
-        if pinned { &self.host } else { self.scene.place }
+        if pinned { &self.host } else { self.explainer.place }
     }
 }
 
@@ -302,6 +308,7 @@ fn privilege(step: &Step, content: &Content, file: &Opened) -> Option<String> {
     let effect = match (&step.handlers.taker, content) {
         (None, Content::Elf(_) | Content::Other(_)) if step.taken_by != "kernel" => return None,
         _ if file.nosuid => "the kernel ignores that: the file system is mounted nosuid",
+        _ if process::mask("NoNewPrivs:") == Some(1) => "the kernel ignores that: no_new_privs is set (see setpriv(1))",
         (Some(entry), _) if entry.flags.credentials => "its handler honours that (flag C)",
         (Some(_), _) => "its handler ignores that (no flag C)",
         (None, Content::Script(_)) => "the kernel ignores that of scripts",

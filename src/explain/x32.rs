@@ -10,7 +10,7 @@ use binfmt_magic::arch::{Arch, Class};
 use binfmt_magic::probe;
 
 use super::elf::Ident;
-use super::problem::{Fault, Remedy};
+use super::fault::{Fault, Remedy};
 use crate::helper::probes::{self, ProbeOutcome, Run};
 
 /// The row of amd64 in this form.

@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{Read, Write, stdin};
+use std::io::{Read, Write, stdin, stdout};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -15,9 +15,9 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use nix::unistd::{Gid, Pid, Uid, User, getegid, geteuid, getppid};
+use nix::unistd::{Gid, Uid, User, getegid, geteuid};
 
-use crate::helper::Verb;
+use crate::helper::{Verb, end_of};
 use crate::kernel::process;
 use crate::kernel::user_namespace::{map_group, map_user, unshare_alone};
 use crate::kernel::wording::not_started;
@@ -26,20 +26,36 @@ use crate::kernel::wording::not_started;
 /// for root, all ids of the outer namespace, each as itself. Returns why there are none besides root's, which is the caller's
 /// own, if so. The error is the kernel's refusal, which [`crate::kernel::user_namespace::Refused`] words.
 pub fn enter_as_root() -> nix::Result<Option<String>> {
-    let outside = (geteuid(), getegid());
-    let giver = plan(outside.0).and_then(|(how, maps)| Giver::start(how, &maps));
-    unshare_alone(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
-    let Err(lack) = giver.and_then(Giver::give) else {
-        return Ok(None);
-    };
-    // one of the two maps may have been written
-    if is_empty("/proc/self/uid_map") {
-        map_user(Uid::from_raw(0), outside.0)?;
+    Entry::prepare().enter(CloneFlags::empty())
+}
+
+/// What [`enter_as_root`] needs and can be prepared before this process changes its root directory: afterwards, it may not
+/// be able to start itself.
+#[derive(Debug)]
+pub struct Entry(Result<Giver>);
+
+impl Entry {
+    /// Starts the process that stays outside.
+    pub fn prepare() -> Self {
+        Self(plan(geteuid()).and_then(|(how, maps)| Giver::start(how, &maps)))
     }
-    if is_empty("/proc/self/gid_map") {
-        map_group(Gid::from_raw(0), outside.1)?;
+
+    /// Does what [`enter_as_root`] does, and enters the namespaces of `more`.
+    pub fn enter(self, more: CloneFlags) -> nix::Result<Option<String>> {
+        let outside = (geteuid(), getegid());
+        unshare_alone(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | more)?;
+        let Err(lack) = self.0.and_then(Giver::give) else {
+            return Ok(None);
+        };
+        // one of the two maps may have been written
+        if is_empty("/proc/self/uid_map") {
+            map_user(Uid::from_raw(0), outside.0)?;
+        }
+        if is_empty("/proc/self/gid_map") {
+            map_group(Gid::from_raw(0), outside.1)?;
+        }
+        Ok(Some(format!("{lack:#}")))
     }
-    Ok(Some(format!("{lack:#}")))
 }
 
 fn is_empty(map: &str) -> bool {
@@ -63,18 +79,22 @@ fn plan(user: Uid) -> Result<(&'static str, Maps)> {
         }
     }
     let name = User::from_uid(user).ok().flatten().map(|user| user.name);
-    let called = name.clone().unwrap_or_else(|| user.to_string());
-    let owners = [Some(user.to_string()), name];
-    let ranges = |file: &str, own: u32| {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        subordinate(&text, &owners, own).with_context(|| {
-            format!(
-                "{called} has no range in {file}; as root: usermod --add-subuids 100000-165535 --add-subgids \
-                 100000-165535 {called}"
-            )
-        })
-    };
-    Ok((ASKED_FOR, [ranges("/etc/subuid", user.as_raw())?, ranges("/etc/subgid", getegid().as_raw())?]))
+    let owners = [Some(user.to_string()), name.clone()];
+    let files = [("/etc/subuid", user.as_raw(), "--add-subuids"), ("/etc/subgid", getegid().as_raw(), "--add-subgids")];
+    let texts = files.map(|(file, ..)| fs::read_to_string(file).unwrap_or_default());
+    let maps = [0, 1].map(|at| subordinate(&texts[at], &owners, files[at].1));
+    if let [Some(users), Some(groups)] = maps {
+        return Ok((ASKED_FOR, [users, groups]));
+    }
+    let missing = files.iter().zip(&maps).filter(|(_, map)| map.is_none()).map(|(file, _)| file);
+    let (first, last) = free_range(&texts.concat()).context("/etc/subuid and /etc/subgid have no free range")?;
+    let named: Vec<_> = missing.clone().map(|(file, ..)| *file).collect();
+    let options: Vec<_> = missing.map(|(.., option)| format!("{option} {first}-{last}")).collect();
+    let (whose, command) = (named.join(" and "), format!("usermod {}", options.join(" ")));
+    match name {
+        Some(name) => bail!("{name} has no range in {whose}; as root: {command} {name}"),
+        None => bail!("user {user} has no range in {whose}; as root: {command} NAME, with that user's name"),
+    }
 }
 
 /// `CAP_SETGID`, `CAP_SETUID`, and, to hand on root itself, `CAP_SETFCAP` (`include/uapi/linux/capability.h`).
@@ -93,6 +113,26 @@ fn identity(map: &str) -> String {
     lines.collect()
 }
 
+/// The range of a line `owner:first:count`: its first id, and the one after its last.
+fn range(line: &str) -> Option<(u32, u32)> {
+    let mut numbers = line.trim().split(':').skip(1).map(str::parse::<u32>);
+    let (Ok(first), Ok(count)) = (numbers.next()?, numbers.next()?) else {
+        return None;
+    };
+    Some((first, first.checked_add(count)?))
+}
+
+/// The first and the last id of a range that no line of `text` has a part of, as `useradd(8)` gives one by default.
+pub fn free_range(text: &str) -> Option<(u32, u32)> {
+    const MIN: u32 = 100_000;
+    const COUNT: u32 = 65_536;
+    let taken: Vec<_> = text.lines().filter_map(range).collect();
+    let ends = taken.iter().map(|(_, end)| *end).filter(|end| *end > MIN);
+    let is_free = |first: &u32| taken.iter().all(|(by, end)| *end <= *first || *first + COUNT <= *by);
+    let first = ends.chain([MIN]).filter(|first| first.checked_add(COUNT).is_some()).filter(is_free).min()?;
+    Some((first, first + COUNT - 1))
+}
+
 /// Root for `own`, and from 1 on all ranges that `text` (`owner:first:count`) has for one of `owners`. `None`: it has
 /// none.
 ///
@@ -103,15 +143,11 @@ pub fn subordinate(text: &str, owners: &[Option<String>], own: u32) -> Option<St
     let mut inside: u32 = 1;
     let mut taken = vec![(own, own.saturating_add(1))];
     for line in text.lines() {
-        let mut fields = line.trim().split(':');
-        let owner = fields.next().map(str::to_owned);
-        let mut number = || fields.next()?.parse::<u32>().ok();
-        let (Some(first), Some(count)) = (number(), number()) else {
+        let Some((first, end)) = range(line) else {
             continue;
         };
-        let is_own = owner.is_some() && owners.contains(&owner);
-        let ends = (inside.checked_add(count), first.checked_add(count));
-        let ((Some(next), Some(end)), true) = (ends, is_own && count > 0) else {
+        let (owner, count) = (line.trim().split(':').next().map(str::to_owned), end - first);
+        let (Some(next), true) = (inside.checked_add(count), owners.contains(&owner) && count > 0) else {
             continue;
         };
         if taken.iter().any(|by| first < by.1 && by.0 < end) {
@@ -125,16 +161,21 @@ pub fn subordinate(text: &str, owners: &[Option<String>], own: u32) -> Option<St
 }
 
 /// The process that stays outside, and waits.
+#[derive(Debug)]
 struct Giver(Child);
 
 impl Giver {
     fn start(how: &str, maps: &Maps) -> Result<Self> {
         let mut command = Verb::MapIds.command();
-        command.arg(how).args(maps);
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let own = process::own_name().context("/proc does not show this process")?;
+        command.arg(own).arg(how).args(maps);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let child = command.stderr(Stdio::piped()).spawn();
         let refused = |error| anyhow::anyhow!("no process that maps ids: {}", not_started(&error));
-        child.map(Self).map_err(refused)
+        let mut child = child.map_err(refused)?;
+        // until it has its libraries, it needs this root directory; if it has ended, its stderr says why
+        let _ = child.stdout.take().context("a pipe that was asked for")?.read(&mut [0])?;
+        Ok(Self(child))
     }
 
     /// Has the ids mapped, now that the namespace exists.
@@ -143,11 +184,12 @@ impl Giver {
         let mut stdin = child.stdin.take().context("a pipe that was asked for")?;
         let told = stdin.write_all(b"\n");
         drop(stdin);
-        let output = child.wait_with_output()?;
-        if output.status.success() && told.is_ok() {
+        let status = end_of(&mut child, "newuidmap")?;
+        if status.success() && told.is_ok() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&output.stderr);
+        let mut said = String::new();
+        child.stderr.take().context("a pipe that was asked for")?.read_to_string(&mut said)?;
         bail!("{}", said.lines().next_back().unwrap_or("no answer"))
     }
 }
@@ -156,10 +198,11 @@ impl Giver {
 pub fn give(words: &[OsString]) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let words: Vec<_> = words.iter().filter_map(|word| word.to_str()).collect();
-    let [how, users, groups] = words[..] else {
+    let [whom, how, users, groups] = words[..] else {
         bail!("no maps");
     };
-    let whom = getppid();
+    stdout().write_all(b"\n")?;
+    stdout().flush()?;
     let mut go = [0];
     if stdin().read(&mut go)? == 0 {
         // there is no namespace
@@ -167,7 +210,7 @@ pub fn give(words: &[OsString]) -> Result<()> {
     }
     for (map, lines, program) in [("uid_map", users, "newuidmap"), ("gid_map", groups, "newgidmap")] {
         if how == WRITTEN {
-            let path = Path::new("/proc").join(whom.to_string()).join(map);
+            let path = Path::new("/proc").join(whom).join(map);
             let written = fs::write(&path, lines);
             written.with_context(|| format!("{} is refused", path.display()))?;
         } else {
@@ -177,9 +220,9 @@ pub fn give(words: &[OsString]) -> Result<()> {
     Ok(())
 }
 
-fn ask(program: &str, whom: Pid, lines: &str) -> Result<()> {
+fn ask(program: &str, whom: &str, lines: &str) -> Result<()> {
     let mut command = Command::new(program);
-    command.arg(whom.to_string()).args(lines.split_ascii_whitespace());
+    command.arg(whom).args(lines.split_ascii_whitespace());
     let output = match command.output() {
         Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => {
             bail!("{program} is not installed (Debian's package uidmap)")
@@ -218,6 +261,20 @@ mod tests {
         ] {
             assert_eq!(of(text).as_deref(), map, "{text:?}");
         }
-        assert_eq!(subordinate(":1:1", &[None], 1000), None);
+    }
+
+    #[test]
+    fn a_free_range_has_nothing_of_another_users() {
+        for (text, first) in [
+            ("", 100_000),
+            ("anna:100000:65536\n", 165_536),
+            ("anna:165536:65536\nanna:100000:65536\notto:300000:1\n", 231_072),
+            ("anna:165535:1\n", 165_536),
+            ("anna:100000:65536\nanna:165537:65536\n", 231_073),
+            ("anna:1000:1\nnonsense\nanna:1:4294967295\n", 100_000),
+        ] {
+            assert_eq!(free_range(text), Some((first, first + 65_535)), "{text:?}");
+        }
+        assert_eq!(free_range("anna:100000:4294867295"), None);
     }
 }

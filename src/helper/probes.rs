@@ -9,41 +9,53 @@
 //!
 //! Each probe is held by `ptrace(2)` between `execve` and its first instruction. Then `/proc/PID/exe` is the very file
 //! that the kernel runs for it: of a handler, the pinned interpreter, whoever registered it and whatever has become of
-//! its path.
+//! its path. Where that is the probe's own file, the code that is mapped shows whether an interpreter runs it all the same
+//! (flag T).
 //!
 //! Which answer a probe must give is in [`binfmt_magic::probe`].
 
-use std::ffi::OsStr;
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use binfmt_magic::arch::Arch;
+use binfmt_magic::arch::{Arch, Kind};
+use binfmt_magic::entry::Entry;
+use binfmt_magic::rule::Matcher;
 
-mod answer;
+use crate::kernel::process;
+
+mod protocol;
 mod root;
 mod serve;
 mod watch;
 
-use answer::Task;
+use protocol::Task;
 pub use root::in_memory_file;
 pub use serve::{LIMIT, serve};
 
 /// The start of the names of entries that take only [`mark`]ed probes.
 pub const TRIAL: &str = "binfmt-trial-";
 
-/// Whether an entry of this name takes only marked probes, and no other program.
-pub fn is_trial(name: &OsStr) -> bool {
-    name.as_bytes().starts_with(TRIAL.as_bytes())
+/// Whether this is an entry of a trial: it has such a name, and takes only [`mark`]ed probes.
+pub fn is_trial(entry: &Entry) -> bool {
+    let Some(Matcher::Magic { offset: 0, magic, mask }) = &entry.matcher else {
+        return false;
+    };
+    let counts =
+        mask.as_ref().is_none_or(|mask| mask.get(PADDING).is_some_and(|mask| mask.iter().all(|bits| *bits == 0xff)));
+    entry.name.as_bytes().starts_with(TRIAL.as_bytes()) && magic.get(PADDING) == Some(MARK) && counts
 }
+
+const PADDING: Range<usize> = 9..16;
+const MARK: &[u8] = b"binfmt!";
 
 /// One probe to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Job {
-    /// The architecture.
     pub arch: &'static Arch,
     pub form: Form,
 }
@@ -57,6 +69,8 @@ pub enum Form {
     Here,
     /// [`mark`]ed, so that only a trial entry takes it.
     Marked,
+    /// With the header of this kind, else plain.
+    Of(Kind),
     /// Setuid, and ended before its first instruction: whether it has its owner's privilege shows whether the handler
     /// honours credentials (flag C).
     Setuid,
@@ -84,6 +98,8 @@ pub struct Run {
     /// Processor time of one start, in microseconds.
     pub micros: u64,
     pub ran: Ran,
+    /// Whether the interpreter is invisible (flag T): `/proc/PID/exe` is the probe's own file.
+    pub transparent: bool,
     /// What the emulator complained of on stderr; the last few kilobytes.
     pub complaint: String,
 }
@@ -105,8 +121,7 @@ pub enum Ran {
 /// # Panics
 /// When `start` is shorter than `e_ident`, 16 bytes.
 pub fn mark(start: &mut [u8]) {
-    const PADDING: std::ops::Range<usize> = 9..16;
-    start[PADDING].copy_from_slice(b"binfmt!");
+    start[PADDING].copy_from_slice(MARK);
 }
 
 /// Runs `jobs` at the same time, each for up to [`LIMIT`]; the answer is in their order. Fails when the process that starts
@@ -145,7 +160,7 @@ pub fn ask(emulators: &[&File], limit: Duration) -> Result<Vec<Run>> {
     if emulators.is_empty() {
         return Ok(Vec::new());
     }
-    let own = std::process::id();
+    let own = process::own_name().unwrap_or_default();
     let paths = emulators.iter().map(|file| format!("/proc/{own}/fd/{}", file.as_raw_fd()));
     let tasks: Vec<Task> = paths.map(|path| Task::Ask(path.into())).collect();
     watch::start(&tasks, limit)

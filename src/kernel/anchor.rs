@@ -31,9 +31,13 @@ const EVENT: &str = "binfmt/anchor";
 const EVENTS: [&str; 2] = ["/sys/kernel/tracing/uprobe_events", "/sys/kernel/debug/tracing/uprobe_events"];
 
 /// Anchors the mount that the regular file `file` is on. Anchoring it again does nothing. Fails when tracefs is out of
-/// reach, the kernel has no uprobe events, lockdown forbids them, or privilege is missing.
+/// reach, the kernel has no uprobe events, lockdown forbids them, or privilege is missing; and in a user namespace, even if
+/// its root may write to the host's tracefs.
 pub fn set(file: &Path) -> Result<()> {
     let failed = |error| failed("set", &error);
+    if namespace::in_user_namespace() {
+        return Err(failed(io::Error::other("tracefs is the host's, and this is a user namespace")));
+    }
     let path = file.as_os_str().as_bytes();
     // a blank or a line break ends a word there, and a # begins a comment (`trace_parse_run_command`)
     if path.iter().any(|byte| byte.is_ascii_whitespace() || *byte == b'#') {
@@ -69,9 +73,13 @@ pub fn seen() -> Option<bool> {
     Some(defined.iter().any(|words| is_of_table(words)))
 }
 
-/// Deletes the anchor, and no other event of its name. Does nothing where tracefs is out of reach. Fails when the list
-/// of events cannot be read, or the kernel refuses to delete the anchor.
+/// Deletes the anchor, and no other event of its name. Does nothing where tracefs is out of reach, or in a user namespace:
+/// an anchor that can be seen from there is the host's. Fails when the list of events cannot be read, or the kernel
+/// refuses to delete the anchor.
 pub fn clear() -> Result<()> {
+    if namespace::in_user_namespace() {
+        return Ok(());
+    }
     let Ok(mut events) = open() else {
         return Ok(());
     };

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use nix::dir::Dir;
+use nix::dir::{Dir, Entry};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, fstatfs};
@@ -22,24 +22,24 @@ use nix::unistd::geteuid;
 use crate::kernel::anchor;
 use crate::kernel::namespace;
 use crate::kernel::table::{Lock, Table};
-use crate::kernel::wording::{cause, errno_of};
+use crate::kernel::wording::{cause, errno_of, quoted};
 
 mod lifetime;
 mod own;
 
+pub use lifetime::mount_point;
 pub use lifetime::{HeldBy, Lifetime, ensure_lifetime, for_holding, holder, is_at};
-use lifetime::{holder_of, mounted_by_us, predates};
+use lifetime::{has_older_holder, holder_of, mounted_by_us};
 pub use own::{detached, errno, own};
 
 pub const DEFAULT: &str = "/proc/sys/fs/binfmt_misc";
 
 /// The source of our mounts, by which a later call knows that it may unmount them.
 const SOURCE: &str = "by-binfmt";
-/// Seconds that a call of ours may last, and hold a superblock for that time. A younger superblock may have no other
-/// holder.
+/// Seconds. An older superblock has another holder than a call of ours that is about to end. One that stays (`--hold`) marks it.
 const PASSING: i64 = 120;
 /// `BINFMTFS_MAGIC` in the kernel's `include/uapi/linux/magic.h`.
-const BINFMTFS_MAGIC: FsType = FsType(0x4249_4e4d);
+pub(super) const BINFMTFS_MAGIC: FsType = FsType(0x4249_4e4d);
 /// `AUTOFS_SUPER_MAGIC`, same file.
 const AUTOFS_MAGIC: FsType = FsType(0x0187);
 
@@ -79,10 +79,10 @@ impl MountError {
         self.kind == MountErrorKind::NotAllowed
     }
 
-    /// `/proc` is not mounted.
+    /// `/proc` is not mounted, or is that of another PID namespace.
     pub fn no_proc() -> Self {
-        let text = "/proc is not mounted; mount it: mount -t proc proc /proc";
-        Self::new(MountErrorKind::Other, text.to_owned())
+        let what = if Path::new("/proc/self").exists() { "is of another PID namespace" } else { "is not mounted" };
+        Self::new(MountErrorKind::Other, format!("/proc {what}; mount it: mount -t proc proc /proc"))
     }
 }
 
@@ -143,7 +143,7 @@ fn mount_here(at: &MountPoint, on_host: bool) -> Result<(Table, HeldBy), MountEr
         HeldBy::Host
     } else if in_namespace && namespace::shares_mounts_with_others() {
         HeldBy::UserNamespace
-    } else if predates(&table, now - PASSING) {
+    } else if has_older_holder(&table, now - PASSING) {
         HeldBy::Other
     } else {
         HeldBy::NobodyElse
@@ -151,14 +151,27 @@ fn mount_here(at: &MountPoint, on_host: bool) -> Result<(Table, HeldBy), MountEr
     Ok((table, held_by))
 }
 
-/// Whether [`for_installing`] would mount the table, which this does not.
+/// Whether [`for_installing`] would mount the table. This mounts it only in passing, to see whether it may.
 pub fn would_mount(at: &MountPoint) -> Result<bool, MountError> {
     match existing(&at.dir)? {
         Some(_) => Ok(false),
         None if namespace::in_user_namespace() && !at.explicit => Err(in_user_namespace(&at.dir)),
         None if !geteuid().is_root() => Err(denied(&at.dir)),
-        None => Ok(true),
+        None => match in_passing() {
+            Err(error) if error.kind != MountErrorKind::Other => Err(not_allowed(&at.dir)),
+            tried => tried.map(|_| true),
+        },
     }
+}
+
+/// Whether an install could begin to change the table. This leaves nothing behind. Fails as [`for_installing`] and [`Table::lock`] do where
+/// this process may not.
+pub fn may_install(at: &MountPoint) -> Result<()> {
+    match existing(&at.dir)? {
+        Some(table) => table.may_change()?,
+        None => drop(would_mount(at)?),
+    }
+    Ok(())
 }
 
 /// Opens the table for reading, without leaving a mount behind. `None` if there is none; probes still show what runs.
@@ -244,10 +257,11 @@ fn existing(dir: &Path) -> Result<Option<Table>, MountError> {
         return Err(automount(dir));
     }
     let mut directory = Dir::from_fd(opened.into()).map_err(unfit)?;
-    let mut names = directory.iter().flatten();
-    let is_empty = names.all(|item| matches!(item.file_name().to_bytes(), b"." | b".."));
+    let is_own = |item: &Entry| matches!(item.file_name().to_bytes(), b"." | b"..");
+    // a directory that cannot be listed gives an error each time, without end
+    let found = directory.iter().find(|item| !item.as_ref().is_ok_and(is_own));
     let shown = dir.display();
-    if !is_empty {
+    if found.transpose().map_err(unfit)?.is_some() {
         return Err(other(format!(
             "{shown} holds something else than binfmt_misc; name the mount point of binfmt_misc, or leave out --mount"
         )));
@@ -305,6 +319,11 @@ fn automount(dir: &Path) -> MountError {
     ))
 }
 
+/// The kernel refuses a mount at `dir`.
+fn not_allowed(dir: &Path) -> MountError {
+    if namespace::in_user_namespace() { denied_in_user_namespace(dir) } else { denied(dir) }
+}
+
 fn denied(dir: &Path) -> MountError {
     let text = format!(
         "permission denied mounting binfmt_misc at {}; run as root, or the container with --privileged",
@@ -327,7 +346,7 @@ fn in_user_namespace(dir: &Path) -> MountError {
     let text = format!(
         "this is a user namespace without a binfmt_misc of its own; run it on the host (rootful), or for this namespace \
          alone, hiding the host's handlers from it: --mount {}",
-        dir.display()
+        quoted(dir)
     );
     MountError::new(MountErrorKind::NotAllowed, text)
 }
@@ -337,8 +356,8 @@ fn mount_at(dir: &Path) -> Result<(), MountError> {
     match mount(Some(SOURCE), dir, kind, MsFlags::empty(), None::<&str>) {
         // another call was faster
         Ok(()) | Err(Errno::EBUSY) => Ok(()),
-        Err(Errno::EPERM) if namespace::in_user_namespace() => Err(denied_in_user_namespace(dir)),
-        Err(Errno::EPERM | Errno::EACCES) => Err(denied(dir)),
+        Err(Errno::EPERM) => Err(not_allowed(dir)),
+        Err(Errno::EACCES) => Err(denied(dir)),
         Err(errno) => Err(unfit(dir, errno)),
     }
 }

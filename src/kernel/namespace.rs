@@ -8,13 +8,14 @@ use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::thread;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{chroot, fchdir};
 
-use crate::kernel::process;
+use crate::kernel::process::{self, sysctl};
 use crate::kernel::wording::errno_of;
 
 /// Inode of the initial user namespace (`PROC_USER_INIT_INO` in the kernel's `include/linux/proc_ns.h`).
@@ -30,6 +31,36 @@ const INITIAL_MOUNT: [&str; 3] = ["mnt:[4026531832]", "mnt:[4026531840]", "mnt:[
 /// 6.7 keep a table per user namespace.
 pub fn in_user_namespace() -> bool {
     fs::read_link("/proc/self/ns/user").is_ok_and(|link| link.as_os_str() != INITIAL_USER)
+}
+
+/// The number that stands for users from outside of this process's user namespace, if it has one of its own.
+///
+/// It is read once, in the process's own root directory: below another one, `/proc` has what the owner of that directory
+/// put there.
+static OUTSIDERS: LazyLock<Option<u32>> = LazyLock::new(outsiders);
+
+/// Whether `user` stands for users from outside of this process's user namespace. The host's root, the owner of the
+/// system's files, looks like every other user from outside. Never true on the host.
+pub fn is_outsider(user: u32) -> bool {
+    *OUTSIDERS == Some(user)
+}
+
+/// That number, unless it is that of a user of this namespace, too. Only a user from outside owns the root directory.
+fn outsiders() -> Option<u32> {
+    let number = sysctl("kernel.overflowuid")?.parse().ok().filter(|_| in_user_namespace())?;
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let owns_root = || fs::metadata("/").is_ok_and(|root| root.uid() == number);
+    let is_known = map.lines().any(|line| maps(line, number));
+    (!is_known || owns_root()).then_some(number)
+}
+
+/// Whether this line of a map of ids, `INSIDE OUTSIDE COUNT`, has this one (`user_namespaces(7)`).
+fn maps(line: &str, user: u32) -> bool {
+    let mut numbers = line.split_whitespace().map_while(|number| number.parse::<u64>().ok());
+    match (numbers.next(), numbers.nth(1)) {
+        (Some(first), Some(count)) => (first..first.saturating_add(count)).contains(&user.into()),
+        _ => true,
+    }
 }
 
 /// Whether PID 1, as seen here, is the host's init.
@@ -54,8 +85,8 @@ pub fn shares_host_mounts() -> bool {
 /// Whether another process is in this mount namespace, so that the namespace outlives this process.
 pub fn shares_mounts_with_others() -> bool {
     let own = fs::read_link("/proc/self/ns/mnt").ok();
-    let id = std::process::id().to_string();
-    let is_other = |process: &Path| !process.ends_with(&id) && fs::read_link(process.join("ns/mnt")).ok() == own;
+    let name = process::own_name().unwrap_or_default();
+    let is_other = |process: &Path| !process.ends_with(&name) && fs::read_link(process.join("ns/mnt")).ok() == own;
     own.is_some() && process::find(is_other).is_some()
 }
 
@@ -101,9 +132,11 @@ pub fn with_host_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> nix::Result
     })
 }
 
-/// Does `work` with `root`, a directory that is open, as root directory and current one. Fails when it cannot become
-/// that (`EPERM` without `CAP_SYS_CHROOT`).
+/// Does `work` with `root`, a directory that is open, as root directory and current one. `work` must read nothing from
+/// `/proc`, which is that of `root`, and may be anything. Fails when it cannot become the root directory (`EPERM` without
+/// `CAP_SYS_CHROOT`).
 pub fn with_root_directory<T: Send>(root: impl AsFd + Send, work: impl FnOnce() -> T + Send) -> nix::Result<T> {
+    LazyLock::force(&OUTSIDERS);
     in_thread(|| {
         unshare(CloneFlags::CLONE_FS)?;
         fchdir(root)?;
@@ -120,4 +153,19 @@ fn in_thread<T: Send>(work: impl FnOnce() -> nix::Result<T> + Send) -> nix::Resu
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_a_map_has_are_known() {
+        assert!(maps("         0       1000          1", 0));
+        assert!(!maps("         0       1000          1", 65534));
+        assert!(maps("         1     100000      65536", 65534));
+        assert!(!maps("         1     100000      65533", 65534));
+        assert!(maps("         0          0 4294967295", 65534));
+        assert!(maps("nonsense", 65534));
+    }
 }

@@ -3,36 +3,51 @@
 //! than all other code about `/proc`.
 
 use std::ffi::{CString, OsString};
-use std::fs;
-use std::io;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::makedev;
+use nix::sys::utsname::uname;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, close, execve};
 use signal_hook::flag;
 
 use crate::kernel::wording::printable;
 
+/// The name that this process has in `/proc`: in that of another PID namespace, not its number. `None`: it has none there, or
+/// nothing is mounted.
+pub fn own_name() -> Option<String> {
+    fs::read_link("/proc/self").ok()?.to_str().map(str::to_owned)
+}
+
+/// Whether `/proc` knows processes by the numbers that they have for this process. If not, `/proc/PID` is another one.
+pub fn has_own_proc() -> bool {
+    own_name().is_some_and(|name| name == Pid::this().to_string())
+}
+
 /// The effective user of a process. `None` where that cannot be seen.
 pub fn effective_user(process: Pid) -> Option<u32> {
-    let ids = value(process, "Uid:")?;
+    let ids = value(&process.to_string(), "Uid:")?;
     ids.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// A mask of this process, such as that of its effective capabilities, `CapEff:`, one bit each.
 pub fn mask(key: &str) -> Option<u64> {
-    u64::from_str_radix(value(Pid::this(), key)?.trim(), 16).ok()
+    u64::from_str_radix(value("self", key)?.trim(), 16).ok()
 }
 
 /// Whether a filter decides about this process's system calls (`seccomp(2)`).
 pub fn is_filtered() -> bool {
-    value(Pid::this(), "Seccomp:").is_some_and(|mode| mode.trim() == "2")
+    value("self", "Seccomp:").is_some_and(|mode| mode.trim() == "2")
 }
 
 /// Which signals this process ignores.
@@ -40,6 +55,9 @@ pub fn ignored() -> impl Fn(Signal) -> bool {
     let ignored = mask("SigIgn:").unwrap_or(0);
     move |signal| ignored & 1 << (signal as u32 - 1) != 0
 }
+
+/// The signals that the caller has blocked, for the program that this process may become.
+static BLOCKED: OnceLock<SigSet> = OnceLock::new();
 
 /// Sets handlers for signals that would otherwise hide a failure. `execve(2)` resets them, so started programs are not
 /// affected.
@@ -50,6 +68,7 @@ pub fn ignored() -> impl Fn(Signal) -> bool {
 ///   (`setrlimit(2)`).
 /// - SIGTERM and SIGINT: they do not end the first process of a container without a handler (`pid_namespaces(7)`).
 pub fn hear_of_failures() -> io::Result<()> {
+    let _ = BLOCKED.set(SigSet::thread_get_mask()?);
     let is_ignored = ignored();
     if is_ignored(Signal::SIGCHLD) {
         flag::register(Signal::SIGCHLD as i32, Arc::default())?;
@@ -78,8 +97,8 @@ pub fn close_inherited() {
     }
 }
 
-/// Becomes `program`, which is a path, with no signal ignored or blocked because of this process. Does not use
-/// execvp(3), which lets a shell try what the kernel refuses.
+/// Becomes `program`, which is a path, with the signals blocked that the caller had blocked, and none ignored because of this
+/// process. Does not use execvp(3), which lets a shell try what the kernel refuses.
 pub fn become_program(program: &Path, args: &[OsString], environment: &[OsString]) -> Errno {
     let start = || {
         let text = |text: &OsString| CString::new(text.as_bytes()).map_err(|_| Errno::EINVAL);
@@ -87,7 +106,7 @@ pub fn become_program(program: &Path, args: &[OsString], environment: &[OsString
         let (args, environment) = (texts(args)?, texts(environment)?);
         // Rust's runtime ignores it; a handler ends with execve(2)
         let _ = flag::register(Signal::SIGPIPE as i32, Arc::default());
-        SigSet::empty().thread_set_mask()?;
+        BLOCKED.get().copied().unwrap_or(SigSet::empty()).thread_set_mask()?;
         execve(&text(&program.into())?, &args, &environment)
     };
     match start() {
@@ -113,7 +132,9 @@ pub fn start(process: Pid) -> Option<u64> {
 
 /// This kernel's release, `6.1.0-40-amd64`, if it is before `version`.
 pub fn release_before(version: (u32, u32)) -> Option<String> {
-    sysctl("kernel.osrelease").filter(|release| is_before(release, version))
+    // not from /proc, which need not be the kernel's where this is called (`with_root_directory`)
+    let release = uname().ok()?.release().to_string_lossy().into_owned();
+    is_before(&release, version).then_some(release)
 }
 
 fn is_before(release: &str, version: (u32, u32)) -> bool {
@@ -131,6 +152,69 @@ pub fn sysctl(name: &str) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
+/// A file that is mapped into a process, see `proc_pid_maps(5)` and `proc_pid_map_files(5)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapped {
+    /// Device and inode.
+    pub id: (u64, u64),
+    path: PathBuf,
+    /// Its name in `map_files`.
+    range: String,
+    is_code: bool,
+}
+
+impl Mapped {
+    /// All of `process`, the lowest address first. Fails when its maps cannot be read.
+    pub fn of(process: Pid) -> io::Result<Vec<Self>> {
+        Self::of_named(&process.to_string())
+    }
+
+    fn of_named(process: &str) -> io::Result<Vec<Self>> {
+        let maps = fs::read_to_string(format!("/proc/{process}/maps"))?;
+        Ok(maps.lines().filter_map(Self::parse).collect())
+    }
+
+    /// `401000-47b000 r-xp 00001000 00:03 12   /usr/bin/a b`; `None` for memory without a file.
+    fn parse(line: &str) -> Option<Self> {
+        let mut fields = line.splitn(6, ' ');
+        let (range, mode, _, device) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        let (inode, path) = (fields.next()?.parse().ok().filter(|inode| *inode != 0)?, fields.next()?);
+        let (major, minor) = device.split_once(':')?;
+        let number = |digits| u64::from_str_radix(digits, 16).ok();
+        Some(Self {
+            id: (makedev(number(major)?, number(minor)?), inode),
+            path: path.trim_start().into(),
+            range: without_zeros(range)?,
+            is_code: mode.contains('x'),
+        })
+    }
+
+    /// Opens the file of the first code: that is the program that the kernel has started, for its loader is at a higher address.
+    /// Follows `map_files`, which needs `CAP_CHECKPOINT_RESTORE` or `CAP_SYS_ADMIN` over the host; without it, the path, as long as
+    /// it leads to the same file. Fails when neither does.
+    pub fn open_first(process: Pid, mapped: &[Self]) -> io::Result<File> {
+        let first = mapped.iter().find(|mapped| mapped.is_code).ok_or(Errno::ENOENT)?;
+        File::open(format!("/proc/{process}/map_files/{}", first.range)).or_else(|refused| {
+            let file = File::open(&first.path).ok();
+            let is_same = |file: &File| file.metadata().is_ok_and(|there| (there.dev(), there.ino()) == first.id);
+            file.filter(is_same).ok_or(refused)
+        })
+    }
+
+    /// Whether this process may follow `map_files`: its own.
+    pub fn can_be_opened() -> bool {
+        let own = Self::of_named("self").unwrap_or_default();
+        own.first().is_some_and(|first| File::open(format!("/proc/self/map_files/{}", first.range)).is_ok())
+    }
+}
+
+/// The name that `map_files` has for a range of `maps`: the latter pads numbers with zeros.
+fn without_zeros(range: &str) -> Option<String> {
+    let (start, end) = range.split_once('-')?;
+    let number = |digits| u64::from_str_radix(digits, 16).ok();
+    Some(format!("{:x}-{:x}", number(start)?, number(end)?))
+}
+
 /// The path in `/proc` of an open file, by which it can be opened once more.
 pub fn path_of(file: &impl AsRawFd) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
@@ -143,6 +227,30 @@ pub fn signals(signals: &[Signal]) -> nix::Result<SignalFd> {
     SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
 
+/// The first process that has a descriptor for which `is_it` accepts its link in `fd`, the first bytes of its text in
+/// `fdinfo`, and the link's metadata: `process 123 (cp)`. Any user can make these many and long, so the search ends after
+/// [`SEARCH`].
+pub fn find_by_descriptor(is_it: impl Fn(&Path, &str, &Metadata) -> bool) -> Option<String> {
+    let end = Instant::now() + SEARCH;
+    find(|process| {
+        let mut open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        let mut open = open.by_ref().take_while(|_| Instant::now() < end);
+        open.any(|item| {
+            let Ok(link) = item.metadata() else { return false };
+            let mut text = String::new();
+            let info = File::open(process.join("fdinfo").join(item.file_name()));
+            let read = info.and_then(|info| info.take(INFO).read_to_string(&mut text));
+            read.is_ok() && is_it(&item.path(), &text, &link)
+        })
+    })
+}
+
+/// How long a search through all processes may take.
+const SEARCH: Duration = Duration::from_secs(2);
+/// How much of a text in `fdinfo` is read. What this program looks for stands at its beginning, except that other locks of
+/// the same descriptor may precede one.
+const INFO: u64 = 4096;
+
 /// The first process whose directory in `/proc` is one that `is_it` accepts: `process 123 (cp)`.
 pub fn find(mut is_it: impl FnMut(&Path) -> bool) -> Option<String> {
     let folders = fs::read_dir("/proc").ok()?.flatten().map(|item| item.path());
@@ -152,7 +260,7 @@ pub fn find(mut is_it: impl FnMut(&Path) -> bool) -> Option<String> {
     Some(format!("process {id} ({})", printable(name.trim_end())))
 }
 
-fn value(process: Pid, key: &str) -> Option<String> {
+fn value(process: &str, key: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let value = status.lines().find_map(|line| line.strip_prefix(key));
     value.map(str::to_owned)
@@ -172,6 +280,27 @@ mod tests {
         child.wait().unwrap();
         assert!(start(Pid::this()).is_some());
         assert!(start(Pid::this()) <= started, "{started:?}");
+    }
+
+    #[test]
+    fn the_first_code_of_a_process_is_its_program() {
+        let mapped = Mapped::of(Pid::this()).unwrap();
+        let (first, exe) = (Mapped::open_first(Pid::this(), &mapped).unwrap(), File::open("/proc/self/exe").unwrap());
+        let id = |file: File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino())).unwrap();
+        assert_eq!(id(first), id(exe));
+    }
+
+    #[test]
+    fn a_line_of_maps_is_read_with_whatever_path() {
+        let line = "00400000-0047b000 r-xp 00001000 fe:01 12                                 /usr/bin/a  b (deleted)";
+        let mapped = Mapped::parse(line).unwrap();
+        assert_eq!((mapped.path.to_str(), &*mapped.range), (Some("/usr/bin/a  b (deleted)"), "400000-47b000"));
+        assert_eq!(mapped.id, (makedev(0xfe, 1), 12));
+        for line in
+            ["", "7ffe5fd65000-7ffe5fd86000 rw-p 00000000 00:00 0                          [stack]", "a b c d e f"]
+        {
+            assert_eq!(Mapped::parse(line), None, "{line}");
+        }
     }
 
     #[test]

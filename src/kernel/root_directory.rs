@@ -1,6 +1,9 @@
 //! Other root directories: looks paths up in one so that no symbolic link leads out of it, and makes one this process's
 //! own, with the mounts that programs expect, and with no privilege beyond this process's own mount namespace.
 //!
+//! What root runs there is root for the kernel's files, too: `/proc/sys`, the table, the caller's devices. So root's mounts
+//! are read-only, and a second user namespace locks them: nobody in it can change or remove them (`mount_namespaces(7)`).
+//!
 //! A user namespace cannot mount a `proc` or `sysfs` unless it owns the processes and the network, so copies of the
 //! caller's mounts are used (`open_tree(2)`). Devices are the caller's, those that the OCI runtime specification lists.
 //! Each copy is made first, and then attached to an open directory of the new root, which is looked up without
@@ -16,16 +19,16 @@ use anyhow::{Result, anyhow};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{chdir, chroot, fchdir, pivot_root, symlinkat};
 use procfs::process::Process;
 use rustix::fs::CWD;
 use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-use crate::kernel::mount::{detached, errno};
+use crate::kernel::mount::{detached, errno, mount_point};
 use crate::kernel::process::path_of;
-use crate::kernel::wording::{cause, shown};
+use crate::kernel::wording::{cause, errno_of, quoted, shown};
 
 /// The devices that every program may expect, besides the terminal.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -76,9 +79,12 @@ pub fn find(root: impl AsFd, path: &Path, flags: OFlag, resolve: ResolveFlag) ->
 ///
 /// `/proc`, with all that is mounted below it, the table included, is mounted again. So are `/sys`, `/dev` and
 /// `/etc/resolv.conf`, where that is allowed. Missing mount points are made, and symbolic links are not followed.
+/// Device nodes of `dir` itself cannot be opened. With `by_root`, all of `/proc` except the processes is read-only, and its
+/// files that only root may read are hidden. A program can undo this unless it starts in a further user namespace.
+///
 /// Returns what is not mounted although the caller has it: its path below `dir`, and the reason. Fails when `dir` cannot
-/// become the root directory, or gets no `/proc`.
-pub fn enter(dir: &Path) -> Result<Vec<String>> {
+/// become the root directory, gets no `/proc`, or a mount cannot be made read-only.
+pub fn enter(dir: &Path, by_root: bool) -> Result<Vec<String>> {
     let name = shown(dir.as_os_str());
     let refused = |call: &'static str| {
         let name = name.clone();
@@ -92,6 +98,7 @@ pub fn enter(dir: &Path) -> Result<Vec<String>> {
     };
     let proc = tree("/proc").map_err(refused("open_tree"))?;
     let sys = tree("/sys");
+    let nothing = copy(CWD, Path::new("/dev/null"), OpenTreeFlags::empty());
     let resolver = fs::canonicalize(RESOLVER).map(|file| copy(CWD, &file, OpenTreeFlags::empty()));
     let devices = Devices::of_caller();
 
@@ -105,36 +112,41 @@ pub fn enter(dir: &Path) -> Result<Vec<String>> {
 
     let place = directory(&root, "proc").map_err(|errno| match errno {
         Errno::ELOOP => anyhow!("{name}/proc is a symbolic link, which is not followed; put a directory in its place"),
-        Errno::ENOTDIR => anyhow!("{name}/proc is not a directory; replace it: rm {name}/proc && mkdir {name}/proc"),
+        Errno::ENOTDIR => {
+            anyhow!(
+                "{name}/proc is not a directory; replace it: rm {own} && mkdir {own}",
+                own = quoted(dir.join("proc"))
+            )
+        }
         errno => anyhow!(
-            "{name} has no directory proc, and it cannot be made: {}; make it: mkdir {name}/proc",
-            cause(&errno.into())
+            "{name} has no directory proc, and it cannot be made: {}; make it: mkdir {}",
+            cause(&errno.into()),
+            quoted(dir.join("proc"))
         ),
     })?;
     attach(&proc, &place).map_err(refused("move_mount"))?;
+    // what the host mounts later would be writable
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(refused("mount"))?;
+    restrict(&root, Path::new("/"), MsFlags::MS_NODEV).map_err(refused("mount"))?;
+    if by_root {
+        let nothing = nothing.map_err(refused("open_tree"))?;
+        protect_proc(&root, &nothing).map_err(refused("mount"))?;
+    }
     let mut missing = Vec::new();
     let mut note = |path, mounted: nix::Result<()>| {
         missing.extend(mounted.err().map(|errno| format!("{path} {}", not_mounted(errno))));
     };
-    if let Ok(sys) = sys {
-        let mounted = directory(&root, "sys").and_then(|place| attach(&sys, &place));
-        if mounted.is_ok() {
-            make_all_read_only(&sys);
-        }
-        note("sys", mounted);
+    let mounted = sys.and_then(|sys| attach(&sys, &directory(&root, "sys")?));
+    if mounted.is_ok() {
+        restrict(&root, Path::new("/sys"), MsFlags::MS_RDONLY).map_err(refused("mount"))?;
     }
-    let dev = directory(&root, "dev");
-    // a program that needs a device which is missing fails, and says so
-    note(
-        "dev",
-        dev.map(|place| {
-            let _ = devices.mount_in(&place);
-        }),
-    );
+    note("sys", mounted);
+    note("dev", directory(&root, "dev").and_then(|place| devices.mount_in(&place)));
     if let Ok(Ok(resolver)) = resolver {
         let mounted = resolver_of(&root).and_then(|place| attach(&resolver, &place));
         if mounted.is_ok() {
-            let _ = make_read_only(&resolver);
+            restrict_one(&resolver, MsFlags::MS_RDONLY).map_err(refused("mount"))?;
         }
         note("etc/resolv.conf", mounted);
     }
@@ -195,31 +207,55 @@ fn create(dir: &OwnedFd, name: &str) -> nix::Result<OwnedFd> {
     openat(dir, name, flags, Mode::from_bits_truncate(0o644))
 }
 
-fn make_all_read_only(tree: &OwnedFd) {
-    let _ = make_read_only(tree);
-    let mounts = Process::myself().and_then(|process| process.mountinfo());
-    let places = mounts.into_iter().flatten().map(|mount| mount.mount_point);
-    for place in places {
-        if let Ok(place) = place.strip_prefix("/sys") {
-            if let Ok(mount) = find(tree, place, OFlag::empty(), NO_LINKS) {
-                let _ = make_read_only(&mount);
-            }
+/// Covers what is in `/proc`, except the directories of processes and the links to them, with read-only mounts of the same,
+/// or with `nothing` if only its owner may read it. Read-only is also what is mounted there already.
+fn protect_proc(root: &OwnedFd, nothing: &OwnedFd) -> nix::Result<()> {
+    let whole = OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
+    for item in fs::read_dir("/proc").map_err(|error| errno_of(&error))?.flatten() {
+        let name = item.file_name();
+        let is_process = name.as_encoded_bytes().first().is_some_and(u8::is_ascii_digit);
+        if is_process || item.file_type().is_ok_and(|kind| kind.is_symlink()) {
+            continue;
         }
+        let place = find(root, &Path::new("proc").join(&name), OFlag::empty(), NO_LINKS)?;
+        let found = fstat(&place)?;
+        let is_secret = found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
+            && !Mode::from_bits_truncate(found.st_mode).contains(Mode::S_IROTH);
+        let cover = if is_secret { nothing } else { &place };
+        attach(&copy(cover, Path::new(""), whole)?, &place)?;
+        restrict(root, &Path::new("/proc").join(&name), MsFlags::MS_RDONLY)?;
     }
+    Ok(())
 }
 
-/// Makes a mount read-only, because root of this namespace may be root outside. The mount's other flags are locked and
-/// repeated.
-fn make_read_only(mounted: &OwnedFd) -> nix::Result<()> {
+/// Adds `flags` to each mount at or below the path `below` of `root`, this process's root directory.
+fn restrict(root: &OwnedFd, below: &Path, flags: MsFlags) -> nix::Result<()> {
+    let mounts = Process::myself().and_then(|process| process.mountinfo()).map_err(|_| Errno::ENOENT)?;
+    let places = mounts.into_iter().map(|mount| mount_point(&mount));
+    for place in places.filter(|place| place.starts_with(below)) {
+        let place = place.strip_prefix("/").unwrap_or(&place);
+        let place = if place.as_os_str().is_empty() { Path::new(".") } else { place };
+        match find(root, place, OFlag::empty(), NO_LINKS) {
+            // hidden by another mount, which is locked there
+            Err(Errno::ENOENT) => {}
+            found => restrict_one(&found?, flags)?,
+        }
+    }
+    Ok(())
+}
+
+/// Adds `flags` to an attached mount. Its other flags may be locked, and are repeated.
+fn restrict_one(mounted: &OwnedFd, mut flags: MsFlags) -> nix::Result<()> {
     let set = fstatvfs(mounted)?.flags();
-    let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
     for (is, flag) in [
+        (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
         (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
         (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
         (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
     ] {
-        flags.set(flag, set.contains(is));
+        flags.set(flag, flags.contains(flag) || set.contains(is));
     }
+    flags |= MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
     mount(None::<&str>, &path_of(mounted), None::<&str>, flags, None::<&str>)
 }
 
@@ -244,6 +280,8 @@ impl Devices {
         attach(&dev, place)?;
         for (name, device) in self.0 {
             attach(&device, &create(&dev, name)?)?;
+            // it can still be written to, but its mode cannot be changed
+            restrict_one(&device, MsFlags::MS_RDONLY)?;
         }
         for (to, name) in LINKS {
             symlinkat(to, &dev, name)?;

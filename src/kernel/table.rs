@@ -23,7 +23,8 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{AccessFlags, faccessat};
 
-use crate::kernel::lock::lock;
+use crate::kernel::lock::{is_marked_before, lock, mark};
+use crate::kernel::process::sysctl;
 use crate::kernel::wording::errno_of;
 
 mod error;
@@ -31,12 +32,24 @@ mod error;
 pub use error::TableError;
 use error::not_registered;
 
+/// How many interpreters the kernel keeps open for entries with flag F. Each user namespace has a limit of its own, and what is
+/// opened in one also counts in those above it (`inc_ucount` in `kernel/ucount.c`).
+const LIMIT: &str = "user.max_binfmt_misc_interpreters";
+
+/// Whether this kernel may know flag T, so that a try is worth its time: Linux 7.3 has brought it together with a limit of the
+/// interpreters that are kept open.
+pub fn may_be_transparent() -> bool {
+    sysctl(LIMIT).is_some()
+}
+
 /// How long a call waits for another one's lock. A call lasts well under a second, or a few times the limit of an
 /// emulator that times out.
 const LOCK_PATIENCE: Duration = Duration::from_secs(120);
 
 /// The file that takes registrations, whose lock is the table's.
 const REGISTER: &str = "register";
+/// The file that switches the table on and off. Any user may read it.
+const STATUS: &str = "status";
 
 /// An open `binfmt_misc` mount. All access goes through the opened directory, so a later mount over its path changes
 /// nothing.
@@ -84,9 +97,23 @@ impl Table {
         self.metadata(name).ok().map(|metadata| metadata.mtime())
     }
 
+    /// Tells other calls that this process holds the table since `began`, in seconds since 1970, as long as the returned file is
+    /// open. Fails when `status` cannot be opened or locked.
+    pub fn hold(&self, began: i64) -> Result<File, TableError> {
+        let status = self.open(OsStr::new(STATUS), OFlag::O_RDONLY, "open")?;
+        mark(&status, began).map_err(|error| self.error("lock", OsStr::new(STATUS), errno_of(&error)))?;
+        Ok(status)
+    }
+
+    /// Whether a process [holds](Self::hold) the table that began to do so before `moment`, in seconds since 1970.
+    pub fn is_held_since_before(&self, moment: i64) -> bool {
+        let status = self.open(OsStr::new(STATUS), OFlag::O_RDONLY, "open");
+        status.is_ok_and(|status| is_marked_before(&status, moment).unwrap_or(false))
+    }
+
     /// Whether the table is switched on (`status`). If not, no entry has any effect.
     pub fn enabled(&self) -> Result<bool, TableError> {
-        let text = self.read(OsStr::new("status"))?;
+        let text = self.read(OsStr::new(STATUS))?;
         Ok(text.starts_with(b"enabled"))
     }
 
@@ -160,7 +187,7 @@ impl Table {
         }
     }
 
-    /// Waits until no other call has the lock, and takes it. Fails when another call has the lock for two minutes, this
+    /// Waits until no other call has the lock, and takes it. Fails when another call has the lock for [`LOCK_PATIENCE`], this
     /// process is told to end, or the file system has no locks.
     pub fn lock(&self) -> Result<Lock, TableError> {
         let file = match self.open(OsStr::new(REGISTER), OFlag::O_WRONLY, "open") {
@@ -183,7 +210,7 @@ impl Table {
         for item in dir.iter() {
             let item = item.map_err(refused)?;
             let name = item.file_name().to_bytes();
-            if item.file_type() != Some(Type::Directory) && name != b"register" && name != b"status" {
+            if item.file_type() != Some(Type::Directory) && name != REGISTER.as_bytes() && name != STATUS.as_bytes() {
                 names.push((OsStr::from_bytes(name).to_owned(), item.ino()));
             }
         }

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,9 @@ const QUIET: Duration = Duration::from_secs(1);
 /// How long all waits together may still last once this process is told to end.
 const GRACE: Duration = Duration::from_secs(4);
 /// How long this process may still run then, whatever it waits for.
-const END: Duration = Duration::from_secs(10);
+const END: Duration = Duration::from_secs(9);
+/// How long the line about that may take. A pipe that nobody reads may be what this process waits for.
+const LAST_LINE: Duration = Duration::from_secs(1);
 
 static SAY: OnceLock<fn(&str)> = OnceLock::new();
 static ENDS: OnceLock<SignalFd> = OnceLock::new();
@@ -60,8 +62,16 @@ fn end_by_force() {
     let mut told = [PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
     while ppoll(&mut told, None, None) == Err(Errno::EINTR) {}
     thread::sleep(END);
-    say("binfmt: still at work ten seconds after the signal to end, perhaps because a file system does not answer; \
-         this call ends now, and the handlers stay as they are");
+    let line = "binfmt: still at work nine seconds after the signal to end, perhaps because a file system does not \
+                answer, or nobody reads what this call prints; it ends now, and the handlers stay as they are";
+    let (is_said, said) = mpsc::channel();
+    let printing = thread::Builder::new().spawn(move || {
+        say(line);
+        is_said.send(())
+    });
+    if printing.is_ok() {
+        let _ = said.recv_timeout(LAST_LINE);
+    }
     std::process::exit(1);
 }
 

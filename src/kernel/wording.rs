@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 
@@ -47,36 +48,28 @@ pub fn text(name: impl AsRef<OsStr>) -> String {
     name.as_ref().to_string_lossy().into_owned()
 }
 
-/// What Unicode 16 calls a format character (`Cf`) or a separator of lines (`Zl`, `Zp`): they are invisible, turn the direction
-/// of the text after them, or end the line.
-const FORMAT: [RangeInclusive<char>; 21] = [
-    '\u{ad}'..='\u{ad}',
-    '\u{600}'..='\u{605}',
-    '\u{61c}'..='\u{61c}',
-    '\u{6dd}'..='\u{6dd}',
-    '\u{70f}'..='\u{70f}',
-    '\u{890}'..='\u{891}',
-    '\u{8e2}'..='\u{8e2}',
-    '\u{180e}'..='\u{180e}',
-    '\u{200b}'..='\u{200f}',
-    '\u{2028}'..='\u{202e}',
-    '\u{2060}'..='\u{2064}',
-    '\u{2066}'..='\u{206f}',
-    '\u{feff}'..='\u{feff}',
-    '\u{fff9}'..='\u{fffb}',
-    '\u{110bd}'..='\u{110bd}',
-    '\u{110cd}'..='\u{110cd}',
-    '\u{13430}'..='\u{1343f}',
-    '\u{1bca0}'..='\u{1bca3}',
-    '\u{1d173}'..='\u{1d17a}',
-    '\u{e0001}'..='\u{e0001}',
-    '\u{e0020}'..='\u{e007f}',
+/// What has no shape of its own, although Unicode counts it as a letter, a symbol or an accent (`Default_Ignorable_Code_Point`, and
+/// the empty pattern of Braille).
+const BLANK: [RangeInclusive<char>; 9] = [
+    '\u{34f}'..='\u{34f}',
+    '\u{115f}'..='\u{1160}',
+    '\u{17b4}'..='\u{17b5}',
+    '\u{180b}'..='\u{180f}',
+    '\u{2800}'..='\u{2800}',
+    '\u{3164}'..='\u{3164}',
+    '\u{fe00}'..='\u{fe0f}',
+    '\u{ffa0}'..='\u{ffa0}',
+    '\u{e0100}'..='\u{e01ef}',
 ];
 
-/// Whether it must not reach a terminal as it is: control characters, on which a terminal acts, and format characters, by which
-/// a name looks like another.
+/// Whether it must not reach a terminal as it is: a control character, on which a terminal acts, or one that cannot be seen, or
+/// that turns the direction of the text after it, by which a name looks like another. Rust's table for `{:?}` knows most.
 pub fn is_control(c: char) -> bool {
-    c.is_control() || FORMAT.iter().any(|range| range.contains(&c))
+    if c.is_ascii() {
+        return c.is_control();
+    }
+    // after another letter, as an accent stands, which is no character of its own
+    BLANK.iter().any(|range| range.contains(&c)) || format!("a{c}").escape_debug().nth(2).is_some()
 }
 
 /// `text` with its control characters escaped, so that it stays one line and does nothing to a terminal.
@@ -88,12 +81,23 @@ pub fn printable(text: &str) -> String {
 }
 
 /// `word` as a shell reads it as one word.
-pub fn quoted(word: &str) -> String {
+pub fn quoted(word: impl AsRef<OsStr>) -> String {
+    let word = word.as_ref();
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./,:+%@=".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
+    match word.to_str() {
+        Some(text) if !text.is_empty() && text.chars().all(plain) => text.to_owned(),
+        Some(text) if !text.chars().any(is_control) => format!("'{}'", text.replace('\'', r"'\''")),
+        _ => in_octal(word.as_bytes()),
     }
-    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// `$'…'`, of POSIX since 2024: bytes that a terminal must not see, or that are no UTF-8, by their numbers.
+fn in_octal(bytes: &[u8]) -> String {
+    let text = bytes.iter().map(|byte| match byte {
+        b' '..=b'~' if !matches!(byte, b'\'' | b'\\') => char::from(*byte).to_string(),
+        byte => format!("\\{byte:03o}"),
+    });
+    format!("$'{}'", text.collect::<String>())
 }
 
 #[cfg(test)]
@@ -107,6 +111,8 @@ mod tests {
             ("a\u{200b}b\u{feff}", r"a\u{200b}b\u{feff}"),
             ("\u{9b}31m\x7f\r", r"\u{9b}31m\u{7f}\r"),
             ("\u{202e}\u{e0041}\u{2028}", r"\u{202e}\u{e0041}\u{2028}"),
+            ("a\u{3164}\u{2800}\u{a0}", r"a\u{3164}\u{2800}\u{a0}"),
+            ("a\u{34f}b\u{fe0f}c\u{e0100}", r"a\u{34f}b\u{fe0f}c\u{e0100}"),
         ] {
             assert_eq!(printable(text), expected);
         }
@@ -120,8 +126,11 @@ mod tests {
             ("a b", "'a b'"),
             ("it's", r"'it'\''s'"),
             ("", "''"),
+            ("a\nb\u{1b}", r"$'a\012b\033'"),
+            ("'\\\u{202e}", r"$'\047\134\342\200\256'"),
         ] {
             assert_eq!(quoted(word), expected);
         }
+        assert_eq!(quoted(OsStr::from_bytes(b"a\xff")), r"$'a\377'");
     }
 }

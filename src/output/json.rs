@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::kernel::wording::{is_control, text};
 use crate::policy::status::PlatformHealth;
-use crate::policy::survey::{PlatformStatus, Survey, Verdict};
+use crate::policy::survey::{PlatformStatus, Survey};
 
 /// What `binfmt` prints without arguments.
 #[derive(Debug, Serialize)]
@@ -35,6 +35,9 @@ pub struct OtherEntry {
     pub enabled: bool,
     pub qemu: bool,
     pub interpreter: Option<String>,
+    pub flags: String,
+    pub bpf: Option<String>,
+    pub bound: Vec<String>,
     pub unknown: Vec<String>,
 }
 
@@ -55,7 +58,7 @@ impl From<&Survey> for Status {
 
 /// The OCI platforms that have been seen to run.
 fn platforms(status: &PlatformStatus) -> Vec<String> {
-    let Verdict::Works { level, .. } = status.verdict else {
+    let Some(level) = status.verdict.level() else {
         return Vec::new();
     };
     let names = status.arch.platforms();
@@ -89,6 +92,9 @@ impl OtherEntry {
             enabled: entry.enabled,
             qemu,
             interpreter: entry.interpreter.as_ref().map(text),
+            flags: format!("{}{}", entry.flags, entry.unknown_flags),
+            bpf: entry.bpf.clone(),
+            bound: entry.bound.clone(),
             unknown: entry.unknown.clone(),
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use binfmt_magic::arch::Arch;
 
-use crate::emulator::Version;
+use crate::emulator::{KnownDefect, Version};
 use crate::kernel::wording::{printable, shown};
 use crate::policy::install::{Credentials, InstallOutcome};
 use crate::policy::persist::FileOutcome;
@@ -22,7 +22,7 @@ mod explained;
 mod health;
 mod held;
 
-use columns::{row, write_columns};
+use columns::{pieces, row, write_columns};
 pub use explained::write_explained;
 use health::or_dash;
 pub use health::write_health;
@@ -30,7 +30,7 @@ pub use held::{holding, repairing};
 
 /// What was done, or in a dry run would be, about something: a line.
 #[derive(Debug)]
-pub struct Deed {
+pub struct Action {
     /// `install`
     verb: &'static str,
     what: String,
@@ -38,13 +38,12 @@ pub struct Deed {
     done: Result<String, String>,
 }
 
-impl Deed {
+impl Action {
     /// It was done. `how`: what there is to say after OK, with a blank before it.
     pub fn done(verb: &'static str, what: impl Display, how: impl Into<String>) -> Self {
         Self { verb, what: what.to_string(), done: Ok(how.into()) }
     }
 
-    /// It was not done.
     pub fn not_done(verb: &'static str, what: impl Display, why: impl Into<String>) -> Self {
         Self { verb, what: what.to_string(), done: Err(why.into()) }
     }
@@ -69,7 +68,7 @@ impl Deed {
 }
 
 /// `uninstalling: arm64 OK (qemu-aarch64)`
-pub fn removal(removal: &Removal) -> Deed {
+pub fn removal(removal: &Removal) -> Action {
     let done = match (&removal.failure, &removal.removed[..], &removal.left_to) {
         (Some(why), ..) => Err(why.clone()),
         (None, [name], _) if *name == removal.label => Ok(String::new()),
@@ -79,28 +78,28 @@ pub fn removal(removal: &Removal) -> Deed {
         (None, [], None) => Err("not found".to_owned()),
         (None, names, _) => Ok(format!(" ({})", join(names))),
     };
-    Deed { verb: "uninstall", what: shown(&removal.label), done }
+    Action { verb: "uninstall", what: shown(&removal.label), done }
 }
 
 /// `persisting: /host/etc/binfmt.d/qemu-arm.conf OK`. `verb` names the option that writes or removes the file.
-pub fn filed(verb: &'static str, path: &str, fate: FileOutcome) -> Deed {
+pub fn filed(verb: &'static str, path: &str, fate: FileOutcome) -> Action {
     let why_not = match fate {
-        FileOutcome::Written | FileOutcome::Removed => return Deed::done(verb, path, ""),
+        FileOutcome::Written | FileOutcome::Removed => return Action::done(verb, path, ""),
         FileOutcome::Unchanged => "already there",
         FileOutcome::TakenBack => "taken back",
         FileOutcome::Gone => "not found",
         FileOutcome::Changed => "changed since, and so left",
     };
-    Deed::not_done(verb, path, why_not)
+    Action::not_done(verb, path, why_not)
 }
 
 /// `installing: arm64 OK (qemu-aarch64 10.0.13, 4.1 ms)`
-pub fn installation(arch: &Arch, result: &anyhow::Result<InstallOutcome>) -> Deed {
+pub fn installation(arch: &Arch, result: &anyhow::Result<InstallOutcome>) -> Action {
     let done = match result {
         Ok(outcome) => describe(arch, outcome),
         Err(error) => Err(format!("{error:#}")),
     };
-    Deed { verb: "install", what: arch.oci.to_owned(), done }
+    Action { verb: "install", what: arch.oci.to_owned(), done }
 }
 
 fn describe(arch: &Arch, outcome: &InstallOutcome) -> Result<String, String> {
@@ -188,12 +187,47 @@ pub fn write_list(out: &mut dyn Write, list: &[Listed], colour: bool, width: Opt
     write_columns(out, &rows, colour, width, &[2])
 }
 
-/// Writes the table of `--verify`: a line per platform that is in order, and one per finding.
+/// Writes the table of `--verify`: a line per platform that is in order, and one per finding; below, known defects.
 pub fn write_verification(out: &mut dyn Write, audit: &Audit, colour: bool, width: Option<usize>) -> io::Result<()> {
     let mut rows = vec![row(["PLATFORM", "STATE", "ENTRY", "FINDING"])];
     rows.extend(audit.checked.iter().map(checked));
     rows.extend(audit.findings.iter().map(finding));
-    write_columns(out, &rows, colour, width, &[2])
+    write_columns(out, &rows, colour, width, &[2])?;
+    let defects = audit.defects.iter();
+    write_defects(out, defects.map(|meets| (&*meets.platform, &*meets.version, &meets.defect)), width)
+}
+
+/// What a line that continues another begins with.
+const INDENT: &str = "  ";
+
+/// The known defects of the emulators that programs run through, below the tables of `--status` and `--verify`: writes a line
+/// per version and defect, with the platforms that meet it, for a terminal of `width` columns if it is for one;
+/// nothing if there is no defect. `met`: platform, QEMU's version, defect.
+fn write_defects<'a>(
+    out: &mut dyn Write,
+    met: impl Iterator<Item = (&'a str, &'a str, &'a KnownDefect)>,
+    width: Option<usize>,
+) -> io::Result<()> {
+    let mut groups: Vec<((&str, &KnownDefect), Vec<&str>)> = Vec::new();
+    for (platform, version, defect) in met {
+        let short = platform.strip_prefix("linux/").unwrap_or(platform);
+        match groups.iter_mut().find(|(key, _)| *key == (version, defect)) {
+            Some((_, platforms)) => platforms.push(short),
+            None => groups.push(((version, defect), vec![short])),
+        }
+    }
+    if groups.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nknown defects:")?;
+    for ((version, defect), platforms) in groups {
+        let line = printable(&format!("QEMU {version}, {}: {defect}", platforms.join(", ")));
+        let room = width.map_or(usize::MAX, |width| width.saturating_sub(INDENT.len()).max(1));
+        for (at, piece) in pieces(&line, room, true).iter().enumerate() {
+            writeln!(out, "{}{piece}", if at == 0 { "" } else { INDENT })?;
+        }
+    }
+    Ok(())
 }
 
 fn checked(checked: &Checked) -> Vec<String> {

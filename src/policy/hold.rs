@@ -6,11 +6,13 @@
 //! [`Watch`] decides when to look. A look returns [`Event`]s.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::rc::Rc;
 
 use anyhow::Result;
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
+use nix::time::{ClockId, clock_gettime};
 
 use crate::kernel::anchor;
 use crate::kernel::mount::{self, Lifetime, MountPoint};
@@ -19,7 +21,7 @@ use crate::kernel::table::Table;
 use crate::kernel::wait;
 use crate::policy::install::{Item, Order, Working, install, is_timeout, later};
 use crate::policy::survey::{PlatformStatus, Survey};
-use crate::policy::uninstall::{Removal, uninstall_others};
+use crate::policy::uninstall::{Recognition, Removal, uninstall_others};
 
 mod settle;
 mod snapshot;
@@ -76,6 +78,10 @@ pub struct Hold {
     lifetime: Lifetime,
     /// Kept open. `None` while none is mounted.
     table: Option<Rc<Table>>,
+    /// By which other calls know that this one holds the table. `None` also where that is refused.
+    mark: Option<File>,
+    /// When it began, in seconds since 1970.
+    began: i64,
     /// Whether there was an anchor after the last repair.
     anchored: bool,
     pub caveat: Option<String>,
@@ -115,6 +121,8 @@ impl Hold {
             at,
             lifetime,
             table: None,
+            mark: None,
+            began: clock_gettime(ClockId::CLOCK_REALTIME).map_or(0, |now| now.tv_sec()),
             anchored: anchor::is_set(),
             caveat,
             settled: Snapshot::of(survey, &arches),
@@ -233,23 +241,25 @@ impl Hold {
     }
 
     /// Ends. With `uninstall`, removes QEMU's entries for the architectures that are held. If no entry is left, also removes what
-    /// keeps the table. Fails when the table cannot be mounted, locked or read, or what keeps it cannot be removed.
-    pub fn end(&self, uninstall: bool) -> Result<Vec<Removal>> {
+    /// keeps the table. `tell` is called with each removal. Fails when the table cannot be mounted, locked or read, and when the
+    /// anchor or the mount, which keep it, cannot be removed.
+    pub fn end(&self, uninstall: bool, tell: &mut dyn FnMut(&Removal)) -> Result<()> {
         let table = match &self.table {
             Some(table) => table.clone(),
             None => match mount::for_uninstalling(&self.at)? {
                 Some(table) => Rc::new(table),
-                None => return Ok(Vec::new()),
+                None => return Ok(()),
             },
         };
-        let lock = table.lock()?;
         let is_held = |entry: &Entry| self.arches.iter().any(|arch| entry.matches(arch));
-        let removals = if uninstall {
-            uninstall_others(Some(&table), &table.entries()?, |entry| !is_held(entry))
-        } else {
-            Vec::new()
-        };
+        // before the lock: other calls must not wait for a handler that hangs
+        let recognition = if uninstall { Some(Recognition::of(&table.entries()?, is_held)) } else { None };
+        let lock = table.lock()?;
+        if let Some(recognition) = recognition {
+            let removals = uninstall_others(Some(&table), &table.entries()?, &recognition, |entry| !is_held(entry));
+            removals.iter().for_each(tell);
+        }
         mount::tidy(&table, &lock, &self.at)?;
-        Ok(removals)
+        Ok(())
     }
 }

@@ -7,8 +7,6 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Error, Result, bail, ensure};
@@ -16,20 +14,25 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::platform::Selection;
 use binfmt_magic::rule::{Flags, Rule};
 
-use crate::emulator::{EmulatorError, Question, Source, Unfit, Version, versions};
+use crate::emulator::{EmulatorError, Source, Unfit, Version};
 use crate::helper::probes::LIMIT;
 use crate::kernel::table::Table;
 use crate::kernel::wait;
+use crate::kernel::wording::quoted;
 use crate::policy::invocation::Invocation;
 use crate::policy::survey::{Failure, Look, PlatformStatus, Survey, Verdict};
 use crate::policy::trial;
 
+mod batch;
 mod decide;
-mod round;
+mod transparent;
+mod versions;
 
-pub use decide::{Decision, Pending, is_stale, is_stand_in, plan};
-use round::Round;
-pub use round::ask;
+use batch::Batch;
+pub use decide::{Decision, FORCED, Pending, Planned, forced, is_stale, is_stand_in, plan};
+pub use transparent::settle as settle_transparency;
+pub use versions::ask_others;
+use versions::open_and_ask;
 
 /// What to install, and how.
 #[derive(Debug, Clone)]
@@ -39,7 +42,8 @@ pub struct Order {
     pub emulators: Source,
     /// The prefix of the names of emulators and entries.
     pub prefix: String,
-    /// The flags to register with. P is left out where the emulator does not support it.
+    /// The flags to register with. P is left out where the emulator does not support it. T takes its place where kernel and
+    /// emulator support that.
     pub flags: Flags,
     /// Whether to remove QEMU's entries that are not of this install.
     pub reset: bool,
@@ -76,9 +80,23 @@ pub enum Credentials {
 }
 
 impl Order {
-    /// What is registered for `arch`.
+    /// What is registered for `arch` where nothing is known of flag T.
     pub fn rule(&self, arch: &Arch) -> Rule {
-        self.emulators.rule_for(arch, &self.prefix, self.flags)
+        self.emulators.rule_for(arch, &self.prefix, self.visible())
+    }
+
+    /// The flags without T. Any kernel, and any emulator, gets on with these.
+    pub fn visible(&self) -> Flags {
+        Flags { transparent: false, ..self.flags }
+    }
+
+    pub fn has_emulators(&self) -> bool {
+        self.emulators.has_any(&self.prefix)
+    }
+
+    /// That there are none, and what to do.
+    pub fn no_emulators(&self) -> String {
+        format!("no emulators in {}; {}", self.emulators.dir().display(), self.emulators.remedy())
     }
 }
 
@@ -147,8 +165,9 @@ impl DoesNotRun {
     /// `now`: the state of the table.
     fn new(arch: &Arch, rule: &Rule, failure: &Failure, now: Option<&str>) -> Self {
         let text = format!("{} does not run programs: {failure}", rule.interpreter.display());
-        let more = failure.outer_remedy(arch).into_iter().chain(now.map(str::to_owned));
-        Self { text: more.fold(text, |text, more| text + "; " + &more), is_timeout: failure.is_timeout() }
+        let now = now.map(|now| format!("; {now}")).unwrap_or_default();
+        let text = format!("{text}{now}; {}", failure.remedy_of_emulator(arch));
+        Self { text, is_timeout: failure.is_timeout() }
     }
 }
 
@@ -195,7 +214,9 @@ pub fn install(
         let (names, limit) = (names.join(", "), LIMIT.as_secs());
         wait::say(&format!("waiting for the emulators of {names}, for {limit} s at most"));
     }
-    let second = attempt(table, order, &first.timed_out, LIMIT)?;
+    let working = first.survey.statuses.iter().filter(|status| status.works()).cloned();
+    let known: Vec<_> = first.timed_out.iter().cloned().chain(working).collect();
+    let second = attempt(table, order, &known, LIMIT)?;
     for item in &second.items {
         if result_of(&items, item.0).is_none_or(|told| told.is_ok() && item.1.is_err()) {
             done(item);
@@ -205,7 +226,6 @@ pub fn install(
     Ok((later(items, second.items), second.survey))
 }
 
-/// The result for `arch`.
 pub fn result_of<'a>(items: &'a [Item], arch: &Arch) -> Option<&'a Result<InstallOutcome>> {
     items.iter().find(|(of, _)| *of == arch).map(|(_, result)| result)
 }
@@ -226,7 +246,6 @@ pub fn later(first: Vec<Item>, mut second: Vec<Item>) -> Vec<Item> {
     items
 }
 
-/// The result of one attempt.
 struct Attempt {
     items: Vec<Item>,
     survey: Survey,
@@ -234,40 +253,46 @@ struct Attempt {
     timed_out: Vec<PlatformStatus>,
 }
 
-/// Installs, and gives each new emulator `limit` to run a program.
-fn attempt(table: &Table, order: &Order, timed_out: &[PlatformStatus], limit: Duration) -> Result<Attempt> {
+/// Installs, and gives each new emulator `limit` to run a program. `known`: what need not be started again ([`Look::known`]).
+fn attempt(table: &Table, order: &Order, known: &[PlatformStatus], limit: Duration) -> Result<Attempt> {
     prepare(table)?;
-    let look = Look { known: timed_out, ..Look::default() };
+    let look = Look { known, ..Look::default() };
     let survey = Survey::look(Some(table), look)?;
     let timed_out = survey.timed_out();
-    let mut round = Round::decide(order, &survey, &timed_out, limit)?;
-    round.check_emulators();
-    round.try_out(table)?;
-    round.register(table);
-    let finished = round.finish(table, survey);
+    let mut batch = Batch::decide(order, &survey, &timed_out, limit)?;
+    batch.check_emulators();
+    batch.try_transparency(table)?;
+    batch.try_out(table)?;
+    batch.register(table);
+    let finished = batch.finish(table, survey);
     if finished.is_err() {
-        round.take_back(table);
+        batch.take_back(table);
     }
     let survey = finished?;
     // if it was switched off meanwhile, every platform would fail for that reason
     check_enabled(table, survey.enabled)?;
-    Ok(Attempt { items: round.items(order), survey, timed_out })
+    Ok(Attempt { items: batch.items(order), survey, timed_out })
 }
 
 /// What [`install`] would do on a host with this `survey` and `table`, without a write to the table. Where nothing can be rehearsed,
-/// an emulator that states its version counts as one that works. Fails as [`install`] does.
-pub fn dry_run(table: Option<&Table>, order: &Order, survey: &Survey) -> Result<Vec<Item>> {
+/// an emulator that states its version counts as one that works. Returns, and fails, as [`install`] does.
+pub fn dry_run(table: Option<&Table>, order: &Order, survey: &Survey) -> Result<(Vec<Item>, Survey)> {
     if let Some(table) = table {
         check_enabled(table, table.enabled()?)?;
     }
-    let mut round = Round::decide(order, survey, &[], LIMIT)?;
-    round.check_emulators();
-    round.rehearse();
-    Ok(round.items(order))
+    let mut batch = Batch::decide(order, survey, &[], LIMIT)?;
+    batch.check_emulators();
+    let mut after = survey.clone();
+    batch.rehearse(&mut after);
+    Ok((batch.items(order), after))
 }
 
-/// Tries these of `emulators`, and registers no handlers. The errors, in their order, say why one does not work.
-pub fn try_out(table: &Table, emulators: &Source, rules: &[(&'static Arch, Rule)]) -> Result<Vec<Result<()>>> {
+/// Tries these of `emulators`, and registers no handlers. The errors, in their order, say why one does not work. Without a `table`,
+/// which a dry run does not change, none is tried.
+pub fn try_out(table: Option<&Table>, emulators: &Source, rules: &[(&'static Arch, Rule)]) -> Result<Vec<Result<()>>> {
+    let Some(table) = table else {
+        return Ok(rules.iter().map(|_| Ok(())).collect());
+    };
     prepare(table)?;
     let paths = rules.iter().map(|(_, rule)| rule.interpreter.as_path());
     let fit = open_and_ask(emulators, &paths.collect::<Vec<_>>(), LIMIT);
@@ -286,21 +311,6 @@ pub fn try_out(table: &Table, emulators: &Source, rules: &[(&'static Arch, Rule)
     Ok(tried.collect())
 }
 
-/// Opens the emulators at `paths`, and finds out their versions, each within `limit`.
-fn open_and_ask(source: &Source, paths: &[&Path], limit: Duration) -> Vec<Result<(Version, File), EmulatorError>> {
-    let opened: Vec<_> = paths.iter().map(|path| source.open(path)).collect();
-    let questions = paths.iter().zip(&opened).filter_map(|(path, file)| {
-        let file = file.as_ref().ok()?;
-        Some(Question { path, file, may_start: true })
-    });
-    let mut versions = versions(&questions.collect::<Vec<_>>(), limit).into_iter();
-    let asked = opened.into_iter().map(|file| {
-        let file = file?;
-        Ok((versions.next().unwrap_or_else(|| Ok(Version::default()))?, file))
-    });
-    asked.collect()
-}
-
 /// Removes the trials that a killed call has left, which would take the probes of this one. Nothing can be tried in a table that is
 /// switched off.
 fn prepare(table: &Table) -> Result<()> {
@@ -313,7 +323,7 @@ fn check_enabled(table: &Table, enabled: bool) -> Result<()> {
     ensure!(
         enabled,
         "binfmt_misc is switched off, no handler has any effect; switch it on: echo 1 > {}",
-        status.display()
+        quoted(&status)
     );
     Ok(())
 }

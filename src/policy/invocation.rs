@@ -1,5 +1,6 @@
 //! How this call was made: the words that a command which it suggests must repeat.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::kernel::wording::quoted;
@@ -7,7 +8,7 @@ use crate::kernel::wording::quoted;
 #[derive(Debug, Clone, Default)]
 pub struct Invocation {
     /// Assignments of the environment: `QEMU_BINARY_PATH=/opt/qemu`.
-    pub environment: Vec<(&'static str, String)>,
+    pub environment: Vec<(&'static str, OsString)>,
     /// Options: `--credentials no`.
     pub options: Vec<String>,
     /// The mount point, if the caller named it.
@@ -23,7 +24,7 @@ impl Invocation {
         let repeated = self.options.iter();
         line.extend(repeated.filter(|option| !words.contains(*option)).cloned());
         if let Some(dir) = &self.mount {
-            line.push(format!("--mount {}", quoted(&dir.to_string_lossy())));
+            line.push(format!("--mount {}", quoted(dir)));
         }
         line.join(" ")
     }
@@ -47,7 +48,7 @@ mod tests {
     #[test]
     fn a_command_repeats_the_callers_words() {
         let invocation = Invocation {
-            environment: vec![("QEMU_BINARY_PATH", "/opt/q e".to_owned())],
+            environment: vec![("QEMU_BINARY_PATH", "/opt/q e".into())],
             options: vec!["--credentials no".to_owned(), "--force".to_owned()],
             mount: Some("/m".into()),
         };

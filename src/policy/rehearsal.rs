@@ -5,14 +5,19 @@
 //! because only a process with one thread may enter a user namespace.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use binfmt_magic::arch::Arch;
 use binfmt_magic::rule::Rule;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
@@ -20,13 +25,39 @@ use crate::emulator::{DIR, Source};
 use crate::helper::Verb;
 use crate::helper::probes::LIMIT;
 use crate::kernel::mount;
+use crate::kernel::process::path_of;
 use crate::kernel::user_namespace;
+use crate::kernel::wait::Wait;
 use crate::kernel::wording::not_started;
-use crate::policy::survey::Verdict;
+use crate::policy::survey::{ANOTHER_BUILD, Verdict};
 use crate::policy::trial;
 
-/// What came of one rule: whether a program saw the `argv[0]` that its caller chose; or why no program ran.
-pub type Rehearsed = Result<bool, String>;
+/// How much longer than the emulators their starter may take.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What a program saw that ran by one rule; or that none ran.
+pub type Rehearsed = Result<Seen, NotRun>;
+
+/// As in [`Verdict::Works`].
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    pub argv0: bool,
+    pub level: u8,
+}
+
+/// No program ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotRun {
+    pub why: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl fmt::Display for NotRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.why, self.remedy)
+    }
+}
 
 /// Tries every rule, whose interpreters are of `emulators`, at once; the answers are in their order. Fails if there can
 /// be no user namespace, or no table in it: then nothing was tried.
@@ -34,24 +65,65 @@ pub fn rehearse(candidates: &[(&'static Arch, Rule)], emulators: &Source) -> Res
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
+    let sources = candidates.iter().map(|(_, rule)| emulators.original(&rule.interpreter));
+    let sources: Vec<_> = sources.collect();
+    let prefix = sources.iter().find_map(|(source, _)| source.embedded_prefix());
     let mut command = Verb::Rehearse.command();
-    command.stdin(Stdio::null());
-    match emulators.embedded_prefix() {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    match prefix {
         Some(prefix) => command.args([EMBEDDED, prefix]),
         None => command.args([FILES, ""]),
     };
-    for (arch, rule) in candidates {
-        let line = OsString::from_vec(rule.encode()?);
+    let mut inherited = Vec::new();
+    for ((arch, rule), (source, path)) in candidates.iter().zip(sources) {
+        let mut interpreter = path.to_owned();
+        if source.is_elsewhere() {
+            ensure!(prefix.is_none(), "{} is in another root directory", path.display());
+            let file = source.open(path)?;
+            fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
+            interpreter = path_of(&file);
+            inherited.push(file);
+        }
+        let line = OsString::from_vec(Rule { interpreter, ..rule.clone() }.encode()?);
         command.arg(arch.qemu).arg(line);
     }
-    let output = command.output();
-    let output = output.map_err(|error| anyhow!("cannot start /proc/self/exe to rehearse: {}", not_started(&error)))?;
-    let answers: Vec<Rehearsed> = String::from_utf8_lossy(&output.stdout).split_terminator('\0').map(read).collect();
+    let child = command.spawn();
+    drop(inherited);
+    let mut child =
+        child.map_err(|error| anyhow!("cannot start /proc/self/exe to rehearse: {}", not_started(&error)))?;
+    let printed = printed(&mut child);
+    if printed.is_err() {
+        // fails only for one that has ended
+        let _ = child.kill();
+    }
+    let said = child.wait_with_output()?.stderr;
+    let answers: Vec<Rehearsed> = String::from_utf8_lossy(&printed?).split_terminator('\0').map(read).collect();
     if answers.len() != candidates.len() {
-        let said = String::from_utf8_lossy(&output.stderr);
+        let said = String::from_utf8_lossy(&said);
         bail!("{}", said.lines().next_back().unwrap_or("no answer"));
     }
     Ok(answers)
+}
+
+/// All that `child` prints. Says after a second that it is waited for. Fails when it takes too long, or when this process is told
+/// to end.
+fn printed(child: &mut Child) -> Result<Vec<u8>> {
+    let mut stdout = child.stdout.take().context("a pipe that was asked for")?;
+    fcntl(&stdout, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    let (mut bytes, mut wait) = (Vec::new(), Wait::at_most(LIMIT + GRACE));
+    let what = || format!("an emulator to end, for {} s at most", LIMIT.as_secs());
+    loop {
+        match stdout.read_to_end(&mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            end => return Ok(end.map(|_| bytes)?),
+        }
+        ensure!(wait.goes_on(Some(stdout.as_fd()), LIMIT, what)?, "the rehearsal did not end");
+    }
+}
+
+/// Whether each ran a program that saw its own `argv[0]`.
+pub fn runs(rehearsed: &[Rehearsed]) -> Vec<bool> {
+    rehearsed.iter().map(|answer| answer.as_ref().is_ok_and(|seen| seen.argv0)).collect()
 }
 
 /// Emulators that are embedded in the process's program, which is the same.
@@ -60,18 +132,25 @@ const EMBEDDED: &str = "embedded";
 const FILES: &str = "files";
 const KEPT: &str = "kept";
 const REPLACED: &str = "replaced";
+/// Between why no program ran and what to do.
+const REMEDY: char = '\n';
 
 fn read(answer: &str) -> Rehearsed {
-    match answer {
-        KEPT => Ok(true),
-        REPLACED => Ok(false),
-        why => Err(why.to_owned()),
-    }
+    let seen = answer.split_once(' ').and_then(|(word, level)| {
+        let argv0 = [(KEPT, true), (REPLACED, false)].into_iter().find(|(known, _)| *known == word)?.1;
+        Some(Seen { argv0, level: level.parse().ok()? })
+    });
+    seen.ok_or_else(|| {
+        let (why, remedy) = answer.split_once(REMEDY).unwrap_or((answer, ANOTHER_BUILD));
+        NotRun { why: why.to_owned(), remedy: remedy.to_owned() }
+    })
 }
 
 /// What the process of [`Verb::Rehearse`] does; `words` follow the verb. Fails as [`rehearse`] does, which reports it.
 pub fn perform(words: &[OsString], mut answers: impl Write) -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // a caller that has ended before that is not reported
+    ensure!(has_reader(&io::stdout())?, "the call that started it has ended");
     let [from, prefix, words @ ..] = words else {
         bail!("nothing to rehearse");
     };
@@ -87,16 +166,22 @@ pub fn perform(words: &[OsString], mut answers: impl Write) -> Result<()> {
         Source::directory(Path::new(DIR))
     };
     let rules: Vec<_> = candidates.iter().map(|(arch, rule)| (*arch, rule)).collect();
-    for verdict in trial::run(&table, &emulators, &rules, LIMIT)? {
+    for (verdict, (arch, _)) in trial::run(&table, &emulators, &rules, LIMIT)?.into_iter().zip(&rules) {
         let answer = match verdict {
-            Ok(Verdict::Works { argv0: true, .. }) => KEPT.to_owned(),
-            Ok(Verdict::Works { argv0: false, .. }) => REPLACED.to_owned(),
-            Ok(Verdict::Fails(failure)) => failure.to_string(),
+            Ok(Verdict::Works { argv0, level, .. }) => format!("{} {level}", if argv0 { KEPT } else { REPLACED }),
+            Ok(Verdict::Fails(failure)) => format!("{failure}{REMEDY}{}", failure.remedy_of_emulator(arch)),
             Err(error) => format!("{error:#}"),
         };
         write!(answers, "{}\0", answer.replace('\0', " "))?;
     }
     Ok(answers.flush()?)
+}
+
+/// Whether somebody can read what is written to this pipe.
+fn has_reader(pipe: &impl AsFd) -> Result<bool> {
+    let mut pipe = [PollFd::new(pipe.as_fd(), PollFlags::empty())];
+    poll(&mut pipe, PollTimeout::ZERO)?;
+    Ok(pipe[0].revents().is_some_and(|events| !events.contains(PollFlags::POLLERR)))
 }
 
 fn candidate(words: &[OsString]) -> Result<(&'static Arch, Rule)> {

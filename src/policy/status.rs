@@ -11,11 +11,11 @@ use binfmt_magic::entry::Entry;
 use serde::Serialize;
 
 use crate::emulator::identity::{self, Identity, Place};
-use crate::emulator::{EmulatorError, Question, Source, Unfit, Version, versions};
+use crate::emulator::{EmulatorError, KnownDefect, Question, Source, Unfit, Version, known_defects, versions};
 use crate::helper::probes::{LIMIT, Ran};
 use crate::kernel::wording::{cause, text};
-use crate::policy::remedy::Means;
-use crate::policy::survey::{PlatformStatus, Survey, Verdict};
+use crate::policy::remedy::Remedies;
+use crate::policy::survey::{Failure, PlatformStatus, Survey, Verdict};
 
 /// One platform, looked at closely.
 #[derive(Debug, Serialize)]
@@ -25,7 +25,7 @@ pub struct PlatformHealth {
     pub platform: String,
     pub qemu: &'static str,
     /// `native`: the kernel runs it by itself. `works`: a handler runs it, `entry` or one out of sight. `broken`: there is a handler,
-    /// and programs do not run. `missing`: there is no handler.
+    /// and programs do not run, or only in root directories that have its interpreter. `missing`: there is no handler.
     pub state: &'static str,
     pub reason: Option<String>,
     pub remedy: Option<String>,
@@ -34,6 +34,8 @@ pub struct PlatformHealth {
     pub interpreter: Option<String>,
     pub argv0: Option<bool>,
     pub setuid: Option<bool>,
+    /// Whose name, arguments and `/proc/PID/exe` `ps` shows: those of the `program`, or of its `emulator`.
+    pub ps_shows: Option<&'static str>,
     pub start_us: Option<u64>,
     pub emulator: Option<EmulatorFile>,
     pub unseen: Option<String>,
@@ -51,25 +53,39 @@ pub struct EmulatorFile {
     pub size: u64,
     pub path: String,
     pub place: Place,
+    /// What programs gain that run through it, without flag C: a sentence about the file.
+    pub privilege: Option<String>,
+    pub defects: Vec<KnownDefect>,
     /// When it was last changed, in seconds since 1970.
     #[serde(skip)]
     pub modified: i64,
 }
 
-/// Looks closely at `arches`, or at whatever is native or has a handler. `digest`: read each emulator whole.
-pub fn examine(means: &Means, arches: Option<&[&Arch]>, digest: bool) -> Vec<PlatformHealth> {
+/// Looks closely at `arches`, or at whatever is native or has a handler. `digest`: read each emulator whole. Remedies are left to
+/// [`advise`].
+pub fn examine(survey: &Survey, arches: Option<&[&Arch]>, digest: bool) -> Vec<PlatformHealth> {
     let asked = |status: &&PlatformStatus| match arches {
         Some(arches) => arches.contains(&status.arch),
         None => status.is_known() && !(status.is_native() && status.arch.platforms().is_empty()),
     };
-    let statuses: Vec<&PlatformStatus> = means.survey.statuses.iter().filter(asked).collect();
+    let statuses: Vec<&PlatformStatus> = survey.statuses.iter().filter(asked).collect();
     let emulators = examine_all(&statuses, digest);
     let examined = statuses.into_iter().zip(emulators);
-    examined.map(|(status, emulator)| PlatformHealth::new(means, status, emulator)).collect()
+    examined.map(|(status, emulator)| PlatformHealth::new(survey, status, emulator)).collect()
+}
+
+/// Adds to each that does not run what to do about that.
+pub fn advise(remedies: &Remedies, examined: &mut [PlatformHealth]) {
+    let failing = examined.iter_mut().filter_map(|health| Some((remedies.survey.of(health.arch).failure()?, health)));
+    let (failures, healths): (Vec<_>, Vec<_>) =
+        failing.map(|(failure, health)| ((health.arch, failure), health)).unzip();
+    for (health, remedy) in healths.into_iter().zip(remedies.against_all(&failures)) {
+        health.remedy = Some(remedy);
+    }
 }
 
 impl PlatformHealth {
-    fn new(means: &Means, status: &PlatformStatus, emulator: Option<Result<EmulatorFile, String>>) -> Self {
+    fn new(survey: &Survey, status: &PlatformStatus, emulator: Option<Result<EmulatorFile, String>>) -> Self {
         let handler = status.handler.as_ref();
         let (state, failure, argv0, start_us) = match &status.verdict {
             Verdict::Works { argv0, micros, .. } => {
@@ -91,16 +107,21 @@ impl PlatformHealth {
             qemu: status.arch.qemu,
             state,
             reason: failure.map(ToString::to_string),
-            remedy: failure.map(|failure| means.against(failure, status.arch)),
+            remedy: None,
             entry: handler.map(|h| text(&h.name)),
             flags: handler.map(|h| format!("{}{}", h.flags, h.unknown_flags)),
             interpreter: handler.and_then(|h| h.interpreter.as_ref()).map(text),
             argv0,
             setuid: status.setuid,
+            ps_shows: match (&status.ran, status.works()) {
+                (Ran::Interpreter(_), true) if !status.transparent => Some("emulator"),
+                (Ran::Unseen(_), true) if !status.transparent => None,
+                (_, works) => works.then_some("program"),
+            },
             start_us,
             emulator,
             unseen,
-            shadowed: shadowed(means.survey, status),
+            shadowed: shadowed(survey, status),
         }
     }
 }
@@ -116,25 +137,27 @@ fn shadowed(survey: &Survey, status: &PlatformStatus) -> Vec<String> {
 
 /// What the programs of each run through, if it is not the kernel itself; or why that cannot be seen.
 fn examine_all(statuses: &[&PlatformStatus], digest: bool) -> Vec<Option<Result<EmulatorFile, String>>> {
-    let found: Vec<Option<Result<(Identity, &File), String>>> = statuses
-        .iter()
-        .map(|status| match &status.ran {
-            Ran::Itself => None,
-            Ran::Unseen(why) => Some(Err(why.clone())),
-            Ran::Interpreter(file) => {
-                let registered = status.handler.as_ref().and_then(|entry| entry.interpreter.as_deref());
-                let identity = Identity::of(file, registered).map_err(|error| cause(&error));
-                Some(identity.map(|identity| (identity, &**file)))
-            }
-        })
-        .collect();
+    let interpreters = statuses.iter().filter_map(|status| {
+        let registered = status.handler.as_ref().and_then(|entry| entry.interpreter.as_deref());
+        Some((status.interpreter()?, registered))
+    });
+    let mut identities = Identity::of_all(&interpreters.collect::<Vec<_>>()).into_iter();
+    let found = statuses.iter().map(|status| match &status.ran {
+        Ran::Itself => None,
+        Ran::Unseen(why) => Some(Err(why.clone())),
+        Ran::Interpreter(file) => {
+            let identity = identities.next()?.map_err(|error| cause(&error));
+            Some(identity.map(|identity| (identity, &**file)))
+        }
+    });
+    let found: Vec<Option<Result<(Identity, &File), String>>> = found.collect();
     let seen =
         || statuses.iter().zip(&found).filter_map(|(status, found)| Some((status, found.as_ref()?.as_ref().ok()?)));
     let questions = seen().map(|(status, (identity, file))| Question {
         path: &identity.path,
         file,
-        // another translator may take --version for the name of a program
-        may_start: status.handler.as_ref().is_some_and(Entry::starts_qemu),
+        // another translator may take --version for the name of a program; one that timed out is not waited for again
+        may_start: status.handler.as_ref().is_some_and(Entry::starts_qemu) && !times_out(status),
     });
     let questions: Vec<Question> = questions.collect();
     let (versions, digests) = thread::scope(|scope| {
@@ -153,27 +176,41 @@ fn examine_all(statuses: &[&PlatformStatus], digest: bool) -> Vec<Option<Result<
     });
     drop(questions);
     let (mut versions, mut digests) = (versions.into_iter(), digests.into_iter());
-    let emulators = found.into_iter().map(|found| {
+    let emulators = statuses.iter().zip(found).map(|(status, found)| {
         Some(found?.and_then(|(identity, _)| {
             let version = versions.next().ok_or("it was not asked")?;
-            Ok(EmulatorFile::new(identity, version, digests.next().flatten()))
+            Ok(EmulatorFile::new(status, identity, version, digests.next().flatten()))
         }))
     });
     emulators.collect()
 }
 
+fn times_out(status: &PlatformStatus) -> bool {
+    status.failure().is_some_and(Failure::is_timeout)
+}
+
 impl EmulatorFile {
-    /// `version`: which QEMU it is.
-    fn new(identity: Identity, version: Result<Version, EmulatorError>, sha256: Option<String>) -> Self {
+    /// What runs the programs of `status`. `version`: which QEMU it is.
+    fn new(
+        status: &PlatformStatus,
+        identity: Identity,
+        version: Result<Version, EmulatorError>,
+        sha256: Option<String>,
+    ) -> Self {
         let (version, mute) = match version {
             Ok(version) => (Some(version), None),
+            Err(EmulatorError { unfit: Unfit::NotAsked, .. }) if times_out(status) => {
+                (None, Some("it is not asked, since it timed out".to_owned()))
+            }
             Err(EmulatorError { unfit: Unfit::NotAsked, .. }) => (None, Some("it is not QEMU's".to_owned())),
             Err(error) => (None, Some(error.to_string())),
         };
         Self {
+            defects: version.as_ref().map(|version| known_defects(version, status.arch)).unwrap_or_default(),
             version: version.as_ref().map(ToString::to_string),
             package: version.and_then(|version| version.package),
             mute,
+            privilege: status.gains().map(|gained| gained.to_string()),
             build_id: identity.build_id,
             sha256,
             size: identity.size,

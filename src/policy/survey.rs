@@ -10,56 +10,53 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
-use binfmt_magic::probe::{self, Reading};
+use nix::errno::Errno;
 
-use crate::emulator::complaint::{Complaint, Limits};
-use crate::emulator::{Qemu, qemu_of};
-use crate::helper::probes::{self, Form, Job, LIMIT, ProbeOutcome, Ran, Run, is_trial, mark};
+use crate::emulator::Privilege;
+use crate::helper::probes::{self, Form, Job, LIMIT, Ran, Run, is_trial, mark};
 use crate::kernel::table::Table;
 
 mod failure;
+mod kinds;
+mod recognised;
+mod verdict;
 
-pub use failure::Failure;
-
-/// What one architecture's probe showed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    Works {
-        /// Micro-architecture level: 1 to 4 on amd64, else 1.
-        level: u8,
-        /// Whether a program sees the `argv[0]` that its caller chose (the effect of flag P).
-        argv0: bool,
-        /// Processor time of one start, in microseconds.
-        micros: u64,
-    },
-    Fails(Failure),
-}
+pub use failure::{ANOTHER_BUILD, Failure};
+pub use kinds::KindStatus;
+pub use recognised::{Recognised, qemu_in};
+use verdict::Setuid;
+pub use verdict::Verdict;
+use verdict::find_missing;
 
 /// One architecture on this host.
 #[derive(Debug, Clone)]
 pub struct PlatformStatus {
     pub arch: &'static Arch,
-    /// The entry that takes its programs: the newest that matches and is switched on; if none is on, the newest that matches.
+    /// The entry that takes its programs: the newest that matches and is switched on; if none is on, and its programs do not run,
+    /// the newest that matches; else one that takes some kind of them.
     pub handler: Option<Entry>,
     /// The file that the kernel ran: the handler's pinned interpreter, if there is a handler.
     pub ran: Ran,
     /// Whether the handler gives setuid programs their owner's privilege (the effect of flag C). `None`: not looked at, or not
     /// visible.
     pub setuid: Option<bool>,
+    /// Whether its interpreter is invisible (the effect of flag T): `ps` shows the program.
+    pub transparent: bool,
     pub verdict: Verdict,
 }
 
 /// The table and the status of every architecture.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Survey {
     /// The table's entries, the newest first. Empty if there is no table.
     pub entries: Vec<Entry>,
     /// Entries that trials of a killed call have left.
     pub trials: Vec<Entry>,
-    /// Whether the table is switched on.
     pub enabled: bool,
     /// Every architecture, in the order of [`ARCHES`].
     pub statuses: Vec<PlatformStatus>,
+    /// Kinds of programs that another entry takes than the handler of their architecture, where that works or there is none.
+    pub kinds: Vec<KindStatus>,
     /// Which handlers are QEMU's by their files.
     pub recognised: Recognised,
 }
@@ -67,9 +64,9 @@ pub struct Survey {
 /// How a survey looks at handlers.
 #[derive(Debug, Clone, Copy)]
 pub struct Look<'a> {
-    /// How long each probe may take.
     pub limit: Duration,
-    /// What earlier surveys found. What works, or times out, is not started again, as long as it is that registration.
+    /// What earlier surveys found. What works, times out, or has no handler, is not started again, as long as it is that
+    /// registration.
     pub known: &'a [PlatformStatus],
     /// Whether to find out what handlers do with setuid programs.
     pub setuid: bool,
@@ -92,15 +89,20 @@ impl Survey {
     /// table, the probes of all architectures are run.
     pub fn look(table: Option<&Table>, look: Look) -> Result<Self> {
         let entries = table.map(Table::entries).transpose()?.unwrap_or_default();
-        let (trials, entries) = entries.into_iter().partition(|entry| is_trial(&entry.name));
+        let (trials, entries) = entries.into_iter().partition(is_trial);
         let enabled = table.map_or(Ok(true), Table::enabled)?;
-        let mut survey = Self { entries, trials, enabled, statuses: Vec::new(), recognised: Recognised::default() };
-        // the text of an entry in a newer kernel's syntax does not show which programs it takes
-        let unclear = |entry: &Entry| entry.enabled && entry.matcher.is_none();
-        let any = table.is_none() || survey.entries.iter().any(unclear);
+        let mut survey = Self {
+            entries,
+            trials,
+            enabled,
+            statuses: Vec::new(),
+            kinds: Vec::new(),
+            recognised: Recognised::default(),
+        };
+        let any = table.is_none() || survey.entries.iter().any(is_unclear);
         let known = |arch: &Arch| {
             let handler = survey.in_effect(arch);
-            let mut known = look.known.iter().filter(|known| known.works() && !any || known.times_out());
+            let mut known = look.known.iter().filter(|known| known.is_settled() && !any || known.times_out());
             known.find(|known| known.arch == arch && known.handler.as_ref() == handler)
         };
         let can_run = |arch: &Arch| any || may_be_native(arch) || survey.in_effect(arch).is_some();
@@ -109,19 +111,24 @@ impl Survey {
         let job = |form| move |arch: &&'static Arch| Job { arch, form };
         let mut jobs: Vec<Job> = arches.iter().map(job(Form::Plain)).collect();
         if look.setuid {
-            jobs.extend(survey.showing_setuid(&arches).map(job(Form::Setuid)));
+            jobs.extend(survey.showing_setuid(can_run).iter().map(job(Form::Setuid)));
         }
         let mut runs = probes::run_within(look.limit, &jobs)?;
         let setuid = Setuid::of(&jobs[arches.len()..], &runs.split_off(arches.len()));
         let mut runs = arches.iter().zip(runs).peekable();
         let statuses = ARCHES.iter().map(|arch| {
             let run = runs.next_if(|(ran, _)| **ran == arch);
-            known(arch).cloned().unwrap_or_else(|| survey.status(arch, run.map(|(_, run)| run), &setuid, table))
+            let status = known(arch).cloned();
+            let status = status.unwrap_or_else(|| survey.status(arch, run.map(|(_, run)| run), table));
+            PlatformStatus { setuid: status.handler.as_ref().and_then(|entry| setuid.with(entry)), ..status }
         });
         survey.statuses = statuses.collect();
+        find_missing(survey.statuses.iter_mut().map(|status| (status.handler.as_ref(), &mut status.verdict)));
         let seen = survey.statuses.iter().map(|s| (s.handler.as_ref(), &s.ran));
         survey.recognised = Recognised::among(seen);
         find_hijacked(&mut survey.statuses, &survey.entries)?;
+        survey.kinds = kinds::look(&survey, look.limit)?;
+        survey.statuses.iter_mut().for_each(|status| kinds::mark(status, &survey.kinds));
         Ok(survey)
     }
 
@@ -132,7 +139,8 @@ impl Survey {
     /// What [`without_handlers`] returns, from this survey where no handler was in the way.
     pub fn natively(&self) -> Result<Vec<(&'static Arch, Verdict)>> {
         let without_handler = |s: &PlatformStatus| {
-            let none = s.handler.is_none() && matches!(s.ran, Ran::Itself);
+            let is_of_kind = matches!(s.failure(), Some(Failure::OfKind { .. }));
+            let none = s.handler.is_none() && matches!(s.ran, Ran::Itself) && !is_of_kind;
             none.then(|| (s.arch, s.verdict.clone()))
         };
         let native = self.statuses.iter().filter(|s| may_be_native(s.arch));
@@ -147,9 +155,19 @@ impl Survey {
             if status.handler.as_ref().is_some_and(&is_gone) {
                 status.handler = None;
                 status.ran = Ran::Itself;
+                status.transparent = false;
                 status.verdict = Verdict::Fails(Failure::NoHandler);
             }
         }
+    }
+
+    /// Treats an entry as registered, and as one through which programs of `arch` run. Nothing is looked at again.
+    pub fn note(&mut self, arch: &Arch, entry: Entry, verdict: &Verdict) {
+        for status in self.statuses.iter_mut().filter(|status| status.arch == arch) {
+            status.handler = Some(entry.clone());
+            status.verdict = verdict.clone();
+        }
+        self.entries.insert(0, entry);
     }
 
     /// The whole table, with the entries that trials have left.
@@ -179,19 +197,28 @@ impl Survey {
 
     /// The architectures whose probes show what the kernel does with setuid programs: one that it runs natively, and one whose
     /// handler has flag C. The kernel does the same for all of these.
-    fn showing_setuid<'b>(&self, arches: &'b [&'static Arch]) -> impl Iterator<Item = &'b &'static Arch> {
-        let native = arches.iter().find(|arch| may_be_native(arch) && self.in_effect(arch).is_none());
-        let with_flag = arches.iter().find(|arch| self.in_effect(arch).is_some_and(|h| h.flags.credentials));
-        native.into_iter().chain(with_flag)
+    fn showing_setuid(&self, can_run: impl Fn(&Arch) -> bool) -> Vec<&'static Arch> {
+        let arches = || ARCHES.iter().filter(|arch| can_run(arch));
+        let native = arches().find(|arch| may_be_native(arch) && self.in_effect(arch).is_none());
+        let with_flag = arches().find(|arch| self.in_effect(arch).is_some_and(|h| h.flags.credentials));
+        native.into_iter().chain(with_flag).collect()
     }
 
-    fn status(&self, arch: &'static Arch, run: Option<Run>, setuid: &Setuid, table: Option<&Table>) -> PlatformStatus {
+    fn status(&self, arch: &'static Arch, run: Option<Run>, table: Option<&Table>) -> PlatformStatus {
         let handler = self.in_effect(arch);
         let pinned = handler.map(|entry| entry.flags.fix_binary);
         let no_handler = Verdict::Fails(Failure::NoHandler);
         let mut verdict = run.as_ref().map_or(no_handler, |run| Verdict::of(arch, pinned, run));
-        let dormant = || self.entries.iter().find(|entry| entry.matches(arch));
-        let handler = handler.or_else(dormant);
+        if handler.is_some_and(Entry::is_loader) && verdict == Verdict::Fails(Failure::Refused(Errno::ENOEXEC)) {
+            verdict = Verdict::Fails(Failure::NativeOnly);
+        }
+        let dormant = || self.entries.iter().find(|entry| takes_over(entry, arch) && entry.matches(arch));
+        // the newest that may have decided; no text says which one has
+        let unclear = || self.entries.iter().find(|entry| self.enabled && is_unclear(entry));
+        let by_unclear = matches!(&run, Some(Run { ran: Ran::Interpreter(_), .. })) && !may_be_native(arch);
+        // what runs without an entry in effect runs without the one that is off, too
+        let runs = verdict.failure().is_none();
+        let handler = handler.or_else(|| unclear().filter(|_| by_unclear)).or_else(|| dormant().filter(|_| !runs));
         if verdict == Verdict::Fails(Failure::NoHandler) && (handler.is_some() || !self.enabled) {
             let table = table.filter(|_| !self.enabled).map(|table| table.path().join("status"));
             verdict = Verdict::Fails(Failure::SwitchedOff { table });
@@ -199,8 +226,9 @@ impl Survey {
         PlatformStatus {
             arch,
             handler: handler.cloned(),
+            transparent: run.as_ref().is_some_and(|run| run.transparent),
             ran: run.map_or(Ran::Itself, |run| run.ran),
-            setuid: handler.and_then(|entry| setuid.with(entry)),
+            setuid: None,
             verdict,
         }
     }
@@ -217,7 +245,7 @@ fn find_hijacked(statuses: &mut [PlatformStatus], entries: &[Entry]) -> Result<(
     }
     let seen = without_handlers(entries)?;
     for status in statuses.iter_mut().filter(|s| is_suspect(s)) {
-        let (Some(handler), Verdict::Fails(failure)) = (&status.handler, &status.verdict) else {
+        let (Some(handler), Some(failure)) = (&status.handler, status.failure()) else {
             continue;
         };
         if runs_natively(&seen, status.arch) {
@@ -228,50 +256,19 @@ fn find_hijacked(statuses: &mut [PlatformStatus], entries: &[Entry]) -> Result<(
     Ok(())
 }
 
-/// What the kernel does with setuid programs.
-#[derive(Debug, Default)]
-struct Setuid {
-    /// Whether native ones get their owner's privilege. If not, nothing can be said: a traced process gets no privilege if its
-    /// tracer has none, and neither does one with `no_new_privs`.
-    natively: bool,
-    /// Whether those of a handler with flag C get it, if one was seen.
-    by_flag: Option<bool>,
-}
-
-impl Setuid {
-    fn of(jobs: &[Job], runs: &[Run]) -> Self {
-        let mut seen = Self::default();
-        for (job, run) in jobs.iter().zip(runs) {
-            match run.outcome {
-                ProbeOutcome::Setuid(Some(privileged)) if may_be_native(job.arch) => {
-                    seen.natively |= privileged;
-                }
-                ProbeOutcome::Setuid(privileged) => seen.by_flag = privileged,
-                _ => {}
-            }
-        }
-        seen
-    }
-
-    /// Whether setuid programs get their owner's privilege through `handler`.
-    fn with(&self, handler: &Entry) -> Option<bool> {
-        let by_flag = if handler.flags.credentials { self.by_flag } else { Some(false) };
-        by_flag.filter(|_| self.natively)
-    }
-}
-
 impl PlatformStatus {
-    /// Whether programs of this architecture run.
     pub fn works(&self) -> bool {
-        matches!(self.verdict, Verdict::Works { .. })
+        self.failure().is_none()
     }
 
-    /// Why programs do not run, if they do not.
     pub fn failure(&self) -> Option<&Failure> {
-        match &self.verdict {
-            Verdict::Fails(failure) => Some(failure),
-            Verdict::Works { .. } => None,
-        }
+        self.verdict.failure()
+    }
+
+    /// Whether it works, or the kernel was seen to know no way to run it.
+    fn is_settled(&self) -> bool {
+        let is_unknown = self.failure() == Some(&Failure::NoHandler) && matches!(self.ran, Ran::Itself);
+        self.works() || is_unknown && self.handler.is_none()
     }
 
     fn times_out(&self) -> bool {
@@ -289,6 +286,13 @@ impl PlatformStatus {
         self.works() && self.handler.is_none() && no_interpreter && may_be_native(self.arch)
     }
 
+    /// What programs gain that run through its handler, although they ask for nothing: its interpreter's privileges. With flag C
+    /// the kernel goes by the program instead.
+    pub fn gains(&self) -> Option<Privilege> {
+        self.handler.as_ref().filter(|entry| !entry.flags.credentials)?;
+        Privilege::of(self.interpreter()?).ok().flatten()
+    }
+
     /// The file that programs run through, if one was seen.
     pub fn interpreter(&self) -> Option<&File> {
         match &self.ran {
@@ -304,10 +308,26 @@ pub fn of_one(arch: &'static Arch, form: Form) -> Result<(Verdict, Ran)> {
     Ok((Verdict::of(arch, None, &run), run.ran))
 }
 
-/// The handler of `arch` among `entries`: the newest that is on and takes its programs.
+/// The handler of `arch` among `entries`: the newest that is on and takes its programs. `None` also if that one only replaces the
+/// loader of programs that run natively: the kernel asks no older entry then.
 pub fn handler_of<'a>(entries: &'a [Entry], arch: &Arch) -> Option<&'a Entry> {
-    let head = arch.header();
-    entries.iter().find(|entry| entry.takes(&head, OsStr::new(arch.qemu)))
+    taker(entries, arch, &arch.header())
+}
+
+/// The same of a program of `arch` that begins with `head`.
+fn taker<'a>(entries: &'a [Entry], arch: &Arch, head: &[u8]) -> Option<&'a Entry> {
+    let newest = entries.iter().find(|entry| entry.takes(head, OsStr::new(arch.qemu)));
+    newest.filter(|entry| takes_over(entry, arch))
+}
+
+/// Whether `entry` keeps the kernel from running programs of `arch` natively, if it takes them.
+fn takes_over(entry: &Entry, arch: &Arch) -> bool {
+    !(entry.is_loader() && may_be_native(arch))
+}
+
+/// Whether its text does not show which programs it takes: one of type `B`, or in a newer kernel's syntax.
+pub fn is_unclear(entry: &Entry) -> bool {
+    entry.enabled && entry.matcher.is_none()
 }
 
 /// Whether a kernel for this host may run `arch` natively.
@@ -334,82 +354,31 @@ pub fn without_handlers(entries: &[Entry]) -> Result<Vec<(&'static Arch, Verdict
 
 /// Whether the kernel was seen to run `arch` natively: `seen` is what [`without_handlers`] returns.
 pub fn runs_natively(seen: &[(&'static Arch, Verdict)], arch: &Arch) -> bool {
-    seen.iter().find(|(of, _)| *of == arch).is_some_and(|(_, verdict)| matches!(verdict, Verdict::Works { .. }))
+    seen.iter().find(|(of, _)| *of == arch).is_some_and(|(_, verdict)| verdict.failure().is_none())
 }
 
-impl Verdict {
-    /// What `run` of the probe of `arch` shows. `pinned`: whether its handler has flag F, if it has a handler.
-    pub fn of(arch: &Arch, pinned: Option<bool>, run: &Run) -> Self {
-        let reading = match run.outcome {
-            ProbeOutcome::Exited(status) => probe::read(arch, status),
-            _ => Reading::Wrong,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_with_flag_l_takes_what_the_kernel_would_refuse_and_nothing_else() {
+        let host = Arch::of_host().expect("a row for this host");
+        let foreign = ARCHES.iter().find(|arch| !may_be_native(arch)).expect("a foreign row");
+        let entry = |arch: &Arch, name: &str, flags: &str| {
+            let magic = arch.magic().as_slice().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+            let text = format!("enabled\ninterpreter /i\nflags: {flags}\noffset 0\nmagic {magic}\n");
+            Entry::parse(OsStr::new(name), text.as_bytes())
         };
-        let (level, argv0) = match reading {
-            Reading::Wrong => {
-                let complaint = Complaint::new(&run.complaint, Limits::of_this_process());
-                return Self::Fails(Failure::of(run.outcome, pinned, complaint));
-            }
-            // it was not run in an empty root directory: programs in containers do not find the interpreter
-            _ if pinned == Some(false) => return Self::Fails(Failure::NotPinned),
-            Reading::Kept { level } => (level, true),
-            Reading::Replaced { level } => (level, false),
-        };
-        Self::Works { level, argv0, micros: run.micros }
-    }
-}
-
-/// The registrations whose text does not settle whether they are QEMU's, and whose file was seen: the one that the kernel has
-/// pinned, or has run.
-#[derive(Debug, Clone, Default)]
-pub struct Recognised {
-    /// Those whose file is QEMU by its bytes.
-    qemu: Vec<u64>,
-    /// Those whose file is something else.
-    others: Vec<u64>,
-}
-
-impl Recognised {
-    /// Those among handlers and the files that the kernel has run for them.
-    fn among<'a>(seen: impl Iterator<Item = (Option<&'a Entry>, &'a Ran)>) -> Self {
-        let mut recognised = Self::default();
-        for (entry, ran) in seen {
-            let (Some(entry), Ran::Interpreter(file)) = (entry.filter(|entry| !entry.starts_qemu()), ran) else {
-                continue;
-            };
-            match qemu_of(file) {
-                Ok(Some(_)) => recognised.qemu.push(entry.registration),
-                Ok(None) => recognised.others.push(entry.registration),
-                // it cannot be read
-                Err(_) => {}
-            }
+        for (arch, flags, taker) in [
+            (host, "FL", None),
+            (host, "F", Some("newer")),
+            (foreign, "FL", Some("newer")),
+            (foreign, "F", Some("newer")),
+        ] {
+            let entries = [entry(arch, "newer", flags), entry(arch, "older", "F")];
+            let found = handler_of(&entries, arch).and_then(|entry| entry.name.to_str());
+            assert_eq!(found, taker, "{} {flags}", arch.qemu);
         }
-        recognised
     }
-
-    /// Those among `entries`, the whole table. Starts a probe through each handler that `matters` and whose interpreter's name
-    /// does not tell. If probes cannot be run, no file is seen.
-    pub fn of(entries: &[Entry], matters: impl Fn(&Entry) -> bool) -> Self {
-        let unclear = |entry: &&Entry| !entry.starts_qemu() && matters(entry);
-        let handlers = ARCHES.iter().filter_map(|arch| {
-            let handler = handler_of(entries, arch).filter(unclear)?;
-            let form = Form::Plain;
-            Some((handler, Job { arch, form }))
-        });
-        let (handlers, jobs): (Vec<&Entry>, Vec<Job>) = handlers.unzip();
-        let runs = probes::run(&jobs).unwrap_or_default();
-        let seen = handlers.iter().zip(&runs);
-        Self::among(seen.map(|(entry, run)| (Some(*entry), &run.ran)))
-    }
-
-    /// Whether `entry` is one of QEMU's user emulators: by the name of its interpreter, else by the file if that was seen, else
-    /// by the entry's name.
-    pub fn is_qemu(&self, entry: &Entry) -> bool {
-        let registration = &entry.registration;
-        self.qemu.contains(registration) || entry.is_qemu() && !self.others.contains(registration)
-    }
-}
-
-/// Which of QEMU's user emulators `file` is, by its content; `None` also if it cannot be read.
-pub fn qemu_in(file: &File) -> Option<Qemu> {
-    qemu_of(file).ok().flatten()
 }

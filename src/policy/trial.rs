@@ -41,8 +41,8 @@ pub fn run(
 
 /// Removes what trials of a killed call left. Fails when the kernel refuses that.
 pub fn clear(table: &Table, entries: &[Entry]) -> Result<()> {
-    for entry in entries.iter().filter(|entry| is_trial(&entry.name)) {
-        table.remove(&entry.name)?;
+    for entry in entries.iter().filter(|entry| is_trial(entry)) {
+        table.remove_if(&entry.name, Some(entry.registration))?;
     }
     Ok(())
 }

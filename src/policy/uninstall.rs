@@ -1,19 +1,21 @@
-//! Uninstalling: removes entries by architecture, name or pattern. Entries that are not QEMU's stay, unless the user forces it. The
-//! caller has locked the table.
+//! Uninstalling: removes entries by architecture, name or pattern. Entries that are not QEMU's stay, unless the user forces it.
+//!
+//! To tell whose an entry is, its handler may have to be started, and it may hang. So the caller makes a [`Recognition`] first, and
+//! then locks the table and removes.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Result, bail};
+use binfmt_magic::arch::ARCHES;
 use binfmt_magic::entry::Entry;
-use binfmt_magic::platform::{self, Platform, UnknownPart};
+use binfmt_magic::platform::{self, Platform, Selection, UnknownPart};
 
 use crate::kernel::table::Table;
-use crate::kernel::wording::{quoted, shown};
+use crate::kernel::wording::{printable, quoted, shown};
 use crate::policy::install::{InstallOutcome, Item};
 use crate::policy::invocation::Invocation;
 use crate::policy::survey::{Recognised, Survey, handler_of};
-use crate::policy::trial;
 
 /// The outcome for one item of the list, or for one entry that it stands for.
 #[derive(Debug, Default)]
@@ -27,6 +29,9 @@ pub struct Removal {
     pub failure: Option<String>,
 }
 
+/// Why an entry stays that was registered after the look.
+const REPLACED: &str = "an entry of this name was registered meanwhile, and is kept; uninstall again";
+
 /// What is wrong with an item of the list that names no entry. `None`: nothing; an entry of that name may have existed.
 pub fn mistake(item: &str) -> Option<String> {
     let unknown = item.parse::<Platform>().err()?;
@@ -37,48 +42,111 @@ pub fn mistake(item: &str) -> Option<String> {
     })
 }
 
+/// Which entries of a table are QEMU's, as the look before the lock has shown it.
+#[derive(Debug)]
+pub struct Recognition {
+    recognised: Recognised,
+    /// The entries that were in the table.
+    looked_at: Vec<Entry>,
+}
+
+impl Recognition {
+    /// Looks at those of `entries`, the whole table, that `matter`. Handlers whose text does not tell are started, all at once.
+    pub fn of(entries: &[Entry], matters: impl Fn(&Entry) -> bool) -> Self {
+        Self { recognised: Recognised::of(entries, matters), looked_at: entries.to_vec() }
+    }
+
+    fn is_qemu(&self, entry: &Entry) -> bool {
+        !self.is_unknown(entry) && self.recognised.is_qemu(entry)
+    }
+
+    /// Whether `entry` was registered after the look, and may be QEMU's although its text does not say so.
+    fn is_unknown(&self, entry: &Entry) -> bool {
+        if self.looked_at.iter().any(|other| other.registration == entry.registration) {
+            return false;
+        }
+        let may_be = entry.is_plain() && ARCHES.iter().any(|arch| entry.matches_some_of(arch));
+        let replaces = |other: &Entry| other.name == entry.name && self.recognised.is_qemu(other);
+        !entry.starts_qemu() && (may_be || self.looked_at.iter().any(replaces))
+    }
+}
+
+/// What [`uninstall`] needs to know of `entries`, the whole table, to remove what `list` names; `None` with `force`, by which it
+/// removes any entry.
+pub fn recognise(entries: &[Entry], list: &str, force: bool) -> Option<Recognition> {
+    let (excluded, asked) = split(list);
+    let is_asked_for = |entry: &Entry| {
+        asked.iter().any(|item| fits(entry, item)) && !excluded.iter().any(|item| is_meant(entry, &item[1..]))
+    };
+    (!force).then(|| Recognition::of(entries, is_asked_for))
+}
+
 /// Removes what `list` names of `entries`, the whole table: architectures, entry names, patterns (`qemu-*`) and `all`,
-/// without what it excludes (`-riscv64`). Only QEMU's entries, unless `force`. Without a `table`, it only returns what it
-/// would do. Fails when the list excludes an unknown name.
-pub fn uninstall(table: Option<&Table>, mut entries: Vec<Entry>, list: &str, force: bool) -> Result<Vec<Removal>> {
-    let (excluded, asked): (Vec<&str>, Vec<&str>) =
-        platform::items(list).partition(|item| item.starts_with(['-', '!']));
+/// without what it excludes (`-riscv64`). Only QEMU's entries, if there is a `recognition`. Without a `table`, it only returns
+/// what it would do. Fails when the list excludes an unknown name.
+pub fn uninstall(
+    table: Option<&Table>,
+    mut entries: Vec<Entry>,
+    list: &str,
+    recognition: Option<&Recognition>,
+) -> Result<Vec<Removal>> {
+    let (excluded, asked) = split(list);
     check_excluded(&excluded, &entries)?;
     let is_excluded = |entry: &Entry| excluded.iter().any(|item| is_meant(entry, &item[1..]));
     entries.retain(|entry| !is_excluded(entry));
     let mut removals = Vec::new();
     for item in asked {
-        let recognised = (!force).then(|| Recognised::of(&entries, |entry| fits(entry, item)));
-        let ours = |entry: &Entry| recognised.as_ref().is_none_or(|recognised| recognised.is_qemu(entry));
-        let removed = remove_item(table, &entries, item, ours);
+        let removed = remove_item(table, &entries, item, recognition);
         // the next item does not find what was removed
         entries.retain(|entry| !removed.iter().any(|removal| removal.removed.contains(&entry.name)));
         removals.extend(removed);
     }
-    if let Some(table) = table {
-        trial::clear(table, &table.entries()?)?;
-    }
     Ok(removals)
+}
+
+/// The items that `list` excludes (`-riscv64`), and those that it asks for.
+fn split(list: &str) -> (Vec<&str>, Vec<&str>) {
+    platform::items(list).partition(|item| item.starts_with(['-', '!']))
 }
 
 /// Removes QEMU's entries among `entries`, the whole table, except those that are to `stay`. Without a `table`, it only
 /// returns what it would do.
-pub fn uninstall_others(table: Option<&Table>, entries: &[Entry], stay: impl Fn(&Entry) -> bool) -> Vec<Removal> {
-    let recognised = Recognised::of(entries, |entry| !stay(entry));
-    let others = entries.iter().filter(|entry| recognised.is_qemu(entry) && !stay(entry));
-    others.map(|entry| remove_all(table, entry.name.clone(), [entry])).collect()
+pub fn uninstall_others(
+    table: Option<&Table>,
+    entries: &[Entry],
+    recognition: &Recognition,
+    stay: impl Fn(&Entry) -> bool,
+) -> Vec<Removal> {
+    let others = entries.iter().filter(|entry| concerns(Some(recognition), entry) && !stay(entry));
+    others.map(|entry| remove_all(table, entry.name.clone(), [entry], Some(recognition))).collect()
+}
+
+/// Whether an uninstall has to do with `entry`: to remove it, or to say that it may be QEMU's and is kept.
+fn concerns(recognition: Option<&Recognition>, entry: &Entry) -> bool {
+    recognition.is_none_or(|known| known.is_qemu(entry) || known.is_unknown(entry))
+}
+
+/// Why an install of `selection` that came to `items` removes nothing else, if so: it would take what it does not replace.
+pub fn refuses_reset(selection: &Selection, items: &[Item]) -> Option<String> {
+    let unknown: Vec<&str> = selection.unknown.iter().map(|unknown| unknown.item.as_str()).collect();
+    if !unknown.is_empty() {
+        return Some(format!("not reset, since {} is unknown; correct the list", unknown.join(", ")));
+    }
+    let any = items.iter().any(|(_, result)| result.is_ok());
+    (!any).then(|| "not reset, since nothing was installed; binfmt --uninstall all removes QEMU's handlers".to_owned())
 }
 
 /// [`uninstall_others`] after an install that came to `items`: those stay that are of it, or that it failed to replace.
 pub fn reset(table: Option<&Table>, entries: &[Entry], items: &[Item], prefix: &str) -> Vec<Removal> {
-    uninstall_others(table, entries, |entry| {
+    let stays = |entry: &Entry| {
         items.iter().any(|(arch, result)| match result {
             Ok(InstallOutcome::Installed { .. }) => entry.name == *arch.entry_name(prefix),
             Ok(InstallOutcome::AlreadyInstalled { entry: name, .. }) => entry.name == *name,
             Ok(_) => false,
-            Err(_) => entry.matches(arch),
+            Err(_) => entry.matches_some_of(arch),
         })
-    })
+    };
+    uninstall_others(table, entries, &Recognition::of(entries, |entry| !stays(entry)), stays)
 }
 
 /// An exclusion that names nothing is an error: it would remove what was to be kept.
@@ -98,23 +166,28 @@ fn check_excluded(excluded: &[&str], entries: &[Entry]) -> Result<()> {
     Ok(())
 }
 
-/// `ours`: whether an entry may be removed.
-fn remove_item(table: Option<&Table>, entries: &[Entry], item: &str, ours: impl Fn(&Entry) -> bool) -> Vec<Removal> {
+fn remove_item(
+    table: Option<&Table>,
+    entries: &[Entry],
+    item: &str,
+    recognition: Option<&Recognition>,
+) -> Vec<Removal> {
+    let ours = |entry: &Entry| concerns(recognition, entry);
     let meant = entries.iter().filter(|e| ours(e) && fits(e, item));
     let any = || entries.iter().any(|entry| fits(entry, item));
     if is_all(item) || is_pattern(item) && any() {
-        return meant.map(|entry| remove_all(table, entry.name.clone(), [entry])).collect();
+        return meant.map(|entry| remove_all(table, entry.name.clone(), [entry], recognition)).collect();
     }
     let arch = item.parse::<Platform>().ok().map(|platform| platform.arch);
     let kept = |entry: &Entry| {
         let named = entry.name == item || arch.is_none() && is_named(&entry.name, item);
         named && !ours(entry)
     };
-    if entries.iter().any(kept) {
-        let failure = Some("kept: not one of QEMU's; --force removes it".to_owned());
+    if let Some(entry) = entries.iter().find(|entry| kept(entry)) {
+        let failure = Some(format!("kept: {}; --force removes it", why_kept(entry)));
         return vec![Removal { label: item.into(), failure, ..Removal::default() }];
     }
-    let mut removal = remove_all(table, item.into(), meant);
+    let mut removal = remove_all(table, item.into(), meant, recognition);
     if removal.removed.is_empty() && removal.failure.is_none() {
         match arch {
             Some(arch) => removal.left_to = handler_of(entries, arch).map(|entry| entry.name.clone()),
@@ -124,14 +197,32 @@ fn remove_item(table: Option<&Table>, entries: &[Entry], item: &str, ours: impl 
     vec![removal]
 }
 
-fn remove_all<'a>(table: Option<&Table>, label: OsString, entries: impl IntoIterator<Item = &'a Entry>) -> Removal {
+/// Why an entry is not one of ours.
+fn why_kept(entry: &Entry) -> String {
+    match &entry.bpf {
+        Some(handler) => format!("the BPF handler {} decides what it does, so it is not QEMU's", printable(handler)),
+        None if entry.is_loader() => "it replaces the loader of native programs (flag L)".to_owned(),
+        None if !entry.is_plain() => format!("it has flags that no install sets: {}", printable(&entry.unknown_flags)),
+        None => "not one of QEMU's".to_owned(),
+    }
+}
+
+fn remove_all<'a>(
+    table: Option<&Table>,
+    label: OsString,
+    entries: impl IntoIterator<Item = &'a Entry>,
+    recognition: Option<&Recognition>,
+) -> Removal {
     let mut removal = Removal { label, ..Removal::default() };
     for entry in entries {
+        if recognition.is_some_and(|known| known.is_unknown(entry)) {
+            removal.failure.get_or_insert_with(|| REPLACED.to_owned());
+            continue;
+        }
         match table.map_or(Ok(true), |table| table.remove_if(&entry.name, Some(entry.registration))) {
             Ok(true) => removal.removed.push(entry.name.clone()),
             Ok(false) => {
-                let replaced = || "another entry of this name was registered meanwhile, and is kept".to_owned();
-                removal.failure.get_or_insert_with(replaced);
+                removal.failure.get_or_insert_with(|| REPLACED.to_owned());
             }
             Err(error) => removal.failure = Some(error.to_string()),
         }
@@ -160,7 +251,7 @@ fn is_pattern(item: &str) -> bool {
 /// By the name of the entry, or of an architecture whose programs it takes.
 fn is_meant(entry: &Entry, item: &str) -> bool {
     let arch = item.parse::<Platform>().map(|platform| platform.arch);
-    is_named(&entry.name, item) || arch.is_ok_and(|arch| entry.matches(arch))
+    is_named(&entry.name, item) || arch.is_ok_and(|arch| entry.matches_some_of(arch))
 }
 
 /// As the incumbent matches: the whole name, or what follows a dash.
@@ -174,7 +265,7 @@ pub fn command(survey: &Survey, name: &OsStr, invocation: &Invocation) -> String
     let entry = survey.entries.iter().find(|entry| entry.name == name);
     let is_qemu = entry.is_none_or(|entry| survey.is_qemu(entry));
     let force = if is_qemu { "" } else { " --force" };
-    let item = quoted(&item_for(&survey.entries, name));
+    let item = quoted(item_for(&survey.entries, name));
     invocation.without_emulators(&format!("--uninstall {item}{force}"))
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::in_userlands;
+use crate::userland::in_userlands;
 
 /// Where the bytes of the cache are that lead to others (`Header`, `BUCKETS_AT` and `Entry` in patch 31).
 const USED: u64 = 616;
@@ -29,7 +29,7 @@ fn a_hostile_process_leads_no_emulator_out_of_the_shared_blocks() {
             let writer = scope.spawn(|| {
                 let mut writes = 0;
                 while !over.load(Ordering::Relaxed) {
-                    let found = userland.tested.shared_blocks(0);
+                    let found = userland.tested.shared_blocks((0, 0));
                     match found.and_then(|blocks| File::options().read(true).write(true).open(blocks).ok()) {
                         Some(cache) => writes += Writer { cache, state: 0x2545_f491_4f6c_dd1d }.write_until(&over),
                         None => thread::sleep(Duration::from_millis(1)),

@@ -1,6 +1,7 @@
 //! Emulators of a build of our own behave exactly as those of Debian's package.
 //!
-//! Under test are the emulators in `build/tuned`, or in the folder that `BINFMT_TEST_TUNED` names;
+//! Under test are the emulators in `build/tuned`, or in the folder that `BINFMT_TEST_TUNED` names. They may be for another
+//! machine, and then run under the emulator of it in `build/tuned`, as all programs of such a machine do.
 //! `BINFMT_TEST_CONFORMANCE` (`arm,s390x`) narrows them. Each is held against its namesake in `build/emulators`: same exit
 //! status, same stdout, same stderr, byte for byte, or it is a defect. The programs print nothing that differs between
 //! two runs.
@@ -10,7 +11,8 @@
 //!   through it: those of `conformance/programs`, and those of `conformance/c`. The latter are compiled by that Debian's
 //!   compiler under Debian's emulator, once for both; what compilers do under the one under test is `make.sh`'s;
 //! - so it does those of `conformance/ours`, for what Debian's emulator does otherwise: there we say what is right;
-//! - where `build/tcg-tests` has them (`qemu/tcg-tests.sh`), it runs QEMU's own tests of user emulation.
+//! - where `build/tcg-tests` has them (`qemu/tcg-tests.sh`), it runs QEMU's own tests of user emulation;
+//! - under Linux 7.3's flag T, in a virtual machine, they do the same as without that flag.
 //!
 //! Expected is what Debian's emulator does, which has to end as it should, so that nothing passes by failing alike.
 //!
@@ -21,13 +23,18 @@
 //! The programs of `conformance/kernel` are held against the kernel itself: each says what Linux does, and ends with
 //! status 0 if it was so. They run on this machine without an emulator, where that must hold, and under the one under
 //! test. Debian's fails most of them (`docs/emulators.md`); with `BINFMT_TEST_DEBIANS=1` this tells where.
+//!
+//! Some programs run once more without any handler, started as BuildKit starts them (`buildkit.rs`).
 
+mod buildkit;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod hostile;
 mod ours;
 mod sandbox;
 mod tcg;
+mod transparent;
+mod userland;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -42,26 +49,8 @@ use std::thread;
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::probe;
 
-use sandbox::{Outcome, Sandbox};
-
-/// The Debians that there are, by the names of the folders in `build/rootfs`, and whose emulator runs them.
-const USERLANDS: [(&str, &str); 9] = [
-    ("amd64", "x86_64"),
-    ("arm64", "aarch64"),
-    ("armel", "arm"),
-    ("armhf", "arm"),
-    ("i386", "i386"),
-    ("mips64el", "mips64el"),
-    ("ppc64el", "ppc64le"),
-    ("riscv64", "riscv64"),
-    ("s390x", "s390x"),
-];
-
-/// The programs that do not end with status 0, and why.
-const ENDINGS: [(&str, i32); 2] = [
-    ("c/death", 139), // by SIGSEGV, last of all
-    ("c/self", 1),    // its argc
-];
+use sandbox::Outcome;
+use userland::in_userlands;
 
 #[test]
 fn probes_end_alike() {
@@ -79,6 +68,7 @@ fn probes_end_alike() {
                 Outcome::of(
                     Command::new("timeout")
                         .arg("20")
+                        .args(sandbox::runner(emulator).map(|(_, runner)| runner))
                         .arg(emulator)
                         .arg("-0")
                         .arg(OsStr::from_bytes(argv0))
@@ -152,11 +142,9 @@ fn a_guest_of_one_thread_is_a_process_of_one() {
 
 #[test]
 fn programs_of_debian_do_the_same() {
-    let mut programs: Vec<String> =
-        ["sh", "pl", "py"].iter().flat_map(|extension| names("programs", extension)).collect();
-    // it is part of another one
-    programs.retain(|name| name != "programs/serve.pl");
-    in_userlands(&programs, |userland, program| userland.compare(program, &[&format!("/conformance/{program}")]));
+    let run =
+        |userland: &userland::Userland, program: &str| userland.compare(program, &[&format!("/conformance/{program}")]);
+    in_userlands(&debians_programs(), run);
 }
 
 #[test]
@@ -195,7 +183,7 @@ fn told(program: &str, outcome: &Outcome) -> Result<(), String> {
 }
 
 /// An emulator under test, and Debian's.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Pair {
     pub(crate) arch: &'static Arch,
     debians: PathBuf,
@@ -266,91 +254,11 @@ fn names(folder: &str, extension: &str) -> Vec<String> {
     names
 }
 
-/// A Debian, under both emulators.
-#[derive(Debug)]
-struct Userland {
-    debian: &'static str,
-    /// What the binaries that are kept were compiled by: another Debian compiles them again.
-    made: String,
-    binaries: PathBuf,
-    debians: Sandbox,
-    pub(crate) tested: Sandbox,
-}
-
-impl Userland {
-    fn new(debian: &'static str, root: &Path, pair: &Pair) -> Self {
-        let binaries = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance-binaries").join(debian);
-        fs::create_dir_all(&binaries).expect("a folder for binaries");
-        let sandbox = |emulator| Sandbox::new(pair.arch, root, &binaries, emulator);
-        Self {
-            debian,
-            made: fs::read_to_string(root.join(".rootfs")).expect("what the userland is made of"),
-            debians: sandbox(&pair.debians),
-            tested: sandbox(&pair.tested),
-            binaries,
-        }
-    }
-
-    /// Compiles a program, such as `c/threads`, unless that has been done with the same compiler and sources. Returns its
-    /// path in the userland.
-    fn compile(&self, program: &str) -> Result<String, String> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
-        let read = |file: &str| fs::read_to_string(folder.join(file)).expect("a source");
-        let made = ["compile.sh", "c/check.h", "kernel/must.h", &format!("{program}.c")].map(read);
-        let made = self.made.clone() + &made.concat();
-        let name = program.rsplit('/').next().unwrap_or(program);
-        let compiled = format!("/binaries/{name}");
-        let (binary, record) = (self.binaries.join(name), self.binaries.join(format!("{name}.made")));
-        if binary.exists() && fs::read_to_string(&record).is_ok_and(|text| text == made) {
-            return Ok(compiled);
-        }
-        let _ = fs::remove_file(&record);
-        let outcome = self.debians.run(&["/conformance/compile.sh", program, &compiled]);
-        if !outcome.succeeded() {
-            return Err(format!("{} {program}: does not compile: {outcome:#?}", self.debian));
-        }
-        fs::write(record, made).expect("a record of what was compiled");
-        Ok(compiled)
-    }
-
-    /// Runs a command in both, and looks at what `program`'s end should be.
-    fn compare(&self, program: &str, command: &[&str]) -> Result<(), String> {
-        let twice = ["sh", "-c", "\"$@\" >/dev/null 2>&1; exec \"$@\"", "sh"];
-        let command =
-            if std::env::var_os("BINFMT_TEST_TWICE").is_some() { &[&twice, command].concat() } else { command };
-        let (expected, found) = both(|| self.debians.run(command), || self.tested.run(command));
-        let ending = ENDINGS.iter().find(|(name, _)| *name == program);
-        if expected.status != ending.map_or(0, |(_, status)| *status) {
-            return Err(format!("{} {program}: not even with Debian's emulator: {expected:#?}", self.debian));
-        }
-        match expected.difference(&found) {
-            None => Ok(()),
-            Some(difference) => Err(format!("{} {program}: {difference}", self.debian)),
-        }
-    }
-}
-
-/// Does this with each program in every userland there is of the emulators under test.
-fn in_userlands(programs: &[String], run: impl Fn(&Userland, &str) -> Result<(), String> + Sync) {
-    let Some(emulators) = emulators() else { return };
-    if !nix::unistd::geteuid().is_root() {
-        harness::turn::cannot_run("it needs root, for a userland's other users");
-        return;
-    }
-    let mut userlands = Vec::new();
-    for (debian, qemu) in USERLANDS {
-        let Some(pair) = emulators.iter().find(|pair| pair.arch.qemu == qemu) else { continue };
-        let root = folder("BINFMT_TEST_ROOTFS", "rootfs").join(debian);
-        if root.join(".rootfs").exists() {
-            userlands.push(Userland::new(debian, &root, pair));
-        } else {
-            let root = root.display();
-            harness::turn::cannot_run(format!("there is no {root}; qemu/rootfs.sh {debian} {root} makes it").as_str());
-        }
-    }
-    let jobs: Vec<_> =
-        programs.iter().flat_map(|program| userlands.iter().map(move |userland| (program, userland))).collect();
-    none(&each(&jobs, |(program, userland)| run(userland, program)));
+/// Those that are run by a Debian's own programs.
+fn debians_programs() -> Vec<String> {
+    let programs = ["sh", "pl", "py"].iter().flat_map(|extension| names("programs", extension));
+    // it is part of another one
+    programs.filter(|name| name != "programs/serve.pl").collect()
 }
 
 /// Two things at once: on a machine with two processors they take the time of one.

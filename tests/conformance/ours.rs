@@ -9,7 +9,7 @@ use nix::unistd::geteuid;
 
 use crate::harness::turn::{self, Turn};
 use crate::sandbox::Sandbox;
-use crate::{Userland, in_userlands};
+use crate::userland::{Userland, in_userlands};
 
 /// What the kernel does about cores of privileged programs: 0 none, 1 as of any other, 2 for root only.
 const SUID_DUMPABLE: &str = "/proc/sys/fs/suid_dumpable";
@@ -53,7 +53,7 @@ fn the_cache_of_blocks_is_shared_by_equals_only() {
         let ran = userland.tested.run(&["sh", "-c", &script]);
         let same = "fork, exec, script, same user";
         let none = "alone, privileged, unreadable, setuid, seteuid, setgid, setgroups, no_new_privs, bounding set, not dumpable, \
-                    capset, unshare, chroot";
+                    capset, ambient capability, unshare, chroot";
         let another = "native, new user, empty, read-only, of another, unsealed, small";
         let mut expected = vec!["own: yes".to_owned(), "own: none".into(), "fork: none".into()];
         expected.extend(["Yama 0, own: yes", "Yama 1, own: none", "Yama 2, own: none"].map(Into::into));
@@ -72,24 +72,28 @@ fn the_cache_of_blocks_is_shared_by_equals_only() {
     drop(dumpable);
 }
 
-/// A user who gets the cache of another user, as the descriptor with its number, does not use it but makes a new one. A cache
-/// is made when a program starts another.
+/// A process that gets the cache of another user, as the descriptor with its number, does not use it but makes a new one. So does
+/// a process of the same user with another group, such as `sg` and `newgrp` start. A cache is made when a program starts another.
 #[test]
-fn the_cache_of_another_user_is_not_used() {
+fn the_cache_of_another_user_or_group_is_not_used() {
     in_userlands(&["sh".to_owned()], |userland, shell| {
         let sandbox = &userland.tested;
-        let soon = |uid| {
+        let soon = |ids| {
             let tries = std::iter::repeat_with(|| {
                 thread::sleep(Duration::from_millis(20));
-                sandbox.shared_blocks(uid)
+                sandbox.shared_blocks(ids)
             });
             tries.take(500).find_map(|found| found)
         };
+        let waits = [shell, "-c", "sleep 15; :"];
         thread::scope(|scope| {
-            scope.spawn(|| sandbox.run(&["env", "QEMU_TB_CACHE=1", shell, "-c", "sleep 15; :"]));
-            let roots = soon(0).ok_or("root's program shares no blocks")?;
-            scope.spawn(move || sandbox.run_as_user_with_blocks(&roots, &[shell, "-c", "sleep 10; :"]));
-            soon(1000).map(drop).ok_or_else(|| format!("{}: the user has no blocks of its own", userland.debian))
+            scope.spawn(|| sandbox.run(&[&["env", "QEMU_TB_CACHE=1"], &waits[..]].concat()));
+            let roots = soon((0, 0)).ok_or("root's program shares no blocks")?;
+            scope.spawn(move || sandbox.run_with_blocks(&roots, (1000, 1000), &waits));
+            let users = soon((1000, 1000));
+            let users = users.ok_or_else(|| format!("{}: the user has no blocks of its own", userland.debian))?;
+            scope.spawn(move || sandbox.run_with_blocks(&users, (1000, 42), &waits));
+            soon((1000, 42)).map(drop).ok_or_else(|| format!("{}: the group has no blocks of its own", userland.debian))
         })
     });
 }
@@ -157,6 +161,28 @@ fn the_core_of_an_ordinary_program_is_a_new_file_of_its_users() {
             return Ok(());
         }
         Err(format!("{}: {ran:#?}", userland.debian))
+    });
+}
+
+/// Debian's emulator says that a core was dumped also where a limit forbids it.
+#[test]
+fn a_core_is_spoken_of_only_if_there_is_one() {
+    in_userlands(&["sh".to_owned()], |userland, shell| {
+        let as_user = "setpriv --reuid=1000 --regid=1000 --clear-groups";
+        for (limit, caller, written) in
+            [("unlimited", "", true), ("1", "", false), ("0", "", false), ("unlimited", as_user, false)]
+        {
+            let dies = format!(
+                "rm -rf /tmp/dies; mkdir -m 777 /tmp/dies; cd /tmp/dies; cp /bin/sh privileged; chmod 4755 privileged
+                 ulimit -c {limit}; {caller} ./privileged -c 'kill -SEGV $$'; ls | grep core"
+            );
+            let ran = userland.tested.run(&[shell, "-c", &dies]);
+            let is_told = ran.stderr.contains("uncaught target signal 11");
+            if !is_told || ran.stderr.contains("core dumped") != written || ran.stdout.is_empty() == written {
+                return Err(format!("{} {limit} {caller}: {ran:#?}", userland.debian));
+            }
+        }
+        Ok(())
     });
 }
 

@@ -5,15 +5,15 @@
 //! everything in them ends. Which programs are run, and what to make of the answers, is the caller's business.
 
 use std::env;
-use std::fs;
-use std::io::{BufRead, BufReader, Write as _};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use binfmt_magic::arch::Arch;
+use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::rule::{Flags, Matcher, Rule};
 
 /// Seconds after which a program has failed.
@@ -23,32 +23,57 @@ const ENVIRONMENT: [(&str, &str); 4] =
     [("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("HOME", "/root"), ("LANG", "C.UTF-8"), ("TERM", "dumb")];
 /// The one variable that is passed on: whether emulators share translated blocks (`docs/emulators.md`).
 const CACHE: &str = "QEMU_TB_CACHE";
+/// What an emulator adds to its line about a guest's signal.
+const CORE_DUMPED: &str = " - core dumped";
 /// A user namespace has no identities until somebody outside has said which, and only then can the rest be made.
 const WAIT_FOR_IDENTITIES: &str = "echo unshared; read -r _
     exec unshare --mount --propagation private --pid --fork --net --ipc --uts -- sh \"$0\" \"$@\"";
 /// Byte of an ELF file that names the system it is for, which neither Linux nor QEMU looks at.
 const OS_ABI: usize = 7;
 
-/// Namespaces with a userland and one handler.
+/// Where BuildKit has the emulator in the root directory of a build, if the kernel has no handler.
+const OF_BUILDKIT: &str = "/dev/.buildkit_qemu_emulator";
+
+/// Namespaces with a userland, and one handler or none.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
     keeper: Child,
     pid: u32,
     place: PathBuf,
+    /// What starts each command: nothing, if there is a handler.
+    starter: &'static [&'static str],
 }
 
 impl Sandbox {
-    /// The userland `root`, run by `emulator`. The folder `binaries` is `/binaries` there.
+    /// The userland `root`, whose handler is `emulator`. The folder `binaries` is `/binaries` there.
     pub(crate) fn new(arch: &Arch, root: &Path, binaries: &Path, emulator: &Path) -> Self {
+        let runner = runner(emulator);
+        // The kernel opens one file for all interpreters of a program (flag O), `exec_binprm` of fs/exec.c: here, it is the
+        // emulator, which cannot be told of its own program in this way.
+        let flags = if runner.is_some() { "PF" } else { "POCF" };
+        let (_copies, rules): (Vec<_>, Vec<_>) = runner
+            .iter()
+            .map(|(arch, emulator)| rule(arch, emulator, "POCF"))
+            .chain([rule(arch, emulator, flags)])
+            .unzip();
+        Self::with(&rules, arch, root, binaries, emulator)
+    }
+
+    /// The same without any handler: `emulator` starts each command, as BuildKit's does.
+    pub(crate) fn without_handler(arch: &Arch, root: &Path, binaries: &Path, emulator: &Path) -> Self {
+        Self::with(&[], arch, root, binaries, emulator)
+    }
+
+    fn with(rules: &[String], arch: &Arch, root: &Path, binaries: &Path, emulator: &Path) -> Self {
         let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance");
         fs::create_dir_all(&place).expect("a folder to mount on");
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
-        let (_copy, rule) = rule(arch, emulator);
         let mut keeper = Command::new("unshare")
             .args(["--user", "--", "sh", "-c", WAIT_FOR_IDENTITIES])
             .arg(sources.join("sandbox.sh"))
             .args([&place, root, &sources, binaries])
-            .arg(rule)
+            .arg(emulator)
+            .args(rules)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -67,8 +92,9 @@ impl Sandbox {
         let Some(Ok(pid)) = pid else {
             panic!("no sandbox for {}: it said {ready:?}", emulator.display());
         };
-        let sandbox = Self { keeper, pid, place };
-        let up = sandbox.run(&["busybox", "ip", "link", "set", "lo", "up"]);
+        let starter: &[_] = if rules.is_empty() { &[OF_BUILDKIT] } else { &[] };
+        let sandbox = Self { keeper, pid, place, starter };
+        let up = sandbox.run(&["/bin/busybox", "ip", "link", "set", "lo", "up"]);
         assert!(up.succeeded(), "{}: no loopback: {up:?}", arch.qemu);
         sandbox
     }
@@ -84,7 +110,7 @@ impl Sandbox {
             .join("root");
         let mut call = self.enter();
         call.arg(format!("--root={}", root.display())).arg(format!("--wd={}", root.display()));
-        call.args(options).arg("--").args(command);
+        call.args(options).arg("--").args(self.starter).args(command);
         call
     }
 
@@ -100,21 +126,21 @@ impl Sandbox {
         Outcome::of(&mut call)
     }
 
-    /// Where the translated blocks are that processes of the sandbox share, those of the user `uid`.
-    pub(crate) fn shared_blocks(&self, uid: u32) -> Option<PathBuf> {
+    /// Where the translated blocks are that processes of the sandbox share, those of this user and group.
+    pub(crate) fn shared_blocks(&self, ids: (u32, u32)) -> Option<PathBuf> {
         let namespace = |process: &Path| fs::read_link(process.join("ns/pid")).ok();
         let own = namespace(&Path::new("/proc").join(self.pid.to_string()))?;
         let processes = fs::read_dir("/proc").expect("a /proc").flatten();
         let here = processes.map(|process| process.path()).filter(|process| namespace(process).as_ref() == Some(&own));
         here.map(|process| process.join("fd/1024")).find(|descriptor| {
             fs::read_link(descriptor).is_ok_and(|file| file == Path::new("/memfd:tb-cache (deleted)"))
-                && fs::metadata(descriptor).is_ok_and(|metadata| metadata.uid() == uid)
+                && fs::metadata(descriptor).is_ok_and(|metadata| (metadata.uid(), metadata.gid()) == ids)
         })
     }
 
-    /// Runs a program of the userland as the user 1000, with these blocks as an emulator inherits them.
-    pub(crate) fn run_as_user_with_blocks(&self, blocks: &Path, command: &[&str]) -> Outcome {
-        let as_user = self.within_root(&["--setuid=1000", "--setgid=1000"], command);
+    /// Runs a program of the userland as this user and group, with these blocks as an emulator inherits them.
+    pub(crate) fn run_with_blocks(&self, blocks: &Path, (uid, gid): (u32, u32), command: &[&str]) -> Outcome {
+        let as_user = self.within_root(&[&format!("--setuid={uid}"), &format!("--setgid={gid}")], command);
         let mut call = Command::new("bash");
         call.args(["-c", "ulimit -n 2048; exec 1024<>\"$0\"; exec \"$@\""]).arg(blocks);
         call.arg(as_user.get_program()).args(as_user.get_args()).env_clear().envs(ENVIRONMENT).env(CACHE, "1");
@@ -169,6 +195,8 @@ impl Outcome {
     /// How `other` differs from this one: the first line that does, or the status.
     pub(crate) fn difference(&self, other: &Self) -> Option<String> {
         let line = |name: &str, one: &str, two: &str| {
+            // Debian's says so whether or not there is a core, see `ours.rs`
+            let (one, two) = (one.replace(CORE_DUMPED, ""), two.replace(CORE_DUMPED, ""));
             let (mut one, mut two) = (one.split('\n'), two.split('\n'));
             for number in 1.. {
                 match (one.next(), two.next()) {
@@ -209,14 +237,39 @@ impl Drop for Copy {
     }
 }
 
+/// Which architecture an emulator's file is of, and the emulator that runs it, if it is for other machines than this one. Ours
+/// is taken, `build/tuned`, since tests need what Debian's lacks.
+///
+/// # Panics
+///
+/// Where there is none of that architecture.
+pub(crate) fn runner(emulator: &Path) -> Option<(&'static Arch, PathBuf)> {
+    let mut head = [0; 64];
+    let read = File::open(emulator).and_then(|mut file| file.read_exact(&mut head));
+    read.unwrap_or_else(|error| panic!("{}: {error}", emulator.display()));
+    let arch =
+        ARCHES.iter().find(|arch| arch.matches(&head)).expect("an emulator is a program of a known architecture");
+    if Arch::of_host().is_some_and(|host| host == arch) {
+        return None;
+    }
+    let runner = Path::new(env!("CARGO_MANIFEST_DIR")).join("build/tuned").join(arch.interpreter_name(""));
+    assert!(
+        runner.exists(),
+        "{} is a program of {}, and there is no {}",
+        emulator.display(),
+        arch.qemu,
+        runner.display()
+    );
+    Some((arch, runner))
+}
+
 /// The line that registers the emulator.
 ///
 /// For the machine's own architecture it takes care: the emulator is a program of that architecture too, and the kernel
 /// would look for the emulator's emulator. So a copy says that it is for another system, and the rule wants programs
 /// for the plain one, which those of a userland are.
-fn rule(arch: &Arch, emulator: &Path) -> (Option<Copy>, String) {
-    let flags = Flags::parse("POCF").0;
-    let mut rule = Rule::for_arch(arch, "", Path::new("/"), flags);
+fn rule(arch: &Arch, emulator: &Path, flags: &str) -> (Option<Copy>, String) {
+    let mut rule = Rule::for_arch(arch, "", Path::new("/"), Flags::parse(flags).0);
     emulator.clone_into(&mut rule.interpreter);
     let mut copy = None;
     if Arch::of_host().is_some_and(|host| host == arch) {

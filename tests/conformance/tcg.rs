@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::turn;
-use crate::sandbox::Outcome;
+use crate::sandbox::{Outcome, runner};
 use crate::{Pair, folder};
 
 /// Seconds for one test.
@@ -110,6 +110,7 @@ impl Test<'_> {
                 .args(["--user", "--map-root-user", "--pid", "--ipc", "--fork"])
                 .args(["--kill-child", "--mount-proc", "--"])
                 .args(["sh", "-c", "\"$@\"; exit $?", "sh"])
+                .args(runner(emulator).map(|(_, runner)| runner))
                 .arg(emulator)
                 .args(self.arguments.split_whitespace())
                 .current_dir(&self.folder)

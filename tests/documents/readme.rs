@@ -192,14 +192,75 @@ fn the_make_targets_exist() {
     }
 }
 
+/// The names that whoever publishes sets in Cargo.toml.
+const PUBLISHER: [(&str, &str); 6] = [
+    ("security-contact", "cve@acme.test"),
+    ("maintainer", "Acme <debian@acme.test>"),
+    ("repository", "https://github.com/acme/emulation"),
+    ("image", "ghcr.test/acme/emulation"),
+    ("mirror", "hub.test/acme/emulation"),
+    ("charts", "ghcr.test/acme/charts"),
+];
+
+/// Runs shell commands in a folder. What they print.
+#[track_caller]
+fn sh(folder: &Path, script: &str) -> String {
+    let ran = Command::new("sh").args(["-e", "-c", script]).current_dir(folder).output().expect("sh");
+    assert!(ran.status.success(), "{script}: {}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8(ran.stdout).expect("UTF-8").trim().to_owned()
+}
+
 #[test]
-fn the_security_contact_is_the_publishers() {
-    let read = |file: &str| fs::read_to_string(root().join(file)).expect("a file");
-    let manifest = read("Cargo.toml");
-    let value = |line: &str| line.strip_prefix("security-contact = \"")?.strip_suffix('"').map(str::to_owned);
-    let contact = manifest.lines().find_map(value).expect("a contact");
-    let sentence = format!("write to `{contact}` in private");
-    assert!(read("SECURITY.md").contains(&sentence), "{sentence}");
+fn the_publishers_names_stand_in_one_file() {
+    let contact = sh(root(), "deploy/release/publisher.sh security-contact");
+    let security = fs::read_to_string(root().join("SECURITY.md")).expect("a file");
+    assert!(security.contains(&format!("write to `{contact}` in private")), "{contact}");
+
+    // the files as they are now, as a repository of their own
+    let host = Host::new();
+    let folder = host.scratch().join("repository");
+    fs::create_dir(&folder).expect("a folder");
+    let copy = "git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents --target-directory=\"$0\"";
+    sh(root(), &copy.replace("$0", folder.to_str().expect("UTF-8")));
+    sh(&folder, "git init --quiet; git add --all; git -c user.name=a -c user.email=a@acme.test commit --quiet -m all");
+    for (name, value) in PUBLISHER {
+        let former = sh(&folder, &format!("deploy/release/publisher.sh {name}"));
+        sh(&folder, &format!("sed -i 's|^{name} = .*|{name} = \"{value}\"|' Cargo.toml"));
+        assert_ne!(former, value);
+    }
+    let former = PUBLISHER.map(|(name, _)| sh(root(), &format!("deploy/release/publisher.sh {name}")));
+    sh(&folder, "deploy/release/publisher.sh apply");
+    for (former, (name, value)) in former.iter().zip(PUBLISHER) {
+        assert_eq!(sh(&folder, &format!("git grep -F '{former}' || :")), "", "{name}");
+        assert_eq!(sh(&folder, &format!("deploy/release/publisher.sh {name}")), value);
+    }
+    let uses = sh(&folder, "git grep -h 'uses: acme/emulation@'");
+    assert!(!uses.is_empty());
+    // nothing is left to do
+    assert_eq!(
+        sh(
+            &folder,
+            "git -c user.name=a -c user.email=a@acme.test commit --quiet --all -m set; deploy/release/publisher.sh apply"
+        ),
+        ""
+    );
+}
+
+#[test]
+fn the_actions_inputs_and_outputs_are_told() {
+    let action = fs::read_to_string(root().join("action.yml")).expect("a file");
+    let action: serde_json::Value = serde_yaml_ng::from_str(&action).expect("YAML");
+    let keys = |key: &str| -> BTreeSet<String> { action[key].as_object().expect("a map").keys().cloned().collect() };
+    let names =
+        |rows: Vec<Vec<String>>| -> BTreeSet<String> { rows.iter().map(|row| code(&row[0]).concat()).collect() };
+    let inputs = table(&["input", "default", "meaning"]);
+    for row in &inputs {
+        let default = code(&row[1]).concat();
+        let actual = action["inputs"][&*code(&row[0]).concat()]["default"].as_str();
+        assert_eq!(actual, Some(&*default), "{row:?}");
+    }
+    assert_eq!(names(inputs), keys("inputs"));
+    assert_eq!(names(table(&["output", "value"])), keys("outputs"));
 }
 
 #[test]
@@ -297,4 +358,37 @@ fn a_phrase_that_is_hard_to_read_is_found() {
     assert_eq!(fine, (true, String::new()));
     assert!(!phrase.0 && phrase.1.contains("page.md:1: It was waited for in vain."), "{}", phrase.1);
     assert!(!spelling.0 && spelling.1.contains("should be `platform`"), "{}", spelling.1);
+}
+
+#[test]
+fn a_workflow_that_is_unsafe_or_wrong_is_found() {
+    let folder = std::env::temp_dir().join(format!("binfmt-workflow-{}", std::process::id()));
+    fs::create_dir(&folder).expect("a folder");
+    let said = |permissions: &str, uses: &str, needs: &str| {
+        let file = folder.join("workflow.yml");
+        let text = format!(
+            "name: one\non: push\npermissions: {permissions}\njobs:\n  a:\n    runs-on: ubuntu-latest\n    \
+             steps:\n      - uses: {uses}\n        with: {{persist-credentials: false}}\n  b:\n    \
+             runs-on: ubuntu-latest\n    needs: {needs}\n    steps: [{{run: 'true'}}]\n"
+        );
+        fs::write(&file, text).expect("a workflow");
+        let output = Command::new(root().join("tests/workflows.sh")).arg(file).output().expect("tests/workflows.sh");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let pinned = "actions/checkout@9c091bb21b7c1c1d1991bb908d89e4e9dddfe3e0 # v7.0.0";
+    let found = [
+        said("{}", pinned, "a"),
+        said("{}", "actions/checkout@v7", "a"),
+        said("write-all", pinned, "a"),
+        said("{}", pinned, "c"),
+    ];
+    fs::remove_dir_all(&folder).expect("the folder");
+    let [fine, unpinned, permissions, needs] = found;
+    assert!(fine.0, "{}", fine.1);
+    assert!(!unpinned.0 && unpinned.1.contains("unpinned-uses"), "{}", unpinned.1);
+    assert!(!permissions.0 && permissions.1.contains("excessive-permissions"), "{}", permissions.1);
+    // where there is no node, nobody looks
+    let looked = !needs.1.contains("DID NOT RUN");
+    assert!(!looked || (!needs.0 && needs.1.contains("needs job \"c\"")), "{}", needs.1);
 }

@@ -382,7 +382,7 @@ fn a_read_only_container_does_it_all() {
 
 /// The bill of materials is valid, and names each source that the image offers for its emulators, with its version.
 #[track_caller]
-fn lists_all_that_is_linked_in(doc: &Path) {
+pub(crate) fn lists_all_that_is_linked_in(doc: &Path) {
     let bill = doc.join("binfmt/sbom.spdx.json");
     run(Command::new(root().join("qemu/image/check-sbom.sh")).arg(&bill));
     let text = fs::read(bill).expect("the bill");

@@ -4,7 +4,7 @@
 //!
 //! No cluster is among it. What a container may do to the table is `tests/engine/docker.rs`'s; how it is held, `tests/kernel/hold.rs`'s.
 
-mod chart;
+pub(crate) mod chart;
 mod files;
 mod pod;
 mod podman;

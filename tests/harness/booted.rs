@@ -124,8 +124,7 @@ impl<'a> Booted<'a> {
     /// Waits until the programs run.
     #[track_caller]
     pub(crate) fn comes_to_run(&self, debian: &str) {
-        let runs = || self.machine.host.runs(debian).is_ok();
-        wait_until(&format!("{debian} does not run"), runs);
+        self.machine.host.comes_to_run(debian);
     }
 
     /// An entry is removed behind everybody's back.

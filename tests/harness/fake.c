@@ -7,7 +7,7 @@
  * answered for by the machine's own program of that name; only the machine of `uname -m` is the emulator's.
  *
  * harness/fake.rs compiles it once and writes each emulator's identity over IDENTITY. Without one it is a program of the
- * machine's own: busybox, as far as above.
+ * machine's own: busybox, as far as above. With -DTRANSPARENT it honours flag T of Linux 7.3, which Debian's QEMU 10.0 does not.
  */
 #include <linux/binfmts.h>
 #include <stdio.h>
@@ -29,10 +29,17 @@ int main(int argc, char **argv)
 		text[at] = identity[at + 1];
 	text[sizeof text - 1] = 0;
 	sscanf(text, "qemu-%31s", target);
-	if (argc > 1 && !strcmp(argv[1], "--version"))
+	int transparent = 0;
+#ifdef TRANSPARENT
+	/* the file is a descriptor, and every argument is the program's */
+	transparent = getauxval(AT_FLAGS) >> 1 & 1;
+	if (transparent && !getauxval(AT_EXECFD))
+		return 2;
+#endif
+	if (!transparent && argc > 1 && !strcmp(argv[1], "--version"))
 		return puts(text) < 0;
 	/* an interpreter gets the file, with flag P the name that the caller has given it, and the arguments */
-	char **name = argv + 1;
+	char **name = argv + !transparent;
 	if (argc > 2 && !strcmp(*name, "-0"))
 		name += 1;
 	else if (argc > 2 && getauxval(AT_FLAGS) & AT_FLAGS_PRESERVE_ARGV0)
@@ -43,10 +50,12 @@ int main(int argc, char **argv)
 		name = argv;
 		strcpy(target, "x86_64");
 	}
-	if (argc < 2)
+	if (argc < 2 && !transparent)
 		return 1;
 	if (!*command)
 		return (unsigned char)**name;
+	if (!strcmp(*command, "pause"))
+		return pause();
 	if (!strcmp(*command, "uname") && command[1] && !strcmp(command[1], "-m")) {
 		const char *machine = target;
 		for (size_t at = 0; at < sizeof machines / sizeof *machines; at++)

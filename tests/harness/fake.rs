@@ -91,20 +91,11 @@ fn make(folder: &Path) {
         return;
     }
     let template = folder.join("template");
-    let compile = format!("cc -static -O1 -Wall -Wextra -Werror -x c -o '{}' -", template.display());
-    shell(&compile, SOURCE.as_bytes());
-    let template = fs::read(template).expect("a program");
+    let template = compiled(&template, "");
     executable(&folder.join("programs/amd64/busybox"), &template);
-    let places = template.windows(PLACEHOLDER.len());
-    let place = places.into_iter().position(|at| at == PLACEHOLDER).expect("the identity");
     for (name, version) in VERSIONS {
         for arch in &ARCHES {
-            let mut emulator = template.clone();
-            let identity = format!(
-                "qemu-{} version {version}\nCopyright (c) 2003-2025 Fabrice Bellard and the QEMU Project developers",
-                arch.qemu
-            );
-            emulator[place..][..identity.len()].copy_from_slice(identity.as_bytes());
+            let emulator = identified(&template, arch.qemu, version);
             executable(&folder.join(name).join(format!("qemu-{}", arch.qemu)), &emulator);
         }
     }
@@ -112,6 +103,49 @@ fn make(folder: &Path) {
         executable(&folder.join("programs").join(debian).join("busybox"), &probe::elf(arch(qemu)));
     }
     fs::write(stamp, inputs).expect("a file");
+}
+
+/// The first emulator of our own that `make tuned` has built, or that is in the folder that `BINFMT_TEST_TUNED` names, of some
+/// that this machine is no host of: by QEMU's and Debian's names of its architecture. `None`, with the reason: there is none.
+pub(crate) fn ours() -> Option<(&'static str, &'static str, PathBuf)> {
+    let named = std::env::var_os("BINFMT_TEST_TUNED");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(named.unwrap_or_else(|| "build/tuned".into()));
+    let targets = [("s390x", "s390x"), ("arm", "armhf"), ("aarch64", "arm64")];
+    let found = targets.map(|(qemu, debian)| (qemu, debian, folder.join(format!("qemu-{qemu}"))));
+    let found = found.into_iter().find(|(.., file)| file.is_file());
+    if found.is_none() {
+        cannot_run("it needs an emulator of our own: make tuned TARGETS=s390x");
+    }
+    found
+}
+
+/// A fake emulator that honours flag T, of this version, at `path`.
+pub(crate) fn transparent(path: &Path, qemu: &str, version: &str) {
+    let template = compiled(&path.with_extension("template"), "-DTRANSPARENT");
+    executable(path, &identified(&template, qemu, version));
+}
+
+/// The program without an identity. `path`: where it may be.
+fn compiled(path: &Path, options: &str) -> Vec<u8> {
+    compile(path, options, SOURCE);
+    fs::read(path).expect("a program")
+}
+
+/// Makes a static program of this machine's from a C source.
+pub(crate) fn compile(path: &Path, options: &str, source: &str) {
+    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    let compile = format!("cc -static -O1 -Wall -Wextra -Werror {options} -x c -o '{}' -", path.display());
+    shell(&compile, source.as_bytes());
+}
+
+fn identified(template: &[u8], qemu: &str, version: &str) -> Vec<u8> {
+    let place = template.windows(PLACEHOLDER.len()).position(|at| at == PLACEHOLDER).expect("the identity");
+    let identity = format!(
+        "qemu-{qemu} version {version}\nCopyright (c) 2003-2025 Fabrice Bellard and the QEMU Project developers"
+    );
+    let mut emulator = template.to_vec();
+    emulator[place..][..identity.len()].copy_from_slice(identity.as_bytes());
+    emulator
 }
 
 /// Not written by this process, as said in the harness: files that are executed. One of a run before may be in use.

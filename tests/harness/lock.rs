@@ -32,3 +32,17 @@ fn lock(file: File, kind: c_int) -> File {
     fcntl(&file, FcntlArg::F_OFD_SETLKW(&all)).expect("a lock");
     file
 }
+
+/// The first byte of the file that another process keeps others from writing to.
+#[track_caller]
+pub(crate) fn first_read_locked(path: &Path) -> Option<i64> {
+    let mut found = libc::flock {
+        l_type: c_short::try_from(libc::F_WRLCK).expect("a kind of lock"),
+        l_whence: 0,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(File::open(path).expect("a file to read"), FcntlArg::F_OFD_GETLK(&mut found)).expect("an answer");
+    (c_int::from(found.l_type) == libc::F_RDLCK).then_some(found.l_start)
+}

@@ -78,7 +78,8 @@ impl Machine {
     /// The files of an image, in a folder.
     pub(crate) fn files(&self, image: &str) -> PathBuf {
         let folder = self.host.scratch().join("files");
-        self.docker(&format!("create --name {OURS}files {image}")).ok();
+        // a variant of the image names no program to run, and a container needs the name of one
+        self.docker(&format!("create --name {OURS}files {image} none")).ok();
         let unpacked = self.host.sh(&format!("mkdir {0}; docker export {OURS}files | tar -x -C {0}", folder.display()));
         unpacked.ok();
         folder
@@ -142,12 +143,18 @@ pub(crate) fn build(image: &str, options: &str, folder: &Path) {
     run(command.args(options.split_whitespace()).arg(folder));
 }
 
-/// A Debian userland of an architecture that can run here, as an image.
-pub(crate) fn userland(debian: &str) -> String {
-    let image = format!("{OURS}{debian}");
+/// An archive of a Debian userland of an architecture that can run here: its folder, and its name.
+pub(crate) fn archive(debian: &str) -> (PathBuf, String) {
     let folder = built("userland");
     let archive = format!("{debian}.tar");
     run(Command::new(root().join("qemu/image/userland.sh")).arg(debian).arg(folder.join(&archive)));
+    (folder, archive)
+}
+
+/// The same as an image.
+pub(crate) fn userland(debian: &str) -> String {
+    let image = format!("{OURS}{debian}");
+    let (folder, archive) = archive(debian);
     let file = root().join("tests/engine/docker/userland.Dockerfile");
     let options = format!("--platform linux/{debian} --build-arg ARCHIVE={archive} --file {}", file.display());
     build(&image, &options, &folder);

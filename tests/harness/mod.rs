@@ -34,6 +34,7 @@ pub(crate) mod lock;
 pub(crate) mod machine;
 pub(crate) mod ordinary;
 pub(crate) mod turn;
+pub(crate) mod vm;
 
 /// The binary under test: the one that `BINFMT_TEST_BINARY` names when the tests are compiled, or Cargo's.
 pub(crate) const BINFMT: &str = match option_env!("BINFMT_TEST_BINARY") {
@@ -248,6 +249,16 @@ impl Host {
         let patience = Instant::now() + Duration::from_secs(5);
         while self.runs(debian).is_ok() {
             assert!(Instant::now() < patience, "{debian} still runs");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// It runs again, or for the first time, after a moment.
+    #[track_caller]
+    pub(crate) fn comes_to_run(&self, debian: &str) {
+        let patience = Instant::now() + Duration::from_secs(20);
+        while let Err(why) = self.runs(debian) {
+            assert!(Instant::now() < patience, "{debian} does not run: {why}");
             thread::sleep(Duration::from_millis(20));
         }
     }

@@ -146,7 +146,7 @@ fn unfit(host: &Host) -> Vec<(PathBuf, &'static str)> {
         make(&folder.join("qemu-aarch64"));
         (folder, words)
     };
-    let cut = |to: &Path, bytes: u32| {
+    let cut = |to: &Path, bytes: i32| {
         let (from, to) = (real.display(), to.display());
         host.sh(&format!("head -c {bytes} '{from}' >'{to}'; chmod 755 '{to}'")).ok();
     };
@@ -165,6 +165,7 @@ fn unfit(host: &Host) -> Vec<(PathBuf, &'static str)> {
         }),
         folder("half", "is truncated", &|to| cut(to, 1_000_000)),
         folder("header", "is truncated", &|to| cut(to, 80)),
+        folder("nearly whole", "is truncated", &|to| cut(to, -1)),
         folder("dynamic", "is dynamically linked", &|to| {
             host.copy(Path::new("/bin/true"), to);
         }),
@@ -300,7 +301,7 @@ fn names_and_paths_that_are_too_long_are_told_so() {
 
 #[test]
 fn an_entry_whose_text_nobody_expects_is_shown_as_unknown() {
-    let texts: [&[u8]; 7] = [
+    let texts: [&[u8]; 8] = [
         b"",
         b"\n",
         b"enabled",
@@ -308,6 +309,7 @@ fn an_entry_whose_text_nobody_expects_is_shown_as_unknown() {
         b"enabled\ninterpreter /bin/true\nflags: \ncolour blue\noffset 99999999999999999999\nmagic 7g\nmask ff\n",
         b"\xff\xfe\0\x01 binary \xe9",
         b"enabled\nbpf handler\nprogram 12\n",
+        b"enabled\nbpf handler\nbpf-interpreter arm\nbpf-interpreter \xff /usr/bin/qemu-arm\nflags: \n",
     ];
     for (number, text) in texts.into_iter().enumerate() {
         let host = Host::new();
@@ -333,7 +335,7 @@ fn lines_that_nobody_expects_are_quoted() {
     std::fs::write(&file, "enabled\nbpf handler\nprogram 12\n").unwrap();
     host.sh(&format!("mount --bind '{}' {MOUNT_POINT}/future", file.display())).ok();
     let status = host.binfmt(&["--status", "--format", "json"]).ok().json();
-    assert_eq!(status["others"][0]["unknown"], json!(["bpf handler", "program 12"]));
+    assert_eq!(status["others"][0]["unknown"], json!(["program 12"]));
     let text = host.binfmt(&["--status"]).ok();
     assert!(text.stdout.contains("future  not understood"), "{text}");
 }

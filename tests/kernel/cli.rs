@@ -506,6 +506,11 @@ fn a_full_disk_is_a_failure() {
         let output = host.sh(&format!("'{BINFMT}' {args} >/dev/full"));
         output.ends(1).never_says("panic").ends_saying(&["cannot write the output", "No space left"]);
     }
+    // what was to be shown there does not stand above
+    for args in ["--status arm64,sh4", "--install sh4 --dry-run"] {
+        let output = host.sh(&format!("QEMU_BINARY_PATH=/nowhere '{BINFMT}' {args} >/dev/full"));
+        output.ends(1).never_says("above").ends_saying(&["cannot write the output", "No space left"]);
+    }
 }
 
 /// It is on stderr, as the incumbent's is, and there it is what was asked for.

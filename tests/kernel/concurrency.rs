@@ -686,3 +686,27 @@ impl Drop for Holder {
         let _ = self.0.wait();
     }
 }
+
+/// Also one that had not asked for that yet when its caller was killed.
+#[test]
+fn a_rehearsal_ends_with_its_caller() {
+    let host = Host::new();
+    let log = host.scratch().join("log");
+    let mut command = host.command("strace");
+    let delayed = ["-e", "trace=execve,prctl", "-e", "inject=prctl:delay_enter=2000000:when=1"];
+    command.args(["-f", "-qq", "-s", "200", "-o"]).arg(&log).args(delayed);
+    command.args([BINFMT, "--status", "arm64"]).env("QEMU_BINARY_PATH", emulators());
+    let mut strace = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("strace");
+    let read = || fs::read_to_string(&log).unwrap_or_default();
+    let begun = |log: &str| log.contains("--rehearse");
+    while !begun(&read()) && strace.try_wait().expect("a child").is_none() {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let caller =
+        read().lines().find(|line| line.contains("--status")).and_then(|line| line.split(' ').next()?.parse().ok());
+    kill(Pid::from_raw(caller.expect("a caller")), Signal::SIGKILL).expect("a caller that lives");
+    strace.wait().expect("a child");
+    let log = read();
+    let (_, after) = log.split_once("--rehearse").expect("a rehearsal");
+    assert!(!after.contains("--run-probes"), "{log}");
+}

@@ -3,6 +3,7 @@
 //! name the same error.
 
 mod elf;
+mod no_programs;
 mod remedies;
 
 use std::ffi::OsStr;
@@ -17,10 +18,11 @@ use std::process::Stdio;
 use crate::harness::fake::needs_emulators;
 use crate::harness::{BINFMT, Host, MOUNT_POINT, Output, arch, emulators, program};
 use binfmt_magic::arch::Arch;
-use elf::{ET_CORE, ET_REL, Program};
+use elf::{ET_CORE, ET_REL, Program, RWX};
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+use serde_json::Value;
 
 /// How starting a file ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,6 +205,11 @@ fn loaders_are_looked_at_as_the_kernel_does() {
     missing.ends(1).ends_saying(&["its loader /nowhere/ld.so", "no such file or directory"]);
 }
 
+/// A program whose file is to have so many bytes, and has fewer.
+fn larger_by(bytes: u64) -> Program {
+    Program::new(native()).load(|s| (s.in_file, s.in_memory) = (bytes, bytes))
+}
+
 #[test]
 fn truncated_programs_are_told_from_whole_ones() {
     let lab = Lab::new();
@@ -224,10 +231,19 @@ fn truncated_programs_are_told_from_whole_ones() {
     let path = lab.make("asking", &asking.bytes());
     let output = lab.ends("its loader cut within a page", &path, Runs);
     assert!(output.stdout.contains("the last 3584 bytes"), "{output}");
-    let larger = Program::new(native()).load(|s| (s.in_file, s.in_memory) = (0x2_0000, 0x2_0000));
     let entry = Some(0x40_0000 + 0x1_0000);
-    let path = lab.make("pages", &larger.with(|p| p.entry = entry).bytes());
+    let path = lab.make("pages", &larger_by(0x2_0000).with(|p| p.entry = entry).bytes());
     lab.ends("cut by a whole page", &path, Ends).ends_saying(&["truncated: 4096 of 131072 bytes are there"]);
+    // zeros of its memory begin in a page that is missing, and the kernel writes them
+    let padded = Program::new(native()).load(|s| (s.in_file, s.in_memory, s.flags) = (0x1_0800, 0x2_0000, RWX));
+    let path = lab.make("padded", &padded.bytes());
+    lab.ends("cut before its zeros", &path, Ends).ends_saying(&["truncated: 4096 of 67584 bytes are there"]);
+    // it never touches what is missing
+    let path = lab.make("untouched", &larger_by(0x1_0000).bytes());
+    let output = lab.explain(&path, &["--format", "json"]).ends(1);
+    assert_eq!(output.json()["runs"], Value::Null, "{output}");
+    output.ends_saying(&["whether", "is not known", "truncated: 4096 of 65536 bytes are there", "once it touches"]);
+    assert_eq!(lab.execute(&path), Runs);
 }
 
 #[test]
@@ -664,6 +680,37 @@ fn a_handler_that_does_not_work_is_the_reason() {
     let output = lab.explain(&path, &[]).ok();
     assert!(output.stdout.contains("is not pinned"), "{output}");
     lab.host.runs_arm64();
+}
+
+/// The line of an entry that takes 64-bit programs of one segment, of any machine, with zeros from `EI_OSABI` on: all probes. The
+/// binary under test may itself be of type `ET_EXEC`, and must start: it has more segments.
+fn taking_one_segment(name: &str, interpreter: &Path) -> Vec<u8> {
+    let mut mask = [0; 58];
+    mask[..18].fill(0xff);
+    mask[56..].fill(0xff);
+    let mut magic = [0; 58];
+    magic[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    magic[16] = 2;
+    magic[56] = 1;
+    let escaped = |bytes: [u8; 58]| bytes.map(|byte| format!("\\x{byte:02x}")).concat();
+    format!(":{name}:M::{}:{}:{}:F", escaped(magic), escaped(mask), interpreter.display()).into_bytes()
+}
+
+/// It takes this host's own probes, too; the emulator of another entry is a program that it does not match, and runs natively.
+#[test]
+fn an_entry_that_takes_the_probes_hides_nothing_from_the_rest() {
+    let lab = Lab::new();
+    lab.host.binfmt(&["--install", foreign().oci]).ok();
+    let mut gnu = Program::new(foreign()).bytes();
+    gnu[7] = 3;
+    let path = lab.make("gnu", &gnu);
+    lab.host.register_line(&taking_one_segment("other", Path::new("/bin/false")));
+    lab.ends("not taken by it", &path, Runs);
+    let mut own = Program::new(native()).bytes();
+    own[7] = 3;
+    lab.ends("native, and not taken by it", &lab.make("own", &own), Runs);
+    let taken = lab.make("taken", &Program::new(native()).bytes());
+    lab.ends("native, and taken by it", &taken, Ends).ends_saying(&["other", "--uninstall"]);
 }
 
 #[test]

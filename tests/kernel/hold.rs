@@ -10,9 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::harness::{BINFMT, Host, MOUNT_POINT, arch, emulators, old_emulators, tally};
+use crate::harness::{BINFMT, Host, MOUNT_POINT, arch, emulators, old_emulators, tally, wait_for};
 use binfmt_magic::rule::{Flags, Rule};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -390,6 +390,42 @@ fn what_cannot_be_repaired_at_the_end_fails() {
     assert!(last.starts_with("binfmt: arm64 is not installed: ") && last.contains("does not exist"), "{last}");
 }
 
+/// What keeps a last repair from being tried is told at the end, before what was told already.
+#[test]
+fn the_last_line_speaks_of_lines_above_only_where_they_are() {
+    let host = Host::new();
+    let mut command = host.command("sh");
+    // nothing else holds the table of this mount namespace
+    let script = format!("umount {MOUNT_POINT}; exec unshare --mount \"$@\"");
+    command.args([
+        "-c",
+        &script,
+        "sh",
+        BINFMT,
+        "--mount",
+        MOUNT_POINT,
+        "--hold",
+        "--interval",
+        NEVER,
+        "--install",
+        "arm64",
+    ]);
+    let mut holder = Holder::spawn(command, &emulators());
+    holder.says("these handlers may end with this container or mount namespace");
+    holder.says("holding: arm64");
+    let hide = format!("umount {MOUNT_POINT}; mount -t tmpfs none {MOUNT_POINT}; : >{MOUNT_POINT}/file");
+    let namespace = format!("--mount=/proc/{}/ns/mnt", holder.pid());
+    host.program("nsenter").args([&namespace, "sh", "-c", &hide]).run().ok();
+    holder.signal(Signal::SIGTERM);
+    let (status, said) = holder.ends();
+    assert_eq!(status, 1, "{said:#?}");
+    let last = said.last().map(String::as_str).unwrap_or_default();
+    assert!(
+        last.contains("holds something else than binfmt_misc") && last.ends_with(" (and 1 more, above)"),
+        "{said:#?}"
+    );
+}
+
 #[test]
 fn a_table_that_is_switched_off_is_left_off_and_said_once() {
     let host = Host::new();
@@ -520,6 +556,40 @@ fn told_to_uninstall_it_leaves_what_is_not_its_own() {
         assert!(said.contains(&"uninstalling: qemu-aarch64 OK".to_owned()), "{said:#?}");
         assert_eq!(host.table(), before);
     }
+}
+
+/// Other calls must not take it for something that keeps the table for good.
+#[test]
+fn it_marks_the_table_with_the_time_at_which_it_began() {
+    let host = Host::new();
+    let marked = || crate::harness::lock::first_read_locked(&host.path(MOUNT_POINT).join("status"));
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap();
+    host.binfmt(&["--install", LIST]).ok();
+    assert_eq!(marked(), None);
+    let before: i64 = now();
+    let mut holder = Holder::start(&host, &[]);
+    let began = marked().expect("a mark");
+    assert!((before..=now()).contains(&began), "{before} {began}");
+    holder.ends_well();
+    assert_eq!(marked(), None);
+}
+
+/// The owner of a handler that another tool may have registered is found by starting it, without the lock.
+#[test]
+fn told_to_uninstall_it_lets_other_calls_work_while_a_handler_takes_its_time() {
+    let host = Host::new();
+    let slow = host.scratch().join("slow");
+    // it answers as an emulator that is installed without flag P
+    host.compile(&slow, "sleep(3); return '/';");
+    let mut holder = Holder::start(&host, &["--on-exit", "uninstall", "--interval", NEVER]);
+    host.register("slow", "riscv64", &slow, "F");
+    holder.says("repairing: riscv64 left to slow");
+    holder.signal(Signal::SIGTERM);
+    wait_for(&slow);
+    host.binfmt(&["--uninstall", "jar", "--force"]).ok().never_says("to unlock");
+    let (status, said) = holder.ends();
+    assert_eq!(status, 0, "{said:#?}");
+    assert_eq!(host.entries(), ["slow"]);
 }
 
 /// Told to end while it repairs, it ends what it has begun.
@@ -823,4 +893,19 @@ fn a_host_that_needs_nothing_is_held_too() {
     let mut holder = Holder::call(&host, &["--hold", "--install", native], &emulators());
     assert_eq!(holder.says("holding: "), "holding: nothing; looking at each change and every 30s");
     holder.ends_well();
+}
+
+/// The last look starts no wait of its own.
+#[test]
+fn told_to_end_while_a_probe_hangs_it_says_so() {
+    let host = Host::new();
+    let hanging = host.scratch().join("hanging");
+    host.compile(&hanging, "pause();");
+    let mut holder = Holder::start(&host, &["--interval", "1s"]);
+    host.register("newer", "aarch64", &hanging, "F");
+    thread::sleep(Duration::from_secs(2));
+    holder.signal(Signal::SIGTERM);
+    let (status, said) = holder.ends();
+    let last = said.last().map(String::as_str).unwrap_or_default();
+    assert!(status == 1 && last.contains("told to end"), "{said:#?}");
 }

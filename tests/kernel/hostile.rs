@@ -6,16 +6,18 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::thread;
 
 use serde_json::Value;
 
-use crate::harness::{BINFMT, Host, Output, emulators, old_emulators, tally};
+use crate::harness::fake::needs_emulators;
+use crate::harness::{BINFMT, Host, MOUNT_POINT, Output, emulators, old_emulators, program, tally};
 
 /// Calls that would start an emulator as whoever calls, and what each says of one that is refused.
 const STARTING: [(&[&str], &str); 4] = [
     (&["--install", "arm64"], "arm64 is not installed"),
     (&["--version"], "binfmt/"),
-    (&["--verify", "arm64"], "qemu-aarch64 can be replaced"),
+    (&["--verify", "arm64"], "qemu-aarch64"),
     (&["--run", "linux/arm64", "--", "true"], "programs for linux/arm64 do not run"),
 ];
 
@@ -33,6 +35,9 @@ fn is_refused(host: &Host, folder: &Path, why: &[&str]) {
     }
 }
 
+/// The remedy for a folder that users share, such as `/tmp`: its mode has to stay.
+const SHARED: &str = "move the emulators to a folder of your own, and set QEMU_BINARY_PATH to that";
+
 #[test]
 fn an_emulator_that_others_can_replace_is_refused() {
     let host = Host::new();
@@ -44,17 +49,70 @@ fn an_emulator_that_others_can_replace_is_refused() {
         ("emulators/qemu-aarch64", "g+w", "group 0", "chmod g-w"),
         ("emulators", "g+w", "group 0", "chmod g-w"),
         // a link could be made there to a file of root's (fs.protected_hardlinks)
-        ("emulators", "o+wt", "any user", "chmod o-w"),
-        ("emulators", "g+wt", "group 0", "chmod g-w"),
+        ("emulators", "o+w,+t", "any user", SHARED),
+        ("emulators", "g+w,+t", "group 0", SHARED),
     ] {
         let folder = host.folder("emulators", &files);
         let place = host.scratch().join(open);
         host.sh(&format!("chmod {mode} '{}'", place.display())).ok();
         is_refused(&host, &folder, &[&format!("replaced by {who}"), remedy]);
+        if remedy == SHARED {
+            let verified = host.call(&["--verify", "arm64"]).emulators(&folder).run();
+            verified.ends(1).says(remedy).never_says("chmod");
+        }
         host.sh(&format!("chmod go-w,-t '{}'", place.display())).ok();
         host.call(&["--install", "arm64"]).emulators(&folder).run().ok();
         host.binfmt(&["--uninstall", "all"]).ok();
     }
+}
+
+/// Without flag C, whoever starts a foreign program would get the emulator's rights.
+#[test]
+fn an_emulator_that_gives_privileges_is_refused_and_named_where_it_is_registered() {
+    let host = Host::new();
+    for (give, what, take) in [
+        ("chmod u+s", "is setuid", "chmod u-s,g-s"),
+        ("chmod g+s", "is setgid", "chmod u-s,g-s"),
+        ("setcap cap_net_raw=ep", "has file capabilities", "setcap -r"),
+    ] {
+        let folder = host.folder("emulators", &[("qemu-aarch64", emulators())]);
+        let emulator = folder.join("qemu-aarch64");
+        let binfmt = |args: &[&str]| host.call(args).emulators(&folder).run();
+        host.sh(&format!("{give} '{}'", emulator.display())).ok();
+        let take = format!("{take} {}", emulator.display());
+        is_refused(&host, &folder, &[what, &take]);
+
+        host.register("qemu-aarch64", "aarch64", &emulator, "OCF");
+        binfmt(&["--status", "arm64"]).ok().prints_no(what);
+        host.sh(&format!("echo -1 >{MOUNT_POINT}/qemu-aarch64")).ok();
+        host.register("qemu-aarch64", "aarch64", &emulator, "F");
+        binfmt(&["--status", "arm64"]).ok().prints(&format!("{what}, so programs that any user starts"));
+        let verified = binfmt(&["--verify", "--credentials", "no"]).ends(1).prints(&format!("its emulator {what}"));
+        let repair = verified.line("binfmt: ").split_once("repair: ").expect("a repair").1;
+        binfmt(&["--install", "arm64", "--credentials", "no"]).ends(1).says(&take);
+        host.sh(&format!("PATH=/usr/sbin:$PATH; {}", repair.replace(" binfmt ", &format!(" {BINFMT} ")))).ok();
+        binfmt(&["--verify"]).ok();
+        host.runs_arm64();
+        host.sh(&format!("{give} '{}'", emulator.display())).ok();
+        // a copy replaces it
+        let copies = host.folder("copies", &[("qemu-aarch64", emulators())]);
+        host.call(&["--install", "arm64"]).emulators(&copies).run().ok().says("arm64 OK");
+        host.call(&["--verify"]).emulators(&copies).run().ok();
+        host.binfmt(&["--uninstall", "all"]).ok();
+        host.sh(&format!("rm '{}'", emulator.display())).ok();
+    }
+}
+
+/// Nor are other translators left unmentioned, although an install leaves them.
+#[test]
+fn a_translator_of_others_that_gives_privileges_is_named() {
+    let host = Host::new();
+    let translator = host.scratch().join("translator");
+    host.translator(&translator);
+    host.sh(&format!("chmod u+s '{}'", translator.display())).ok();
+    host.register("translator", "aarch64", &translator, "F");
+    let verified = host.binfmt(&["--verify", "arm64"]).ends(1).prints("its emulator is setuid");
+    verified.says(&format!("chmod u-s,g-s {}", translator.display()));
 }
 
 /// In a sticky folder such as /tmp: one's own folder there is safe, another user's is not, nor is what lies beside them.
@@ -87,6 +145,62 @@ fn whoever_owns_a_place_on_the_way_is_trusted_only_if_root_or_the_caller() {
     let folder = sticky.join("users");
     let user = ["--reuid=1000", "--regid=1000", "--clear-groups", BINFMT, "--version"];
     host.program("setpriv").args(&user).emulators(&folder).run().ok().never_says("qemu/none");
+}
+
+/// Its server decides which owners, modes and bytes the files show, even of a file that the kernel has pinned.
+#[test]
+fn an_emulator_on_another_users_fuse_file_system_is_refused() {
+    let host = Host::of_many_users("");
+    let scratch = host.scratch().display();
+    let folder = host.folder("source", &[("qemu-aarch64", emulators())]);
+    let mount = |user: &str, place: &str| {
+        let capabilities = "--inh-caps=+sys_admin,+dac_override --ambient-caps=+sys_admin,+dac_override";
+        let serve = format!(
+            "cd '{scratch}'; mkdir {place}; setpriv --reuid={user} --regid={user} --clear-groups {capabilities} \
+             bindfs -o allow_other --force-user=root --force-group=root --perms=0755 '{}' {place}; stat -c %u:%a {place}",
+            folder.display()
+        );
+        host.sh(&serve).ok().prints("0:755\n");
+        host.scratch().join(place)
+    };
+    let (theirs, own) = (mount("1000", "theirs"), mount("0", "own"));
+    is_refused(&host, &theirs, &["replaced by user 1000, the owner of the FUSE file system at", "QEMU_BINARY_PATH"]);
+    host.call(&["--install", "arm64"]).emulators(&own).run().ok();
+    host.binfmt(&["--uninstall", "all"]).ok();
+    host.sh(&format!("umount '{}' '{}'", theirs.display(), own.display())).ok();
+}
+
+/// The kernel does not follow the text of a process's `root`, so neither may the look at the path.
+#[test]
+fn a_path_through_the_root_directory_of_a_process_leads_to_where_the_kernel_goes() {
+    needs_emulators!();
+    let host = Host::of_many_users("");
+    host.folder("inside/emulators", &[("qemu-aarch64", emulators())]);
+    let inside = host.scratch().join("inside");
+    // a process whose root directory is `inside`, where the path /emulators is
+    let busybox = program("amd64");
+    let start = |user: &str| {
+        let call = format!(
+            "cp '{0}' '{1}/busybox'
+             chroot --userspec={user}:{user} '{1}' /busybox sleep 100 >/dev/null 2>&1 & echo $!",
+            busybox.display(),
+            inside.display()
+        );
+        host.sh(&call).ok().stdout.trim().to_owned()
+    };
+    for (user, refused) in [("0", false), ("1000", true)] {
+        let pid = start(user);
+        let path = format!("/proc/{pid}/root/emulators");
+        let output = host.call(&["--install", "arm64"]).emulators(Path::new(&path)).run();
+        host.sh(&format!("kill {pid}")).ok();
+        if refused {
+            output.ends(1).says("replaced by user 1000");
+        } else {
+            output.ok();
+            host.runs_arm64();
+            host.binfmt(&["--uninstall", "all"]).ok();
+        }
+    }
 }
 
 /// By way of a link whose folder anybody may write to.
@@ -406,6 +520,95 @@ fn an_emulator_of_terabytes_holds_nobody_up() {
     assert_eq!(emulator["sha256"], Value::Null);
 }
 
+/// What it does with a program is known then, so it is neither asked for its version nor tried again.
+#[test]
+fn an_emulator_that_hangs_is_waited_for_once() {
+    let host = Host::new();
+    let emulator = host.folder("hanging", &[]).join("qemu-aarch64");
+    host.compile(&emulator, "for (;;) pause();");
+    host.register("qemu-aarch64", "aarch64", &emulator, "F");
+    let (program, others, same) = (program("arm64"), emulators(), emulator.parent().unwrap());
+    let explain = ["--explain", program.to_str().unwrap()];
+    let calls: [(&[&str], &Path); 5] = [
+        (&["--status", "arm64"], &others),
+        (&["--verify"], &others),
+        (&["--verify"], same),
+        (&["--status", "arm64", "--json"], same),
+        (&explain, same),
+    ];
+    thread::scope(|scope| {
+        for (args, folder) in calls {
+            let host = &host;
+            scope.spawn(move || {
+                let output = host.call(args).emulators(folder).run().ends(1);
+                assert!(output.to_string().contains("timed out"), "{output}");
+                assert_eq!(output.stderr.matches("waiting for an emulator to end").count(), 1, "{output}");
+            });
+        }
+    });
+}
+
+/// The handler has no flag F, so the path decides when a program starts.
+#[test]
+fn an_interpreter_that_a_stranger_owns_is_not_started() {
+    let host = Host::of_many_users("");
+    let (folder, program) = (host.folder("theirs", &[]), program("arm64"));
+    let (interpreter, trace) = (folder.join("interpreter"), folder.join("trace"));
+    host.compile(&interpreter, &format!("return !fopen(\"{}\", \"w\") || puts(\"ran\") < 0;", trace.display()));
+    host.register("mine", "aarch64", &interpreter, "");
+    let explain = || host.binfmt(&["--explain", program.to_str().unwrap()]);
+    host.sh(&format!("chown 1000 '{}'", interpreter.display())).ok();
+    explain().ends(1).ends_saying(&["mine", "was not tried"]);
+    assert!(!trace.exists());
+    // nor behind a link of root's
+    let link = host.scratch().join("link");
+    host.sh(&format!("ln -s '{}' '{}'; echo -1 >{MOUNT_POINT}/mine", interpreter.display(), link.display())).ok();
+    host.register("mine", "aarch64", &link, "");
+    explain().ends(1).ends_saying(&["mine", "was not tried"]);
+    assert!(!trace.exists());
+    // nor by way of a file of root's that leads to it: as a script, its loader, its library, another entry's interpreter
+    for (what, make) in [
+        ("script", "printf '#!%s\\n' $theirs >$own; chmod 755 $own"),
+        ("loader", "echo 'int main() { return 0; }' | cc -x c -o $own - -Wl,--dynamic-linker=$theirs"),
+        ("library", "echo 'int main() { return 0; }' | cc -x c -o $own - -Wl,-rpath,${theirs%/*}"),
+    ] {
+        let own = host.scratch().join(what);
+        let variables = format!("own='{}'; theirs='{}'", own.display(), interpreter.display());
+        host.sh(&format!("{variables}; {make}; echo -1 >{MOUNT_POINT}/mine")).ok();
+        host.register("mine", "aarch64", &own, "");
+        explain().ends(1).ends_saying(&["mine", "was not tried", what, "is not a static program of this host"]);
+        assert!(!trace.exists(), "{what}");
+    }
+    let taken = host.scratch().join("own.taken");
+    host.compile(&taken, "return 0;");
+    host.sh(&format!("echo -1 >{MOUNT_POINT}/mine")).ok();
+    host.register("mine", "aarch64", &taken, "");
+    host.register_line(format!(":takes:E::taken::{}:", interpreter.display()).as_bytes());
+    explain().ends(1).ends_saying(&["mine", "was not tried: takes takes its interpreter"]);
+    assert!(!trace.exists());
+    host.sh(&format!("echo -1 >{MOUNT_POINT}/mine; chown 0 '{}'", interpreter.display())).ok();
+    host.register("mine", "aarch64", &interpreter, "");
+    explain().ends(1);
+    assert!(trace.exists());
+}
+
+/// An anchor that root of a user namespace may be able to change is the host's.
+#[test]
+fn the_anchor_of_the_host_stays_when_a_user_namespace_has_no_handlers_left() {
+    let host = Host::with(&["--user", "--map-root-user", "--mount"], "");
+    let events = "p:binfmt/anchor /proc/sys/fs/binfmt_misc/register:0x0000000000000000\n";
+    host.sh(&format!(
+        "mount -t tmpfs none /sys/kernel/tracing; printf '{events}' >/sys/kernel/tracing/uprobe_events
+         mount -t binfmt_misc none {MOUNT_POINT}"
+    ))
+    .ok();
+    for args in [&["--install", "arm64"][..], &["--install", "amd64"], &["--uninstall", "all"], &["--install", "amd64"]]
+    {
+        host.binfmt(args).ok();
+        host.sh("cat /sys/kernel/tracing/uprobe_events").ok().prints(events);
+    }
+}
+
 /// A process that waits in a system call for a FUSE server gets no signal but one that kills it.
 #[test]
 fn told_to_end_a_call_that_holds_waits_for_no_file_system() {
@@ -425,6 +628,24 @@ fn told_to_end_a_call_that_holds_waits_for_no_file_system() {
          echo $status"
     ));
     assert_eq!(held.ok().says("does not answer").stdout, "1\n");
+}
+
+/// Whoever was to read its lines does not.
+#[test]
+fn told_to_end_a_call_that_holds_waits_for_no_reader() {
+    let host = Host::new();
+    let scratch = host.scratch().display();
+    let emulators = emulators();
+    let emulators = emulators.display();
+    let held = host.sh(&format!(
+        "cd '{scratch}'; mkfifo lines; sleep 100 <>lines & reader=$!
+         dd if=/dev/zero of=lines bs=4096 count=16 2>/dev/null
+         QEMU_BINARY_PATH='{emulators}' '{BINFMT}' --hold --install arm64 2>lines & call=$!
+         sleep 1; kill -TERM $call
+         status=0; wait $call || status=$?
+         kill $reader; echo $status"
+    ));
+    assert_eq!(held.ok().stdout, "1\n");
 }
 
 #[track_caller]
@@ -456,7 +677,8 @@ fn an_environment_that_somebody_else_has_set_changes_nothing() {
     };
     call(&["--install", "arm64"]).run().ok().says("arm64 OK (qemu-aarch64 ");
     let status = call(&["--status", "arm64"]).run().ok();
-    assert_eq!(status.stdout.lines().count(), 2, "{status}");
+    let table = status.stdout.lines().take_while(|line| !line.is_empty());
+    assert_eq!(table.count(), 2, "{status}");
     call(&["--verify", "arm64"]).run().ok();
     assert!(!log.exists(), "an emulator wrote a log");
     host.runs_arm64();
@@ -542,6 +764,19 @@ fn filters_of_system_calls_are_honest() {
         }
         assert!(forbidden, "{names} was never called");
     }
+}
+
+/// There, its own number is another process's, and so are those of the programs that it starts.
+#[test]
+fn nothing_is_read_of_other_processes_where_proc_is_of_another_pid_namespace() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    let there = |args: &str| host.sh(&format!("exec unshare --pid --fork --kill-child {BINFMT} {args}"));
+    let remedy = "/proc is of another PID namespace; mount it: mount -t proc proc /proc";
+    there("--status arm64").ok().prints(remedy);
+    there("--run arm64 -- true").ends(125).ends_saying(&[remedy]);
+    // the last line says the same as the finding
+    there("--verify arm64").ends(1).prints(remedy).ends_saying(&["mount -t proc proc /proc"]).never_says("strace");
 }
 
 #[test]

@@ -50,10 +50,13 @@ fn a_deleted_emulator_of_another_tool_is_identified() {
             "size": size,
             "path": emulator,
             "place": place,
+            "privilege": null,
         })
     };
     let seen = |place: &str| {
         let mut emulator = arm64(&host)["emulator"].take();
+        // tests/kernel/defects.rs has those
+        emulator.as_object_mut().unwrap().remove("defects").unwrap();
         let package = emulator.as_object_mut().unwrap().remove("package");
         let package = package.unwrap();
         assert!(package.as_str().unwrap().contains("Debian"), "{package}");
@@ -68,6 +71,31 @@ fn a_deleted_emulator_of_another_tool_is_identified() {
     for word in [" qemu-aarch64-static ", &version(&old_emulators()), &build_id[..8], "another file is there now"] {
         assert!(text.contains(word), "{word} in {text}");
     }
+}
+
+/// A mount that its server has left hides the path from whoever asks what is there.
+#[test]
+fn a_file_system_that_does_not_answer_holds_nobody_up() {
+    let (host, emulator) = with_another_tools_entry();
+    for qemu in ["arm", "mips64", "ppc64le", "riscv64", "s390x"] {
+        // not pinned; if its interpreter did not exist, that would be said
+        host.register(qemu, qemu, &emulator, "");
+    }
+    let folder = emulator.parent().unwrap().display();
+    let script = format!(
+        "cd '{folder}/..'; mkdir from; bindfs -f --no-allow-other -o nonempty from '{folder}' & server=$!
+         until mountpoint -q '{folder}'; do sleep 0.1; done
+         kill -STOP $server
+         status=0; timeout --kill-after=1 25 '{BINFMT}' --status --format json || status=$?
+         kill -KILL $server; umount --lazy '{folder}'
+         exit $status"
+    );
+    let output = host.sh(&script).ends(1).says("waiting for the file system of ");
+    let seen = &output.json();
+    let seen = seen["platforms"].as_array().unwrap().iter().find(|seen| seen["platform"] == "linux/arm64").unwrap();
+    let seen = &seen["emulator"];
+    assert_eq!((&seen["place"], &seen["path"]), (&json!("unknown"), &json!(emulator)), "{output}");
+    assert_eq!(seen["version"], json!(version(&old_emulators())));
 }
 
 #[test]
@@ -238,4 +266,19 @@ fn each_emulator_is_known_by_its_bytes_and_nothing_else_is_one() {
     for other in [Path::new(BINFMT), &std::env::current_exe().unwrap(), &program("arm64"), Path::new("/bin/sh")] {
         assert_eq!(qemu_of(&File::open(other).unwrap()).unwrap(), None, "{}", other.display());
     }
+}
+
+/// Not one after the other.
+#[test]
+fn emulators_that_hang_when_they_are_asked_hang_at_the_same_time() {
+    let host = Host::new();
+    let folder = host.folder("hanging", &[]);
+    for name in ["qemu-aarch64", "qemu-arm", "qemu-riscv64"] {
+        host.compile(&folder.join(name), "pause();");
+    }
+    let asked = host.program("timeout").args(["39", BINFMT, "--version"]).emulators(&folder).run().ok();
+    for name in ["qemu-aarch64", "qemu-arm", "qemu-riscv64"] {
+        assert!(asked.stderr.contains(&format!("{name} ")), "{asked}");
+    }
+    asked.ends_saying(&["qemu/none"]);
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::harness::MOUNT_POINT;
 use crate::harness::fake::needs_emulators;
 use crate::harness::{BINFMT, Host, arch, emulators, program, version};
 use binfmt_magic::arch::{ARCHES, Arch};
@@ -214,6 +215,23 @@ fn a_handler_that_takes_native_programs_is_reported() {
     assert_eq!(host.runs("i386").as_deref(), Ok("x86_64"));
 }
 
+/// The kernel runs them without it, so it is no handler of theirs.
+#[test]
+fn a_switched_off_entry_for_native_programs_is_not_told_to_run_them() {
+    let host = Host::new();
+    host.register("qemu-i386", "i386", &emulators().join("qemu-i386"), "POCF");
+    host.sh(&format!("echo 0 >{MOUNT_POINT}/qemu-i386")).ok();
+    host.binfmt(&["--status", "386"]).ok().prints("native").prints_no("qemu-i386");
+    host.binfmt(&["--status", "386", "--format", "prometheus"]).ok().prints_no("qemu-i386");
+    host.binfmt(&["--list"]).ok().prints_no("qemu-i386");
+    host.binfmt(&["--install", "386"]).ok().says("installing: 386 native").never_says("takes its programs");
+    let verified =
+        host.binfmt(&["--verify"]).ends(1).prints("is switched off, and would take programs that run without it");
+    verified.says("binfmt --uninstall qemu-i386");
+    host.binfmt(&["--uninstall", "386"]).ok();
+    assert_eq!(host.table(), "");
+}
+
 #[test]
 fn options_and_environment_decide_the_flags() {
     for (args, variables, flags) in [
@@ -334,7 +352,8 @@ fn a_call_leaves_no_process_and_no_file() {
     let liar = host.folder("liar", &[]);
     host.compile_emulator(&liar.join("qemu-aarch64"), "return 3;");
     let tmp = host.folder("tmp", &[]);
-    let mounts = "cat /proc/self/mounts";
+    // of the file systems that the tool mounts: others' mounts propagate, and come and go
+    let mounts = "grep -E ' (binfmt_misc|tracefs|tmpfs|proc) ' /proc/self/mounts";
     let before = host.sh(mounts).ok().stdout;
     for args in [&["--install", "all"][..], &["--status"], &["--list"], &[], &["--uninstall", "all"]] {
         host.call(args).env("TMPDIR", &tmp).run().ok();

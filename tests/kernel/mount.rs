@@ -46,6 +46,18 @@ fn a_mount_point_that_is_none_is_refused_with_its_own_sentence() {
 }
 
 #[test]
+fn a_mount_point_that_cannot_be_listed_ends_a_call() {
+    let host = Host::new();
+    let dir = host.scratch().join("unlisted");
+    fs::create_dir(&dir).unwrap();
+    let dir = dir.to_str().unwrap();
+    let strace =
+        ["-f", "-qq", "-o", "/dev/null", "-e", "trace=/^getdents", "-e", "inject=/^getdents:error=EIO", "-P", dir];
+    let output = host.program("strace").args(strace).args([BINFMT, "--mount", dir, "--install", "arm64"]).run();
+    output.ends(1).ends_saying(&["cannot use mount point", dir, "EIO"]);
+}
+
+#[test]
 fn a_read_only_table_can_be_looked_at_and_says_how_to_make_it_writable() {
     let host = Host::new();
     host.binfmt(&["--install", "arm64"]).ok();
@@ -94,6 +106,22 @@ fn without_proc_the_reason_is_named() {
     for args in [&[][..], &["--install", "arm64"]] {
         host.binfmt(args).ends(1).ends_saying(&["/proc"]);
     }
+    host.binfmt(&["--verify"]).ends(1).ends_saying(&["/proc is not mounted; mount it: mount -t proc proc /proc"]);
+}
+
+/// Nothing says what runs then, and what was removed is removed.
+#[test]
+fn without_proc_a_removal_is_done_and_only_what_runs_is_not_shown() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    let dir = host.scratch().join("table");
+    fs::create_dir(&dir).unwrap();
+    host.sh(&format!("mount --bind {MOUNT_POINT} {}; mount -t tmpfs none /proc", dir.display())).ok();
+    let at_dir = |args: &[&str]| host.binfmt(&[&["--mount", dir.to_str().unwrap()], args].concat());
+    at_dir(&[]).ends(1).ends_saying(&["/proc"]);
+    let output = at_dir(&["--uninstall", "arm64"]).ok();
+    output.says("uninstalling: arm64 OK").ends_saying(&["what runs here now cannot be shown", "/proc"]).prints_no("{");
+    assert!(!dir.join("qemu-aarch64").exists());
 }
 
 #[test]
@@ -207,6 +235,56 @@ fn an_install_in_a_user_namespace_is_refused_with_a_remedy_that_works() {
     assert_eq!(outside.runs("arm64"), Ok("aarch64".into()));
 }
 
+/// It is one sequence, whose steps are done or only told.
+#[test]
+fn where_no_table_is_in_reach_a_dry_run_and_a_call_end_alike() {
+    let outside = outside();
+    let refused = "without a binfmt_misc of its own";
+    let bad = "/none/etc";
+    let level = outside.binfmt(&[]).ok().list("supported").contains(&"linux/amd64/v4".to_owned());
+    for (args, status, line, last) in [
+        ("--install arm64,amd64", 0, "arm64 already installed (on the host)", ""),
+        ("--install amd64,bogus", 1, "amd64 native", "unsupported architecture: bogus"),
+        ("--install linux/amd64/v4", i32::from(!level), "amd64 native", ""),
+        ("--install riscv64", 1, "", refused),
+        // what only a table can do is not passed over
+        ("--reset --install amd64", 1, "", refused),
+        ("--credentials no --install arm64", 1, "", refused),
+        ("--credentials no --install amd64", 0, "amd64 native", ""),
+        ("--uninstall arm64", 1, "arm64 not found", "arm64 runs through a handler of the host, or"),
+        ("--uninstall all", 1, "all not found", "arm64 runs through a handler of the host, or"),
+        ("--uninstall riscv64", 0, "riscv64 not found", ""),
+        (&format!("--install arm64 --persist {bad}"), 1, "", bad),
+    ] {
+        let dry = within(&outside, &format!("$binfmt --dry-run {args}")).ends(status);
+        dry.prints(line).ends_saying(&[last]);
+        within(&outside, &format!("$binfmt {args}")).ends(status).says(line).ends_saying(&[last]);
+    }
+    let (root, make) =
+        (outside.scratch().join("root"), "mkdir -p etc usr/lib/systemd; : >usr/lib/systemd/systemd-binfmt");
+    outside.sh(&format!("mkdir '{0}'; cd '{0}'; {make}", root.display())).ok();
+    for dry in ["", "--dry-run"] {
+        let persist = format!("$binfmt {dry} --install arm64 --persist '{}'", root.display());
+        within(&outside, &persist).ends(1).ends_saying(&[refused]);
+    }
+    assert_eq!(outside.entries(), ["qemu-aarch64"]);
+}
+
+/// `--install` alone would be refused there, so `--status` does not name it.
+#[test]
+fn a_user_namespace_is_told_how_to_install_there() {
+    let outside = outside();
+    let status = within(&outside, "$binfmt --status riscv64").ends(1);
+    let status = status.ends_saying(&["install it on the host: ", "or here, which hides the host's handlers"]);
+    let last = status.stderr.lines().next_back().unwrap();
+    let (_, remedy) = last.rsplit_once("user namespace: ").unwrap();
+    let line = remedy.replace("binfmt --", "$binfmt --");
+    within(&outside, &format!("{line} >/dev/null; $riscv64 uname -m")).ok();
+    // where not even that is possible, it is not named
+    let unprivileged = format!("exec {UNPRIVILEGED} $binfmt --status riscv64");
+    within(&outside, &unprivileged).ends(1).ends_saying(&["install it on the host: "]).never_says("or here");
+}
+
 /// What is mounted already is used, in a user namespace too.
 #[test]
 fn a_user_namespace_uses_the_table_that_it_finds_mounted() {
@@ -224,6 +302,10 @@ fn without_the_privilege_to_mount_that_is_said() {
     let before = mounts(&host);
     let refused = unprivileged(&host, &format!("--install arm64 --mount {}", dir.display()));
     refused.ends(1).ends_saying(&["permission denied mounting", "on the host"]);
+    let dry = unprivileged(&host, &format!("--dry-run --install arm64 --mount {}", dir.display()));
+    dry.ends(1).ends_saying(&["permission denied mounting", "on the host"]).prints_no("would install");
+    let status = unprivileged(&host, &format!("--status arm64 --mount {}", dir.display()));
+    status.ends(1).ends_saying(&["permission denied mounting", "on the host", "then install it: "]);
     assert_eq!(mounts(&host), before);
 }
 

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::fake::needs_emulators;
-use crate::harness::{Host, Output, emulators, old_emulators, program};
+use crate::harness::{BINFMT, Host, Output, emulators, old_emulators, program};
 
 const EMULATOR: &str = "var/lib/binfmt/qemu-aarch64";
 const RULES: &str = "etc/binfmt.d/qemu-aarch64.conf";
@@ -276,6 +276,66 @@ fn a_dry_run_tells_what_would_be_written_and_writes_nothing() {
 }
 
 #[test]
+fn what_was_taken_back_is_told_before_something_fails() {
+    let host = Host::new();
+    let root = root(&host);
+    persist(&host, &root, "arm64").ok();
+    // the directory is only listed for what --export may have written there
+    let strace = ["-f", "-qq", "-o", "/dev/null", "-e", "trace=/^getdents", "-e", "inject=/^getdents:error=EIO", "-P"];
+    let unpersist = [shown(&root), BINFMT, "--unpersist", shown(&root)];
+    let output = host.program("strace").args(strace).args(unpersist).run().ends(1);
+    output.says("qemu-aarch64 OK\n").says("qemu-aarch64.conf OK\n").ends_saying(&["EIO"]);
+    assert!(!root.join(EMULATOR).exists());
+}
+
+/// An older copy that only the host has is tried with the others.
+#[test]
+fn a_dry_run_tries_emulators_beside_those_that_only_the_host_has() {
+    let host = Host::new();
+    let root = root(&host);
+    persist(&host, &root, "s390x").ok();
+    host.binfmt(&["--uninstall", "all"]).ok();
+    let folder = host.folder("others", &[("qemu-aarch64", emulators())]);
+    host.compile_emulator(&folder.join("qemu-riscv64"), "return 77;");
+    let install = ["--dry-run", "--install", "all", "--persist", shown(&root)];
+    let dry = || host.call(&install).emulators(&folder).run();
+    dry().ends(1).prints("would install: s390x").ends_saying(&["riscv64", "exit status 77"]);
+    host.compile_emulator(&root.join("var/lib/binfmt/qemu-s390x"), "return 78;");
+    dry().ends(1).prints("would not install: s390x wrong answer (exit status 78)").prints("would install: arm64");
+}
+
+/// The emulators on the host are other files than those that the handlers have.
+#[test]
+fn a_dry_run_tells_what_becomes_of_handlers_from_elsewhere() {
+    let host = Host::new();
+    let root = root(&host);
+    host.binfmt(&["--install", "arm64"]).ok();
+    let install = ["--install", "arm64,s390x", "--persist", shown(&root)];
+    let replaced = ", replaced qemu-aarch64)";
+    let planned = host.binfmt(&[&["--dry-run"], &install[..]].concat()).ok().prints(replaced);
+    host.binfmt(&install).ok().says(replaced);
+    let persisted = |output: &str, word: &str| {
+        let lines = output.lines().filter_map(|line| line.strip_prefix(word));
+        lines.map(|line| line.trim_end_matches(" OK").to_owned()).collect::<Vec<_>>()
+    };
+    let again = host.binfmt(&[&["--dry-run"], &install[..]].concat()).ok();
+    again.prints("would not install: arm64 already installed (qemu-aarch64)");
+    let told = persisted(&planned.stdout, "would persist: ");
+    assert_eq!(told.len(), 4, "{planned}");
+    assert!(told.iter().all(|file| Path::new(file).exists()), "{planned}");
+
+    // one that is left to another translator gets no rule, and so no copy
+    let other = host.scratch().join("translator");
+    host.binfmt(&["--uninstall", "all", "--unpersist", shown(&root)]).ok();
+    host.translator(&other);
+    host.register("rosetta", "aarch64", &other, "F");
+    let install = ["--install", "arm64", "--persist", shown(&root)];
+    let planned = host.binfmt(&[&["--dry-run"], &install[..]].concat()).ends(1);
+    planned.prints("taken back").prints("would not persist: arm64 it is left to rosetta");
+    host.binfmt(&install).ends(1).says("taken back").ends_saying(&["it is left to rosetta"]);
+}
+
+#[test]
 fn an_emulator_that_does_not_work_leaves_nothing() {
     let host = Host::new();
     let root = root(&host);
@@ -423,6 +483,43 @@ fn what_works_here_and_not_from_its_new_place_is_not_persisted() {
     host.binfmt(&install).ends(1).says("EACCES");
     assert!(!host.path(&var).join("qemu-aarch64").exists());
     host.runs_arm64();
+    let dry = [&["--dry-run"], &install[..]].concat();
+    host.binfmt(&dry)
+        .ends(1)
+        .prints("would not persist: arm64")
+        .ends_saying(&["mounted noexec", "remount it with exec"]);
+    host.sh(&format!("umount {}", var.display())).ok();
+    host.binfmt(&dry).ok();
+}
+
+/// It would give its owner's rights to the programs of whoever starts them.
+#[test]
+fn a_copy_that_has_become_setuid_is_replaced() {
+    let host = Host::new();
+    let root = root(&host);
+    persist(&host, &root, "arm64").ok();
+    let copy = root.join(EMULATOR);
+    host.sh(&format!("chmod u+s '{}'", copy.display())).ok();
+    persist(&host, &root, "arm64").ok().never_says("qemu-aarch64 already there");
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o7777, 0o755);
+    host.runs_arm64();
+}
+
+#[test]
+fn a_dry_run_says_that_nothing_can_be_written_there() {
+    let host = Host::new();
+    let root = root(&host);
+    let read_only =
+        |dir: &Path| host.sh(&format!("mount --bind {0} {0}; mount -o remount,bind,ro {0}", dir.display())).ok();
+    let install = ["--install", "arm64", "--persist", shown(&root)];
+    let dry = [&["--dry-run"], &install[..]].concat();
+    fs::create_dir(root.join("var")).unwrap();
+    for dir in [root.join("var"), root.clone()] {
+        read_only(&dir);
+        for call in [&install[..], &dry] {
+            host.binfmt(call).ends(1).ends_saying(&["EROFS"]);
+        }
+    }
 }
 
 /// Whose record is gone: what it wrote is still the same, byte for byte.
@@ -480,8 +577,21 @@ fn a_reset_that_cannot_copy_takes_nothing_away() {
     let table = host.table();
     fs::write(root.join("var"), "in the way").unwrap();
     host.binfmt(&["--reset", "--install", "arm64", "--persist", shown(&root)])
-        .ends_saying(&["not reset", "Not a directory"]);
+        .ends_saying(&["not reset", "Not a directory (ENOTDIR): /var of that host; put a directory in its place"]);
     assert_eq!(host.table(), table);
+}
+
+#[test]
+fn a_record_that_is_no_text_is_told_with_what_to_do() {
+    let host = Host::new();
+    let root = root(&host);
+    persist(&host, &root, "arm64").ok();
+    fs::write(root.join(RECORD), b"\xff").unwrap();
+    for output in [persist(&host, &root, "riscv64"), unpersist(&host, &root)] {
+        output.ends(1).ends_saying(&["persisted is not as binfmt wrote it: it is no text", "remove it, and the files"]);
+    }
+    fs::remove_file(root.join(RECORD)).unwrap();
+    persist(&host, &root, "riscv64").ok();
 }
 
 /// Killed at each call by which it makes, writes or renames something there: in the thread that makes most of them, and where the
@@ -749,4 +859,22 @@ fn what_is_no_file_is_not_waited_for_nor_replaced() {
     fs::File::create(root.join(RULES)).unwrap().set_len(20 << 30).unwrap();
     persist(&host, &root, "arm64").ends_saying(&["it exists and was not written by --persist", "--force"]);
     host.binfmt(&["--force", "--install", "arm64", "--persist", shown(&root)]).ok();
+}
+
+/// A dry run knows as well.
+#[test]
+fn something_else_in_the_place_of_the_lock_is_named() {
+    let host = Host::new();
+    let root = root(&host);
+    let dir = shown(&root);
+    let install = ["--install", "arm64", "--persist", dir];
+    for make in ["mkfifo", "mkdir", "ln -s /nowhere"] {
+        host.sh(&format!("{make} '{dir}/{LOCK}'")).ok();
+        let dry = [&["--dry-run"], &install[..]].concat();
+        for args in [&dry[..], &install, &["--dry-run", "--unpersist", dir], &["--unpersist", dir]] {
+            host.binfmt(args).ends(1).ends_saying(&[LOCK, "not a file", "remove it"]);
+        }
+        host.sh(&format!("rm -rf '{dir}/{LOCK}'")).ok();
+    }
+    assert!(!root.join("var").exists());
 }

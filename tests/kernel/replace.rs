@@ -232,6 +232,16 @@ fn each_emulator_is_started_once() {
     assert_eq!(install("arm64"), ["/aarch64"]);
     assert_eq!(install("arm64,riscv64"), ["/aarch64", "/riscv64"]);
     assert_eq!(install("arm64,riscv64"), ["/aarch64", "/riscv64"]);
+
+    // a look afterwards starts one probe more, for what the kernel does with setuid programs
+    host.call(&["--install", "arm64,riscv64", "--status"]).emulators(&folder).run().ok().prints("linux/riscv64");
+    let started = starts();
+    assert!(started.len() <= 3 && started.contains(&"/riscv64".to_owned()), "{started:?}");
+
+    // a second attempt, for one that hangs, starts no other again
+    host.compile_emulator(&folder.join("qemu-s390x"), "for (;;) pause();");
+    host.call(&["--install", "all"]).emulators(&folder).run().ends(1).says("waiting for the emulators of s390x");
+    assert_eq!(starts(), ["/aarch64", "/riscv64"]);
 }
 
 /// An emulator that ran at the beginning of the call says nothing about an entry that takes its programs since.
@@ -490,13 +500,33 @@ fn a_reset_leaves_one_entry_for_each_platform() {
     assert_eq!(host.entries(), ["qemu-aarch64"]);
 }
 
+/// The others would be removed, and nothing would run instead.
+#[test]
+fn a_reset_that_installs_nothing_or_not_all_removes_nothing() {
+    let host = Host::new();
+    host.binfmt(&["--install", "riscv64,s390x"]).ok();
+    let before = host.table();
+    for list in ["amr46", "riscv64,amr46"] {
+        for dry in [&["--dry-run"][..], &[]] {
+            let output = host.binfmt(&[&["--reset", "--install", list], dry].concat()).ends(1);
+            output.ends_saying(&["not reset, since amr46 is unknown"]);
+            assert_eq!(host.table(), before, "{list} {dry:?}");
+        }
+    }
+    let folder = host.folder("bad", &[]);
+    host.compile_emulator(&folder.join("qemu-aarch64"), "return 99;");
+    let output = host.call(&["--reset", "--install", "arm64"]).emulators(&folder).run().ends(1);
+    output.says("arm64").ends_saying(&["not reset, since nothing was installed"]);
+    assert_eq!(host.table(), before);
+}
+
 #[test]
 fn a_reset_with_bad_emulators_keeps_what_works() {
     let host = Host::new();
     let folder = host.folder("bad", &[]);
     host.executable(&folder.join("qemu-aarch64"), b"");
     host.call(&["--install", "arm64"]).emulators(&old_emulators()).run().ok();
-    host.call(&["--reset", "-p", "yes"]).emulators(&folder).run().ends(1).ends_saying(&["is empty"]);
+    host.call(&["--reset", "-p", "yes"]).emulators(&folder).run().ends(1).says("is empty");
     host.runs_arm64();
 }
 

@@ -4,14 +4,21 @@
 //! so afterwards. `tests/harness/ordinary.rs` has that user, and the files that it can get at.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::Stdio;
 
-use crate::harness::MOUNT_POINT;
 use crate::harness::fake::needs_emulators;
 use crate::harness::ordinary::{ARM64, Ordinary};
+use crate::harness::turn::cannot_run;
+use crate::harness::{MOUNT_POINT, arch};
+use binfmt_magic::rule::{Flags, Matcher, Rule};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::Pid;
 
 /// What only the emulated can say.
@@ -40,6 +47,18 @@ fn nothing_is_said_and_nothing_left_open() {
     // the last is that of ls; those that this test was started with are not handed on either
     assert_eq!(output.stdout, "0\n1\n2\n3\n");
     assert_eq!(native.stdout, output.stdout);
+}
+
+#[test]
+fn what_the_caller_has_blocked_stays_blocked() {
+    let user = Ordinary::new();
+    let grep = "grep SigBlk /proc/self/status";
+    let blocked = user.sh(&format!("exec env --block-signal=USR1,CHLD {grep}")).ok().stdout;
+    assert_ne!(blocked, user.sh(grep).ok().stdout);
+    for options in [ARM64, "--run amd64"] {
+        let run = user.sh(&format!("exec env --block-signal=USR1,CHLD /mnt/binfmt {options} -- {grep}")).ok();
+        assert_eq!(run.stdout, blocked, "{options}");
+    }
 }
 
 #[test]
@@ -310,10 +329,14 @@ fn without_ranges_root_is_alone_and_that_is_said() {
     needs_emulators!();
     let user = Ordinary::new();
     let root = user.root("root", "arm64");
+    user.host.sh("echo another:100000:65536 >/mnt/subid; mountpoint -q /etc/subuid").ok();
     let output = user.run(&format!("{ARM64} --root {root}"), "cat /proc/self/uid_map").ok();
     let map: Vec<_> = output.stdout.split_whitespace().collect();
     assert_eq!(map, ["0", &Ordinary::ID.to_string(), "1"]);
-    output.ends_saying(&["not all users and groups are known in there", "/etc/subuid", "--add-subuids"]);
+    // the range is not the other user's
+    let remedy = "has no range in /etc/subuid and /etc/subgid; as root: usermod --add-subuids 165536-231071 --add-subgids \
+                  165536-231071 ";
+    output.ends_saying(&["not all users and groups are known in there", remedy]);
 }
 
 #[test]
@@ -351,6 +374,12 @@ fn what_newuidmap_refuses_is_done_without_and_said() {
     }
     let output = user.sh(&format!("PATH=/nowhere exec /mnt/binfmt {ARM64} --root {root} -- id -u"));
     output.ok().ends_saying(&["newuidmap is not installed"]);
+    // as it does while it asks a server that does not answer
+    let output = user.sh(&format!(
+        "cd /mnt/home/bin; rm -f *; printf '#!/bin/sh\nexec sleep 60\n' >newuidmap; chmod 755 newuidmap
+         PATH=$PWD:$PATH exec /mnt/binfmt {ARM64} --root {root} -- id -u"
+    ));
+    output.ok().says("waiting for newuidmap\n").ends_saying(&["newuidmap has not answered within 10 s"]);
 }
 
 #[test]
@@ -366,9 +395,54 @@ fn root_has_all_ids_and_stays_root() {
         ));
         let output = output.ok();
         let words: Vec<_> = output.stdout.split_whitespace().collect();
-        assert_eq!(words, ["0", "0", "0", &count]);
+        assert_eq!(words, ["0", "0", "0", &count], "{output}");
         assert_eq!(output.stderr, "");
         assert_eq!(user.host.table(), "");
+    }
+}
+
+/// The kernel looks at the number of a user alone when `/proc/sys`, the table or a device is opened.
+#[test]
+fn a_root_file_system_that_root_runs_gets_no_way_to_the_host() {
+    needs_emulators!();
+    let user = Ordinary::new();
+    if !nix::unistd::geteuid().is_root() {
+        return crate::harness::turn::cannot_run("it needs root: no other user can write there");
+    }
+    let scratch = user.host.scratch().join("root");
+    user.host.sh("chown 0:0 /mnt/home; mkdir /mnt/scratch").ok();
+    for (platform, debian) in [("arm64", "arm64"), ("amd64", "amd64")] {
+        fs::create_dir_all(&scratch).unwrap();
+        // a device that everybody may open: such a node is in an archive that means ill
+        let node = scratch.join("node");
+        let _ = fs::remove_file(&node);
+        mknod(&node, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 3)).unwrap();
+        fs::set_permissions(&node, fs::Permissions::from_mode(0o666)).unwrap();
+        user.host
+            .sh(&format!(
+                "mount --bind '{0}' /mnt/scratch; cd /mnt/scratch; mkdir -p bin etc 'a place'; cp /mnt/programs/{debian}/busybox bin
+                 mount --bind '{0}' '/mnt/scratch/a place'
+                 cd bin; for name in sh mount umount chmod; do ln -sf busybox $name; done; : </mnt/scratch/node",
+                scratch.display()
+            ))
+            .ok();
+        let script = r#"for file in sys/kernel/core_pattern sys/kernel/modprobe sysrq-trigger sys/fs/binfmt_misc/register; do
+              if test ! -c /proc/$file && ( : >>/proc/$file ); then echo open: $file; fi
+            done
+            for place in /proc/sys /sys /; do
+              mount -o remount,bind,rw,dev,suid,exec $place && echo remounted: $place; umount $place && echo removed: $place
+            done
+            busybox unshare -pf busybox mount -t proc proc /proc && echo a new proc
+            for place in / '/a place/'; do ( : <>"${place}node" ) && echo a device; done
+            chmod 666 /dev/null && echo a mode
+            ( : </proc/kcore ) && test ! -c /proc/kcore && echo memory
+            : >/made; echo word >/dev/null; test -d /proc/self/fd && echo done"#;
+        fs::write(scratch.join("attack"), script).unwrap();
+        let output = user.host.sh(&format!(
+            "QEMU_BINARY_PATH=/mnt/emulators exec /mnt/binfmt --run {platform} --root /mnt/scratch -- sh /attack 2>/mnt/home/said"
+        ));
+        assert_eq!(output.ok().stdout, "done\n", "{platform}");
+        user.host.sh("umount --recursive /mnt/scratch").ok();
     }
 }
 
@@ -395,8 +469,43 @@ fn what_runs_already_is_just_run() {
         let command = format!(
             "QEMU_BINARY_PATH=/nowhere exec /mnt/binfmt {options} -- cat /proc/sys/fs/binfmt_misc/qemu-aarch64"
         );
-        user.sh(&command).ok().prints("flags: POCF");
+        // by its path, another file could come to be pinned
+        user.sh(&command).ok().prints("flags: POCF").prints("interpreter /proc/self/fd/");
     }
+}
+
+/// It ends with the status that it gets from a socket: nothing else leads out of the empty root directory.
+const TOLD: &str = r#"
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+int main(void) {
+    struct sockaddr_un address = {AF_UNIX, "\0binfmt-test-status"};
+    unsigned char status = 1;
+    int end = socket(AF_UNIX, SOCK_STREAM, 0);
+    connect(end, (struct sockaddr *)&address, sizeof address.sun_family + sizeof "\0binfmt-test-status" - 1);
+    return read(end, &status, 1) == 1 ? status : 98;
+}
+"#;
+
+/// A command that is the host's own would start, and the programs that it starts would fail.
+#[test]
+fn a_handler_that_fails_in_a_table_of_its_own_is_told() {
+    let user = Ordinary::new();
+    let (emulator, seen) = (user.host.scratch().join("emulator"), "/mnt/home/emulator");
+    user.host.compile_source(&emulator, "-O1", TOLD);
+    user.host.sh(&format!("cp '{}' {seen}; chmod 755 {seen}", emulator.display())).ok();
+    user.host.register("qemu-aarch64", "aarch64", Path::new(seen), "F");
+    let address = SocketAddr::from_abstract_name("binfmt-test-status").unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    let statuses = std::thread::spawn(move || {
+        // '/' is the first character of the probe's path: it works
+        [b'/', 99].map(|status| listener.accept().unwrap().0.write_all(&[status]).unwrap())
+    });
+    let refused = user.run(ARM64, "true").ends(125);
+    refused.ends_saying(&["programs for linux/arm64 do not run", "wrong answer (exit status 99)"]);
+    statuses.join().unwrap();
 }
 
 /// Of the handler that was there the command has a copy. So it does where the emulator is gone from its path, and it is the same.
@@ -423,6 +532,24 @@ fn a_handler_that_others_uninstall_is_still_the_commands() {
         });
         user.sh("rm /mnt/home/go /mnt/home/gone").ok();
     }
+}
+
+/// A user namespace does not show whose a file is: a second look from there would see the other emulator in another light.
+#[test]
+fn the_emulator_that_was_judged_is_the_one_that_is_used() {
+    let user = Ordinary::new();
+    if !nix::unistd::geteuid().is_root() {
+        return cannot_run("it needs root, for a file of another user");
+    }
+    user.host
+        .sh("mkdir /mnt/two; cp /mnt/emulators/qemu-aarch64 /mnt/two/qemu-aarch64-static
+             cp /mnt/emulators/qemu-aarch64 /mnt/two/; chown 1000 /mnt/two/qemu-aarch64")
+        .ok();
+    let run = |options: &str| user.sh(&format!("export QEMU_BINARY_PATH=/mnt/two; exec /mnt/binfmt {ARM64} {options}"));
+    let entry = format!("-- cat {MOUNT_POINT}/qemu-aarch64");
+    run(&entry).ok().prints("interpreter /mnt/two/qemu-aarch64-static\n");
+    user.host.sh("rm /mnt/two/qemu-aarch64-static").ok();
+    run(&entry).ends(125).ends_saying(&["programs for linux/arm64 do not run", "can be replaced by user 1000"]);
 }
 
 /// What may have no user namespace runs through the handler that is there.
@@ -506,6 +633,7 @@ fn what_is_asked_for_wrongly_gets_its_own_sentence() {
         ("--run arm64 -- ''", 127, "the command has an empty name"),
         // cannot be run
         ("--run arm64 -- /mnt/home", 126, "is a directory"),
+        ("--run arm64 -- .", 126, "binfmt: / is a directory"),
         ("--run arm64 -- /mnt/home/plain", 126, "its mode has no x"),
         ("--run arm64 -- /mnt/home/text", 126, "ENOEXEC"),
         (
@@ -567,9 +695,10 @@ fn where_user_namespaces_are_forbidden_the_setting_is_named() {
     let user = Ordinary::new();
     let injector = user.host.injector();
     user.host.sh(&format!("cp '{}' /mnt/inject; chmod 755 /mnt/inject", injector.display())).ok();
-    let forbidden = |calls: &str| {
-        user.sh(&format!("exec /mnt/inject /dev/null forbid {calls} 0 /mnt/binfmt {ARM64} -- true")).ends(125)
+    let forbidden_by = |start: &str, calls: &str| {
+        user.sh(&format!("exec {start} /mnt/inject /dev/null forbid {calls} 0 /mnt/binfmt {ARM64} -- true")).ends(125)
     };
+    let forbidden = |calls: &str| forbidden_by("", calls);
     forbidden("unshare").ends_saying(&[
         "cannot enter a user namespace",
         "a filter of system calls",
@@ -577,8 +706,9 @@ fn where_user_namespaces_are_forbidden_the_setting_is_named() {
     ]);
     forbidden("fsopen").ends_saying(&["cannot mount /proc/sys/fs/binfmt_misc", "a filter of system calls"]);
 
-    user.host.sh("echo 6.1.0-40-amd64 >/mnt/release; mount --bind /mnt/release /proc/sys/kernel/osrelease").ok();
-    forbidden("fsconfig").ends_saying(&["Linux 6.1.0-40-amd64 has no binfmt_misc per user namespace", "needs 6.7"]);
+    // the kernel says that it is an old one
+    let old = forbidden_by("setarch --uname-2.6", "fsconfig");
+    old.ends_saying(&["Linux 2.6.", " has no binfmt_misc per user namespace", "needs 6.7"]);
 
     for (setting, said) in [
         ("kernel/unprivileged_userns_clone 0", "sysctl kernel.unprivileged_userns_clone=1"),
@@ -684,4 +814,54 @@ fn apt_reaches_its_mirror() {
         )
         .ok();
     output.prints("InRelease").never_says("W:");
+}
+
+/// A command that may not attach a mount by its path, and so cannot have a table of its own.
+const NO_OWN_TABLE: &str = "
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/mount.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+  struct sock_filter steps[] = {
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_move_mount, 0, 3),
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[4])),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MOVE_MOUNT_F_EMPTY_PATH, 0, 1),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  struct sock_fprog filter = {sizeof steps / sizeof *steps, steps};
+  if (argc < 2 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter)) return 99;
+  execv(argv[1], argv + 1);
+  return 99;
+}";
+
+/// The emulator that would be installed is looked for where the caller is, not in the root file system.
+#[test]
+fn a_remedy_is_not_looked_for_in_the_root_file_system() {
+    let user = Ordinary::new();
+    let root = user.root("root", "arm64");
+    // takes programs of type ET_EXEC alone
+    let mut rule = Rule::for_arch(arch("aarch64"), "", Path::new("/mnt/emulators"), Flags::parse("F").0);
+    if let Matcher::Magic { mask: Some(mask), .. } = &mut rule.matcher {
+        mask[16] = 0xff;
+    }
+    user.host.register_rule(&rule);
+    user.sh(&format!("cd {root}/bin; cp busybox pie; printf '\\003' | dd of=pie bs=1 seek=16 conv=notrunc 2>&1")).ok();
+    let filter = "/mnt/home/filter";
+    user.host.compile_source(&user.host.path(filter), "-O1", NO_OWN_TABLE);
+    let output = user.sh(&format!("exec {filter} /mnt/binfmt {ARM64} --root {root} -- /bin/pie"));
+    output
+        .ends(126)
+        .ends_saying(&[
+            "its handler qemu-aarch64 does not take it",
+            "belongs to another user namespace",
+            "binfmt --install arm64",
+        ])
+        .never_says("does not exist");
 }

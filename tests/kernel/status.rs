@@ -84,6 +84,7 @@ fn its_json_begins_with_the_incumbents_keys_and_says_how_each_platform_runs() {
             "interpreter": emulators().join("qemu-aarch64"),
             "argv0": true,
             "setuid": null,
+            "ps_shows": "emulator",
             "start_us": 1,
             "emulator": null,
             "unseen": null,
@@ -104,7 +105,8 @@ fn its_text_is_aligned() {
     let header = lines.next().unwrap();
     let columns = ["PLATFORM", "STATE", "ENTRY", "FLAGS", "ARGV0", "SETUID", "START", "QEMU", "BUILD", "INTERPRETER"];
     let starts = columns.map(|column| header.find(column).unwrap_or_else(|| panic!("{column} in {output}")));
-    for line in lines {
+    // known defects are below it
+    for line in lines.take_while(|line| !line.is_empty()) {
         assert_eq!(line.trim_end(), line, "{output}");
         for start in &starts[1..] {
             assert_eq!(&line[start - 2..*start], "  ", "{output}");
@@ -162,7 +164,9 @@ fn an_entry_that_is_not_pinned_is_broken_and_named() {
     assert_eq!((&arm64["state"], &arm64["flags"]), (&json!("broken"), &json!("POC")));
     assert!(arm64["reason"].as_str().unwrap().contains("flag F"), "{arm64}");
     assert!(!output.list("supported").contains(&"linux/arm64".into()), "{output}");
-    output.ends_saying(&["linux/arm64", "flag F", "binfmt --install arm64"]);
+    // they run here
+    host.runs_arm64();
+    output.ends_saying(&["linux/arm64 does not run in containers: ", "flag F", "binfmt --install arm64"]);
     host.binfmt(&["--install", "arm64"]).ok();
     host.binfmt(&["--status"]).ok();
 }
@@ -183,14 +187,14 @@ fn an_interpreter_that_runs_nothing_is_broken_and_named() {
         ("linux/arm64", "qemu-aarch64", "exit status 7"),
         ("linux/arm64", "qemu-aarch64", "cannot map 0x10000"),
         ("linux/s390x", "qemu-s390x", "SIGABRT"),
-        ("linux/riscv64", "qemu-riscv64", "not pinned"),
+        ("linux/riscv64", "qemu-riscv64", "/nowhere/qemu-riscv64 does not exist"),
     ] {
         let platform = platform(&json["platforms"], name);
         assert_eq!((&platform["state"], &platform["entry"]), (&json!("broken"), &json!(entry)));
         assert!(platform["reason"].as_str().unwrap().contains(words), "{platform}");
     }
     let text = host.binfmt(&["--status"]).ends(1);
-    for words in ["exit status 7", "SIGABRT", "not pinned"] {
+    for words in ["exit status 7", "SIGABRT", "does not exist"] {
         assert!(text.stdout.contains(words), "{text}");
     }
 }
@@ -303,7 +307,7 @@ fn the_list_has_every_architecture_and_its_state() {
     for (name, state, entry, reason) in [
         (host_platform(), "native", None, None),
         ("linux/arm64", "registered", Some("qemu-aarch64"), None),
-        ("linux/arm", "registered", Some("qemu-arm"), Some("not pinned")),
+        ("linux/arm", "registered", Some("qemu-arm"), Some("/nowhere/qemu-arm does not exist")),
         ("linux/s390x", "available", None, None),
         ("linux/riscv64", "unavailable", None, Some("is empty")),
         ("linux/ppc64le", "unavailable", None, Some("does not exist")),

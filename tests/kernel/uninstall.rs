@@ -1,8 +1,12 @@
 //! `--uninstall`: what goes, and what stays whatever the pattern.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 
-use crate::harness::{Host, emulators, wait_for};
+use binfmt_magic::rule::{Flags, Matcher, Rule};
+
+use crate::harness::{BINFMT, Host, MOUNT_POINT, arch, emulators, wait_for};
 
 /// Entries that people have and that are not QEMU's, with a magic of theirs.
 const OTHERS: [(&str, &[u8]); 6] = [
@@ -317,7 +321,90 @@ fn an_entry_that_was_replaced_meanwhile_stays() {
     });
     output.ends(1).says("uninstalling: qemu-riscv64 OK\n").ends_saying(&[
         "cannot uninstall qemu-aarch64",
-        "another entry of this name was registered meanwhile, and is kept",
+        "an entry of this name was registered meanwhile, and is kept; uninstall again",
     ]);
     assert!(host.entry("qemu-aarch64").unwrap().contains("extension .x"));
+}
+
+/// A new entry is judged by its own text. If that does not tell, it is kept, and named.
+#[test]
+fn what_is_registered_during_the_look_is_not_judged_by_what_was_there() {
+    let host = with("arm64,riscv64");
+    let (slow, unnamed) = (host.scratch().join("slow"), host.scratch().join("unnamed"));
+    host.compile(&slow, "sleep(3); return 0;");
+    host.copy(&emulators().join("qemu-arm"), &unnamed);
+    host.register("slow", "s390x", &slow, "F");
+    let output = std::thread::scope(|scope| {
+        let uninstalling = scope.spawn(|| host.binfmt(&["--uninstall", "all"]));
+        wait_for(&slow);
+        host.sh("echo -1 >/proc/sys/fs/binfmt_misc/qemu-aarch64").ok();
+        host.register("qemu-aarch64", "aarch64", &emulators().join("qemu-aarch64"), "F");
+        host.register("unnamed", "arm", &unnamed, "F");
+        host.register_other("unrelated", b"binfmt-test");
+        uninstalling.join().unwrap()
+    });
+    output
+        .ends(1)
+        .says("uninstalling: qemu-aarch64 OK\n")
+        .says("uninstalling: qemu-riscv64 OK\n")
+        .never_says("unrelated")
+        .ends_saying(&["cannot uninstall unnamed: an entry of this name was registered meanwhile"]);
+    host.binfmt(&["--uninstall", "all"]).ok().says("uninstalling: unnamed OK\n");
+    assert_eq!(host.entries()[..2], ["unrelated", "slow"]);
+}
+
+/// Handlers whose owner is not clear are all started at once, and the table is not locked meanwhile.
+#[test]
+fn no_other_call_waits_for_handlers_that_hang() {
+    let host = Host::new();
+    let slow = host.scratch().join("translator");
+    host.compile(&slow, "sleep(4); return 0;");
+    for (name, qemu) in [("mine", "riscv64"), ("other", "s390x"), ("third", "mips64")] {
+        host.register(name, qemu, &slow, "F");
+    }
+    let mut command = host.command(BINFMT);
+    command.args(["--uninstall", "riscv64,s390x,mips64"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut uninstall = command.spawn().expect("util-linux's nsenter");
+    let mut lines = BufReader::new(uninstall.stderr.take().expect("a pipe")).lines().map(|line| line.expect("a text"));
+    let waiting = lines.next().expect("a line");
+    assert!(waiting.starts_with("waiting for an emulator to end"), "{waiting}");
+    host.binfmt(&["--install", "arm64"]).ok().never_says("to unlock");
+    let rest: Vec<String> = lines.collect();
+    uninstall.wait().expect("its end");
+    // the list at the end starts them once more
+    let mut before = rest.iter().take_while(|line| !line.starts_with("uninstalling: "));
+    assert!(!before.any(|line| line.starts_with("waiting for an emulator")), "{rest:?}");
+    assert_eq!(host.entries(), ["qemu-aarch64", "third", "other", "mine"]);
+}
+
+/// A trial's entry takes only programs with a mark. One that takes others is somebody's, whatever its name is.
+#[test]
+fn an_entry_that_only_has_the_name_of_a_trials_stays_and_is_shown() {
+    let host = Host::new();
+    host.register("binfmt-trial-zz", "s390x", &emulators().join("qemu-s390x"), "F");
+    host.binfmt(&["--install", "riscv64"]).ok();
+    host.binfmt(&["--status"]).ok().prints("binfmt-trial-zz");
+    host.binfmt(&["--uninstall", "riscv64"]).ok();
+    assert_eq!(host.entries(), ["binfmt-trial-zz"]);
+    let prefixed = host.call(&["--install", "arm64"]).env("QEMU_BINARY_PREFIX", "binfmt-trial-").run();
+    prefixed.ends(1).ends_saying(&["QEMU_BINARY_PREFIX must not begin with binfmt-trial-"]);
+}
+
+#[test]
+fn what_was_removed_is_told_before_something_fails() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    // left by a killed call
+    let interpreter = emulators().join("qemu-s390x");
+    let mut left = Rule { interpreter, ..Rule::for_arch(arch("s390x"), "", &emulators(), Flags::parse("F").0) };
+    left.name = "binfmt-trial-s390x".into();
+    if let Matcher::Magic { magic, .. } = &mut left.matcher {
+        magic[9..16].copy_from_slice(b"binfmt!");
+    }
+    host.register_rule(&left);
+    let trial = format!("{MOUNT_POINT}/binfmt-trial-s390x");
+    let strace = ["-f", "-qq", "-o", "/dev/null", "-e", "trace=write", "-e", "inject=write:error=EIO", "-P", &trial];
+    let output = host.program("strace").args(strace).args([BINFMT, "--uninstall", "arm64"]).run().ends(1);
+    output.says("uninstalling: arm64 OK (qemu-aarch64)\n").ends_saying(&["binfmt-trial-s390x", "EIO"]);
+    assert_eq!(host.entries(), ["binfmt-trial-s390x"]);
 }

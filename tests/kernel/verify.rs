@@ -125,6 +125,27 @@ fn flags_that_are_missing_or_too_many() {
     verify(&host, &["--credentials", "no"]).ok();
 }
 
+/// It would set flag C, which nobody has asked for.
+#[test]
+fn a_repair_uses_force_only_where_a_name_is_taken() {
+    let host = Host::new();
+    host.register("qemu-aarch64", "aarch64", &emulators().join("qemu-aarch64"), "F");
+    host.register_line(b":qemu-riscv64:E::riscv64::/bin/true:");
+    host.register("mine", "riscv64", &emulators().join("qemu-riscv64"), "F");
+    host.register_line(b":qemu-s390x:E::s390x::/bin/true:");
+    let output = verify(&host, &["arm64,riscv64,s390x"]).ends(1);
+    let command = command(&output);
+    let steps = ["--install riscv64 --force --credentials no", "--install s390x --force &&", "--install arm64"];
+    assert!(steps.iter().all(|step| command.contains(step)) && !command.contains("arm64 --force"), "{output}");
+    run_mend(&host, &output);
+    verify(&host, &["arm64,riscv64,s390x"]).ok();
+    for (entry, honours) in [("qemu-aarch64", false), ("qemu-riscv64", false), ("qemu-s390x", true)] {
+        let text = host.entry(entry).unwrap();
+        let flags = text.lines().find(|line| line.starts_with("flags:")).unwrap();
+        assert_eq!(flags.contains('C'), honours, "{text}");
+    }
+}
+
 #[test]
 fn flag_p_is_judged_by_what_a_program_sees() {
     let host = Host::new();
@@ -157,7 +178,8 @@ fn magic_and_mask() {
     let host = Host::new();
     host.register_rule(&with_matcher("aarch64", |_, mask| mask[7] = 0xff));
     host.register_rule(&with_matcher("s390x", |magic, _| magic[7] = 3));
-    let output = found(&host, "qemu-aarch64", &["mask"]);
+    // static programs of GNU's C library have another byte there
+    let output = found(&host, "qemu-aarch64", &["broken", "mask"]);
     assert_eq!(kinds(&output, "qemu-s390x"), ["magic"], "{output}");
     repair(&host, &output);
     // QEMU's own script has the big-endian number in a little-endian header, which no program has
@@ -296,6 +318,20 @@ fn one_entry_for_several_architectures() {
     }
 }
 
+/// One of its architectures has a newer handler already, so once the other one has, it is in nobody's use.
+#[test]
+fn one_entry_for_several_architectures_goes_with_the_last_that_uses_it() {
+    let host = Host::new();
+    let mut both = with_matcher("aarch64", |_, mask| mask[18] &= !(0xb7 ^ 0xf3));
+    both.name = "qemu-any".into();
+    host.register_rule(&both);
+    host.binfmt(&["--install", "riscv64"]).ok();
+    let output = verify(&host, &[]).ends(1);
+    assert!(kinds(&output, "qemu-any").contains(&"broad".to_owned()), "{output}");
+    repair(&host, &output);
+    assert_eq!(host.entries(), ["qemu-aarch64", "qemu-riscv64"]);
+}
+
 #[test]
 fn one_entry_for_several_architectures_goes_last() {
     let host = Host::new();
@@ -415,8 +451,11 @@ fn the_command_repeats_what_the_answer_depends_on() {
     let entry = host.entry("my-qemu-aarch64").expect("an entry");
     assert!(entry.contains("\nflags: F\n"), "{entry}");
 
-    // a removal alone takes no word about installs
     let host = Host::new();
+    let unanchored = verify(&host, &["arm64", "--anchor", "never"]).ends(1);
+    assert_eq!(command(&unanchored).split_once("binfmt ").unwrap().1, "--install arm64 --anchor never");
+
+    // a removal alone takes no word about installs
     host.register_rule(&Rule { name: "qemu-older".into(), ..rule("s390x") });
     host.register_rule(&rule("s390x"));
     let shadowed = host.binfmt(&["--verify", "s390x", "--keep", "--mount", MOUNT_POINT]).ends(1);
@@ -446,8 +485,26 @@ fn a_list_that_means_nothing_here_is_a_failure() {
     let call = |args: &[&str]| host.call(args).emulators(&empty).run();
     call(&["--status", "all"]).ok();
     host.binfmt(&["--uninstall", "all"]).ok();
-    for look in ["--status", "--verify"] {
-        call(&[look, "all"]).ends(1).ends_saying(&["nothing says what all is", "QEMU_BINARY_PATH"]);
+    call(&["--status", "all"]).ends(1).ends_saying(&["nothing says what all is", "QEMU_BINARY_PATH"]);
+    let output = call(&["--verify", "all"]).ends(1).ends_saying(&["1 finding", "QEMU_BINARY_PATH"]);
+    output.prints("nothing says what all is");
+    let output = call(&["--verify", "all", "--format", "json"]).ends(1);
+    assert_eq!(output.json()["in_order"], false, "{output}");
+}
+
+/// On a machine of each kind, all modes say the same of a level.
+#[test]
+fn a_level_that_is_not_reached_is_a_failure_of_every_mode() {
+    let host = Host::new();
+    let supported = host.binfmt(&[]).ok().list("supported");
+    for level in ["v2", "v3", "v4"] {
+        let platform = format!("linux/amd64/{level}");
+        let status = i32::from(!supported.contains(&platform));
+        for mode in ["--status", "--install", "--verify"] {
+            host.binfmt(&[mode, &platform]).ends(status);
+        }
+        let output = host.binfmt(&["--verify", &platform, "--format", "json"]);
+        assert_eq!(output.json()["in_order"], status == 0, "{output}");
     }
 }
 
@@ -456,22 +513,15 @@ fn a_list_that_means_nothing_here_is_a_failure() {
 fn an_empty_table_is_told() {
     let host = Host::new();
     host.register_other("jar", b"PK");
-    for (look, words) in [
-        (
-            "--verify",
-            "no QEMU handler is registered, so nothing was checked; list the platforms to check: binfmt --verify LIST",
-        ),
-        (
-            "--status",
-            "no handler is registered, so no emulator was checked; list the platforms to check: binfmt --status LIST",
-        ),
-    ] {
+    let said = "no QEMU handler is registered, so no emulator was checked";
+    for look in ["--verify", "--status"] {
+        let words = &format!("{said}; list the platforms to check: binfmt {look} LIST");
         for format in ["json", "text"] {
             host.binfmt(&[look, "--format", format]).ok().ends_saying(&[words]);
         }
         host.binfmt(&[look, "arm64"]).ends(1).never_says(words);
     }
-    host.binfmt(&["--status", "--format", "prometheus"]).ok().says("no handler is registered");
+    host.binfmt(&["--status", "--format", "prometheus"]).ok().says(said);
     host.binfmt(&["--install", "arm64"]).ok();
     for look in ["--verify", "--status"] {
         let output = host.binfmt(&[look]).ok();
@@ -504,6 +554,16 @@ fn all_say_the_same_of_one_entry() {
         host.binfmt(&["--uninstall", "all"]).ok();
         host.binfmt(&["--uninstall", "aarch64-linux", "--force"]).ok();
     }
+}
+
+/// The mount point is not to blame.
+#[test]
+fn without_descriptors_for_the_table_the_limit_is_named() {
+    let host = Host::new();
+    let open = format!("{MOUNT_POINT}/.");
+    let refused = ["-f", "-qq", "-o", "/dev/null", "-P", &open, "-e", "inject=openat:error=EMFILE"];
+    let verified = host.program("strace").args(&refused).args([BINFMT, "--verify"]).run();
+    verified.ends(1).ends_saying(&["(EMFILE); raise the limit of open files"]);
 }
 
 /// Where nothing is mounted, the mount point that was named is repeated with the command that mounts it there.

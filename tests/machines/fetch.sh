@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Brings the newest cloud kernel of a Debian release, for the virtual machines of tests/machines/main.rs:
+# Brings the newest kernel of a Debian release, for the virtual machines of tests/machines/main.rs and qemu/machine.sh:
 #
-#   fetch.sh RELEASE FOLDER     bullseye, bookworm, trixie, trixie-backports
+#   fetch.sh RELEASE FOLDER [HOST]     bullseye, bookworm, trixie, trixie-backports; amd64 or another host of qemu/host.sh
 #
 #   FOLDER/vmlinuz              the kernel
 #   FOLDER/binfmt_misc.ko       its module for binfmt_misc
@@ -12,25 +12,34 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # shellcheck source=qemu/apt.sh
 source qemu/apt.sh
+# shellcheck source=qemu/host.sh
+source qemu/host.sh
 
-kernels() { # the packages that the release has of cloud kernels, without debugging symbols and the unsigned
+kernels() { # the packages that the release has of such kernels, without debugging symbols, the unsigned, and the real-time ones
   /usr/lib/apt/apt-helper cat-file "$work"/lists/*_Packages* |
-    sed -nE 's/^Package: (linux-(image|binary|modules)-[0-9].*-cloud-amd64)$/\1/p'
+    sed -nE "/-(cloud|rt)-$flavour\$/d; s/^Package: (linux-(image|binary|modules)-[0-9].*-$flavour)\$/\1/p"
 }
 
-(($# == 2)) || { echo 'usage: tests/machines/fetch.sh RELEASE FOLDER' >&2; exit 2; }
+(($# == 2 || $# == 3)) || { echo 'usage: tests/machines/fetch.sh RELEASE FOLDER [HOST]' >&2; exit 2; }
 release=$1 folder=${2%/}
+host "${3:-amd64}" || fail "there is no host $3" "name one of these: $hosts"
+# what Debian's kernel of that machine is called; on amd64 the smaller one for virtual machines is enough
+case $debian in
+  amd64) flavour=cloud-amd64 ;;
+  ppc64el) flavour=powerpc64le ;;
+  *) flavour=$debian ;;
+esac
 if [[ -e $folder/release ]]; then
   echo "$folder: Linux $(cat "$folder/release") ($release) is in place"
   exit
 fi
 apt_is_there 'the virtual machines boot its kernels'
-arch=amd64 work=$(mktemp -d)
+arch=$debian work=$(mktemp -d)
 trap 'rm -rf "$work" "$folder.part"' EXIT
 apt_index "$release"
 # since 7.x the kernel is in linux-binary-*, the modules are in linux-modules-*; before, both in linux-image-*
 version=$(kernels | sed -E 's/^linux-[a-z]*-//' | sort --version-sort | tail -n 1)
-[[ -n $version ]] || fail "$release has no cloud kernel" 'name another release'
+[[ -n $version ]] || fail "$release has no kernel $flavour" 'name another release'
 mapfile -t packages < <(kernels | grep -xFf <(printf 'linux-%s-%s\n' image "$version" binary "$version" modules "$version") | sort -u)
 mkdir "$work/debs" "$work/files"
 if ((EUID == 0)); then chown _apt "$work/debs" 2>/dev/null || true; fi
@@ -39,7 +48,7 @@ if ((EUID == 0)); then chown _apt "$work/debs" 2>/dev/null || true; fi
 for deb in "$work"/debs/*.deb; do dpkg-deb --extract "$deb" "$work/files"; done
 rm -rf "$folder.part"
 mkdir -p "$folder.part"
-find "$work/files" -name 'vmlinuz*' -exec cp {} "$folder.part/vmlinuz" \;
+find "$work/files" -name 'vmlinu[xz]-*' -exec cp {} "$folder.part/vmlinuz" \;
 module=$(find "$work/files" -name 'binfmt_misc.ko*')
 case $module in
   *.xz) xz -dc "$module" >"$folder.part/binfmt_misc.ko" ;;

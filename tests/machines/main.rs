@@ -1,5 +1,5 @@
 //! What the tool says, and what the kernel then does, on kernels from the oldest that Debian still serves
-//! to the newest, each booted in a virtual machine ([`vm`]).
+//! to the newest, each booted in a virtual machine ([`harness::vm`]).
 //!
 //! Where kernels differ, a test says from which version on, and what it rests on; the versions themselves are those that
 //! `make test-kernels` has brought, or of them the oldest and the newest where `BINFMT_TEST_MACHINES` does not ask for
@@ -7,12 +7,12 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
-mod vm;
+mod linux73;
 
 use std::panic::{self, AssertUnwindSafe};
 
 use harness::Output;
-use vm::{Kernel, Vm};
+use harness::vm::{Kernel, Vm};
 
 /// Since it, the kernel tells an interpreter that argv\[0\] is preserved (`AT_FLAGS_PRESERVE_ARGV0`).
 const TELLS_ARGV0: (u32, u32) = (5, 12);

@@ -12,7 +12,8 @@ use binfmt_magic::rule::{Flags, Rule};
 use crate::namespace;
 
 /// The flags that an install gives: the program's own `argv[0]`, any program, its setuid bits, any root directory.
-const FLAGS: Flags = Flags { preserve_argv0: true, open_binary: true, credentials: true, fix_binary: true };
+const FLAGS: Flags =
+    Flags { preserve_argv0: true, open_binary: true, credentials: true, fix_binary: true, transparent: false };
 
 /// A directory of emulators, what it is called in tables and plots, and which setting its programs get.
 #[derive(Debug, Clone, PartialEq, Eq)]

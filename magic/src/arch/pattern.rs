@@ -42,18 +42,12 @@ impl Pattern {
     }
 
     pub(super) const fn with_half(self, at: usize, value: u16, endian: Endian) -> Self {
-        let [first, second] = match endian {
-            Endian::Little => value.to_le_bytes(),
-            Endian::Big => value.to_be_bytes(),
-        };
+        let [first, second] = endian.order(value.to_le_bytes());
         self.with_byte(at, first).with_byte(at + 1, second)
     }
 
     pub(super) const fn with_word(self, at: usize, value: u32, endian: Endian) -> Self {
-        let [a, b, c, d] = match endian {
-            Endian::Little => value.to_le_bytes(),
-            Endian::Big => value.to_be_bytes(),
-        };
+        let [a, b, c, d] = endian.order(value.to_le_bytes());
         self.with_byte(at, a).with_byte(at + 1, b).with_byte(at + 2, c).with_byte(at + 3, d)
     }
 }

@@ -1,6 +1,6 @@
 //! The smallest ELF executable of an architecture, in parts.
 
-use super::{Arch, Class, Endian};
+use super::{Arch, Class};
 
 /// Where the file is mapped: above every `vm.mmap_min_addr`, and where every architecture has programs.
 const LOAD_ADDRESS: u32 = 0x0040_0000;
@@ -66,24 +66,17 @@ impl<'a> Writer<'a> {
     }
 
     fn half(&mut self, value: u16) {
-        self.bytes.extend(match self.arch.endian {
-            Endian::Little => value.to_le_bytes(),
-            Endian::Big => value.to_be_bytes(),
-        });
+        self.bytes.extend(self.arch.endian.order(value.to_le_bytes()));
     }
 
     fn word(&mut self, value: u32) {
-        self.bytes.extend(match self.arch.endian {
-            Endian::Little => value.to_le_bytes(),
-            Endian::Big => value.to_be_bytes(),
-        });
+        self.bytes.extend(self.arch.endian.order(value.to_le_bytes()));
     }
 
     fn address(&mut self, value: u32) {
-        match (self.arch.class, self.arch.endian) {
-            (Class::Elf32, _) => self.word(value),
-            (Class::Elf64, Endian::Little) => self.bytes.extend(u64::from(value).to_le_bytes()),
-            (Class::Elf64, Endian::Big) => self.bytes.extend(u64::from(value).to_be_bytes()),
+        match self.arch.class {
+            Class::Elf32 => self.word(value),
+            Class::Elf64 => self.bytes.extend(self.arch.endian.order(u64::from(value).to_le_bytes())),
         }
     }
 }

@@ -75,7 +75,7 @@ impl Selection {
         let excluded = item.strip_prefix(['-', '!']);
         match excluded.unwrap_or(item).parse::<Platform>() {
             Ok(platform) if excluded.is_none() => self.add_platform(platform),
-            Ok(platform) if !contains(&self.excluded, platform.arch) => {
+            Ok(platform) if !self.excluded.contains(&platform.arch) => {
                 self.excluded.push(platform.arch);
             }
             Ok(_) => {}
@@ -90,7 +90,7 @@ impl Selection {
     }
 
     fn add_platform(&mut self, platform: Platform) {
-        match self.named.iter_mut().find(|known| is_same(known.arch, platform.arch)) {
+        match self.named.iter_mut().find(|known| known.arch == platform.arch) {
             Some(known) if known.rank() < platform.rank() => *known = platform,
             Some(_) => {}
             None => self.named.push(platform),
@@ -100,13 +100,13 @@ impl Selection {
     /// The platform that was asked for by name, if `arch` was.
     #[must_use]
     pub fn by_name(&self, arch: &Arch) -> Option<&Platform> {
-        self.named.iter().find(|platform| is_same(platform.arch, arch))
+        self.named.iter().find(|platform| platform.arch == arch)
     }
 
     /// Whether `arch` is asked for, by name or as one of all.
     #[must_use]
     pub fn wants(&self, arch: &Arch) -> bool {
-        self.by_name(arch).is_some() || self.all && !contains(&self.excluded, arch)
+        self.by_name(arch).is_some() || self.all && !self.excluded.contains(&arch)
     }
 
     /// The same without these.
@@ -118,7 +118,7 @@ impl Selection {
     }
 
     fn drop_excluded(&mut self) {
-        self.named.retain(|platform| !contains(&self.excluded, platform.arch));
+        self.named.retain(|platform| !self.excluded.contains(&platform.arch));
     }
 
     /// What is asked for: the named in the order of the list, then the wanted ones of `all`, in their order.
@@ -135,14 +135,6 @@ impl Selection {
 pub fn excludes_all(item: &str) -> bool {
     let excluded = item.strip_prefix(['-', '!']);
     excluded.is_some_and(|item| item.eq_ignore_ascii_case("all"))
-}
-
-fn is_same(one: &Arch, other: &Arch) -> bool {
-    one == other
-}
-
-fn contains(arches: &[&Arch], arch: &Arch) -> bool {
-    arches.iter().any(|known| is_same(known, arch))
 }
 
 #[cfg(test)]

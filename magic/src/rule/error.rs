@@ -48,6 +48,8 @@ pub enum RuleError {
     Interpreter(OsString),
     /// These letters are no flags.
     Flags(String),
+    /// Flags `P` and `T` together.
+    Opposed,
 }
 
 impl fmt::Display for RuleError {
@@ -76,7 +78,8 @@ impl fmt::Display for RuleError {
                 write!(f, "extension {text:?}: empty, or with a slash or a NUL")
             }
             Self::Interpreter(path) => write!(f, "interpreter {path:?}: empty, or with a NUL"),
-            Self::Flags(letters) => write!(f, "flags {letters:?}: the kernel knows P, O, C and F"),
+            Self::Flags(letters) => write!(f, "flags {letters:?}: a rule has P, O, C, F and T"),
+            Self::Opposed => write!(f, "flags P and T: the kernel refuses them together"),
         }
     }
 }

@@ -31,7 +31,9 @@ impl Rule {
         if LENGTH.contains(&line.len()) { Ok(line) } else { Err(RuleError::Length(line.len())) }
     }
 
-    /// Reads a line as the kernel does, into what the kernel then holds: a bare NUL ends the magic, `C` brings `O`.
+    /// Reads a line as the kernel does, into what the kernel then holds: a bare NUL ends the magic, `C` and `T` bring `O`.
+    /// Lines that only Linux 7.3 takes are read if they have flag `T`; those of type `B`, or with flag `L` or `D`, are not: no such
+    /// line is a handler of an emulator.
     ///
     /// # Errors
     /// What the kernel answers with `EINVAL`, and the names that it never accepts (too long, `register`, `status`).
@@ -50,7 +52,7 @@ impl Rule {
         let interpreter = fields.plain("interpreter")?;
         let end = fields.rest.strip_suffix(b"\n");
         // The kernel pads the line with its delimiter, and would read on into a newline that nobody wrote.
-        if b"POCF".contains(&delimiter) || delimiter == b'\n' && end.is_none() {
+        if b"POCFT".contains(&delimiter) || delimiter == b'\n' && end.is_none() {
             return Err(RuleError::Delimiter(delimiter));
         }
         let letters = end.unwrap_or(fields.rest);
@@ -175,8 +177,8 @@ mod tests {
             (b":n:M::ab:::POCF", "interpreter \"\": empty, or with a NUL"),
             (b":n:M::ab::/bin/x", "the registration line ends in its interpreter"),
             (b":n:M::ab::/bin/x\0y:", "the registration line ends in its interpreter"),
-            (b":n:M::ab::/bin/x:CPFX", "flags \"X\": the kernel knows P, O, C and F"),
-            (b":n:M::ab::/bin/x:P\n\n", "flags \"\\n\": the kernel knows P, O, C and F"),
+            (b":n:M::ab::/bin/x:CPFX", "flags \"X\": a rule has P, O, C, F and T"),
+            (b":n:M::ab::/bin/x:P\n\n", "flags \"\\n\": a rule has P, O, C, F and T"),
         ];
         for (line, expected) in rows {
             let error = Rule::decode(line).unwrap_err();

@@ -29,7 +29,8 @@ pub(super) fn search(place: &Place, name: &OsStr, path: &OsStr, start: &Path) ->
     if name.is_empty() {
         return Err(NotRun(NOT_FOUND, "the command has an empty name".to_owned()).into());
     }
-    if name.as_encoded_bytes().contains(&b'/') {
+    // `.` and `..` are no names of programs
+    if name.as_encoded_bytes().contains(&b'/') || Path::new(name).file_name().is_none() {
         return Ok(open(start.join(name))?);
     }
     let mut unfit = None;

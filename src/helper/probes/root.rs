@@ -14,7 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::chroot;
 
-use super::answer::{NOT_STARTED, Task, id};
+use super::protocol::{NOT_STARTED, Task, id};
 use super::{Form, Job, mark};
 use crate::kernel::process::path_of;
 use crate::kernel::user_namespace;
@@ -30,7 +30,6 @@ pub(super) struct Programs {
     root: Option<PathBuf>,
 }
 
-/// One of them.
 pub(super) struct Program {
     pub(super) task: Task,
     /// In the root directory.
@@ -152,8 +151,10 @@ fn in_memory(tasks: &[Task], emulators: Vec<Option<File>>) -> Result<Programs> {
 
 fn program(job: &Job) -> Vec<u8> {
     let mut file = probe::elf(job.arch);
-    if job.form == Form::Marked {
-        mark(&mut file);
+    match job.form {
+        Form::Marked => mark(&mut file),
+        Form::Of(kind) => kind.apply(&mut file, job.arch),
+        Form::Plain | Form::Here | Form::Setuid => {}
     }
     file
 }

@@ -26,7 +26,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, gettid, pipe2};
 
 use super::ProbeOutcome;
-use super::answer::{Answer, HELD, NOT_STARTED, Task};
+use super::protocol::{Answer, HELD, NOT_STARTED, Task};
 use super::root::{Program, Programs};
 use crate::kernel::process::{close_inherited, signals};
 use crate::kernel::wording::{cause, errno_of, not_started};
@@ -245,24 +245,17 @@ fn wait_for_news(signals: &Signals, all: &mut [Result<Running, ProbeOutcome>], l
     signals.take()
 }
 
-/// Records some of what the program prints, of which the end counts. False if there was nothing to read.
-fn listen(running: &mut Running) -> bool {
+/// Records some of what the program prints, of which the end counts.
+fn listen(running: &mut Running) {
     let mut chunk = [0; KEPT];
-    let Some(said) = &mut running.said else {
-        return false;
-    };
-    let length = match said.read(&mut chunk) {
-        Ok(length) => length,
-        Err(error) if errno_of(&error) == Errno::EAGAIN => return false,
-        Err(_) => 0,
-    };
-    if length == 0 {
-        running.said = None;
+    let Some(said) = &mut running.said else { return };
+    match said.read(&mut chunk) {
+        Ok(length @ 1..) => running.text.extend(&chunk[..length]),
+        Err(error) if errno_of(&error) == Errno::EAGAIN => {}
+        Ok(0) | Err(_) => running.said = None,
     }
-    running.text.extend(&chunk[..length]);
     let excess = running.text.len().saturating_sub(KEPT);
     running.text.drain(..excess);
-    length > 0
 }
 
 /// Records the ends of children, also of those that were left to this process.

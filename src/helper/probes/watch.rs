@@ -29,16 +29,25 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::{Pid, pipe2};
 
-use super::answer::{Answer, HELD, NOT_STARTED, Task, id};
+use super::protocol::{Answer, HELD, NOT_STARTED, Task, id};
 use super::root::OWNER;
 use super::{ProbeOutcome, Ran, Run};
 use crate::helper::Verb;
-use crate::kernel::process::effective_user;
+use crate::kernel::mount::MountError;
+use crate::kernel::process::{Mapped, effective_user, has_own_proc};
+use crate::kernel::table;
 use crate::kernel::wait::{self, Wait};
 use crate::kernel::wording::{cause, not_started};
 
-/// Why the file of a process that could not be traced is not seen.
-const NOT_HELD: &str = "ptrace(2) is refused (by seccomp, or kernel.yama.ptrace_scope)";
+/// Why the file of a process that was not held is not seen.
+fn not_held() -> String {
+    if has_own_proc() {
+        "ptrace(2) is refused (by seccomp, or kernel.yama.ptrace_scope)".to_owned()
+    } else {
+        MountError::no_proc().to_string()
+    }
+}
+
 /// After this time, a line says that an emulator is waited for.
 const QUIET: Duration = Duration::from_secs(2);
 /// In place of the process's number: it is not started yet.
@@ -77,12 +86,16 @@ pub(super) fn start(tasks: &[Task], limit: Duration) -> Result<Vec<Run>> {
 fn keep_time(process: &AtomicI32, ended: BorrowedFd, limit: Duration) -> Result<()> {
     const PAUSE: Duration = Duration::from_secs(1);
     // a busy machine is not worth a line
-    let slept = wait::sleep(Some(ended), QUIET);
+    let quiet = if wait::is_told_to_end() { Duration::ZERO } else { QUIET };
+    let slept = wait::sleep(Some(ended), quiet);
     let mut wait = Wait::at_most(limit + GRACE);
     let what = || format!("an emulator to end, for {} s at most", limit.as_secs());
     let mut goes_on = slept.map(|()| true);
     loop {
         match process.load(Ordering::Acquire) {
+            OVER if matches!(goes_on, Ok(false)) && wait::is_told_to_end() => {
+                bail!("this call was told to end, and waits for no emulator")
+            }
             OVER => return goes_on.map(drop).map_err(Into::into),
             pid if pid != NONE && !matches!(goes_on, Ok(true)) => {
                 // fails only for one that has ended
@@ -110,11 +123,19 @@ struct Server<'a> {
 /// One program that was started.
 struct Started {
     pid: Pid,
-    /// What was seen of it when it was held: the file, its processor time until then in microseconds, and, if that was
-    /// asked, whether it has its owner's privilege.
-    seen: Option<(Ran, u64, Option<bool>)>,
+    seen: Option<Seen>,
     /// Whether nothing further can be seen.
     done: bool,
+}
+
+/// What was seen of a program when it was held.
+struct Seen {
+    ran: Ran,
+    transparent: bool,
+    /// Its processor time until then, in microseconds.
+    micros: u64,
+    /// Whether it has its owner's privilege, if that was asked.
+    privileged: Option<bool>,
 }
 
 impl Started {
@@ -125,7 +146,8 @@ impl Started {
             WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_EXEC) => {
                 let setuid = task.is_setuid();
                 let privileged = setuid.then(|| effective_user(pid) == Some(OWNER));
-                self.seen = Some((executable_of(pid, file), time_of(pid), privileged));
+                let (ran, transparent) = executable_of(pid, file);
+                self.seen = Some(Seen { ran, transparent, micros: time_of(pid), privileged });
                 self.done = !setuid;
                 if setuid { still_there(kill(pid, Signal::SIGKILL)) } else { still_there(ptrace::detach(pid, None)) }
             }
@@ -167,7 +189,8 @@ impl<'a> Server<'a> {
             | Options::PTRACE_O_TRACEVFORK
             | Options::PTRACE_O_TRACEEXEC
             | Options::PTRACE_O_EXITKILL;
-        let held = ptrace::seize(self.pid, options).is_ok();
+        // elsewhere, the numbers of processes are those of others in /proc
+        let held = has_own_proc() && ptrace::seize(self.pid, options).is_ok();
         let go = if held { HELD } else { 0 };
         let told = self.child.stdin.as_mut().map(|stdin| stdin.write_all(&[go]));
         if files.len() != tasks.len() || !matches!(told, Some(Ok(()))) {
@@ -224,8 +247,11 @@ impl<'a> Server<'a> {
                     }
                     WaitStatus::Stopped(_, signal) => still_there(ptrace::cont(pid, signal))?,
                     WaitStatus::PtraceEvent(..) => still_there(ptrace::cont(pid, None))?,
-                    // its stderr says why
-                    _ => break,
+                    // it has ended, and its number may become another process's; its stderr says why
+                    _ => {
+                        self.process.store(NONE, Ordering::Release);
+                        break;
+                    }
                 }
                 continue;
             }
@@ -262,9 +288,10 @@ impl<'a> Server<'a> {
 
 impl Drop for Server<'_> {
     fn drop(&mut self) {
-        self.process.store(NONE, Ordering::Release);
-        // all that it started ends with it; this fails only if it has been waited for
-        let _ = self.child.kill();
+        // all that it started ends with it
+        if self.process.swap(NONE, Ordering::AcqRel) != NONE {
+            let _ = self.child.kill();
+        }
         // it ends only after each traced process has been waited for
         let any = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
         while !matches!(waitpid(None::<Pid>, Some(any)), Err(Errno::ECHILD)) {}
@@ -275,12 +302,13 @@ impl Drop for Server<'_> {
 fn run(answer: Answer, started: Option<Started>) -> Run {
     let seen = started.and_then(|started| started.seen);
     let refused = matches!(answer.outcome, ProbeOutcome::Refused(_) | ProbeOutcome::Setuid(None));
-    let unseen = if refused { Ran::Itself } else { Ran::Unseen(NOT_HELD.to_owned()) };
-    let (ran, before, privileged) = seen.unwrap_or((unseen, 0, None));
+    let unseen = if refused { Ran::Itself } else { Ran::Unseen(not_held()) };
+    let seen = seen.unwrap_or(Seen { ran: unseen, transparent: false, micros: 0, privileged: None });
     Run {
-        outcome: privileged.map_or(answer.outcome, |privileged| ProbeOutcome::Setuid(Some(privileged))),
-        micros: answer.micros.saturating_sub(before),
-        ran,
+        outcome: seen.privileged.map_or(answer.outcome, |privileged| ProbeOutcome::Setuid(Some(privileged))),
+        micros: answer.micros.saturating_sub(seen.micros),
+        ran: seen.ran,
+        transparent: seen.transparent,
         complaint: answer.said,
     }
 }
@@ -293,18 +321,38 @@ fn still_there(result: nix::Result<()>) -> nix::Result<()> {
     }
 }
 
-/// The file that the kernel runs for this process, which is held: for a handler's program, the interpreter. `probe` is
-/// the program's own file, as [`id`] has it.
-fn executable_of(pid: Pid, probe: &str) -> Ran {
+/// The file that the kernel runs for this process, which is held: for a handler's program, the interpreter; and whether it is
+/// invisible. `probe` is the program's own file, as [`id`] has it.
+fn executable_of(pid: Pid, probe: &str) -> (Ran, bool) {
     let look = || {
         let file = File::open(format!("/proc/{pid}/exe"))?;
         let id = id(&file.metadata()?);
         io::Result::Ok((file, id))
     };
     match look() {
-        Ok((_, id)) if id == probe => Ran::Itself,
-        Ok((file, _)) => Ran::Interpreter(Arc::new(file)),
-        Err(error) => Ran::Unseen(format!("/proc/PID/exe: {}", cause(&error))),
+        Ok((_, id)) if id == probe && table::may_be_transparent() => mapped_in(pid, probe),
+        Ok((_, id)) if id == probe => (Ran::Itself, false),
+        Ok((file, _)) => (Ran::Interpreter(Arc::new(file)), false),
+        Err(error) => (Ran::Unseen(format!("/proc/PID/exe: {}", cause(&error))), false),
+    }
+}
+
+/// The same of a process whose `/proc/PID/exe` is the probe: before its first instruction, an invisible interpreter has mapped
+/// itself, and not yet the probe.
+fn mapped_in(pid: Pid, probe: &str) -> (Ran, bool) {
+    let unseen = |error: &io::Error| {
+        // the capability counts over the host: proc_pid_map_files(5)
+        let forbidden = error.raw_os_error() == Some(Errno::EPERM as i32);
+        let why = if forbidden { "only root on the host sees it" } else { "it is invisible" };
+        Ran::Unseen(format!("{why} (flag T), /proc/PID/map_files: {}", cause(error)))
+    };
+    match Mapped::of(pid) {
+        Ok(mapped) if mapped.iter().any(|file| format!("{}:{}", file.id.0, file.id.1) == probe) => (Ran::Itself, false),
+        Ok(mapped) => match Mapped::open_first(pid, &mapped) {
+            Ok(file) => (Ran::Interpreter(Arc::new(file)), true),
+            Err(error) => (unseen(&error), true),
+        },
+        Err(error) => (Ran::Unseen(format!("/proc/PID/maps: {}", cause(&error))), false),
     }
 }
 
@@ -315,4 +363,35 @@ fn time_of(pid: Pid) -> u64 {
         let micros = time.tv_sec() * 1_000_000 + time.tv_nsec() / 1000;
         u64::try_from(micros).unwrap_or(0)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// It ends by itself at its limit, so no emulator shows this.
+    #[test]
+    fn a_process_that_does_not_end_at_its_limit_is_killed() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = AtomicI32::new(child.id().try_into().unwrap());
+        let (ended, ends) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let began = Instant::now();
+        let status = thread::scope(|scope| {
+            let process = &process;
+            let waiting = scope.spawn(move || {
+                let status = child.wait().unwrap();
+                process.store(OVER, Ordering::Release);
+                drop(ends);
+                status
+            });
+            keep_time(process, ended.as_fd(), Duration::ZERO).unwrap();
+            waiting.join().unwrap()
+        });
+        assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "{status}");
+        assert!(began.elapsed() >= QUIET + GRACE, "{:?}", began.elapsed());
+    }
 }

@@ -4,7 +4,7 @@
 //! processes are visible, and the age of the superblock: if it is older than our own mount, something else holds it.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use nix::sys::stat::{major, minor};
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{Pid, gettid};
+use nix::unistd::Pid;
 use procfs::process::{MountInfo, Process};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
@@ -104,7 +104,7 @@ pub(super) fn holder_of(table: &Table) -> HeldBy {
         HeldBy::UserNamespace
     } else if namespace::sees_host_init() {
         if is_held_by_host(table) { HeldBy::Host } else { HeldBy::NobodyElse }
-    } else if !may_mount() || container_start().is_some_and(|start| predates(table, start - ROUNDING)) {
+    } else if !may_mount() || container_start().is_some_and(|start| has_older_holder(table, start - ROUNDING)) {
         HeldBy::Other
     } else {
         HeldBy::NobodyElse
@@ -143,23 +143,25 @@ fn is_held_by_host(table: &Table) -> bool {
 
 /// Whether the topmost mount at `dir` was made by this program.
 pub(super) fn mounted_by_us(dir: &Path) -> bool {
-    // of this thread, which may be in another mount namespace than the process
-    let mounts = mounts_of(Process::new(gettid().as_raw()));
-    let named = escaped(dir);
-    let top = mounts.iter().rev().find(|m| m.mount_point == named);
+    // of this thread, which may be in another mount namespace than the process; by its number in this /proc, which may be
+    // that of another PID namespace
+    let own = fs::read_link("/proc/thread-self").map(|name| Path::new("/proc").join(name));
+    let mounts = mounts_of(Process::new_with_root(own.unwrap_or_default()));
+    let top = mounts.iter().rev().find(|m| mount_point(m) == dir);
     top.is_some_and(|m| m.fs_type == "binfmt_misc" && m.mount_source.as_deref() == Some(SOURCE))
 }
 
-/// `dir` as `/proc/PID/mountinfo` prints it (`mangle_path` in the kernel's `fs/seq_file.c`); procfs does not undo that.
-fn escaped(dir: &Path) -> PathBuf {
-    let mut named = Vec::new();
-    for byte in dir.as_os_str().as_bytes() {
-        match byte {
-            b' ' | b'\t' | b'\n' | b'\\' => named.extend(format!("\\{byte:03o}").bytes()),
-            byte => named.push(*byte),
-        }
+/// Where it is mounted. In `/proc/PID/mountinfo`, some bytes of the path are octal numbers (`mangle_path` in the kernel's
+/// `fs/seq_file.c`), and procfs leaves them so.
+pub fn mount_point(mount: &MountInfo) -> PathBuf {
+    let mut parts = mount.mount_point.as_os_str().as_bytes().split(|byte| *byte == b'\\');
+    let mut bytes = parts.next().unwrap_or_default().to_vec();
+    for part in parts {
+        let (number, rest) = part.split_at(part.len().min(3));
+        bytes.push(number.iter().fold(0, |byte: u8, digit| byte << 3 | digit & 7));
+        bytes.extend(rest);
     }
-    OsString::from_vec(named).into()
+    OsString::from_vec(bytes).into()
 }
 
 fn mounts_of(process: procfs::ProcResult<Process>) -> Vec<MountInfo> {
@@ -167,12 +169,44 @@ fn mounts_of(process: procfs::ProcResult<Process>) -> Vec<MountInfo> {
     mounts.map(|mounts| mounts.0).unwrap_or_default()
 }
 
+/// Whether something holds the table since before `moment`, in wall-clock seconds, and may go on to do so. A `--hold` that began
+/// before it, in whichever container, ends, and is perhaps all that does.
+pub(super) fn has_older_holder(table: &Table, moment: i64) -> bool {
+    predates(table, moment) && !table.is_held_since_before(moment)
+}
+
 /// Whether the table's superblock existed before `moment`, in wall-clock seconds.
 ///
 /// Its inodes have the coarse time of their creation. Removing an entry changes the root's times, and opening
 /// `register` for truncation changes that file's, so the oldest of the three counts.
-pub(super) fn predates(table: &Table, moment: i64) -> bool {
+fn predates(table: &Table, moment: i64) -> bool {
     let names = [".", "status", "register"];
     let mut found = names.iter().filter_map(|name| table.metadata(name).ok());
     found.any(|metadata| metadata.ctime() < moment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table's files are made when it is mounted, and so are these.
+    #[test]
+    fn a_hold_is_no_holder_that_stays() {
+        let dir = std::env::temp_dir().join(format!("binfmt-test-held-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("status"), "enabled\n").unwrap();
+        let table = Table::new(&dir, File::open(&dir).unwrap());
+        let made = table.metadata("status").unwrap().ctime();
+        assert!(!has_older_holder(&table, made) && has_older_holder(&table, made + 100));
+        let held = table.hold(made + 50).unwrap();
+        // that it is older has another reason
+        assert!(has_older_holder(&table, made + 50));
+        assert!(!has_older_holder(&table, made + 51));
+        let other = table.hold(made + 70).unwrap();
+        drop(held);
+        assert!(has_older_holder(&table, made + 70) && !has_older_holder(&table, made + 100));
+        drop(other);
+        assert!(has_older_holder(&table, made + 100));
+        fs::remove_dir_all(dir).unwrap();
+    }
 }

@@ -2,13 +2,16 @@
 //! in `fs/binfmt_misc.c`, and of `open(2)`.
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use binfmt_magic::rule::Rule;
 use nix::errno::Errno;
 
-use crate::kernel::process::release_before;
-use crate::kernel::wording::{cause, shown};
+use super::{LIMIT, LOCK_PATIENCE};
+use crate::kernel::namespace;
+use crate::kernel::process::{release_before, sysctl};
+use crate::kernel::wording::{cause, quoted, shown};
 
 /// A file of the table could not be read, opened, written or locked.
 #[derive(Debug)]
@@ -24,12 +27,16 @@ impl fmt::Display for TableError {
         let path = self.path.display();
         match (self.verb, self.errno) {
             ("lock", Errno::EWOULDBLOCK) => {
-                write!(f, "another call has held the lock on {path} for two minutes; end it, or try again")
+                let seconds = LOCK_PATIENCE.as_secs();
+                write!(f, "another call has held the lock on {path} for {seconds} s; end it, or try again")
             }
             ("lock", Errno::EINTR) => write!(f, "told to end while another call held the lock on {path}; try again"),
             ("open", Errno::EACCES | Errno::EPERM) => {
-                // only a security module or a missing capability refuses root
-                let remedy = if nix::unistd::geteuid().is_root() {
+                let is_of_others = self.path.metadata().is_ok_and(|file| namespace::is_outsider(file.uid()));
+                let remedy = if is_of_others {
+                    "it belongs to another user namespace: run as root there"
+                } else if nix::unistd::geteuid().is_root() {
+                    // only a security module or a missing capability refuses root
                     "a security module (SELinux, AppArmor) or a missing capability forbids it: run the container with \
                      --privileged"
                 } else {
@@ -40,7 +47,7 @@ impl fmt::Display for TableError {
             ("open", Errno::EROFS) => write!(
                 f,
                 "{path} is on a read-only mount; mount it read-write: mount -o remount,rw {}",
-                self.path.parent().unwrap_or(&self.path).display()
+                quoted(self.path.parent().unwrap_or(&self.path))
             ),
             ("open", Errno::ENOENT) => write!(f, "{path} does not exist; is binfmt_misc still mounted there?"),
             (verb, errno) => write!(f, "cannot {verb} {path}: {}", cause(&errno.into())),
@@ -69,6 +76,7 @@ pub(super) fn not_registered(rule: &Rule, refused: &TableError) -> String {
         Errno::ENAMETOOLONG => {
             "a name is too long (ENAMETOOLONG); shorten QEMU_BINARY_PREFIX or QEMU_BINARY_PATH".to_owned()
         }
+        Errno::ENOSPC => too_many_open(),
         Errno::ENOMEM => "the kernel is out of memory (ENOMEM); try again".to_owned(),
         // our lines keep to the syntax, so the kernel rejects something that it does not know: flag F came with 4.8
         Errno::EINVAL => match release_before((4, 8)) {
@@ -80,4 +88,30 @@ pub(super) fn not_registered(rule: &Rule, refused: &TableError) -> String {
         _ => refused.to_string(),
     };
     format!("cannot register {}: {why}", shown(&rule.name))
+}
+
+/// As much as an install of every architecture opens at the most, old and new emulators together, and some more.
+const ROOM: u64 = 100;
+
+/// What to do where the kernel keeps no further interpreter open.
+fn too_many_open() -> String {
+    let limit = sysctl(LIMIT).and_then(|limit| limit.parse::<u64>().ok());
+    let Some(limit) = limit else {
+        return format!("the kernel keeps no further interpreter open (ENOSPC); raise {LIMIT}");
+    };
+    let more = limit.saturating_add(ROOM).min(i32::MAX.unsigned_abs().into());
+    let raise = format!("sysctl -w {LIMIT}={more}");
+    match (namespace::in_user_namespace(), more == limit) {
+        (false, _) => {
+            format!("the kernel keeps interpreters open for {limit} entries at the most (ENOSPC); raise that: {raise}")
+        }
+        (true, true) => format!(
+            "the kernel keeps no further interpreter open (ENOSPC), and the limit of this user namespace is the largest one; \
+             raise {LIMIT} on the host"
+        ),
+        (true, false) => format!(
+            "the kernel keeps no further interpreter open (ENOSPC): {limit} is the limit in this user namespace, and those \
+             above it have their own; raise it here: {raise}; if that does not help, also on the host"
+        ),
+    }
 }

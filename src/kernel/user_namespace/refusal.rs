@@ -22,7 +22,7 @@ impl fmt::Display for Refused {
         let Self(errno) = self;
         match errno {
             Errno::ENOSPC | Errno::EUSERS => {
-                if let Some(limit) = LIMITS.iter().find(|limit| is_zero(limit)) {
+                if let Some(limit) = LIMITS.iter().find(|limit| is(limit, "0")) {
                     return write!(f, "{limit} is 0; as root: sysctl {limit}=10000 (in a container: of the host)");
                 }
                 f.write_str("there are too many, or too many in one another")?;
@@ -32,16 +32,16 @@ impl fmt::Display for Refused {
                     write!(f, "; {limit} is {value}")
                 })
             }
-            Errno::EPERM | Errno::EACCES if is_zero(DEBIANS) => {
+            Errno::EPERM | Errno::EACCES if is(DEBIANS, "0") => {
                 write!(f, "{DEBIANS} is 0; as root: sysctl {DEBIANS}=1")
             }
             // the kernel does not tell which of the two it is
-            Errno::EPERM | Errno::EACCES if is_one(APPARMORS) && process::is_filtered() => write!(
+            Errno::EPERM | Errno::EACCES if is(APPARMORS, "1") && process::is_filtered() => write!(
                 f,
                 "AppArmor or a filter of system calls forbids it ({errno:?}); run a container with --security-opt \
                  seccomp=unconfined --security-opt apparmor=unconfined; outside of containers, as root: sysctl {APPARMORS}=0"
             ),
-            Errno::EPERM | Errno::EACCES if is_one(APPARMORS) => write!(
+            Errno::EPERM | Errno::EACCES if is(APPARMORS, "1") => write!(
                 f,
                 "AppArmor forbids it ({APPARMORS} is 1); as root: sysctl {APPARMORS}=0, or an AppArmor profile for binfmt \
                  with the rule userns"
@@ -66,10 +66,6 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-fn is_zero(name: &str) -> bool {
-    sysctl(name).as_deref() == Some("0")
-}
-
-fn is_one(name: &str) -> bool {
-    sysctl(name).as_deref() == Some("1")
+fn is(name: &str, value: &str) -> bool {
+    sysctl(name).as_deref() == Some(value)
 }

@@ -77,7 +77,7 @@ fn fitting(widths: &[usize], width: Option<usize>, spare: &[usize]) -> (Vec<usiz
 }
 
 /// `text` in pieces of at most `room` columns; unless `all` is wanted, only the first piece, which is cut.
-fn pieces(text: &str, room: usize, all: bool) -> Vec<String> {
+pub(super) fn pieces(text: &str, room: usize, all: bool) -> Vec<String> {
     if text.chars().count() <= room {
         return vec![text.to_owned()];
     }

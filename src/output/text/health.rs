@@ -1,8 +1,9 @@
-//! The table of `--status`.
+//! The table of `--status`, and what is below it.
 
 use std::io::{self, Write};
 
-use super::{milliseconds, row, write_columns};
+use super::{milliseconds, row, write_columns, write_defects};
+use crate::emulator::KnownDefect;
 use crate::emulator::identity::Place;
 use crate::output::json::{Health, OtherEntry};
 use crate::policy::status::{EmulatorFile, PlatformHealth};
@@ -19,12 +20,21 @@ pub fn write_health(out: &mut dyn Write, health: &Health, colour: bool, width: O
         vec![row(["PLATFORM", "STATE", "ENTRY", "FLAGS", "ARGV0", "SETUID", "START", "QEMU", "BUILD", "INTERPRETER"])];
     rows.extend(health.platforms.iter().map(platform));
     write_columns(out, &rows, colour, width, &SPARE)?;
+    write_defects(out, health.platforms.iter().flat_map(met), width)?;
     if !health.others.is_empty() {
         writeln!(out, "\nother entries:")?;
         let others = health.others.iter().map(other);
         write_columns(out, &others.collect::<Vec<_>>(), false, width, &[])?;
     }
     Ok(())
+}
+
+/// The known defects that programs of a platform meet.
+fn met(platform: &PlatformHealth) -> impl Iterator<Item = (&str, &str, &KnownDefect)> {
+    let emulator = platform.emulator.as_ref();
+    let version = emulator.and_then(|emulator| emulator.version.as_deref()).unwrap_or_default();
+    let defects = emulator.map(|emulator| &*emulator.defects).unwrap_or_default();
+    defects.iter().map(move |defect| (&*platform.platform, version, defect))
 }
 
 fn platform(platform: &PlatformHealth) -> Vec<String> {
@@ -61,6 +71,10 @@ fn last(platform: &PlatformHealth) -> String {
         return "-".to_owned();
     };
     let mut notes: Vec<String> = emulator.and_then(fate).into_iter().collect();
+    notes.extend(emulator.and_then(|e| e.privilege.clone()));
+    if platform.ps_shows == Some("program") && platform.entry.is_some() {
+        notes.push("ps shows the program".to_owned());
+    }
     notes.extend(platform.unseen.as_ref().map(|why| format!("which file it is cannot be seen: {why}")));
     notes.extend(emulator.and_then(|e| e.mute.clone()));
     if !platform.shadowed.is_empty() {
@@ -79,6 +93,7 @@ fn fate(emulator: &EmulatorFile) -> Option<String> {
         Place::Deleted => "deleted",
         Place::Replaced => "another file is there now",
         Place::Elsewhere => "of a container or mount namespace",
+        Place::Unknown => "its file system does not answer",
     };
     Some(fate.to_owned())
 }
@@ -89,7 +104,21 @@ fn other(other: &OtherEntry) -> Vec<String> {
         (true, true) => "enabled",
         (false, true) => "disabled",
     };
-    row([&other.entry, state, or_dash(other.interpreter.as_deref())])
+    row([&other.entry, state, &what_runs(other)])
+}
+
+/// Its interpreter, and what it does with that, unless it is the usual.
+fn what_runs(other: &OtherEntry) -> String {
+    if let Some(handler) = &other.bpf {
+        let bound = match &other.bound[..] {
+            [] => String::new(),
+            bound => format!(": {}", bound.join(", ")),
+        };
+        return format!("the BPF handler {handler} decides{bound}");
+    }
+    let interpreter = or_dash(other.interpreter.as_deref());
+    let loads = if other.flags.contains('L') { " (replaces the loader of native programs)" } else { "" };
+    format!("{interpreter}{loads}")
 }
 
 pub(super) fn or_dash(text: Option<&str>) -> &str {

@@ -22,7 +22,7 @@ impl Snapshot {
             return Ok(Self::new(true, &[], arches));
         };
         let mut entries = table.entries()?;
-        entries.retain(|entry| !is_trial(&entry.name));
+        entries.retain(|entry| !is_trial(entry));
         Ok(Self::new(table.enabled()?, &entries, arches))
     }
 

@@ -14,6 +14,7 @@ impl Hold {
     pub(super) fn open(&mut self) {
         // the next look reports an error
         self.table = mount::for_holding(&self.at).ok().flatten().map(Rc::new);
+        self.mark = self.table.as_ref().and_then(|table| table.hold(self.began).ok());
         if let Some(table) = &self.table {
             self.watch.follow(table);
         }

@@ -49,7 +49,7 @@ pub enum Woken {
     Changed,
     /// The interval is over.
     Due,
-    /// SIGTERM or SIGINT.
+    /// This process is told to end: SIGTERM, SIGINT or SIGHUP.
     Ended,
 }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
-use binfmt_magic::rule::Rule;
+use binfmt_magic::rule::{Flags, Rule};
 
-use super::{Credentials, InstallOutcome, Order, Shadow, Working};
+use super::{Credentials, InstallOutcome, Order, Shadow, Working, transparent};
 use crate::emulator::identity;
 use crate::emulator::{Source, Version};
 use crate::helper::probes::Ran;
@@ -23,12 +23,16 @@ use crate::policy::uninstall;
 pub struct Pending {
     pub arch: &'static Arch,
     pub rule: Rule,
+    /// If `rule` has flag T, and nobody knows yet whether kernel and emulator support it: the flags without it.
+    pub(super) visible: Option<Flags>,
     /// Its handler.
     pub current: Option<Entry>,
     /// Whether `current` works, and so must keep working.
     pub(super) works: bool,
     /// The emulator that `current` has pinned, if it differs from the one to install.
     pub former: Option<Arc<File>>,
+    /// Whether the emulator that `current` has pinned was seen, and timed out.
+    pub(super) hangs: bool,
     /// Entries to remove once this one works: QEMU's for the same programs, and the one that has the name.
     pub obsolete: Vec<Entry>,
     /// The registration of the new entry, once it exists.
@@ -117,6 +121,10 @@ fn decide(order: &Order, survey: &Survey, arch: &'static Arch, is_native: bool) 
             return Some(Decision::Leave(outcome));
         }
     }
+    let visible = transparent::is_wanted(order, handler).then_some(rule.flags);
+    if visible.is_some() {
+        rule.flags = rule.flags.with_transparency();
+    }
     if !named && !order.emulators.has(&rule.interpreter) {
         return None;
     }
@@ -130,9 +138,11 @@ fn decide(order: &Order, survey: &Survey, arch: &'static Arch, is_native: bool) 
     Some(Decision::Register(Box::new(Pending {
         arch,
         rule,
+        visible,
         current,
         works,
         former,
+        hangs: status.interpreter().is_some() && status.failure().is_some_and(Failure::is_timeout),
         obsolete,
         registered: None,
         credentials,
@@ -170,6 +180,9 @@ fn leave(
     if !is_qemu && !order.force {
         return Some(InstallOutcome::LeftTo { entry: name });
     }
+    if status.gains().is_some() {
+        return None;
+    }
     let (former, unseen) = match former(status, rule, &order.emulators) {
         Ok(former) => (former, None),
         Err(why) => (None, Some(why)),
@@ -177,7 +190,11 @@ fn leave(
     if former.is_none() && loses_argv0(status) {
         rule.flags.preserve_argv0 = false;
     }
-    let same = matches_rule(entry, rule) && former.is_none();
+    let hidden = || Rule { flags: rule.flags.with_transparency(), ..rule.clone() };
+    let may_hide = transparent::is_wanted(order, Some(entry));
+    // to hide the emulator as well is no reason to replace a handler that is to be kept
+    let as_seen = !may_hide || order.working == Working::Keep;
+    let same = former.is_none() && (may_hide && matches_rule(entry, &hidden()) || as_seen && matches_rule(entry, rule));
     let lacks = || is_qemu && !order.reset && order.emulators.lacks(&rule.interpreter);
     let kept = if same {
         None
@@ -210,7 +227,10 @@ fn is_newer(order: &Order, entry: &Entry, pinned: Option<&File>, rule: &Rule) ->
 /// Takes flag C out of `rule` if the handler that runs programs now lacks it, unless the user asked for it: setuid programs that get
 /// their owner's privilege weaken the host.
 fn spare_credentials(order: &Order, status: &PlatformStatus, rule: &mut Rule) -> Credentials {
-    let runs = status.works() || matches!(status.failure(), Some(Failure::NotPinned | Failure::NoLoader));
+    // where this process sees other files than those that start programs, the interpreter may exist
+    let in_part = |f: &Failure| matches!(f, Failure::OnlyOfKind { failure: None, .. });
+    let may_run = |f: &Failure| f.is_of_containers() || matches!(f, Failure::NoInterpreter(_)) || in_part(f);
+    let runs = status.works() || status.failure().is_some_and(may_run);
     let lacks = |entry: &&Entry| runs && !entry.flags.credentials;
     let Some(entry) = status.handler.as_ref().filter(lacks) else {
         return Credentials::AsAsked;
@@ -224,6 +244,15 @@ fn spare_credentials(order: &Order, status: &PlatformStatus, rule: &mut Rule) ->
     rule.flags.credentials = false;
     rule.flags.open_binary = entry.flags.open_binary;
     Credentials::LeftOut
+}
+
+/// What [`forced`] may return.
+pub const FORCED: [&str; 2] = ["--force", "--force --credentials no"];
+
+/// The options of an install that is to take over from another entry, and to leave out flag C where it would without `--force`.
+pub fn forced(order: &Order, status: &PlatformStatus) -> &'static str {
+    let spared = spare_credentials(order, status, &mut order.rule(status.arch));
+    FORCED[usize::from(spared == Credentials::LeftOut)]
 }
 
 /// Why the entry `name`, if it exists, stays: it is not QEMU's, or runs another architecture's programs.
@@ -282,8 +311,9 @@ pub fn is_stale(order: &Order, survey: &Survey, status: &PlatformStatus) -> Opti
 
 /// QEMU's entries that take the programs of `arch` alone, and the entry `name`.
 fn obsolete(survey: &Survey, arch: &Arch, name: &OsStr) -> Vec<Entry> {
-    let only_this =
-        |entry: &&Entry| survey.is_qemu(entry) && ARCHES.iter().all(|other| entry.matches(other) == (other == arch));
+    let only_this = |entry: &&Entry| {
+        survey.is_qemu(entry) && ARCHES.iter().all(|other| entry.matches_some_of(other) == (other == arch))
+    };
     let goes = |entry: &&Entry| entry.name == name || only_this(entry);
     survey.entries.iter().filter(goes).cloned().collect()
 }

@@ -16,10 +16,11 @@ use binfmt_magic::arch::Arch;
 use binfmt_magic::rule::Rule;
 use nix::dir::Dir;
 use nix::fcntl::{OFlag, openat, readlinkat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, fstat};
 
 use crate::kernel::process::path_of;
 use crate::kernel::root_directory::{self, IN_ROOT};
+use crate::kernel::wording::{self, quoted};
 
 /// The programs of systemd that read rules, by their usual paths.
 const SYSTEMD: [&str; 2] = ["/usr/lib/systemd/systemd-binfmt", "/lib/systemd/systemd-binfmt"];
@@ -38,7 +39,7 @@ const UNIT: &str = "systemd-binfmt.service";
 const DROP_INS: [&str; 3] = ["systemd-binfmt.service.d", "systemd-.service.d", "service.d"];
 /// Where rules are read from. Of files with the same name, that of the first directory counts.
 const RULES: [&str; 5] =
-    ["/etc/binfmt.d", "/run/binfmt.d", "/usr/local/lib/binfmt.d", "/usr/lib/binfmt.d", "/lib/binfmt.d"];
+    [super::RULES, "/run/binfmt.d", "/usr/local/lib/binfmt.d", "/usr/lib/binfmt.d", "/lib/binfmt.d"];
 /// The largest file that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 
@@ -70,15 +71,15 @@ impl Boot {
     }
 
     pub fn has_reader(&self) -> bool {
-        SYSTEMD.into_iter().chain([OPENRC]).any(|reader| self.exists(reader))
+        SYSTEMD.into_iter().chain([OPENRC]).any(|reader| self.is_file(reader))
     }
 
     /// Why the rules are not read at boot, if so, and what to do.
     pub fn does_not_read(&self) -> Option<String> {
-        if SYSTEMD.iter().all(|reader| !self.exists(reader)) {
+        if SYSTEMD.iter().all(|reader| !self.is_file(reader)) {
             let levels = self.names("/etc/runlevels").into_iter();
             let mut levels = levels.map(|level| Path::new("/etc/runlevels").join(level));
-            let starts = levels.any(|level| self.exists(level.join("binfmt")));
+            let starts = levels.any(|level| self.is_named(level.join("binfmt")));
             return (!starts).then(|| {
                 "no runlevel has the service binfmt, which reads the rules; on that host: rc-update add binfmt boot"
                     .to_owned()
@@ -92,7 +93,7 @@ impl Boot {
     }
 
     fn unit(&self) -> Option<PathBuf> {
-        UNITS.iter().map(|dir| Path::new(dir).join(UNIT)).find(|unit| self.exists(unit))
+        UNITS.iter().map(|dir| Path::new(dir).join(UNIT)).find(|unit| self.is_file(unit) || self.is_mask(unit))
     }
 
     fn masked(&self) -> Option<String> {
@@ -163,7 +164,7 @@ impl Boot {
             "ConditionPathExists" | "AssertPathExists" if lasts => self.find(value, OFlag::empty()).is_ok(),
             // a host with this directory was booted, and so by this kernel (sd_booted(3))
             "ConditionVirtualization" | "AssertVirtualization"
-                if value == "wsl" && self.exists("/run/systemd/system") =>
+                if value == "wsl" && self.find("/run/systemd/system", OFlag::O_DIRECTORY).is_ok() =>
             {
                 fs::read_to_string("/proc/sys/kernel/osrelease").ok()?.to_lowercase().contains("microsoft")
             }
@@ -182,7 +183,7 @@ impl Boot {
             });
             wanting.collect::<Vec<_>>().into_iter().any(|name| {
                 let link = Path::new(dir).join(&name).join(UNIT);
-                self.exists(&link) && seen.insert(name) && !self.is_mask(&link)
+                self.kind(&link) == Some(SFlag::S_IFLNK) && seen.insert(name) && !self.is_mask(&link)
             })
         })
     }
@@ -191,28 +192,35 @@ impl Boot {
     pub fn overrules(&self, rules: &Path, ours: &Rule, arch: &Arch) -> Option<String> {
         let files = self.first_of_each(RULES.into_iter().map(PathBuf::from));
         let name = rules.file_name().unwrap_or_default();
-        if let Some(other) = files.get(name).filter(|other| *other != rules) {
+        let rank = |path: &Path| RULES.iter().position(|dir| path.parent() == Some(Path::new(dir)));
+        // written to a directory that is not read, or is read later
+        let precedes = |other: &PathBuf| rank(rules).is_none_or(|own| rank(other) < Some(own));
+        if let Some(other) = files.get(name).filter(|other| *other != rules && precedes(other)) {
             let (other, rules) = (self.shown(other), self.shown(rules));
             return Some(format!("{other} is read in place of {rules}; remove it, or export to its directory"));
         }
-        let header = arch.header();
-        let takes = |rule: &Rule| {
-            let same = rule.matcher.matches(&header, OsStr::new(arch.qemu));
-            (same || rule.name == ours.name) && rule.interpreter != ours.interpreter
+        let effect = |rule: Rule| {
+            let takes = rule.matcher.matches_some_of(arch);
+            if takes && rule.interpreter != ours.interpreter {
+                return Some(format!("takes programs for linux/{}", arch.oci));
+            }
+            // of rules with the same name, systemd-binfmt leaves the last one registered
+            (!takes && rule.name == ours.name).then(|| format!("replaces the entry {}", wording::shown(&ours.name)))
         };
-        let mut later = files.iter().filter(|(other, _)| other.as_os_str() > name).filter(|(_, path)| {
+        let later = files.iter().filter(|(other, _)| other.as_os_str() > name);
+        let mut later = later.filter_map(|(other, path)| {
             let text = self.text(path).unwrap_or_default();
-            text.lines().filter_map(|line| Rule::decode(line.trim().as_bytes()).ok()).any(|rule| takes(&rule))
+            let mut rules = text.lines().filter_map(|line| Rule::decode(line.trim().as_bytes()).ok());
+            Some((other, path, rules.find_map(effect)?))
         });
-        later.next().map(|(other, path)| {
+        later.next().map(|(other, path, effect)| {
             let remedy = if path.starts_with(RULES[0]) {
                 "remove it".to_owned()
             } else {
-                let mask = self.shown(&Path::new(RULES[0]).join(other));
+                let mask = quoted(self.shown(&Path::new(RULES[0]).join(other)));
                 format!("mask it: ln -s /dev/null {mask}")
             };
-            let (path, platform) = (self.shown(path), arch.oci);
-            format!("{path} is read later, and takes programs for linux/{platform}; {remedy}")
+            format!("{} is read later, and {effect}; {remedy}", self.shown(path))
         })
     }
 
@@ -221,8 +229,8 @@ impl Boot {
         let mut files = BTreeMap::new();
         for dir in dirs {
             for name in self.names(&dir) {
-                if Path::new(&name).extension() == Some(OsStr::new("conf")) {
-                    let path = dir.join(&name);
+                let path = dir.join(&name);
+                if path.extension() == Some(OsStr::new("conf")) && self.is_named(&path) {
                     files.entry(name).or_insert(path);
                 }
             }
@@ -239,8 +247,20 @@ impl Boot {
         root_directory::find(&self.root, path.as_ref(), flags, IN_ROOT)
     }
 
-    fn exists(&self, path: impl AsRef<Path>) -> bool {
-        self.find(path, OFlag::O_NOFOLLOW).is_ok()
+    /// Whether a link or regular file has this name. The init systems pass over anything else.
+    fn is_named(&self, path: impl AsRef<Path>) -> bool {
+        matches!(self.kind(path), Some(SFlag::S_IFREG | SFlag::S_IFLNK))
+    }
+
+    fn kind(&self, path: impl AsRef<Path>) -> Option<SFlag> {
+        let found = fstat(self.find(path, OFlag::O_NOFOLLOW).ok()?).ok()?;
+        Some(SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT)
+    }
+
+    /// Whether it is, or leads to, a regular file.
+    fn is_file(&self, path: impl AsRef<Path>) -> bool {
+        let found = self.find(path, OFlag::empty()).map(File::from);
+        found.is_ok_and(|found| found.metadata().is_ok_and(|metadata| metadata.is_file()))
     }
 
     /// Whether it is what systemd takes for a mask: empty, or a link to `/dev/null`.
@@ -271,9 +291,10 @@ impl Boot {
 pub fn names(dir: impl AsFd) -> nix::Result<Vec<OsString>> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut dir = Dir::from_fd(openat(dir, ".", flags, Mode::empty())?)?;
-    let names = dir.iter().flatten();
-    let names = names.map(|item| OsString::from_vec(item.file_name().to_bytes().to_vec()));
-    Ok(names.filter(|name| name != "." && name != "..").collect())
+    // a directory that cannot be read gives an error each time, without end
+    let names = dir.iter().map(|item| Ok(OsString::from_vec(item?.file_name().to_bytes().to_vec())));
+    let names: nix::Result<Vec<OsString>> = names.collect();
+    Ok(names?.into_iter().filter(|name| name != "." && name != "..").collect())
 }
 
 /// The command that takes a drop-in out of effect.
@@ -282,9 +303,8 @@ fn mask(drop_in: &Path) -> String {
         return "remove that file".to_owned();
     }
     let dir = Path::new("/etc/systemd/system").join(DROP_INS[0]);
-    let (dir, name) = (dir.display(), drop_in.file_name().unwrap_or_default());
-    let name = name.to_string_lossy();
-    format!("on that host: mkdir -p {dir} && ln -s /dev/null {dir}/{name}")
+    let mask = quoted(dir.join(drop_in.file_name().unwrap_or_default()));
+    format!("on that host: mkdir -p {} && ln -s /dev/null {mask}", dir.display())
 }
 
 /// The lines `KEY=VALUE` of a unit or drop-in.

@@ -4,22 +4,21 @@
 //! a container's file system. The first line of a file has the digest of the rest, which shows that the file is ours and unchanged.
 //! See `binfmt.d(5)`.
 
-use std::fs::File;
+use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::boot::{Boot, names};
-use super::file::Spot;
-use super::{FileOutcome, READABLE, refuse};
-use crate::emulator::{identity, stranger_in, stranger_of};
+use super::file::FileAt;
+use super::owners::refuse;
+use super::{FileOutcome, READABLE, for_any_kernel};
+use crate::emulator::{Folder, identity};
 use crate::kernel::namespace;
 use crate::kernel::wording::{cause, shown};
 use crate::policy::survey::Survey;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
 
 /// The start of a file's first line, before the digest of the other lines.
 const MARK: &str = "# written by binfmt --export; SHA-256 of what follows: ";
@@ -45,9 +44,7 @@ pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<(Ve
             )
         }
     }
-    let opened = enter(dir)?;
-    let real = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-    refuse(stranger_in(&real, None)?, dir.display())?;
+    let folder = enter(dir)?;
     let boot = Boot::of_rules(dir);
     let mut caveats = Vec::new();
     caveats.extend(boot.as_ref().and_then(|(boot, _)| boot.does_not_read()));
@@ -56,13 +53,13 @@ pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<(Ve
     let items = ours.map(|(arch, entry)| {
         let mut name = entry.name.clone();
         name.push(".conf");
-        let written = opened.try_clone().map_err(Into::into).and_then(|opened| {
-            let rule = rule_of(entry)?;
+        let written = rule_of(entry).and_then(|rule| {
+            ensure!(!is_hidden(&name), "systemd-binfmt reads no file whose name begins with a dot");
             if let Some((boot, rules)) = &boot {
                 caveats.extend(boot.overrules(&rules.join(&name), &rule, arch));
             }
-            refuse(stranger_in(&real, Some(&name))?, dir.join(&name).display())?;
-            write(&Spot::new(opened.into(), &name), &rule, force, dry)
+            refuse(folder.stranger_of(&name)?, dir.join(&name).display())?;
+            write(&file_in(&folder, &name)?, &rule, force, dry)
         });
         (dir.join(&name), written)
     });
@@ -72,22 +69,21 @@ pub fn export(survey: &Survey, dir: &Path, force: bool, dry: bool) -> Result<(Ve
 
 /// Removes the unchanged files that calls of [`export`] wrote into `dir`.
 pub fn take_back(dir: &Path, dry: bool) -> Result<Vec<Item>> {
-    let opened = enter(dir)?;
-    refuse(stranger_of(&opened, dir)?, dir.display())?;
-    let mut names = names(&opened)?;
+    let folder = enter(dir)?;
+    let mut names = names(folder.as_fd())?;
     names.sort();
     let mut items = Vec::new();
     for name in names {
-        let spot = Spot::new(opened.try_clone()?.into(), &name);
+        let target = file_in(&folder, &name)?;
         let path = dir.join(&name);
         if path.extension().is_none_or(|extension| extension != "conf") {
             continue;
         }
-        let removed = match read(&spot).as_deref().and_then(is_unchanged) {
+        let removed = match read(&target).as_deref().and_then(is_unchanged) {
             None => continue,
             Some(false) => Ok(FileOutcome::Changed),
-            Some(true) if dry => Ok(FileOutcome::Removed),
-            Some(true) => spot.remove().map(|()| FileOutcome::Removed),
+            Some(true) if dry => target.check_writable().map(|()| FileOutcome::Removed),
+            Some(true) => target.remove().map(|()| FileOutcome::Removed),
         };
         let removed = removed.map_err(|e| anyhow!("it cannot be removed: {}", cause(&e.into())));
         items.push((path, removed));
@@ -95,42 +91,54 @@ pub fn take_back(dir: &Path, dry: bool) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-fn enter(dir: &Path) -> Result<File> {
-    let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let opened = open(dir, flags, Mode::empty()).map_err(|errno| {
+/// `binfmt.d(5)`: such a file is not read.
+pub(super) fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+/// The folder `dir`, if nobody else decides what is in it.
+fn enter(dir: &Path) -> Result<Folder> {
+    let folder = Folder::at(dir).map_err(|errno| {
         let (dir, cause) = (dir.display(), cause(&errno.into()));
-        anyhow!("cannot open the directory {dir}: {cause}")
-    });
-    Ok(opened?.into())
+        anyhow!("cannot open the directory {dir}: {cause}; name a directory that is there")
+    })?;
+    refuse(folder.stranger().cloned(), dir.display())?;
+    Ok(folder)
+}
+
+fn file_in(folder: &Folder, name: &OsStr) -> Result<FileAt> {
+    Ok(FileAt::new(folder.as_fd().try_clone_to_owned()?, name))
 }
 
 fn rule_of(entry: &Entry) -> Result<Rule> {
     let name = shown(&entry.name);
     let rule = entry.to_rule().with_context(|| format!("{name} cannot be written as a rule"))?;
-    if !rule.interpreter.exists() {
+    if !rule.interpreter.is_file() {
         let interpreter = rule.interpreter.display();
         bail!("{interpreter} is gone, though {name} still runs it; install {name} again, then export");
     }
-    Ok(rule)
+    Ok(for_any_kernel(rule))
 }
 
-fn write(spot: &Spot, rule: &Rule, force: bool, dry: bool) -> Result<FileOutcome> {
+fn write(target: &FileAt, rule: &Rule, force: bool, dry: bool) -> Result<FileOutcome> {
     let line = line(rule)?;
     let digest = identity::digest(&line);
     let bytes = [MARK.as_bytes(), digest.as_bytes(), b"\n", &line].concat();
-    let is_ours = |_: &str| read(spot).as_deref().and_then(is_unchanged) == Some(true);
-    let outcome = spot.replaceable(&bytes, "--export", force, is_ours)?;
-    if outcome == FileOutcome::Written && !dry {
+    let is_ours = |_: &str| read(target).as_deref().and_then(is_unchanged) == Some(true);
+    let outcome = target.replaceable(&bytes, "--export", force, is_ours)?;
+    if dry {
+        target.check_writable().map_err(|errno| anyhow!("{}", cause(&errno.into())))?;
+    } else if outcome == FileOutcome::Written {
         // another call may write there at the same time, so each uses its own name
         let ending = format!("binfmt-new-{}", std::process::id());
-        spot.replace(&bytes, READABLE, &ending)?;
+        target.replace(&bytes, READABLE, &ending)?;
     }
     Ok(outcome)
 }
 
-fn read(spot: &Spot) -> Option<Vec<u8>> {
+fn read(target: &FileAt) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    spot.open().ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
+    target.open().ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }
 

@@ -12,24 +12,25 @@ use anyhow::{Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, mkdirat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, unlinkat};
 
 use super::FileOutcome;
-use crate::emulator::identity;
+use crate::emulator::{Privilege, identity};
 use crate::kernel::root_directory::{self, IN_ROOT};
 use crate::kernel::wording::{cause, errno_of};
 
 /// The ending of a file that is being written, or tried.
 pub(super) const NEW: &str = "binfmt-new";
 
-/// A name in an open directory.
+/// The file of this name in an open directory (`openat(2)`), if there is one.
 #[derive(Debug)]
-pub struct Spot {
+pub struct FileAt {
     dir: OwnedFd,
     name: OsString,
 }
 
-impl Spot {
+impl FileAt {
     pub fn new(dir: OwnedFd, name: &OsStr) -> Self {
         Self { dir, name: name.to_owned() }
     }
@@ -43,7 +44,7 @@ impl Spot {
 
     /// The same, with an error for people.
     pub(super) fn to_write(path: &Path) -> Result<Self> {
-        Self::of(path).map_err(|errno| anyhow!("{}", cause(&errno.into())))
+        Self::of(path).map_err(|errno| anyhow!(unreachable(path, errno)))
     }
 
     /// Opens the regular file of this name for reading. Anything else is `ELOOP`; opening it does not block.
@@ -75,6 +76,11 @@ impl Spot {
         openat(&self.dir, &*self.name, flags, private).map(File::from)
     }
 
+    /// Fails if no file could be written or removed there, as on a file system that is mounted read-only.
+    pub(super) fn check_writable(&self) -> nix::Result<()> {
+        faccessat(&self.dir, ".", AccessFlags::W_OK, AtFlags::AT_EACCESS)
+    }
+
     /// Device and inode of the file. `ENOENT` if there is none.
     pub(super) fn id(&self) -> nix::Result<(u64, u64)> {
         self.status(&self.name).map(|status| (status.st_dev, status.st_ino))
@@ -97,7 +103,9 @@ impl Spot {
             return Ok(FileOutcome::Written);
         };
         if there == identity::digest(bytes) {
-            return Ok(FileOutcome::Unchanged);
+            // an emulator that has become setuid is replaced
+            let gives = self.open().and_then(|file| Privilege::of(&file));
+            return Ok(if matches!(gives, Ok(None)) { FileOutcome::Unchanged } else { FileOutcome::Written });
         }
         let kind = self.status(&self.name).map(|status| status.st_mode);
         if kind.is_ok_and(|mode| SFlag::from_bits_truncate(mode) & SFlag::S_IFMT == SFlag::S_IFDIR) {
@@ -155,9 +163,31 @@ impl Spot {
     }
 }
 
+/// Why `path` of the host cannot be reached, and what to do.
+pub(super) fn unreachable(path: &Path, errno: Errno) -> String {
+    let cause = cause(&errno.into());
+    let is_file = |dir: &&Path| find(dir, OFlag::O_DIRECTORY).is_err_and(|errno| errno == Errno::ENOTDIR);
+    match path.ancestors().skip(1).filter(is_file).last() {
+        Some(file) => format!("{cause}: {} of that host; put a directory in its place", file.display()),
+        None => cause,
+    }
+}
+
 /// `.NAME.ENDING`: a name that only we use.
 pub(super) fn beside(name: &OsStr, ending: &str) -> OsString {
     [OsStr::new("."), name, OsStr::new("."), OsStr::new(ending)].into_iter().collect()
+}
+
+/// Fails if no file could be written to the folder of `path` or, of an emulator, none be started there. A folder that does not exist
+/// yet is judged by the one that it would be made in.
+pub(super) fn check_place(path: &Path, is_emulator: bool) -> Result<()> {
+    let mut targets = path.ancestors().filter_map(|path| FileAt::of(path).ok());
+    let target = targets.next().ok_or(Errno::ENOENT)?;
+    target.check_writable().map_err(|errno| anyhow!("{}", cause(&errno.into())))?;
+    if is_emulator && fstatvfs(&target.dir)?.flags().contains(FsFlags::ST_NOEXEC) {
+        bail!("no emulator can be started there, since its file system is mounted noexec; remount it with exec");
+    }
+    Ok(())
 }
 
 /// Opens `path` of the host whose root directory this thread has.
@@ -177,26 +207,27 @@ fn sync_dir(dir: &OwnedFd) -> io::Result<()> {
 /// Makes a directory that only its owner can write to, whatever the umask.
 pub(super) fn make_dir(dir: &Path) -> Result<()> {
     let make = || -> io::Result<()> {
-        let spot = Spot::of(dir)?;
-        match mkdirat(&spot.dir, &*spot.name, Mode::from_bits_truncate(0o700)) {
+        let target = FileAt::of(dir)?;
+        match mkdirat(&target.dir, &*target.name, Mode::from_bits_truncate(0o700)) {
             Err(Errno::EEXIST) => return Ok(()),
             made => made?,
         }
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        File::from(openat(&spot.dir, &*spot.name, flags, Mode::empty())?).set_permissions(Permissions::from_mode(0o755))
+        File::from(openat(&target.dir, &*target.name, flags, Mode::empty())?)
+            .set_permissions(Permissions::from_mode(0o755))
     };
-    make().map_err(|error| anyhow!("{}: {}", dir.display(), cause(&error)))
+    make().map_err(|error| anyhow!("{}: {}", dir.display(), unreachable(dir, errno_of(&error))))
 }
 
 pub(super) fn remove_dir(dir: &Path) {
-    let _ = Spot::of(dir).and_then(|spot| unlinkat(&spot.dir, &*spot.name, UnlinkatFlags::RemoveDir));
+    let _ = FileAt::of(dir).and_then(|target| unlinkat(&target.dir, &*target.name, UnlinkatFlags::RemoveDir));
 }
 
-/// The digest of the file at `path` of the host, as [`Spot::digest`] returns it.
+/// The digest of the file at `path` of the host, as [`FileAt::digest`] returns it.
 pub(super) fn digest_of(path: &Path) -> Result<Option<String>> {
-    match Spot::of(path) {
-        Ok(spot) => spot.digest(),
+    match FileAt::of(path) {
+        Ok(target) => target.digest(),
         Err(Errno::ENOENT) => Ok(None),
-        Err(errno) => Err(anyhow!("it cannot be read: {}", cause(&errno.into()))),
+        Err(errno) => Err(anyhow!("it cannot be read: {}", unreachable(path, errno))),
     }
 }

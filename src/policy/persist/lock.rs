@@ -8,10 +8,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Error, Result, anyhow};
 use nix::errno::Errno;
 
-use super::file::Spot;
+use super::file::FileAt;
 use crate::kernel::lock::lock;
 use crate::kernel::namespace::with_root_directory;
 use crate::kernel::wording::{cause, errno_of};
@@ -25,34 +25,56 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Locked {
     pub(super) root: File,
-    _held: File,
+    /// `None` in a dry run, which writes nothing.
+    held: Option<File>,
 }
 
 impl Locked {
     /// Waits until no other call writes to the host whose root directory is `root`; `dir` is its name in messages.
     pub(super) fn new(root: File, dir: &Path) -> Result<Self> {
-        let held = wait(&root, dir).map_err(|error| {
-            let (dir, cause) = (dir.display(), cause(&error));
-            match errno_of(&error) {
-                Errno::EWOULDBLOCK | Errno::EINTR => {
-                    anyhow!("{dir} is locked by another call that writes there: {cause}; try again")
-                }
-                Errno::ELOOP | Errno::ENOTSUP | Errno::ENXIO => {
-                    anyhow!("{dir}{PATH} cannot be locked, since it is not a file; remove it")
-                }
-                _ => anyhow!(
-                    "{PATH} of {dir} cannot be locked: {cause}; is {dir} the host's root directory, and writable?"
-                ),
+        let held = wait(&root, dir).map_err(|error| refused(dir, &error))?;
+        Ok(Self { root, held: Some(held) })
+    }
+
+    /// Not locked, for a dry run. Fails when something else has the lock's place, or no file can be made there.
+    pub(super) fn dry(root: File, dir: &Path) -> Result<Self> {
+        let looked = with_root_directory(&root, || {
+            let target = lock_file()?;
+            match target.open() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                there => drop(there?),
             }
-        })?;
-        Ok(Self { root, _held: held })
+            Ok(target.check_writable()?)
+        });
+        looked.map_err(Into::into).and_then(|looked| looked).map_err(|error| refused(dir, &error))?;
+        Ok(Self { root, held: None })
+    }
+
+    pub(super) fn is_dry(&self) -> bool {
+        self.held.is_none()
     }
 }
 
 impl Drop for Locked {
     fn drop(&mut self) {
+        if self.is_dry() {
+            return;
+        }
         // the lock is still held: a waiting call finds the file gone, and makes another
-        let _ = with_root_directory(&self.root, || spot()?.remove());
+        let _ = with_root_directory(&self.root, || lock_file()?.remove());
+    }
+}
+
+fn refused(dir: &Path, error: &io::Error) -> Error {
+    let (dir, cause) = (dir.display(), cause(error));
+    match errno_of(error) {
+        Errno::EWOULDBLOCK | Errno::EINTR => {
+            anyhow!("{dir} is locked by another call that writes there: {cause}; try again")
+        }
+        Errno::ELOOP | Errno::ENOTSUP | Errno::ENXIO | Errno::EISDIR => {
+            anyhow!("{dir}{PATH} cannot be locked, since it is not a file; remove it")
+        }
+        _ => anyhow!("{PATH} of {dir} cannot be locked: {cause}; is {dir} the host's root directory, and writable?"),
     }
 }
 
@@ -69,18 +91,18 @@ fn wait(root: &File, dir: &Path) -> io::Result<File> {
     }
 }
 
-fn spot() -> nix::Result<Spot> {
-    Spot::of(Path::new(PATH))
+fn lock_file() -> nix::Result<FileAt> {
+    FileAt::of(Path::new(PATH))
 }
 
 fn open() -> io::Result<File> {
-    let file = spot()?.open_or_create()?;
+    let file = lock_file()?.open_or_create()?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(Errno::ENOTSUP.into()) }
 }
 
 fn is_at_its_path(file: &File) -> io::Result<bool> {
     let own = file.metadata()?;
-    match spot()?.id() {
+    match lock_file()?.id() {
         Ok(there) => Ok(there == (own.dev(), own.ino())),
         Err(Errno::ENOENT) => Ok(false),
         Err(errno) => Err(errno.into()),

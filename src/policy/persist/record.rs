@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::file::{self, Spot, find, make_dir, remove_dir};
+use super::file::{self, FileAt, find, make_dir, remove_dir, unreachable};
 use super::{EMULATORS, READABLE, RULES, shown};
 use crate::kernel::wording::{cause, errno_of};
 
@@ -33,14 +33,14 @@ impl Record {
     /// The record of the host whose root directory this thread has; empty if there is none. `dir`: the name of that directory
     /// in messages.
     pub(super) fn read(dir: &Path) -> Result<Self> {
-        let (spot, path) = (Spot::of(&path()), shown(dir, &path()));
-        let spot = match spot {
+        let (target, path) = (FileAt::of(&path()), shown(dir, &path()));
+        let target = match target {
             Err(Errno::ENOENT) => return Ok(Self::default()),
-            spot => spot.map_err(|errno| anyhow!("{path}: {}", cause(&errno.into())))?,
+            target => target.map_err(|errno| anyhow!("{path}: {}", unreachable(&self::path(), errno)))?,
         };
         let read = || -> io::Result<String> {
             let mut text = String::new();
-            spot.open()?.take(LONGEST).read_to_string(&mut text)?;
+            target.open()?.take(LONGEST).read_to_string(&mut text)?;
             Ok(text)
         };
         match read() {
@@ -53,6 +53,9 @@ impl Record {
             // a socket cannot even be opened
             Err(error) if [Errno::ELOOP, Errno::ENXIO].contains(&errno_of(&error)) => {
                 bail!("{path} is not a file, so nothing says what --persist wrote; remove it")
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                bail!("{path} is not as binfmt wrote it: it is no text; remove it, and the files that it named by hand")
             }
             Err(error) => bail!("{path}: {}", cause(&error)),
         }
@@ -92,7 +95,7 @@ impl Record {
     }
 
     pub(super) fn write(&self) -> Result<()> {
-        Spot::to_write(&path())?.replace(self.text().as_bytes(), READABLE, file::NEW)
+        FileAt::to_write(&path())?.replace(self.text().as_bytes(), READABLE, file::NEW)
     }
 
     pub(super) fn has(&self, path: &Path, digest: &str) -> bool {
@@ -149,9 +152,9 @@ impl Record {
         for dir in others {
             remove_dir(dir);
         }
-        let removed = Spot::of(&path()).and_then(|spot| {
-            spot.clear(file::NEW);
-            spot.remove()
+        let removed = FileAt::of(&path()).and_then(|target| {
+            target.clear(file::NEW);
+            target.remove()
         });
         if let Some(errno) = removed.err().filter(|errno| *errno != Errno::ENOENT) {
             return Err(anyhow!("{}: {}", path().display(), cause(&errno.into())));

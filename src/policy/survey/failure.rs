@@ -4,13 +4,16 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
-use binfmt_magic::arch::{Arch, Class};
+use binfmt_magic::arch::{Arch, Class, Kind};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use crate::emulator::complaint::{Cause, Complaint};
 use crate::helper::probes::ProbeOutcome;
 use crate::kernel::wording::shown;
+
+/// What to do about an emulator that runs no programs for a reason of its own.
+pub const ANOTHER_BUILD: &str = "put another build there";
 
 /// Why programs of an architecture do not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +27,12 @@ pub enum Failure {
     },
     /// The handler's interpreter is looked up where the program runs, and is missing there.
     NotPinned,
+    /// The same, and it is missing at this path here, too.
+    NoInterpreter(PathBuf),
     /// The handler's interpreter is pinned, and needs a loader that is missing where the program runs.
     NoLoader,
+    /// The entry only replaces the loader of native programs (flag L), and the kernel refuses all others that it takes.
+    NativeOnly,
     /// `execve(2)` fails otherwise.
     Refused(Errno),
     /// A signal ended the emulator.
@@ -34,8 +41,12 @@ pub enum Failure {
     WrongAnswer(i32, Complaint),
     /// The emulator did not end.
     TimedOut(Complaint),
+    /// Most programs run, but not those of this kind: an entry takes them, or none does.
+    OfKind { kind: Kind, entry: Option<OsString>, failure: Box<Self> },
+    /// Only programs of this kind are taken by a handler; why they do not run, if they do not.
+    OnlyOfKind { kind: Kind, failure: Option<Box<Self>> },
     /// The kernel would run them natively, but an entry takes them.
-    Hijacked { entry: OsString, failure: Box<Failure> },
+    Hijacked { entry: OsString, failure: Box<Self> },
 }
 
 impl Failure {
@@ -54,11 +65,17 @@ impl Failure {
         }
     }
 
+    /// What the emulator said, if it was started.
+    fn complaint(&self) -> Option<&Complaint> {
+        match self {
+            Self::Killed(_, complaint) | Self::WrongAnswer(_, complaint) | Self::TimedOut(complaint) => Some(complaint),
+            _ => None,
+        }
+    }
+
     /// What to do, if the emulator's complaint shows a cause that another install does not remove.
     pub fn outer_remedy(&self, arch: &Arch) -> Option<String> {
-        let (Self::Killed(_, complaint) | Self::WrongAnswer(_, complaint) | Self::TimedOut(complaint)) = self else {
-            return None;
-        };
+        let complaint = self.complaint()?;
         let starved = arch.class == Class::Elf32 && complaint.limits.deny_32_bit() && self.is_out_of_time();
         // with so little memory, it may crash before it can complain
         let crashed = matches!(self, Self::Killed(..)) && complaint.limits.are_tight();
@@ -66,10 +83,22 @@ impl Failure {
         complaint.cause().or(starved.then_some(Cause::AddressSpace))?.remedy(&complaint.limits)
     }
 
+    /// What to do about an emulator that fails so when it is tried.
+    pub fn remedy_of_emulator(&self, arch: &Arch) -> String {
+        self.outer_remedy(arch).unwrap_or_else(|| ANOTHER_BUILD.to_owned())
+    }
+
+    /// Whether programs may run here all the same: a probe runs in an empty root directory, and this one needs a file.
+    pub fn is_of_containers(&self) -> bool {
+        matches!(self, Self::NotPinned | Self::NoLoader)
+    }
+
     pub fn is_timeout(&self) -> bool {
         match self {
             Self::TimedOut(_) => true,
-            Self::Hijacked { failure, .. } => failure.is_timeout(),
+            Self::Hijacked { failure, .. }
+            | Self::OfKind { failure, .. }
+            | Self::OnlyOfKind { failure: Some(failure), .. } => failure.is_timeout(),
             _ => false,
         }
     }
@@ -87,41 +116,57 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let complaint = match self {
-            Self::NoHandler => return f.write_str("no handler"),
-            Self::SwitchedOff { table: Some(_) } => return f.write_str("binfmt_misc is switched off"),
-            Self::SwitchedOff { table: None } => return f.write_str("its handler is switched off"),
+        match self {
+            Self::NoHandler => f.write_str("no handler"),
+            Self::SwitchedOff { table: Some(_) } => f.write_str("binfmt_misc is switched off"),
+            Self::SwitchedOff { table: None } => f.write_str("its handler is switched off"),
             Self::Hijacked { entry, failure } => {
-                return write!(f, "native, but {} takes its programs: {failure}", shown(entry));
+                write!(f, "native, but {} takes its programs: {failure}", shown(entry))
             }
-            Self::NotPinned => return f.write_str("not pinned (no flag F): containers do not find its interpreter"),
-            Self::NoLoader => {
-                return f
-                    .write_str("its interpreter is dynamically linked: containers do not find its loader (ENOENT)");
+            Self::OfKind { kind, entry: Some(entry), failure } => {
+                write!(f, "most run, but {} takes {}: {failure}", shown(entry), named(*kind))
             }
-            Self::Refused(errno) => {
-                return match errno {
-                    Errno::ELOOP => f.write_str("its interpreter is itself taken by a handler (ELOOP)"),
-                    Errno::ENOEXEC => f.write_str("its interpreter is no program that runs here (ENOEXEC)"),
-                    errno => write!(f, "the kernel does not start it: {} ({errno:?})", errno.desc()),
-                };
+            Self::OfKind { kind, entry: None, .. } => write!(f, "most run, but no handler takes {}", named(*kind)),
+            Self::OnlyOfKind { kind, failure: Some(failure) } => {
+                write!(f, "its handler takes only {}: {failure}", named(*kind))
             }
-            Self::Killed(signal, complaint) => {
-                match Signal::try_from(*signal) {
-                    Ok(name) => write!(f, "killed by {name}")?,
-                    Err(_) => write!(f, "killed by signal {signal}")?,
-                }
-                complaint
+            Self::OnlyOfKind { kind, failure: None } => {
+                write!(f, "only {} run: its handler takes no others", named(*kind))
             }
-            Self::WrongAnswer(status, complaint) => {
-                write!(f, "wrong answer (exit status {status})")?;
-                complaint
+            Self::NotPinned => f.write_str(
+                "not pinned (no flag F): containers do not find its interpreter, and only root directories that have it can \
+                 run them",
+            ),
+            Self::NoInterpreter(path) => {
+                write!(f, "its interpreter {} does not exist, and none is pinned (no flag F)", path.display())
             }
-            Self::TimedOut(complaint) => {
-                f.write_str("timed out")?;
-                complaint
-            }
-        };
-        complaint.telling().map_or(Ok(()), |line| write!(f, "; the emulator said: {line}"))
+            Self::NoLoader => f.write_str(
+                "its interpreter is dynamically linked: containers do not find its loader (ENOENT), and only root \
+                 directories that have it can run them",
+            ),
+            Self::NativeOnly => f.write_str(
+                "the entry that takes them only replaces the loader of native programs (flag L), so the kernel refuses these \
+                 (ENOEXEC)",
+            ),
+            Self::Refused(Errno::ELOOP) => f.write_str("its interpreter is itself taken by a handler (ELOOP)"),
+            Self::Refused(Errno::ENOEXEC) => f.write_str("its interpreter is no program that runs here (ENOEXEC)"),
+            Self::Refused(errno) => write!(f, "the kernel does not start it: {} ({errno:?})", errno.desc()),
+            Self::Killed(signal, _) => match Signal::try_from(*signal) {
+                Ok(name) => write!(f, "killed by {name}"),
+                Err(_) => write!(f, "killed by signal {signal}"),
+            },
+            Self::WrongAnswer(status, _) => write!(f, "wrong answer (exit status {status})"),
+            Self::TimedOut(_) => f.write_str("timed out"),
+        }?;
+        let line = self.complaint().and_then(Complaint::telling);
+        line.map_or(Ok(()), |line| write!(f, "; the emulator said: {line}"))
+    }
+}
+
+fn named(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Pie => "position-independent ones (ET_DYN)",
+        Kind::Gnu => "those with the mark of GNU (EI_OSABI 3)",
+        Kind::GnuPie => "position-independent ones with the mark of GNU (ET_DYN, EI_OSABI 3)",
     }
 }

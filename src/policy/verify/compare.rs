@@ -9,8 +9,8 @@ use crate::emulator::identity::hexadecimal;
 use crate::emulator::{Source, Version};
 use crate::helper::probes::LIMIT;
 use crate::kernel::wording::shown;
-use crate::policy::install::{Pending, ask};
-use crate::policy::rehearsal::rehearse;
+use crate::policy::install::{Pending, ask_others, settle_transparency};
+use crate::policy::rehearsal::{rehearse, runs};
 use crate::policy::survey::{Failure, PlatformStatus, Survey};
 
 /// Its kind, and a sentence.
@@ -20,7 +20,8 @@ impl Audit {
     /// Compares each handler with the one that an install would register. A missing flag P is no difference if the emulator
     /// does not support it.
     pub(super) fn compare(&mut self, survey: &Survey, mut pending: Vec<Pending>, emulators: &Source) {
-        let asked = ask(&mut pending, emulators, LIMIT);
+        let asked = ask_others(&mut pending, emulators, LIMIT);
+        settle_transparency(&mut pending, |candidates| Ok(runs(&rehearse(candidates, emulators)?)));
         let fit = pending.iter().zip(&asked).filter(|(_, asked)| asked.is_ok());
         let candidates: Vec<_> = fit.map(|(p, _)| (p.arch, p.rule.clone())).collect();
         let rehearsed = rehearse(&candidates, emulators).map_err(|error| self.unrehearsed = Some(format!("{error:#}")));
@@ -31,12 +32,12 @@ impl Audit {
             let new = asked.is_ok().then(|| pending.version.clone());
             let mut obstacle = asked.err().map(|error| (("unfit", error.to_string()), unfit(&error)));
             match (new.as_ref().and_then(|_| rehearsed.next()), &new) {
-                (Some(Ok(kept)), _) => *argv0 &= kept,
+                (Some(Ok(seen)), _) => *argv0 &= seen.argv0,
                 // if nothing runs for a reason of the host, a rehearsal shows no more than that
-                (Some(Err(why)), _) if outer_remedy(status).is_none() => {
+                (Some(Err(not_run)), _) if outer_remedy(status).is_none() => {
                     let path = pending.rule.interpreter.display();
-                    let advice = format!("{path} does not run programs: {why}; put another build there");
-                    let text = format!("{path}, which an install would pin, does not run programs: {why}");
+                    let advice = format!("{path} does not run programs: {not_run}");
+                    let text = format!("{path}, which an install would pin, does not run programs: {}", not_run.why);
                     obstacle = Some((("unfit", text), Repair::Advice(advice)));
                 }
                 (None, Some(version)) if self.unrehearsed.is_some() => *argv0 &= knows_argv0(version),
@@ -72,6 +73,8 @@ fn differences(pending: &Pending, survey: &Survey, new: Option<&Version>) -> Vec
     if pending.former.is_some() {
         drifts.push(("emulator", emulators(pending.former_version.as_ref(), new)));
     }
+    let gained = survey.of(pending.arch).gains();
+    drifts.extend(gained.map(|gained| ("privileged", format!("its emulator {gained}"))));
     let unpinned = !current.flags.fix_binary;
     match failure {
         Some(Failure::SwitchedOff { .. }) => drifts.push(("switched_off", "switched off".to_owned())),
@@ -124,6 +127,7 @@ fn without(one: Flags, other: Flags) -> Flags {
         open_binary: one.open_binary && !other.open_binary,
         credentials: one.credentials && !other.credentials,
         fix_binary: one.fix_binary && !other.fix_binary,
+        transparent: one.transparent && !other.transparent,
     }
 }
 
@@ -141,6 +145,7 @@ fn flags(missing: Flags, surplus: Flags) -> String {
         (missing.credentials, "setuid programs do not get their privilege"),
         (surplus.credentials, "setuid programs get their privilege"),
         (missing.preserve_argv0, "programs do not see their own argv[0]"),
+        (missing.transparent, "ps shows the emulator instead of the program"),
     ];
     notes.extend(effects.into_iter().filter(|(is_so, _)| *is_so).map(|(_, effect)| effect.to_owned()));
     notes.join("; ")

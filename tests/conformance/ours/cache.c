@@ -103,6 +103,16 @@ static void capabilities(void) {
   TRY(syscall(SYS_capget, header, data));
   TRY(syscall(SYS_capset, header, data));
 }
+/* A user's own, by which the kernel does not mark what it starts. */
+static void ambient_capability(void) {
+  unsigned header[2] = { 0x20080522, 0 }, data[6] = { 1, 1, 1 };
+  TRY(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0));
+  TRY(setresgid(1000, 1000, 1000));
+  TRY(setresuid(1000, 1000, 1000));
+  TRY(syscall(SYS_capset, header, data));
+  TRY(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, 0, 0, 0));
+  start_itself();
+}
 static void new_namespace(void) { TRY(unshare(CLONE_NEWUTS)); }
 static void change_root(void) { TRY(chroot("/")); }
 
@@ -129,7 +139,7 @@ static const struct { const char *what; void (*act)(void); } cases[] = {
   { "unreadable", start_unreadable }, { "same user", same_user },
   { "setuid", set_user }, { "seteuid", set_effective }, { "setgid", set_group }, { "setgroups", set_groups },
   { "new user", new_user_starts }, { "no_new_privs", no_new_privileges }, { "bounding set", bounding_set },
-  { "not dumpable", not_dumpable }, { "capset", capabilities }, { "unshare", new_namespace }, { "chroot", change_root },
+  { "not dumpable", not_dumpable }, { "capset", capabilities }, { "ambient capability", ambient_capability }, { "unshare", new_namespace }, { "chroot", change_root },
   { "empty", empty_one }, { "read-only", read_only_one }, { "of another", anothers }, { "unsealed", unsealed },
   { "small", small },
 };

@@ -105,7 +105,7 @@ fn start(mut bash: Command, first: &str) -> Shell {
     bash.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     // signs beyond ASCII as they are
     bash.env("LC_ALL", "C.UTF-8");
-    for name in ["QEMU_BINARY_PATH", "QEMU_BINARY_PREFIX", "QEMU_PRESERVE_ARGV0"] {
+    for name in ["QEMU_BINARY_PATH", "QEMU_BINARY_PREFIX", "QEMU_PRESERVE_ARGV0", "QEMU_TRANSPARENT"] {
         bash.env_remove(name);
     }
     let folders: [(&str, &Path); 5] = [

@@ -1,6 +1,6 @@
 //! `--dry-run`: what would be done, nothing of it done, and the exit status of a look.
 
-use crate::harness::{Host, MOUNT_POINT, Output, emulators, old_emulators};
+use crate::harness::{BINFMT, Host, MOUNT_POINT, Output, emulators, old_emulators};
 
 /// Runs it, and sees that nothing but the lines came of it.
 #[track_caller]
@@ -23,7 +23,9 @@ fn an_install_is_told_and_not_done() {
         output.stdout,
         format!("would install: arm64 (qemu-aarch64 {version})\nwould install: s390x (qemu-s390x {version})\n")
     );
-    assert_eq!(output.stderr, "");
+    // on a machine that is slow, it says that it waits; and nothing else
+    let waits = "waiting for an emulator to end, for 20 s at most";
+    assert!(output.stderr.lines().all(|line| line == waits), "{output}");
 
     // what was told is what is done
     host.binfmt(&["--install", "arm64"]).ok();
@@ -44,6 +46,11 @@ fn an_upgrade_and_a_repair_are_told() {
         .prints(&format!("would install: arm64 (upgraded qemu-aarch64 {old} → {new})"));
     host.register("mine", "s390x", &emulators().join("qemu-s390x"), "");
     dry_run(&host, &["--install", "s390x"]).ok();
+
+    // its own entry, which somebody has switched off
+    host.binfmt(&["--install", "riscv64"]).ok();
+    host.sh(&format!("echo 0 >{MOUNT_POINT}/qemu-riscv64")).ok();
+    dry_run(&host, &["--install", "riscv64"]).ok().prints("would install: riscv64 (qemu-riscv64 ");
 }
 
 #[test]
@@ -115,6 +122,29 @@ fn a_reset_is_told_and_not_done() {
     assert_eq!(host.table(), before);
 }
 
+/// An entry that the install replaces is not one that the reset removes.
+#[test]
+fn a_reset_tells_of_each_entry_once() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    host.register("mine", "aarch64", &emulators().join("qemu-aarch64"), "POCF");
+    let args = ["--reset", "--install", "arm64"];
+    let planned = dry_run(&host, &args).ok();
+    assert_eq!(planned.stdout.lines().count(), 1, "{planned}");
+    planned.prints("would install: arm64 (qemu-aarch64 ").prints(", replaced mine, qemu-aarch64)");
+    host.binfmt(&args).ok().says(", replaced mine, qemu-aarch64)").never_says("uninstalling");
+}
+
+#[test]
+fn a_level_that_is_not_reached_is_told() {
+    let host = Host::new();
+    let supported = host.binfmt(&[]).ok().list("supported");
+    for level in ["v2", "v4"] {
+        let platform = format!("linux/amd64/{level}");
+        dry_run(&host, &["--install", &platform]).ends(i32::from(!supported.contains(&platform)));
+    }
+}
+
 #[test]
 fn what_changes_nothing_has_no_dry_run() {
     let host = Host::new();
@@ -128,4 +158,14 @@ fn what_changes_nothing_has_no_dry_run() {
         host.binfmt(args).ends(2);
     }
     assert_eq!(host.table(), "");
+}
+
+/// Somebody who waits is told for what.
+#[test]
+fn an_emulator_that_hangs_in_a_rehearsal_is_named() {
+    let host = Host::new();
+    let folder = host.folder("emulators", &[]);
+    host.compile_emulator(&folder.join("qemu-aarch64"), "pause();");
+    let call = host.program("timeout").args(["5", BINFMT, "--dry-run", "--install", "arm64"]).emulators(&folder);
+    call.run().ends(124).says("waiting for an emulator to end, for 20 s at most");
 }

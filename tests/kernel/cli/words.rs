@@ -94,6 +94,8 @@ fn what_was_meant_is_said_in_one_line() {
         ("run arm64 ls", "--run arm64 -- ls"),
         ("explain ./x", "--explain ./x"),
         ("--explain ./x --verbos", "--explain ./x --verbose"),
+        ("--list arm64", "--status arm64"),
+        ("list arm64", "--status arm64"),
         ("reset", "--reset"),
     ] {
         let words: Vec<&str> = line.split(' ').collect();
@@ -108,6 +110,10 @@ fn what_was_meant_is_said_in_one_line() {
         host.binfmt(&words).ends(2).ends_saying(&["try binfmt --help"]).never_says("tip:").never_says("did you mean");
     }
     host.binfmt(&["--run", "arm64"]).ends(125).never_says("did you mean");
+    for options in [&["--status"][..], &["--list"], &["--verify"], &["--install", "arm64"]] {
+        let output = host.binfmt(&[options, &["--", "nonsense"]].concat()).ends(2);
+        output.ends_saying(&["nonsense follows --", "--run"]);
+    }
     assert_eq!(host.table(), "");
 }
 

@@ -20,6 +20,11 @@ const PT_LOAD: u32 = 1;
 const PT_INTERP: u32 = 3;
 const PT_GNU_PROPERTY: u32 = 0x6474_e553;
 
+/// To be read and executed.
+const R_X: u32 = 5;
+/// The same, and to be written.
+pub(crate) const RWX: u32 = 7;
+
 /// A segment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Segment {
@@ -28,6 +33,8 @@ pub(crate) struct Segment {
     pub(crate) address: u64,
     pub(crate) in_file: u64,
     pub(crate) in_memory: u64,
+    /// What may be done with it, as bits.
+    pub(crate) flags: u32,
 }
 
 /// A program in the making.
@@ -47,7 +54,14 @@ pub(crate) struct Program {
 impl Program {
     /// One that runs.
     pub(crate) fn new(arch: &Arch) -> Self {
-        let all = Segment { kind: PT_LOAD, offset: 0, address: BASE, in_file: SIZE as u64, in_memory: SIZE as u64 };
+        let all = Segment {
+            kind: PT_LOAD,
+            offset: 0,
+            address: BASE,
+            in_file: SIZE as u64,
+            in_memory: SIZE as u64,
+            flags: R_X,
+        };
         Self {
             kind: ET_EXEC,
             machine: arch.machine,
@@ -83,8 +97,14 @@ impl Program {
     /// Asking for a loader by a path of these bytes; its segment changed in this way.
     pub(crate) fn loader(mut self, path: &[u8], change: impl FnOnce(&mut Segment)) -> Self {
         self.path = path.to_vec();
-        let mut segment =
-            Segment { kind: PT_INTERP, offset: PATH as u64, address: 0, in_file: path.len() as u64, in_memory: 0 };
+        let mut segment = Segment {
+            kind: PT_INTERP,
+            offset: PATH as u64,
+            address: 0,
+            in_file: path.len() as u64,
+            in_memory: 0,
+            flags: R_X,
+        };
         change(&mut segment);
         self.segments.insert(0, segment);
         self
@@ -101,13 +121,14 @@ impl Program {
             address: 0,
             in_file: length,
             in_memory: 0,
+            flags: R_X,
         });
         self
     }
 
     /// With so many more segments that say nothing.
     pub(crate) fn padded(self, count: usize) -> Self {
-        let nothing = Segment { kind: PT_NULL, offset: 0, address: 0, in_file: 0, in_memory: 0 };
+        let nothing = Segment { kind: PT_NULL, offset: 0, address: 0, in_file: 0, in_memory: 0, flags: R_X };
         self.with(|program| program.segments.extend(vec![nothing; count]))
     }
 
@@ -129,7 +150,7 @@ impl Program {
         }
         for segment in &self.segments {
             file.extend(segment.kind.to_le_bytes());
-            file.extend(5u32.to_le_bytes());
+            file.extend(segment.flags.to_le_bytes());
             for value in
                 [segment.offset, segment.address, segment.address, segment.in_file, segment.in_memory, SIZE as u64]
             {

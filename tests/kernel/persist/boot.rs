@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use super::{persist, root, shown};
-use crate::harness::Host;
+use crate::harness::{Host, emulators};
 
 /// As a shell in the root directory makes it; what is said; and what helps.
-const OBSTACLES: [(&str, &[&str], &str); 10] = [
+const OBSTACLES: [(&str, &[&str], &str); 13] = [
     (
         "ln -s /dev/null etc/systemd/system/systemd-binfmt.service",
         &["is masked by", "etc/systemd/system/systemd-binfmt.service", "systemctl unmask systemd-binfmt.service"],
@@ -22,6 +22,21 @@ const OBSTACLES: [(&str, &[&str], &str); 10] = [
         "mv usr/lib/systemd/system/systemd-binfmt.service kept",
         &["there is no systemd-binfmt.service"],
         "mv kept usr/lib/systemd/system/systemd-binfmt.service",
+    ),
+    (
+        "cd usr/lib/systemd/system; mv systemd-binfmt.service kept; mkfifo systemd-binfmt.service",
+        &["there is no systemd-binfmt.service"],
+        "cd usr/lib/systemd/system; rm systemd-binfmt.service; mv kept systemd-binfmt.service",
+    ),
+    (
+        "cd usr/lib/systemd; mv systemd-binfmt kept; mkdir systemd-binfmt",
+        &["reads /etc/binfmt.d at boot, neither systemd-binfmt nor OpenRC's binfmt"],
+        "cd usr/lib/systemd; rmdir systemd-binfmt; mv kept systemd-binfmt",
+    ),
+    (
+        "cd usr/lib/systemd/system/sysinit.target.wants; mv systemd-binfmt.service kept; mkfifo systemd-binfmt.service",
+        &["no target wants systemd-binfmt.service"],
+        "cd usr/lib/systemd/system/sysinit.target.wants; mv kept systemd-binfmt.service",
     ),
     (
         "rm usr/lib/systemd/system/sysinit.target.wants/systemd-binfmt.service",
@@ -55,7 +70,7 @@ const OBSTACLES: [(&str, &[&str], &str); 10] = [
     ),
     (
         "printf ':qemu-aarch64:M::none::/bin/true:\\n' >etc/binfmt.d/z.conf",
-        &["etc/binfmt.d/z.conf is read later", "remove it"],
+        &["etc/binfmt.d/z.conf is read later, and replaces the entry qemu-aarch64", "remove it"],
         "rm etc/binfmt.d/z.conf",
     ),
 ];
@@ -87,11 +102,14 @@ fn what_does_not_keep_the_next_boot_from_registering_is_not_told() {
     let inside = |script: &str| host.sh(&format!("cd '{}'; {script}", root.display())).ok();
     inside(
         "mkdir -p run/systemd/system usr/lib/systemd/system/systemd-binfmt.service.d usr/lib/binfmt.d
+         mkfifo etc/systemd/system/systemd-binfmt.service
          cd usr/lib/systemd/system/systemd-binfmt.service.d
          printf '[Unit]\\nConditionVirtualization=!wsl\\nConditionPathExists=!/nowhere\\nConditionPathExists=|/nowhere\\n' >fine.conf
+         : >../../../binfmt.d/qemu-aarch64.conf
          printf '# comment\\n:early:M::\\\\x7fELF::/bin/true:\\n' >../../../binfmt.d/a.conf
          printf ':later:M::#!later::/bin/true:\\n' >../../../binfmt.d/z.conf",
     );
+    host.binfmt(&["--dry-run", "--install", "arm64", "--persist", shown(&root)]).ok();
     persist(&host, &root, "arm64").ok();
 }
 
@@ -124,4 +142,19 @@ fn links_of_proc_lead_nowhere() {
         }
     }
     host.sh(&format!("umount -l '{}/proc'", shown(&root))).ok();
+}
+
+/// `systemd-binfmt` reads no file whose name begins with a dot.
+#[test]
+fn a_prefix_that_makes_rules_hidden_files_is_refused() {
+    let host = Host::new();
+    let root = root(&host);
+    let folder = host.folder("hidden", &[]);
+    host.sh(&format!("cp '{}' '{}/.qemu-aarch64'", emulators().join("qemu-aarch64").display(), folder.display())).ok();
+    let install = ["--install", "arm64", "--persist", shown(&root)];
+    for args in [&[&["--dry-run"], &install[..]].concat()[..], &install] {
+        let output = host.call(args).emulators(&folder).env("QEMU_BINARY_PREFIX", ".").run().ends(1);
+        output.ends_saying(&["QEMU_BINARY_PREFIX begins with a dot", "set another"]);
+    }
+    assert!(!root.join("var").exists());
 }

@@ -38,6 +38,22 @@ fn is_empty(dir: &Path) -> bool {
 }
 
 #[test]
+fn a_dry_run_says_that_nothing_can_be_written_or_removed_there() {
+    let host = booted();
+    let (dir, _) = folder(&host);
+    let mount = |option: &str| {
+        host.sh(&format!("mount --bind {0} {0}; mount -o remount,bind,{option} {0}", dir.display())).ok()
+    };
+    mount("ro");
+    export(&host, &dir, &["--dry-run"]).ends(1).prints("would not export").ends_saying(&["EROFS"]);
+    mount("rw");
+    export(&host, &dir, &[]).ok();
+    mount("ro");
+    let dry = host.binfmt(&["--dry-run", "--unpersist", dir.to_str().unwrap()]);
+    dry.ends(1).prints("would not unpersist").ends_saying(&["EROFS"]);
+}
+
+#[test]
 fn what_was_exported_is_replaced_by_the_next_call_and_taken_back() {
     let host = booted();
     let (dir, file) = folder(&host);
@@ -62,21 +78,68 @@ fn what_was_exported_is_replaced_by_the_next_call_and_taken_back() {
     take_back(&host, &dir).ok().says("nothing found");
 }
 
+#[test]
+fn a_dry_run_exports_what_it_would_install() {
+    let host = booted();
+    host.binfmt(&["--uninstall", "all"]).ok();
+    let (dir, file) = folder(&host);
+    let line = file.display();
+    export(&host, &dir, &["--dry-run", "--install", "arm64"]).ok().prints(&format!("would export: {line}\n"));
+    assert!(is_empty(&dir));
+    export(&host, &dir, &["--install", "arm64"]).ok().says(&format!("exporting: {line} OK"));
+    // and nothing that it would have removed before
+    fs::remove_file(&file).unwrap();
+    export(&host, &dir, &["--dry-run", "--uninstall", "arm64"]).ok().prints_no("export");
+    export(&host, &dir, &["--uninstall", "arm64"]).ok().never_says("export");
+}
+
 /// The host registers as root whatever is there at its boot.
 #[test]
 fn a_folder_or_file_that_others_can_change_is_refused() {
     let host = booted();
     let (dir, file) = folder(&host);
     for (place, mode, remedy) in
-        [(&dir, "777", "chmod go-w"), (&dir, "1777", "chmod go-w"), (&file, "666", "chmod go-w")]
+        [(&dir, "777", "chmod go-w"), (&dir, "1777", "only root may write to"), (&file, "666", "chmod go-w")]
     {
         host.sh(&format!("chmod {mode} '{}'", place.display())).ok();
         for options in [&["--dry-run"][..], &[]] {
             export(&host, &dir, options).ends(1).ends_saying(&["can be replaced by any user", remedy]);
         }
-        host.sh(&format!("{remedy},-t '{}'", place.display())).ok();
+        host.sh(&format!("chmod go-w,-t '{}'", place.display())).ok();
         export(&host, &dir, &[]).ok();
     }
+}
+
+/// Nor does one that users share, such as `/tmp`, lose its mode.
+#[test]
+fn a_folder_that_users_share_is_refused_as_it_is() {
+    let host = booted();
+    let shared = host.folder("shared", &[]);
+    host.sh(&format!("chmod 1777 '{}'", shared.display())).ok();
+    let words = ["can be replaced by any user", "name a folder that only root may write to"];
+    export(&host, &shared, &[]).ends(1).ends_saying(&words).never_says("chmod");
+    host.sh(&format!("mkdir -m 755 '{}/own'", shared.display())).ok();
+    export(&host, &shared.join("own"), &[]).ok();
+}
+
+/// A link of another user leads to wherever that user wants.
+#[test]
+fn a_folder_by_way_of_a_link_that_others_can_change_is_refused() {
+    let host = booted();
+    let (dir, _) = folder(&host);
+    let open = host.folder("open", &[]);
+    let link = open.join("link");
+    host.sh(&format!("chmod 777 '{}'; ln -s '{}' '{}'", open.display(), dir.display(), link.display())).ok();
+    for options in [&["--dry-run"][..], &[]] {
+        export(&host, &link, options).ends(1).ends_saying(&["can be replaced by any user", "chmod go-w"]);
+    }
+    take_back(&host, &link).ends(1).ends_saying(&["can be replaced by any user", "chmod go-w"]);
+    assert!(is_empty(&dir));
+    host.sh(&format!("chmod 755 '{}'", open.display())).ok();
+    export(&host, &link, &[]).ok();
+    assert!(!is_empty(&dir));
+    take_back(&host, &link).ok();
+    assert!(is_empty(&dir));
 }
 
 #[test]

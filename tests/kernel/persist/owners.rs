@@ -60,6 +60,33 @@ fn what_another_user_can_change_is_refused() {
 }
 
 /// Somebody else's file of rules counts for nothing, even with the right bytes: they can be others at the boot.
+/// What the tool knows of users and namespaces does not come from there, nor does it wait for a FIFO there.
+#[test]
+fn a_proc_of_the_owners_own_decides_nothing() {
+    let host = Host::of_many_users("");
+    let root = root(&host);
+    persist(&host, &root, "arm64").ok();
+    let theirs = "mkdir -p proc/self/ns proc/sys/kernel; ln -s 'user:[1]' proc/self/ns/user; : >proc/self/uid_map
+        echo 2000 >proc/sys/kernel/overflowuid; chown -Rh 2000 .";
+    host.sh(&format!("cd '{}'; {theirs}", root.display())).ok();
+    let before = contents(&host, &root);
+    let calls = [&["--install", "arm64", "--persist", shown(&root)][..], &["--unpersist", shown(&root)]];
+    for args in calls {
+        is_refused(host.binfmt(args), "user 2000, the owner of", &root);
+    }
+    let fifo = "rm proc/sys/kernel/overflowuid; mkfifo proc/sys/kernel/overflowuid";
+    host.sh(&format!("cd '{}'; {fifo}", root.display())).ok();
+    for args in calls {
+        is_refused(host.binfmt(args), "user 2000, the owner of", &root);
+    }
+    host.sh(&format!(
+        "cd '{}'; rm proc/sys/kernel/overflowuid; echo 2000 >proc/sys/kernel/overflowuid",
+        root.display()
+    ))
+    .ok();
+    assert_eq!(contents(&host, &root), before);
+}
+
 #[test]
 fn a_file_of_rules_of_another_user_is_not_adopted() {
     let host = Host::of_many_users("");

@@ -2,30 +2,31 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow};
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Rule;
 
 use super::decide::{Decision, Pending, is_stand_in, matches_rule, plan};
-use super::{DoesNotRun, Former, InstallOutcome, Item, Order, open_and_ask};
+use super::transparent::settle;
+use super::versions::ask;
+use super::{DoesNotRun, Former, InstallOutcome, Item, Order};
+use crate::emulator::Source;
 use crate::emulator::identity;
-use crate::emulator::{EmulatorError, Question, Source, versions};
 use crate::helper::probes::LIMIT;
 use crate::kernel::table::Table;
 use crate::kernel::wording::shown;
-use crate::policy::rehearsal::rehearse;
+use crate::policy::rehearsal::{Seen, rehearse, runs};
 use crate::policy::survey::{Failure, Look, PlatformStatus, Survey, Verdict};
 use crate::policy::trial;
 
 /// The work of one call. Each architecture is either in `done` or still `pending`.
-pub(super) struct Round<'a> {
+pub(super) struct Batch<'a> {
     emulators: &'a Source,
     done: HashMap<&'static str, Result<InstallOutcome>>,
     pending: Vec<Pending>,
@@ -37,14 +38,14 @@ pub(super) struct Round<'a> {
     limit: Duration,
 }
 
-impl<'a> Round<'a> {
+impl<'a> Batch<'a> {
     pub(super) fn decide(
         order: &'a Order,
         survey: &Survey,
         timed_out: &[PlatformStatus],
         limit: Duration,
     ) -> Result<Self> {
-        let mut round = Self {
+        let mut batch = Self {
             emulators: &order.emulators,
             done: HashMap::new(),
             pending: Vec::new(),
@@ -55,11 +56,11 @@ impl<'a> Round<'a> {
         for (arch, decision) in plan(order, survey)? {
             let result = match decision {
                 Decision::Leave(outcome) => {
-                    round.leftovers.extend(leftovers(survey, arch, &outcome));
+                    batch.leftovers.extend(leftovers(survey, arch, &outcome));
                     Ok(outcome)
                 }
                 Decision::Register(pending) => {
-                    round.pending.push(*pending);
+                    batch.pending.push(*pending);
                     continue;
                 }
                 Decision::Hijacked(by) => Err(anyhow!(
@@ -69,9 +70,9 @@ impl<'a> Round<'a> {
                 )),
                 Decision::NameTaken(why) => Err(anyhow!(why)),
             };
-            round.done.insert(arch.qemu, result);
+            batch.done.insert(arch.qemu, result);
         }
-        Ok(round)
+        Ok(batch)
     }
 
     /// Calls `judge` with each pending architecture; those that it has a result for are done.
@@ -90,12 +91,31 @@ impl<'a> Round<'a> {
         self.sift(|_| fit.next()?.err().map(|error| Err(error.into())));
     }
 
+    /// Tries which emulators honour flag T. Those that do have passed their trial.
+    pub(super) fn try_transparency(&mut self, table: &Table) -> Result<()> {
+        let (emulators, limit) = (self.emulators, self.limit);
+        let mut failed = None;
+        settle(&mut self.pending, |candidates| {
+            let candidates: Vec<_> = candidates.iter().map(|(arch, rule)| (*arch, rule)).collect();
+            let verdicts =
+                trial::run(table, emulators, &candidates, limit).map_err(|error| failed.insert(error).to_string());
+            let runs = |verdict| matches!(verdict, Ok(Verdict::Works { argv0: true, .. }));
+            Ok(verdicts.map_err(Error::msg)?.into_iter().map(runs).collect())
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        self.sift(|pending| pending.as_it_is().filter(|_| pending.works).map(Ok));
+        Ok(())
+    }
+
     /// Tries the emulators that are to replace working handlers.
     pub(super) fn try_out(&mut self, table: &Table) -> Result<()> {
-        let candidates: Vec<_> = self.pending.iter().filter(|p| p.works).map(|p| (p.arch, &p.rule)).collect();
+        let is_tried = |pending: &Pending| !pending.works || pending.rule.flags.transparent;
+        let candidates: Vec<_> = self.pending.iter().filter(|p| !is_tried(p)).map(|p| (p.arch, &p.rule)).collect();
         let mut verdicts = trial::run(table, self.emulators, &candidates, self.limit)?.into_iter();
         self.sift(|pending| {
-            if !pending.works {
+            if is_tried(pending) {
                 return None;
             }
             match verdicts.next()? {
@@ -111,21 +131,29 @@ impl<'a> Round<'a> {
     }
 
     /// Gives each pending architecture the outcome that it would have. Where nothing can be rehearsed, an emulator that
-    /// states its version counts as one that works.
-    pub(super) fn rehearse(&mut self) {
+    /// states its version counts as one that works. `survey` is what it would leave.
+    pub(super) fn rehearse(&mut self, survey: &mut Survey) {
+        let emulators = self.emulators;
+        settle(&mut self.pending, |candidates| Ok(runs(&rehearse(candidates, emulators)?)));
         let candidates: Vec<_> = self.pending.iter().map(|p| (p.arch, p.rule.clone())).collect();
         let mut rehearsed = rehearse(&candidates, self.emulators).unwrap_or_default().into_iter();
         self.sift(|pending| {
-            match rehearsed.next() {
-                Some(Ok(argv0)) => pending.rule.flags.preserve_argv0 &= argv0,
-                Some(Err(why)) => return Some(Err(anyhow!("{why}; put another build there"))),
-                None => {}
-            }
+            let seen = match rehearsed.next() {
+                Some(Ok(seen)) => seen,
+                Some(Err(not_run)) => return Some(Err(anyhow!("{not_run}"))),
+                None => Seen { argv0: true, level: u8::MAX },
+            };
+            pending.rule.flags.preserve_argv0 &= seen.argv0;
             Some(Ok(pending.as_it_is().unwrap_or_else(|| {
-                let replaced = pending.obsolete.iter().map(|entry| entry.name.clone());
-                pending.installed(None, replaced.collect())
+                let replaced: Vec<_> = pending.obsolete.iter().map(|entry| entry.name.clone()).collect();
+                survey.forget(|entry| replaced.contains(&entry.name));
+                let verdict = Verdict::Works { level: seen.level, argv0: seen.argv0, micros: 0 };
+                survey.note(pending.arch, Entry::made_by(&pending.rule), &verdict);
+                pending.installed(None, replaced)
             })))
         });
+        let leftovers = std::mem::take(&mut self.leftovers);
+        survey.forget(|entry| leftovers.contains(entry));
     }
 
     pub(super) fn register(&mut self, table: &Table) {
@@ -197,10 +225,13 @@ impl<'a> Round<'a> {
             let in_effect = status.handler.as_ref().map(|entry| entry.registration);
             let is_ours = pending.registered.is_some() && in_effect == pending.registered;
             let result = match &status.verdict {
-                Verdict::Works { .. } if !is_ours => Err(anyhow!(
-                    "something else changed the table meanwhile, and {} is not in effect; run it again",
-                    shown(&pending.name())
-                )),
+                Verdict::Works { .. } if !is_ours => {
+                    changed = true;
+                    withdraw(table, pending).and(Err(anyhow!(
+                        "something else changed the table meanwhile, and {} was not in effect; run it again",
+                        shown(&pending.name())
+                    )))
+                }
                 Verdict::Works { .. } if !is_judged(pending, status).unwrap_or(false) => {
                     changed = true;
                     withdraw(table, pending).and(Err(swapped(&pending.rule.interpreter)))
@@ -261,7 +292,7 @@ impl<'a> Round<'a> {
 impl Pending {
     /// The outcome, if what is best turned out to be what is registered already.
     fn as_it_is(&self) -> Option<InstallOutcome> {
-        let current = self.current.as_ref()?;
+        let current = self.current.as_ref().filter(|_| self.works)?;
         let same = matches_rule(current, &self.rule) && self.former.is_none();
         same.then(|| InstallOutcome::AlreadyInstalled {
             entry: current.name.clone(),
@@ -310,43 +341,29 @@ fn leftovers(survey: &Survey, arch: &Arch, outcome: &InstallOutcome) -> Vec<Entr
     survey.entries.iter().filter(stand_in).cloned().collect()
 }
 
-/// Opens the new emulators and finds out their versions, and those of the emulators that are pinned now. The errors, in
-/// their order, say why a new one does not serve.
-pub fn ask(pending: &mut [Pending], emulators: &Source, limit: Duration) -> Vec<Result<(), EmulatorError>> {
-    let paths = pending.iter().map(|p| p.rule.interpreter.as_path());
-    let new = open_and_ask(emulators, &paths.collect::<Vec<_>>(), limit);
-    let questions = pending.iter().filter_map(|pending| {
-        let (path, file) = (pending.rule.interpreter.as_path(), to_be_asked(pending)?);
-        Some(Question { path, file, may_start: true })
-    });
-    let mut formers = versions(&questions.collect::<Vec<_>>(), limit).into_iter();
-    let fit = pending.iter_mut().zip(new).map(|(pending, new)| {
-        if to_be_asked(pending).is_some() {
-            pending.former_version = formers.next().and_then(Result::ok);
-        }
-        let (version, file) = new?;
-        (pending.version, pending.judged) = (version, Some(file));
-        Ok(())
-    });
-    fit.collect()
-}
-
-/// The emulator that is pinned now, if its bytes do not show its version and its entry says that it is QEMU's.
-fn to_be_asked(pending: &Pending) -> Option<&File> {
-    let says = pending.current.as_ref().is_some_and(Entry::starts_qemu);
-    pending.former.as_deref().filter(|_| says && pending.former_version.is_none())
-}
-
 fn register(table: &Table, emulators: &Source, pending: &mut Pending) -> Result<()> {
     let rule = Rule { name: pending.name(), ..pending.rule.clone() };
     emulators.register(table, &rule)?;
-    pending.registered = table.metadata(&rule.name).ok().map(|entry| entry.ino());
+    let look = || table.metadata(&rule.name);
+    // tried twice: a shortage of memory may pass
+    match look().or_else(|_| look()) {
+        Ok(entry) => pending.registered = Some(entry.ino()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => pending.registered = None,
+        Err(error) => {
+            // nobody could tell it from another registration later
+            table.remove(&rule.name)?;
+            let path = table.path().join(&rule.name);
+            return Err(error).with_context(|| format!("cannot look at {}", shown(path.as_os_str())));
+        }
+    }
     Ok(())
 }
 
 /// Removes what was registered for `pending`, unless another registration has the name by now.
 fn withdraw(table: &Table, pending: &Pending) -> Result<()> {
-    table.remove_if(&pending.name(), pending.registered)?;
+    if pending.registered.is_some() {
+        table.remove_if(&pending.name(), pending.registered)?;
+    }
     Ok(())
 }
 

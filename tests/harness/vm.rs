@@ -5,6 +5,7 @@
 //! interprets the processor (`-accel tcg`), so no machine is too small or too virtual itself.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -19,12 +20,12 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::turn::cannot_run;
-use crate::harness::{BINFMT, Output, emulators, fake, material, old_emulators, program, tally};
+use super::turn::cannot_run;
+use super::{BINFMT, Output, emulators, fake, material, old_emulators, program, tally};
 
-/// Seconds that a machine has, from boot to end.
-const LIMIT: &str = "900";
-/// After it, a request is sent once more: it, or its answer, may have been lost.
+/// What a machine has, unless a test asks for more.
+pub(crate) const USUAL: Size = Size { megabytes: 768, minutes: 30, minutes_of_script: 4 };
+/// After it, a request is sent once more: it, or its answer, may have been lost. Then after twice that time, and so on.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A kernel that `fetch.sh` has brought.
@@ -58,6 +59,14 @@ impl Kernel {
         kernels
     }
 
+    /// Those of [`Kernel::chosen`] that are of this version or later, of which there must be one.
+    pub(crate) fn since(version: (u32, u32)) -> Vec<Self> {
+        let chosen = Self::chosen();
+        let (new, old): (Vec<Self>, Vec<Self>) = chosen.into_iter().partition(|kernel| kernel.version >= version);
+        assert!(!new.is_empty() || old.is_empty(), "no kernel is new enough: run `make test-kernels`");
+        new
+    }
+
     fn at(folder: PathBuf) -> Option<Self> {
         let release = fs::read_to_string(folder.join("release")).ok()?.trim_end().to_owned();
         let mut numbers = release.split('.').map(str::parse);
@@ -66,6 +75,17 @@ impl Kernel {
         };
         Some(Self { debian: folder.file_name()?.to_str()?.to_owned(), version: (major, minor), release, folder })
     }
+}
+
+/// How large a machine is, and how long things may take there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    /// Its memory, in MiB. It holds the root directory too.
+    pub(crate) megabytes: u32,
+    /// From boot to end.
+    pub(crate) minutes: u32,
+    /// Of each script ([`Vm::sh`]).
+    pub(crate) minutes_of_script: u32,
 }
 
 /// A running machine. It ends with this value.
@@ -83,27 +103,42 @@ pub(crate) struct Vm {
 impl Vm {
     /// Boots a kernel whose module for `binfmt_misc` can be loaded.
     pub(crate) fn boot(kernel: &Kernel, parameters: &str) -> Self {
-        Self::with(&[&COMMON, &Self::module(kernel)], kernel, parameters)
+        Self::with(&[&COMMON, &Self::module(kernel)], kernel, parameters, USUAL)
+    }
+
+    /// The same, with more files and folders: where they are here, and there.
+    pub(crate) fn boot_with(kernel: &Kernel, files: &[(PathBuf, String)], size: Size) -> Self {
+        Self::with(&[&COMMON, &Self::module(kernel), &copies(files)], kernel, "", size)
+    }
+
+    /// The same with a folder besides, as it is, with its links and owners, and of its name; in a machine of this size.
+    pub(crate) fn boot_with_tree(kernel: &Kernel, files: &[(PathBuf, String)], tree: &Path, size: Size) -> Self {
+        let [parent, name] = [tree.parent().map(Path::as_os_str), tree.file_name()];
+        let name = name.and_then(OsStr::to_str).expect("a folder whose name is text");
+        let tree = archive(Path::new(parent.expect("a folder that is not the root")), name);
+        Self::with(&[&COMMON, &Self::module(kernel), &copies(files), &tree], kernel, "", size)
     }
 
     /// Boots a kernel that has no `binfmt_misc`.
     pub(crate) fn without_module(kernel: &Kernel) -> Self {
-        Self::with(&[&COMMON], kernel, "")
+        Self::with(&[&COMMON], kernel, "", USUAL)
     }
 
-    fn with(archives: &[&[u8]], kernel: &Kernel, parameters: &str) -> Self {
+    fn with(archives: &[&[u8]], kernel: &Kernel, parameters: &str, size: Size) -> Self {
         let folder = scratch("vm");
         let initramfs = folder.join("initramfs");
         fs::write(&initramfs, archives.concat()).expect("an initramfs");
         let mut qemu = Command::new("timeout")
-            .args([LIMIT, "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max"])
-            .args(["-m", "768", "-display", "none", "-nodefaults", "-no-reboot"])
+            .arg(format!("{}m", size.minutes))
+            .args(["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max"])
+            .args(["-display", "none", "-nodefaults", "-no-reboot", "-m", &size.megabytes.to_string()])
             .arg("-kernel")
             .arg(kernel.folder.join("vmlinuz"))
             .arg("-initrd")
             .arg(&initramfs)
             .arg("-append")
-            .arg(format!("console=ttyS0 quiet panic=-1 {parameters}"))
+            // what the kernel does not know, the first process finds in its environment
+            .arg(format!("console=ttyS0 quiet panic=-1 {parameters} minutes_of_script={}", size.minutes_of_script))
             .arg("-serial")
             .arg(format!("file:{}", folder.join("log").display()))
             .args(["-serial", "stdio"])
@@ -133,7 +168,7 @@ impl Vm {
         // as depmod(8) writes them
         fs::write(modules.join("modules.dep"), "binfmt_misc.ko:\n").expect("a file");
         fs::write(modules.join("modules.alias"), "alias fs-binfmt_misc binfmt_misc\n").expect("a file");
-        let archive = archive(&root);
+        let archive = archive(&root, ".");
         fs::remove_dir_all(&root).expect("a folder");
         archive
     }
@@ -148,11 +183,13 @@ impl Vm {
         let number = self.requests.to_string();
         // the second line break is for the first, should that be what is lost
         let line = format!("{number} {} {digits} {number}\n\n", digits.len());
+        let mut patience = PATIENCE;
         let answer = loop {
             self.commands.write_all(line.as_bytes()).expect("a machine that listens");
-            if let Some(answer) = self.answer(&number, script) {
+            if let Some(answer) = self.answer(&number, script, patience) {
                 break answer;
             }
+            patience *= 2;
         };
         let mut fields = answer.split(' ');
         let status = fields.next().and_then(|status| status.parse().ok());
@@ -174,9 +211,9 @@ impl Vm {
     }
 
     /// What follows the number in the answer to that request; `None` if it is to be sent again.
-    fn answer(&self, number: &str, to: &str) -> Option<String> {
+    fn answer(&self, number: &str, to: &str, patience: Duration) -> Option<String> {
         loop {
-            match self.answers.recv_timeout(PATIENCE) {
+            match self.answers.recv_timeout(patience) {
                 Ok(line) if line.trim_end() == "again" => return None,
                 Ok(line) => {
                     let answer = line.trim_end().strip_prefix(number);
@@ -217,7 +254,7 @@ static COMMON: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut put = |from: &Path, to: &str| {
         let _ = writeln!(script, "install -D '{}' '{to}'", from.display());
     };
-    let init = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/machines/init.sh");
+    let init = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/harness/init.sh");
     put(&init, "init");
     put(&program("amd64"), "bin/busybox");
     put(Path::new(BINFMT), "bin/binfmt");
@@ -233,13 +270,21 @@ static COMMON: LazyLock<Vec<u8>> = LazyLock::new(|| {
     put(&emulators().join("qemu-aarch64"), "usr/bin/qemu-aarch64");
     put(&emulators().join("qemu-riscv64"), "usr/bin/qemu-riscv64");
     put(&old_emulators().join("qemu-aarch64"), "old/qemu-aarch64");
+    // stand-ins that honour flag T, two versions of the same
+    let made = scratch("stand-ins");
+    for (folder, version) in [("transparent", "11.9.0"), ("later", "11.9.1")] {
+        let stand_in = made.join(folder);
+        fake::transparent(&stand_in, "aarch64", version);
+        put(&stand_in, &format!("{folder}/qemu-aarch64"));
+    }
     let libraries: BTreeSet<PathBuf> = [BINFMT, carrying].into_iter().flat_map(libraries).collect();
     for library in libraries {
         put(&library, library.to_str().expect("a path that is text").trim_start_matches('/'));
     }
     run("sh", &["-euc", &script], &root);
     fs::remove_file(single).expect("a file");
-    let archive = archive(&root);
+    fs::remove_dir_all(made).expect("a folder");
+    let archive = archive(&root, ".");
     fs::remove_dir_all(&root).expect("a folder");
     archive
 });
@@ -251,9 +296,22 @@ fn libraries(program: &str) -> Vec<PathBuf> {
     listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
 }
 
-fn archive(root: &Path) -> Vec<u8> {
+/// Copies of files and folders, links followed: where they are here, and there.
+fn copies(files: &[(PathBuf, String)]) -> Vec<u8> {
+    let root = scratch("files");
+    for (from, to) in files {
+        let from = from.to_str().expect("a path that is text");
+        run("sh", &["-ec", "mkdir -p \"$(dirname \"$2\")\"; cp -rL \"$1\" \"$2\"", "sh", from, to], &root);
+    }
+    let archive = archive(&root, ".");
+    fs::remove_dir_all(&root).expect("a folder");
+    archive
+}
+
+/// What is below `name` in a folder, as the kernel unpacks it at its start.
+fn archive(root: &Path, name: &str) -> Vec<u8> {
     let busybox = program("amd64");
-    let script = format!("find . | '{}' cpio -o -H newc 2>/dev/null", busybox.display());
+    let script = format!("find '{name}' | '{}' cpio -o -H newc 2>/dev/null", busybox.display());
     run("sh", &["-euc", &script], root)
 }
 

@@ -26,7 +26,7 @@ while read -r number length digits last <&3; do
   fi
   if [ "$number" != "$answered" ]; then
     echo "$digits" | xxd -r -p >/tmp/script
-    timeout 240 sh -e /tmp/script >/tmp/stdout 2>/tmp/stderr </dev/null
+    timeout "${minutes_of_script:-4}m" sh -e /tmp/script >/tmp/stdout 2>/tmp/stderr </dev/null
     answer="$number $? $(xxd -p /tmp/stdout | tr -d '\n') $(xxd -p /tmp/stderr | tr -d '\n') $number"
     answered=$number
   fi

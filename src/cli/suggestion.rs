@@ -12,7 +12,7 @@ use super::Cli;
 use crate::kernel::wording::quoted;
 
 /// The command line that was meant by `args`, which have the program's name first and fail with `error`.
-pub fn meant(args: &[OsString], error: clap::Error) -> Option<String> {
+pub fn suggest(args: &[OsString], error: clap::Error) -> Option<String> {
     // one for each mistake in a line
     const STEPS: usize = 4;
     let words = args.iter().skip(1).map(|arg| arg.to_str().map(str::to_owned));
@@ -23,7 +23,7 @@ pub fn meant(args: &[OsString], error: clap::Error) -> Option<String> {
         let line = ["binfmt".to_owned()].into_iter().chain(words.clone());
         match Cli::read(line.map(OsString::from).collect()) {
             Ok(_) => {
-                let words = words.iter().map(|word| quoted(word));
+                let words = words.iter().map(quoted);
                 return Some(words.fold("binfmt".to_owned(), |line, word| line + " " + &word));
             }
             Err(next) => error = next,
@@ -144,11 +144,16 @@ fn joined(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
     Some(joined)
 }
 
-/// `arm64` for `--install arm64`.
+/// `arm64` for `--install arm64`, and `--list arm64`, which only looks, for `--status arm64`.
 fn listed(words: &[String], error: &clap::Error) -> Option<Vec<String>> {
     let (at, word) = wrong(words, error)?;
-    let installs = words.iter().any(|word| LISTS.contains(&option(word)));
-    (is_platform(word) && !installs).then(|| inserted(words, at, "--install"))
+    if !is_platform(word) || words.iter().any(|word| LISTS.contains(&option(word))) {
+        return None;
+    }
+    match words.iter().position(|word| word == "--list") {
+        Some(list) => Some(replaced(words, list, "--status")),
+        None => Some(inserted(words, at, "--install")),
+    }
 }
 
 fn is_platform(item: &str) -> bool {
@@ -176,7 +181,7 @@ mod tests {
                     let Err(error) = Cli::read(args.clone()) else {
                         continue;
                     };
-                    let Some(proposal) = meant(&args, error) else {
+                    let Some(proposal) = suggest(&args, error) else {
                         continue;
                     };
                     proposed += 1;

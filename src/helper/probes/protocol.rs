@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use binfmt_magic::arch::Arch;
+use binfmt_magic::arch::{Arch, Kind};
 
 use super::{Form, Job, ProbeOutcome};
 
@@ -17,7 +17,14 @@ pub(super) const NOT_STARTED: &str = "-";
 /// The first character of a task that asks an emulator; its path follows.
 const ASK: char = '?';
 /// The first character of a probe that is not plain; its architecture follows.
-const FORMS: [(char, Form); 3] = [('/', Form::Here), ('+', Form::Marked), ('@', Form::Setuid)];
+const FORMS: [(char, Form); 6] = [
+    ('/', Form::Here),
+    ('+', Form::Marked),
+    ('@', Form::Setuid),
+    ('~', Form::Of(Kind::Pie)),
+    ('%', Form::Of(Kind::Gnu)),
+    ('^', Form::Of(Kind::GnuPie)),
+];
 
 /// What is started.
 #[derive(Debug, Clone)]
@@ -121,9 +128,9 @@ mod tests {
 
     #[test]
     fn every_task_is_one_word() {
-        let forms = [Form::Plain, Form::Here, Form::Marked, Form::Setuid];
-        let probes =
-            binfmt_magic::arch::ARCHES.iter().flat_map(|arch| forms.map(|form| Task::Probe(Job { arch, form })));
+        let forms = [Form::Plain].into_iter().chain(FORMS.map(|(_, form)| form));
+        let of = |arch| forms.clone().map(move |form| Task::Probe(Job { arch, form }));
+        let probes = binfmt_magic::arch::ARCHES.iter().flat_map(of);
         for task in probes.chain([Task::Ask("/proc/7/fd/3".into())]) {
             assert_eq!(Task::parse(OsStr::new(&task.word())).unwrap().word(), task.word());
         }
