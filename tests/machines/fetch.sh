@@ -48,7 +48,10 @@ if ((EUID == 0)); then chown _apt "$work/debs" 2>/dev/null || true; fi
 for deb in "$work"/debs/*.deb; do dpkg-deb --extract "$deb" "$work/files"; done
 rm -rf "$folder.part"
 mkdir -p "$folder.part"
-find "$work/files" -name 'vmlinu[xz]-*' -exec cp {} "$folder.part/vmlinuz" \;
+# /boot/vmlinuz-VERSION, vmlinux-VERSION on ppc64el; since 7.x vmlinuz beside the modules
+mapfile -t kernel < <(find "$work/files" -type f \( -name 'vmlinu[xz]' -o -name 'vmlinu[xz]-*' \))
+((${#kernel[@]} == 1)) || fail "${packages[*]} hold ${#kernel[@]} kernels instead of one" 'see where it is now'
+cp "${kernel[0]}" "$folder.part/vmlinuz"
 module=$(find "$work/files" -name 'binfmt_misc.ko*')
 case $module in
   *.xz) xz -dc "$module" >"$folder.part/binfmt_misc.ko" ;;
