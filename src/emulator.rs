@@ -55,6 +55,8 @@ pub enum Unfit {
     NotAsked,
     /// It does not print its version in the time that it is given.
     TimedOut,
+    /// The kernel still waits for its file when that time is over.
+    Stuck,
     /// The operating system does not let it be read or started.
     Refused(io::Error),
     /// What else is wrong, and what to do; follows the path.
@@ -84,6 +86,7 @@ impl fmt::Display for EmulatorError {
             Unfit::Wrong(what) => what,
             Unfit::NotExecutable => "is not executable; chmod +x it",
             Unfit::NotAsked => "is not known to be QEMU",
+            Unfit::Stuck => "does not open, so its file system does not answer; see whether that file server runs",
             Unfit::TimedOut => "is no working emulator: --version does not end; fetch it again",
             Unfit::Refused(error) => match errno_of(error) {
                 Errno::ELOOP => "is a circle of symbolic links (ELOOP); put the file itself there",
@@ -196,6 +199,7 @@ fn answer(run: &Run) -> Result<Version, Unfit> {
         ProbeOutcome::Exited(status) => ExitStatus::from_raw(status << 8),
         ProbeOutcome::Killed(signal) => ExitStatus::from_raw(signal),
         ProbeOutcome::Refused(errno) => return Err(Unfit::Refused(Errno::from_raw(errno).into())),
+        ProbeOutcome::Stuck => return Err(Unfit::Stuck),
         ProbeOutcome::TimedOut | ProbeOutcome::Setuid(_) => return Err(Unfit::TimedOut),
     };
     let what = match run.complaint.lines().next_back() {

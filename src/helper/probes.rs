@@ -31,6 +31,7 @@ use crate::kernel::process;
 mod protocol;
 mod root;
 mod serve;
+mod starter;
 mod watch;
 
 use protocol::Task;
@@ -84,6 +85,9 @@ pub enum ProbeOutcome {
     /// By this signal.
     Killed(i32),
     TimedOut,
+    /// The kernel still waited for a file when the time was up: its interpreter is on a file server that does not answer, or somebody
+    /// holds a lease on it.
+    Stuck,
     /// The kernel did not start it: an errno of `execve(2)`.
     Refused(i32),
     /// Of [`Form::Setuid`]: whether it had its owner's privilege; `None` where no file can be given to another owner.

@@ -179,11 +179,12 @@ impl fmt::Display for DoesNotRun {
 
 impl std::error::Error for DoesNotRun {}
 
-/// Whether this error of an [`Item`] means that an emulator timed out.
+/// Whether this error of an [`Item`] means that an emulator, or its file system, timed out.
 pub fn is_timeout(error: &Error) -> bool {
     let tried = error.downcast_ref::<DoesNotRun>();
     let asked = error.downcast_ref::<EmulatorError>();
-    tried.is_some_and(|tried| tried.is_timeout) || asked.is_some_and(|asked| matches!(asked.unfit, Unfit::TimedOut))
+    let asked_in_vain = asked.is_some_and(|asked| matches!(asked.unfit, Unfit::TimedOut | Unfit::Stuck));
+    asked_in_vain || tried.is_some_and(|tried| tried.is_timeout)
 }
 
 /// How long each emulator may take in the first attempt. Those that take longer get a second attempt, once the others are done.

@@ -9,6 +9,7 @@ mod debian;
 mod defects;
 mod explain;
 mod faults;
+mod file_server;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod hold;

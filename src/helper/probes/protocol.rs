@@ -72,12 +72,17 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    pub(super) fn without_words(outcome: ProbeOutcome) -> Self {
+        Self { outcome, micros: 0, said: String::new() }
+    }
+
     /// `exited 81 4100 words`, and a NUL.
     pub(super) fn encode(&self) -> String {
         let (kind, number) = match self.outcome {
             ProbeOutcome::Exited(status) => ("exited", status),
             ProbeOutcome::Killed(signal) => ("killed", signal),
             ProbeOutcome::TimedOut => ("timed-out", 0),
+            ProbeOutcome::Stuck => ("stuck", 0),
             ProbeOutcome::Refused(errno) => ("refused", errno),
             ProbeOutcome::Setuid(honoured) => ("setuid", honoured.map_or(-1, i32::from)),
         };
@@ -92,6 +97,7 @@ impl Answer {
             "exited" => ProbeOutcome::Exited(number),
             "killed" => ProbeOutcome::Killed(number),
             "timed-out" => ProbeOutcome::TimedOut,
+            "stuck" => ProbeOutcome::Stuck,
             "refused" => ProbeOutcome::Refused(number),
             "setuid" => ProbeOutcome::Setuid((number >= 0).then_some(number == 1)),
             _ => return None,
@@ -115,6 +121,7 @@ mod tests {
             (ProbeOutcome::Exited(81), ""),
             (ProbeOutcome::Killed(11), "two\nlines with blanks"),
             (ProbeOutcome::TimedOut, "ünïcode"),
+            (ProbeOutcome::Stuck, ""),
             (ProbeOutcome::Refused(8), " "),
             (ProbeOutcome::Setuid(None), ""),
         ] {

@@ -2,7 +2,7 @@
 //! them.
 //!
 //! It is the first process of a PID namespace where that is allowed, and is held while it starts them
-//! ([`super::watch`]).
+//! ([`super::watch`]). Its other threads start them ([`super::starter`]).
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -28,6 +28,7 @@ use nix::unistd::{Pid, getpid, gettid, pipe2};
 use super::ProbeOutcome;
 use super::protocol::{Answer, HELD, NOT_STARTED, Task};
 use super::root::{Program, Programs};
+use super::starter::Starters;
 use crate::kernel::process::{close_inherited, signals};
 use crate::kernel::wording::{cause, errno_of, not_started};
 
@@ -76,7 +77,10 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
     // QEMU asks for huge pages for translated code. To clear one takes a twentieth of a start, and a probe fills no page.
     let _ = prctl::set_thp_disable(true);
 
-    let answers = start_all(&programs, &null, &signals, go == [HELD], limit);
+    let total = programs.all.len();
+    let starters = Starters::begin(total, Box::new(move |number| start(&programs.all[number], &null)));
+    let starters = starters.map_err(|error| error.context("cannot start a probe"))?;
+    let answers = run_all(total, starters, &signals, go == [HELD], limit);
     drop(orphans);
     for one in answers? {
         answer.write_all(one.encode().as_bytes())?;
@@ -158,38 +162,91 @@ impl Drop for Running {
     }
 }
 
-fn start_all(programs: &Programs, null: &File, signals: &Signals, held: bool, limit: Duration) -> Result<Vec<Answer>> {
-    let deadline = Instant::now() + limit;
-    let started = programs.all.iter().map(|program| start(program, null));
-    let mut all = started.collect::<Result<Vec<Result<Running, ProbeOutcome>>>>()?;
-    if held {
-        raise(Signal::SIGSTOP)?;
+/// What has become of a program.
+enum State {
+    /// Its `execve(2)` has not returned.
+    Starting,
+    Running(Running),
+    NotStarted(ProbeOutcome),
+}
+
+impl State {
+    fn running(&mut self) -> Option<&mut Running> {
+        match self {
+            Self::Running(running) => Some(running),
+            _ => None,
+        }
     }
-    while all.iter().flatten().any(|running| running.end.is_none()) {
+
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Starting => false,
+            Self::Running(running) => running.end.is_some(),
+            Self::NotStarted(_) => true,
+        }
+    }
+
+    fn answer(self) -> Answer {
+        let mut running = match self {
+            Self::Starting => return Answer::without_words(ProbeOutcome::Stuck),
+            Self::NotStarted(outcome) => return Answer::without_words(outcome),
+            Self::Running(running) => running,
+        };
+        // the rest of the pipe; not up to its end, which other processes may keep open for ever
+        for _ in 0..PIPE / KEPT {
+            listen(&mut running);
+        }
+        let (outcome, micros) = running.end.unwrap_or((ProbeOutcome::TimedOut, 0));
+        let said = String::from_utf8_lossy(&running.text).trim().to_owned();
+        Answer { outcome, micros, said }
+    }
+}
+
+/// A start's result. An inner error is the outcome of a program that is not started.
+type Start = Result<Result<Running, ProbeOutcome>>;
+
+fn run_all(
+    total: usize,
+    mut starters: Starters<Start>,
+    signals: &Signals,
+    held: bool,
+    limit: Duration,
+) -> Result<Vec<Answer>> {
+    let deadline = Instant::now() + limit;
+    let mut all: Vec<State> = (0..total).map(|_| State::Starting).collect();
+    let mut starting = total;
+    let mut early = Vec::new();
+    while !all.iter().all(State::is_over) {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
         }
-        wait_for_news(signals, &mut all, left)?;
-        reap(&mut all, deadline)?;
-    }
-    let answers = all.into_iter().map(|one| match one {
-        Ok(mut running) => {
-            // the rest of the pipe; not up to its end, which other processes may keep open for ever
-            for _ in 0..PIPE / KEPT {
-                listen(&mut running);
+        wait_for_news(signals, &starters, &mut all, if starting > 0 { left.min(starters.patience()) } else { left })?;
+        if starting > 0 {
+            for (number, result) in starters.take()? {
+                starting -= 1;
+                all[number] = result?.map_or_else(State::NotStarted, State::Running);
             }
-            let (outcome, micros) = running.end.unwrap_or((ProbeOutcome::TimedOut, 0));
-            let said = String::from_utf8_lossy(&running.text).trim().to_owned();
-            Answer { outcome, micros, said }
+            early.retain(|end| !record(&mut all, end));
+            if starting == 0 && held {
+                raise(Signal::SIGSTOP)?;
+            }
         }
-        Err(outcome) => Answer { outcome, micros: 0, said: String::new() },
-    });
-    Ok(answers.collect())
+        reap(deadline, |end| {
+            // of one whose start is not reported yet; or of an orphan
+            if !record(&mut all, &end) && starting > 0 {
+                early.push(end);
+            }
+        })?;
+    }
+    if starting > 0 && held {
+        raise(Signal::SIGSTOP)?;
+    }
+    Ok(all.into_iter().map(State::answer).collect())
 }
 
-/// Starts it. An inner error is the outcome of a program that is not started.
-fn start(program: &Program, null: &File) -> Result<Result<Running, ProbeOutcome>> {
+/// Starts it.
+fn start(program: &Program, null: &File) -> Start {
     if program.file == NOT_STARTED {
         return Ok(Err(ProbeOutcome::Setuid(None)));
     }
@@ -229,19 +286,19 @@ fn refusal(error: &std::io::Error) -> Result<i32> {
     }
 }
 
-/// Waits until a child has ended or prints something, and records what it prints.
-fn wait_for_news(signals: &Signals, all: &mut [Result<Running, ProbeOutcome>], left: Duration) -> Result<()> {
-    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-    let talking = all.iter().flatten().filter_map(|running| running.said.as_ref());
-    let mut news = vec![PollFd::new(signals.0.as_fd(), PollFlags::POLLIN)];
+/// Waits until a program is started, has ended or prints something, and records what it prints.
+fn wait_for_news(signals: &Signals, starters: &Starters<Start>, all: &mut [State], left: Duration) -> Result<()> {
+    // rounded up, lest it waits in a circle
+    let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+    let mut running: Vec<&mut Running> = all.iter_mut().filter_map(State::running).collect();
+    let talking = running.iter().filter_map(|running| running.said.as_ref());
+    let mut news: Vec<PollFd> = [signals.0.as_fd(), starters.news()].map(|fd| PollFd::new(fd, PollFlags::POLLIN)).into();
     news.extend(talking.map(|said| PollFd::new(said.as_fd(), PollFlags::POLLIN)));
     match poll(&mut news, timeout) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(errno) => return Err(errno.into()),
     }
-    for running in all.iter_mut().flatten() {
-        listen(running);
-    }
+    running.iter_mut().for_each(|running| listen(running));
     signals.take()
 }
 
@@ -258,8 +315,18 @@ fn listen(running: &mut Running) {
     running.text.drain(..excess);
 }
 
-/// Records the ends of children, also of those that were left to this process.
-fn reap(all: &mut [Result<Running, ProbeOutcome>], deadline: Instant) -> Result<()> {
+/// The end of a child: its outcome, and its processor time in microseconds.
+struct End(Pid, ProbeOutcome, u64);
+
+/// Whether it is the end of one of `all`, which then has it.
+fn record(all: &mut [State], End(pid, outcome, micros): &End) -> bool {
+    let mut running = all.iter_mut().filter_map(State::running);
+    let ended = running.find(|running| running.pid == *pid && running.end.is_none());
+    ended.is_some_and(|running| running.end.replace((*outcome, *micros)).is_none())
+}
+
+/// Calls `tell` with the ends of children, also of those that were left to this process.
+fn reap(deadline: Instant, mut tell: impl FnMut(End)) -> Result<()> {
     while Instant::now() < deadline {
         let before = child_time()?;
         let (pid, outcome) = match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
@@ -269,10 +336,7 @@ fn reap(all: &mut [Result<Running, ProbeOutcome>], deadline: Instant) -> Result<
             Ok(_) | Err(Errno::ECHILD) => break,
             Err(errno) => return Err(errno.into()),
         };
-        let mut running = all.iter_mut().flatten();
-        if let Some(running) = running.find(|running| running.pid == pid) {
-            running.end = Some((outcome, child_time()?.saturating_sub(before)));
-        }
+        tell(End(pid, outcome, child_time()?.saturating_sub(before)));
     }
     Ok(())
 }

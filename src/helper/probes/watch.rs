@@ -5,23 +5,25 @@
 //! that: so the process is the first of its namespace, and with it the kernel ends everything that an emulator has
 //! started, however fast that forks. And the calling thread is free to end it when its time is up.
 //!
-//! The process is traced (`PTRACE_SEIZE`), and so are its children from their first moment on: each stops once it has
-//! become another program (`PTRACE_EVENT_EXEC`), is looked at, and let go. The process itself is let go when it stops
-//! itself, having started everything. See `ptrace(2)` and `pid_namespaces(7)`.
+//! The process is traced (`PTRACE_SEIZE`), and so are its threads and children from their first moment on: each child stops once it
+//! has become another program (`PTRACE_EVENT_EXEC`), is looked at, and let go. The process itself is let go when it stops itself,
+//! having started everything, or waited long enough for what it could not start: that is left to itself, since not even SIGKILL
+//! ends a process that waits for a file server. See `ptrace(2)` and `pid_namespaces(7)`.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::libc::{PTRACE_EVENT_EXEC, PTRACE_EVENT_FORK, PTRACE_EVENT_VFORK};
+use nix::libc::{PTRACE_EVENT_CLONE, PTRACE_EVENT_EXEC, PTRACE_EVENT_FORK, PTRACE_EVENT_VFORK};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
@@ -59,6 +61,8 @@ const OVER: i32 = -1;
 const STACK: usize = 256 * 1024;
 /// How much longer than what it starts the process may take before it is ended itself.
 const GRACE: Duration = Duration::from_secs(3);
+/// How long processes that were killed may take to end where one of them waits for a file server.
+const UNTIL_KILLED: Duration = Duration::from_millis(500);
 
 /// Starts all of them at once, and gives each up to `limit`. Returns the outcomes in the order of the tasks.
 pub(super) fn start(tasks: &[Task], limit: Duration) -> Result<Vec<Run>> {
@@ -116,12 +120,38 @@ struct Server<'a> {
     child: Child,
     pid: Pid,
     answers: BufReader<ChildStdout>,
+    /// Whether a program waits for a file server, so that the process may not end.
+    stuck: bool,
     /// Its number while it lives, for the thread that limits its time.
     process: &'a AtomicI32,
 }
 
+/// A thread of that process ([`super::starter`]).
+struct Starter {
+    pid: Pid,
+    /// The number of the program that it starts next, once it has started one.
+    next: Option<usize>,
+}
+
+impl Starter {
+    /// The number of the program that it starts now, of those that are started.
+    fn program(&mut self, tasks: &[(&Task, &str)]) -> Result<usize> {
+        let first = || {
+            let name = fs::read_to_string(format!("/proc/{}/comm", self.pid))?;
+            name.trim_end().parse().context("a thread of another name")
+        };
+        let next = self.next.map_or_else(first, Ok)?;
+        let started = |number: &usize| tasks.get(*number).is_some_and(|(_, file)| *file != NOT_STARTED);
+        let number = (next..tasks.len()).find(started).context("one more than was asked for")?;
+        self.next = Some(number + 1);
+        Ok(number)
+    }
+}
+
 /// One program that was started.
 struct Started {
+    /// Of the tasks.
+    number: usize,
     pid: Pid,
     seen: Option<Seen>,
     /// Whether nothing further can be seen.
@@ -177,7 +207,7 @@ impl<'a> Server<'a> {
         let stdout = child.stdout.take().context("a pipe that was asked for")?;
         let pid = i32::try_from(child.id())?;
         process.store(pid, Ordering::Release);
-        Ok(Self { child, pid: Pid::from_raw(pid), answers: BufReader::new(stdout), process })
+        Ok(Self { child, pid: Pid::from_raw(pid), answers: BufReader::new(stdout), stuck: false, process })
     }
 
     fn runs(&mut self, tasks: &[Task]) -> Result<Vec<Run>> {
@@ -185,7 +215,8 @@ impl<'a> Server<'a> {
         let _ = self.answers.read_line(&mut line);
         let files: Vec<&str> = line.split_whitespace().collect();
         // seized only now: it would have stopped when it became this program
-        let options = Options::PTRACE_O_TRACEFORK
+        let options = Options::PTRACE_O_TRACECLONE
+            | Options::PTRACE_O_TRACEFORK
             | Options::PTRACE_O_TRACEVFORK
             | Options::PTRACE_O_TRACEEXEC
             | Options::PTRACE_O_EXITKILL;
@@ -196,23 +227,22 @@ impl<'a> Server<'a> {
         if files.len() != tasks.len() || !matches!(told, Some(Ok(()))) {
             bail!("cannot run the probes: {}", self.excuse());
         }
-        let to_start = tasks.iter().zip(&files).filter(|(_, file)| **file != NOT_STARTED);
-        let to_start: Vec<(&Task, &str)> = to_start.map(|(task, file)| (task, *file)).collect();
-        let started = if held { self.hold(&to_start)? } else { Vec::new() };
-        let mut started = started.into_iter();
-        let runs = files.iter().map(|file| {
+        let tasks: Vec<(&Task, &str)> = tasks.iter().zip(files.iter().copied()).collect();
+        let mut started = if held { self.hold(&tasks)? } else { Vec::new() };
+        let runs = (0..tasks.len()).map(|number| {
             let answer = self.answer()?;
-            let started = (*file != NOT_STARTED).then(|| started.next());
-            Some(run(answer, started.flatten()))
+            self.stuck |= answer.outcome == ProbeOutcome::Stuck;
+            let seen = started.iter_mut().find(|one| one.number == number).and_then(|one| one.seen.take());
+            Some(run(answer, seen))
         });
         let runs: Option<Vec<Run>> = runs.collect();
         runs.ok_or_else(|| anyhow!("cannot run the probes: {}", self.excuse()))
     }
 
-    /// Traces the process until every program is started and has been looked at.
-    fn hold(&self, to_start: &[(&Task, &str)]) -> Result<Vec<Started>> {
-        let (mut started, mut early) = (Vec::with_capacity(to_start.len()), Vec::new());
-        let held = self.hold_all(to_start, &mut started, &mut early);
+    /// Traces the process until every program is started and has been looked at, or waits for a file server.
+    fn hold(&mut self, tasks: &[(&Task, &str)]) -> Result<Vec<Started>> {
+        let (mut started, mut early) = (Vec::with_capacity(tasks.len()), Vec::new());
+        let held = self.hold_all(tasks, &mut started, &mut early);
         // nothing stays held, neither a child whose start its parent did not live to report: no later wait would end
         let left = started.iter().filter(|one| !one.done).map(|one| one.pid);
         let unreported = early.into_iter().filter(|pid| started.iter().all(|one| one.pid != *pid));
@@ -222,46 +252,55 @@ impl<'a> Server<'a> {
         held.map(|()| started)
     }
 
-    fn hold_all(&self, to_start: &[(&Task, &str)], started: &mut Vec<Started>, early: &mut Vec<Pid>) -> Result<()> {
-        let mut starting = true;
-        while starting || started.iter().any(|one| !one.done) {
+    fn hold_all(&mut self, tasks: &[(&Task, &str)], started: &mut Vec<Started>, early: &mut Vec<Pid>) -> Result<()> {
+        let mut starters: Vec<Starter> = Vec::new();
+        let (mut starting, mut stuck) = (true, Vec::new());
+        while starting || started.iter().any(|one| !one.done && !stuck.contains(&one.pid)) {
             let any = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
             let status = match waitpid(None::<Pid>, Some(any)) {
                 Err(Errno::EINTR) => continue,
                 status => status?,
             };
             let pid = status.pid().context("no process was waited for")?;
-            if pid == self.pid {
-                match status {
-                    WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_FORK | PTRACE_EVENT_VFORK) => {
-                        let child = Pid::from_raw(i32::try_from(ptrace::getevent(pid)?)?);
-                        started.push(Started { pid: child, seen: None, done: false });
-                        if early.contains(&child) {
-                            still_there(ptrace::cont(child, None))?;
-                        }
-                        still_there(ptrace::cont(pid, None))?;
-                    }
-                    WaitStatus::Stopped(_, Signal::SIGSTOP) => {
-                        starting = false;
-                        still_there(ptrace::detach(pid, None))?;
-                    }
+            let starter = starters.iter_mut().find(|starter| starter.pid == pid);
+            match (starter, status) {
+                (Some(starter), WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_FORK | PTRACE_EVENT_VFORK)) => {
+                    let (number, child) = (starter.program(tasks)?, reported(pid)?);
+                    started.push(Started { number, pid: child, seen: None, done: false });
+                    go_on_together(pid, child, early)?;
+                }
+                (None, WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_CLONE)) if pid == self.pid => {
+                    let thread = reported(pid)?;
+                    starters.push(Starter { pid: thread, next: None });
+                    go_on_together(pid, thread, early)?;
+                }
+                (None, WaitStatus::Stopped(_, Signal::SIGSTOP)) if pid == self.pid => {
+                    starting = false;
+                    // what is started by now is another program than this
+                    let waiting = started.iter().filter(|one| !one.done && executable(one.pid) == executable(self.pid));
+                    stuck.extend(waiting.map(|one| one.pid));
+                    self.stuck = !stuck.is_empty();
+                    still_there(ptrace::detach(pid, None))?;
+                }
+                (starter, status) if starter.is_some() || pid == self.pid => match status {
                     WaitStatus::Stopped(_, signal) => still_there(ptrace::cont(pid, signal))?,
                     WaitStatus::PtraceEvent(..) => still_there(ptrace::cont(pid, None))?,
-                    // it has ended, and its number may become another process's; its stderr says why
-                    _ => {
+                    // a thread has ended; or the process, and its number may become another one's: its stderr says why
+                    _ if pid == self.pid => {
                         self.process.store(NONE, Ordering::Release);
                         break;
                     }
-                }
-                continue;
+                    _ => {}
+                },
+                (_, status) => match started.iter_mut().find(|one| one.pid == pid) {
+                    Some(one) => {
+                        let (task, file) = tasks[one.number];
+                        one.go_on(status, task, file)?;
+                    }
+                    // it is continued when the stop of its parent tells what it is
+                    None => early.push(pid),
+                },
             }
-            let Some(at) = started.iter().position(|one| one.pid == pid) else {
-                // it is continued when the stop of its parent tells which program it is
-                early.push(pid);
-                continue;
-            };
-            let (task, file) = to_start.get(at).context("one more than was asked for")?;
-            started[at].go_on(status, task, file)?;
         }
         Ok(())
     }
@@ -294,16 +333,45 @@ impl Drop for Server<'_> {
         }
         // it ends only after each traced process has been waited for
         let any = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
-        while !matches!(waitpid(None::<Pid>, Some(any)), Err(Errno::ECHILD)) {}
+        let until = Instant::now() + UNTIL_KILLED;
+        let how = if self.stuck { any | WaitPidFlag::WNOHANG } else { any };
+        loop {
+            match waitpid(None::<Pid>, Some(how)) {
+                Err(Errno::ECHILD) => break,
+                Ok(WaitStatus::StillAlive) if Instant::now() >= until => break,
+                Ok(WaitStatus::StillAlive) => thread::sleep(Duration::from_millis(1)),
+                _ => {}
+            }
+        }
     }
 }
 
+/// Which process or thread the stop of `pid` is about.
+fn reported(pid: Pid) -> Result<Pid> {
+    Ok(Pid::from_raw(i32::try_from(ptrace::getevent(pid)?)?))
+}
+
+/// Lets `parent` go on, and its new child or thread, if that has stopped already.
+fn go_on_together(parent: Pid, new: Pid, early: &[Pid]) -> nix::Result<()> {
+    if early.contains(&new) {
+        still_there(ptrace::cont(new, None))?;
+    }
+    still_there(ptrace::cont(parent, None))
+}
+
+/// The name of the program that a process runs. Its file is not asked for: it may be on a file server that does not answer.
+fn executable(pid: Pid) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
 /// The outcome of one task, from what both processes saw.
-fn run(answer: Answer, started: Option<Started>) -> Run {
-    let seen = started.and_then(|started| started.seen);
-    let refused = matches!(answer.outcome, ProbeOutcome::Refused(_) | ProbeOutcome::Setuid(None));
-    let unseen = if refused { Ran::Itself } else { Ran::Unseen(not_held()) };
-    let seen = seen.unwrap_or(Seen { ran: unseen, transparent: false, micros: 0, privileged: None });
+fn run(answer: Answer, seen: Option<Seen>) -> Run {
+    let unseen = || match answer.outcome {
+        ProbeOutcome::Refused(_) | ProbeOutcome::Setuid(None) => Ran::Itself,
+        ProbeOutcome::Stuck => Ran::Unseen("the kernel waits for it".to_owned()),
+        _ => Ran::Unseen(not_held()),
+    };
+    let seen = seen.unwrap_or_else(|| Seen { ran: unseen(), transparent: false, micros: 0, privileged: None });
     Run {
         outcome: seen.privileged.map_or(answer.outcome, |privileged| ProbeOutcome::Setuid(Some(privileged))),
         micros: answer.micros.saturating_sub(seen.micros),
@@ -369,7 +437,6 @@ fn time_of(pid: Pid) -> u64 {
 mod tests {
     use std::os::unix::process::ExitStatusExt;
     use std::process::Command;
-    use std::time::Instant;
 
     use super::*;
 

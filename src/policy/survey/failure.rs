@@ -41,6 +41,8 @@ pub enum Failure {
     WrongAnswer(i32, Complaint),
     /// The emulator did not end.
     TimedOut(Complaint),
+    /// The kernel still waited for the emulator's file when the time was up.
+    Stuck,
     /// Most programs run, but not those of this kind: an entry takes them, or none does.
     OfKind { kind: Kind, entry: Option<OsString>, failure: Box<Self> },
     /// Only programs of this kind are taken by a handler; why they do not run, if they do not.
@@ -54,6 +56,7 @@ impl Failure {
         match outcome {
             ProbeOutcome::Exited(status) => Self::WrongAnswer(status, complaint),
             ProbeOutcome::Killed(signal) => Self::Killed(signal, complaint),
+            ProbeOutcome::Stuck => Self::Stuck,
             ProbeOutcome::TimedOut | ProbeOutcome::Setuid(_) => Self::TimedOut(complaint),
             ProbeOutcome::Refused(errno) => match (Errno::from_raw(errno), pinned) {
                 (Errno::ENOEXEC, None) => Self::NoHandler,
@@ -95,7 +98,7 @@ impl Failure {
 
     pub fn is_timeout(&self) -> bool {
         match self {
-            Self::TimedOut(_) => true,
+            Self::TimedOut(_) | Self::Stuck => true,
             Self::Hijacked { failure, .. }
             | Self::OfKind { failure, .. }
             | Self::OnlyOfKind { failure: Some(failure), .. } => failure.is_timeout(),
@@ -157,6 +160,7 @@ impl fmt::Display for Failure {
             },
             Self::WrongAnswer(status, _) => write!(f, "wrong answer (exit status {status})"),
             Self::TimedOut(_) => f.write_str("timed out"),
+            Self::Stuck => f.write_str("timed out: the kernel waits for its interpreter's file system, which does not answer"),
         }?;
         let line = self.complaint().and_then(Complaint::telling);
         line.map_or(Ok(()), |line| write!(f, "; the emulator said: {line}"))
