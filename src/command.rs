@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::error::ErrorKind;
 
 use crate::cli::{Environment, Mistake, Mode, Request, completions, help, suggest};
-use crate::helper::{self, Verb, files, ids, probes};
+use crate::helper::{self, Verb, files, ids, probes, removal};
 use crate::kernel::process;
 use crate::kernel::wait;
 use crate::kernel::wording::printable;
@@ -56,6 +56,7 @@ pub fn run(args: &[OsString], environment: Environment, streams: &mut Streams) -
             Verb::Rehearse => rehearsal::perform(words, &mut *streams.out),
             Verb::MapIds => ids::give(words),
             Verb::LookAtFiles => files::look(words, &mut *streams.out),
+            Verb::RemoveEntries => removal::perform(words, &mut *streams.out),
             Verb::TryOwnTable => helper::try_own_table(),
         };
         return report(done, "", streams);

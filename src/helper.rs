@@ -16,6 +16,7 @@ use crate::kernel::{mount, user_namespace};
 pub mod files;
 pub mod ids;
 pub mod probes;
+pub mod removal;
 
 /// What such a process is started for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,16 +29,19 @@ pub enum Verb {
     MapIds,
     /// Say which files are at some paths, see [`files`].
     LookAtFiles,
+    /// Remove entries from the table, see [`removal`].
+    RemoveEntries,
     /// Find out whether this user can have a table of their own, see [`can_have_own_table`].
     TryOwnTable,
 }
 
 impl Verb {
-    const WORDS: [(&str, Self); 5] = [
+    const WORDS: [(&str, Self); 6] = [
         ("--run-probes", Self::RunProbes),
         ("--rehearse", Self::Rehearse),
         ("--map-ids", Self::MapIds),
         ("--look-at-files", Self::LookAtFiles),
+        ("--remove-entries", Self::RemoveEntries),
         ("--try-own-table", Self::TryOwnTable),
     ];
 

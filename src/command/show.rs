@@ -26,7 +26,10 @@ pub(super) fn version(call: &mut Call) -> Result<()> {
     let (version, errors) = emulator::first_version(emulators, &paths);
     for error in errors {
         match error {
-            EmulatorError { unfit: Unfit::Replaceable(_) | Unfit::Privileged(_) | Unfit::TimedOut | Unfit::Stuck, .. } => {
+            EmulatorError {
+                unfit: Unfit::Replaceable(_) | Unfit::Privileged(_) | Unfit::TimedOut | Unfit::Stuck,
+                ..
+            } => {
                 call.streams.say(&format!("binfmt: {error}"));
             }
             EmulatorError { unfit: Unfit::Refused(error), path }

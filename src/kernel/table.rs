@@ -152,7 +152,8 @@ impl Table {
             error => error.into(),
         })?;
         let name = OsStr::new(REGISTER);
-        let written = self.open(name, OFlag::O_WRONLY, "open").and_then(|file| self.write_to(file, name, &line));
+        let written =
+            self.open(name, OFlag::O_WRONLY, "open").and_then(|mut file| self.write_to(&mut file, name, &line));
         written.map_err(|refused| anyhow!(not_registered(rule, &refused)))
     }
 
@@ -172,19 +173,23 @@ impl Table {
     /// The entry's file is opened and then compared, so exactly what was compared is removed. Tried twice, because a shortage of
     /// memory may pass.
     pub fn remove_if(&self, name: &OsStr, only: Option<u64>) -> Result<bool, TableError> {
-        let remove = || {
-            let file = self.open(name, OFlag::O_WRONLY, "open")?;
-            let metadata = file.metadata();
-            let metadata = metadata.map_err(|e| self.error("open", name, errno_of(&e)))?;
-            if only.is_some_and(|registration| registration != metadata.ino()) {
-                return Ok(false);
-            }
-            self.write_to(file, name, b"-1").map(|()| true)
-        };
+        let remove = || self.unlink(name, only);
         match remove().or_else(|_| remove()) {
             Err(error) if error.errno == Errno::ENOENT => Ok(true),
-            other => other,
+            other => other.map(|removed| removed.is_some()),
         }
+    }
+
+    /// Removes the entry `name` as [`Self::remove_if`] does, and returns its file; `None` if another registration has the name. The
+    /// kernel closes the entry's emulator once that file is closed.
+    pub fn unlink(&self, name: &OsStr, only: Option<u64>) -> Result<Option<File>, TableError> {
+        let mut file = self.open(name, OFlag::O_WRONLY, "open")?;
+        let metadata = file.metadata().map_err(|error| self.error("open", name, errno_of(&error)))?;
+        if only.is_some_and(|registration| registration != metadata.ino()) {
+            return Ok(None);
+        }
+        self.write_to(&mut file, name, b"-1")?;
+        Ok(Some(file))
     }
 
     /// Waits until no other call has the lock, and takes it. Fails when another call has the lock for [`LOCK_PATIENCE`], this
@@ -226,7 +231,7 @@ impl Table {
         }
     }
 
-    fn write_to(&self, mut file: File, name: &OsStr, line: &[u8]) -> Result<(), TableError> {
+    fn write_to(&self, file: &mut File, name: &OsStr, line: &[u8]) -> Result<(), TableError> {
         match file.write(line) {
             Ok(written) if written == line.len() => Ok(()),
             Ok(_) => Err(self.error("write", name, Errno::EIO)),
@@ -240,7 +245,8 @@ impl Table {
             .map_err(|errno| self.error(verb, name, errno))
     }
 
-    fn error(&self, verb: &'static str, name: &OsStr, errno: Errno) -> TableError {
+    /// That something about the file `name` was refused.
+    pub fn error(&self, verb: &'static str, name: &OsStr, errno: Errno) -> TableError {
         TableError { verb, path: self.path.join(name), errno }
     }
 }

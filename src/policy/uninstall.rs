@@ -11,6 +11,7 @@ use binfmt_magic::arch::ARCHES;
 use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::{self, Platform, Selection, UnknownPart};
 
+use crate::helper::removal;
 use crate::kernel::table::Table;
 use crate::kernel::wording::{printable, quoted, shown};
 use crate::policy::install::{InstallOutcome, Item};
@@ -94,13 +95,14 @@ pub fn uninstall(
     check_excluded(&excluded, &entries)?;
     let is_excluded = |entry: &Entry| excluded.iter().any(|item| is_meant(entry, &item[1..]));
     entries.retain(|entry| !is_excluded(entry));
-    let mut removals = Vec::new();
+    let (mut removals, before) = (Vec::new(), entries.clone());
     for item in asked {
-        let removed = remove_item(table, &entries, item, recognition);
+        let removed = plan_item(&entries, item, recognition);
         // the next item does not find what was removed
         entries.retain(|entry| !removed.iter().any(|removal| removal.removed.contains(&entry.name)));
         removals.extend(removed);
     }
+    carry_out(table, &before, &mut removals);
     Ok(removals)
 }
 
@@ -118,7 +120,9 @@ pub fn uninstall_others(
     stay: impl Fn(&Entry) -> bool,
 ) -> Vec<Removal> {
     let others = entries.iter().filter(|entry| concerns(Some(recognition), entry) && !stay(entry));
-    others.map(|entry| remove_all(table, entry.name.clone(), [entry], Some(recognition))).collect()
+    let mut removals: Vec<_> = others.map(|entry| plan(entry.name.clone(), [entry], Some(recognition))).collect();
+    carry_out(table, entries, &mut removals);
+    removals
 }
 
 /// Whether an uninstall has to do with `entry`: to remove it, or to say that it may be QEMU's and is kept.
@@ -166,17 +170,13 @@ fn check_excluded(excluded: &[&str], entries: &[Entry]) -> Result<()> {
     Ok(())
 }
 
-fn remove_item(
-    table: Option<&Table>,
-    entries: &[Entry],
-    item: &str,
-    recognition: Option<&Recognition>,
-) -> Vec<Removal> {
+/// What is to be removed for an item of the list.
+fn plan_item(entries: &[Entry], item: &str, recognition: Option<&Recognition>) -> Vec<Removal> {
     let ours = |entry: &Entry| concerns(recognition, entry);
     let meant = entries.iter().filter(|e| ours(e) && fits(e, item));
     let any = || entries.iter().any(|entry| fits(entry, item));
     if is_all(item) || is_pattern(item) && any() {
-        return meant.map(|entry| remove_all(table, entry.name.clone(), [entry], recognition)).collect();
+        return meant.map(|entry| plan(entry.name.clone(), [entry], recognition)).collect();
     }
     let arch = item.parse::<Platform>().ok().map(|platform| platform.arch);
     let kept = |entry: &Entry| {
@@ -187,7 +187,7 @@ fn remove_item(
         let failure = Some(format!("kept: {}; --force removes it", why_kept(entry)));
         return vec![Removal { label: item.into(), failure, ..Removal::default() }];
     }
-    let mut removal = remove_all(table, item.into(), meant, recognition);
+    let mut removal = plan(item.into(), meant, recognition);
     if removal.removed.is_empty() && removal.failure.is_none() {
         match arch {
             Some(arch) => removal.left_to = handler_of(entries, arch).map(|entry| entry.name.clone()),
@@ -207,8 +207,7 @@ fn why_kept(entry: &Entry) -> String {
     }
 }
 
-fn remove_all<'a>(
-    table: Option<&Table>,
+fn plan<'a>(
     label: OsString,
     entries: impl IntoIterator<Item = &'a Entry>,
     recognition: Option<&Recognition>,
@@ -219,17 +218,42 @@ fn remove_all<'a>(
             removal.failure.get_or_insert_with(|| REPLACED.to_owned());
             continue;
         }
-        match table.map_or(Ok(true), |table| table.remove_if(&entry.name, Some(entry.registration))) {
-            Ok(true) => removal.removed.push(entry.name.clone()),
-            Ok(false) => {
-                removal.failure.get_or_insert_with(|| REPLACED.to_owned());
-            }
-            Err(error) => removal.failure = Some(error.to_string()),
-        }
+        removal.removed.push(entry.name.clone());
     }
-    let also = |why: String, name: &OsString| why + &format!("; {} is removed", shown(name));
-    removal.failure = removal.failure.map(|why| removal.removed.iter().fold(why, also));
     removal
+}
+
+/// Removes from `table`, if there is one, what `removals` of `entries`, which it has, say; they are corrected by what comes of it.
+fn carry_out(table: Option<&Table>, entries: &[Entry], removals: &mut [Removal]) {
+    if let Some(table) = table {
+        remove(table, entries, removals);
+    }
+    for removal in removals {
+        let also = |why: String, name: &OsString| why + &format!("; {} is removed", shown(name));
+        removal.failure = removal.failure.take().map(|why| removal.removed.iter().fold(why, also));
+    }
+}
+
+fn remove(table: &Table, entries: &[Entry], removals: &mut [Removal]) {
+    let find = |name: &OsString| entries.iter().find(|entry| entry.name == *name);
+    let planned: Vec<&Entry> = removals.iter().flat_map(|removal| &removal.removed).filter_map(find).collect();
+    let mut results = removal::remove(table, &planned).into_iter();
+    for removal in removals {
+        let failure = &mut removal.failure;
+        removal.removed.retain(|_| match results.next() {
+            Some(Ok(is_removed)) => {
+                if !is_removed {
+                    failure.get_or_insert_with(|| REPLACED.to_owned());
+                }
+                is_removed
+            }
+            Some(Err(error)) => {
+                *failure = Some(error.to_string());
+                false
+            }
+            None => false,
+        });
+    }
 }
 
 /// Whether an item of the list means this entry, whoever it belongs to.

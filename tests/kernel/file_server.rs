@@ -4,8 +4,7 @@ use serde_json::json;
 
 use crate::harness::{BINFMT, Host, Output, emulators};
 
-/// Runs a script on a host where arm64's emulator is pinned from a file server, `place`, that has stopped since, and riscv64's from
-/// elsewhere. `before` runs before it stops.
+/// Runs a script on a host where a file server, `place`, has the emulators, and has stopped; `before` runs before it stops.
 fn with_a_dead_server(host: &Host, before: &str, script: &str) -> Output {
     let (scratch, emulators) = (host.scratch().display(), emulators());
     let emulators = emulators.display();
@@ -13,8 +12,6 @@ fn with_a_dead_server(host: &Host, before: &str, script: &str) -> Output {
         "cd '{scratch}'; mkdir place
          bindfs -f --no-allow-other '{emulators}' place & server=$!
          until mountpoint -q place; do sleep 0.1; done
-         QEMU_BINARY_PATH=$PWD/place '{BINFMT}' --install arm64 >/dev/null
-         QEMU_BINARY_PATH='{emulators}' '{BINFMT}' --install riscv64 >/dev/null
          {before}
          kill -STOP $server
          status=0; ( {script} ) || status=$?
@@ -23,11 +20,22 @@ fn with_a_dead_server(host: &Host, before: &str, script: &str) -> Output {
     ))
 }
 
+/// Pins the emulator of arm64 from the server, and that of riscv64 from elsewhere.
+fn installs() -> String {
+    let call = format!("'{BINFMT}' --install");
+    let emulators = emulators();
+    format!(
+        "QEMU_BINARY_PATH=$PWD/place {call} arm64 >/dev/null
+         QEMU_BINARY_PATH='{}' {call} riscv64 >/dev/null",
+        emulators.display()
+    )
+}
+
 #[test]
 fn a_pinned_file_that_does_not_open_hides_no_other_handler() {
     let host = Host::new();
     let call = format!("timeout --kill-after=1 40 '{BINFMT}' --status --format json");
-    let output = with_a_dead_server(&host, "", &call);
+    let output = with_a_dead_server(&host, &installs(), &call);
     let output = output.ends(1).says("waiting for an emulator");
     let seen = &output.json()["platforms"];
     let of = |platform| seen.as_array().unwrap().iter().find(|seen| seen["platform"] == platform).unwrap();
@@ -42,7 +50,19 @@ fn a_pinned_file_that_does_not_open_hides_no_other_handler() {
 fn a_handler_whose_pinned_file_does_not_open_is_replaced() {
     let host = Host::new();
     let emulators = emulators();
-    let call = format!("QEMU_BINARY_PATH='{}' timeout --kill-after=1 60 '{BINFMT}' --install arm64", emulators.display());
-    with_a_dead_server(&host, "", &call).ok();
+    let call =
+        format!("QEMU_BINARY_PATH='{}' timeout --kill-after=1 60 '{BINFMT}' --install arm64", emulators.display());
+    with_a_dead_server(&host, &installs(), &call).ok();
     host.binfmt(&["--status", "arm64"]).ok();
+}
+
+/// The kernel closes the pinned file of an entry that goes, and asks the server about that.
+#[test]
+fn a_handler_is_uninstalled_whose_pinned_file_does_not_close() {
+    let host = Host::new();
+    // nobody has closed the file yet: the server's library would tell the kernel that it need not be asked about that
+    let register = "printf ':dead:M::dead-server::%s:F' $PWD/place/qemu-aarch64 >/proc/sys/fs/binfmt_misc/register";
+    let call = format!("timeout --kill-after=1 20 '{BINFMT}' --uninstall dead --force");
+    with_a_dead_server(&host, &register, &call).ok().says("a process waits until it does");
+    assert!(!host.entries().contains(&"dead".to_owned()));
 }

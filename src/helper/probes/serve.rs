@@ -292,7 +292,8 @@ fn wait_for_news(signals: &Signals, starters: &Starters<Start>, all: &mut [State
     let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
     let mut running: Vec<&mut Running> = all.iter_mut().filter_map(State::running).collect();
     let talking = running.iter().filter_map(|running| running.said.as_ref());
-    let mut news: Vec<PollFd> = [signals.0.as_fd(), starters.news()].map(|fd| PollFd::new(fd, PollFlags::POLLIN)).into();
+    let mut news: Vec<PollFd> =
+        [signals.0.as_fd(), starters.news()].map(|fd| PollFd::new(fd, PollFlags::POLLIN)).into();
     news.extend(talking.map(|said| PollFd::new(said.as_fd(), PollFlags::POLLIN)));
     match poll(&mut news, timeout) {
         Ok(_) | Err(Errno::EINTR) => {}

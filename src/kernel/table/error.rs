@@ -16,10 +16,22 @@ use crate::kernel::wording::{cause, quoted, shown};
 /// A file of the table could not be read, opened, written or locked.
 #[derive(Debug)]
 pub struct TableError {
-    /// `read`, `open`, `write` or `lock`.
+    /// `read`, `open`, `write`, `remove` or `lock`.
     pub(super) verb: &'static str,
     pub(super) path: PathBuf,
     pub(super) errno: Errno,
+}
+
+impl TableError {
+    /// What was refused.
+    pub fn verb(&self) -> &'static str {
+        self.verb
+    }
+
+    /// How it was refused.
+    pub fn errno(&self) -> Errno {
+        self.errno
+    }
 }
 
 impl fmt::Display for TableError {
@@ -50,6 +62,9 @@ impl fmt::Display for TableError {
                 quoted(self.path.parent().unwrap_or(&self.path))
             ),
             ("open", Errno::ENOENT) => write!(f, "{path} does not exist; is binfmt_misc still mounted there?"),
+            ("remove", Errno::ETIMEDOUT) => {
+                write!(f, "the kernel does not remove {path}; see whether the file server of its emulator runs")
+            }
             (verb, errno) => write!(f, "cannot {verb} {path}: {}", cause(&errno.into())),
         }
     }

@@ -19,6 +19,7 @@ use super::{DoesNotRun, Former, InstallOutcome, Item, Order};
 use crate::emulator::Source;
 use crate::emulator::identity;
 use crate::helper::probes::LIMIT;
+use crate::helper::removal;
 use crate::kernel::table::Table;
 use crate::kernel::wording::shown;
 use crate::policy::rehearsal::{Seen, rehearse, runs};
@@ -371,8 +372,9 @@ fn withdraw(table: &Table, pending: &Pending) -> Result<()> {
 /// the rule is registered again under it, as the newest entry, before the stand-in is removed.
 fn replace(table: &Table, emulators: &Source, pending: &Pending) -> Result<Vec<OsString>> {
     let mut replaced = Vec::new();
-    for entry in &pending.obsolete {
-        if table.remove_if(&entry.name, Some(entry.registration))? {
+    let obsolete: Vec<&Entry> = pending.obsolete.iter().collect();
+    for (entry, removed) in obsolete.iter().zip(removal::remove(table, &obsolete)) {
+        if removed? {
             replaced.push(entry.name.clone());
         }
     }
