@@ -11,6 +11,7 @@ use clap::error::ErrorKind;
 
 use crate::cli::{Environment, Mistake, Mode, Request, completions, help, suggest};
 use crate::helper::{self, Verb, files, ids, probes, removal};
+use crate::kernel::file_system;
 use crate::kernel::process;
 use crate::kernel::wait;
 use crate::kernel::wording::printable;
@@ -69,6 +70,7 @@ pub fn run(args: &[OsString], environment: Environment, streams: &mut Streams) -
     if asks_to_run(args) {
         process::close_inherited();
         (wrong, failed) = (NOT_STARTED, NOT_STARTED);
+        file_system::fail_with(NOT_STARTED);
     }
     match Request::read(args.to_vec(), environment) {
         Ok(request) => perform(&request, failed, streams),

@@ -3,6 +3,7 @@
 //! [`wording`] is here too: how its error numbers, and the names that it may return, are shown.
 
 pub mod anchor;
+pub mod file_system;
 pub mod lock;
 pub mod mount;
 pub mod namespace;

@@ -1,5 +1,6 @@
 //! The state of one call: what every mode works with, and what has failed so far.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use crate::cli::{Environment, Format, Mode, Request, Settings};
 use crate::emulator::Source;
 use crate::helper::probes::TRIAL;
+use crate::kernel::file_system::within_limit;
 use crate::kernel::mount::{self, MountPoint};
 use crate::kernel::wording::cause;
 use crate::output::Streams;
@@ -32,6 +34,8 @@ pub(super) struct Call<'a, 's> {
     survey: Option<Rc<Survey>>,
     /// What an install has seen, which need not be started again.
     known: Option<Rc<Survey>>,
+    /// With `--dry-run`: the entries that would be removed before anything is surveyed.
+    removed: Vec<OsString>,
     /// With `--dry-run`: the lines for stdout, in place of those for stderr.
     would: Option<Vec<String>>,
     /// Whether it has done something when it shows what runs here.
@@ -60,7 +64,7 @@ impl<'a, 's> Call<'a, 's> {
             credentials: settings.credentials,
             invocation: settings.invocation.clone(),
         };
-        let resolved = |dir: &PathBuf| dir.canonicalize().unwrap_or_else(|_| dir.clone());
+        let resolved = |dir: &PathBuf| within_limit(dir, || dir.canonicalize()).unwrap_or_else(|_| dir.clone());
         let shows_health = |mode: &Mode| match mode {
             Mode::Status(_) => true,
             Mode::Overview | Mode::Hold(..) => settings.format == Format::Text,
@@ -76,6 +80,7 @@ impl<'a, 's> Call<'a, 's> {
             order,
             survey: None,
             known: None,
+            removed: Vec::new(),
             would: matches!(request.modes[..], [Mode::DryRun(_)]).then(Vec::new),
             has_done: !matches!(request.modes[..], [Mode::Overview]),
             closely: request.modes.iter().any(shows_health),
@@ -158,9 +163,21 @@ impl<'a, 's> Call<'a, 's> {
         let table = mount::for_looking(&self.at)?;
         let known = self.known.as_ref().map_or(&[][..], |known| &known.statuses);
         let look = Look { setuid: self.closely, known, ..Look::default() };
-        let survey = Rc::new(Survey::look(table.as_ref(), look)?);
+        let mut survey = Survey::look(table.as_ref(), look)?;
+        survey.forget(|entry| self.removed.contains(&entry.name));
+        let survey = Rc::new(survey);
         self.survey = Some(Rc::clone(&survey));
         Ok(survey)
+    }
+
+    /// Whether what runs here is known.
+    pub(super) fn has_surveyed(&self) -> bool {
+        self.survey.is_some()
+    }
+
+    /// In a dry run: from now on, what runs here is what would run without the entries of these names.
+    pub(super) fn forget_entries(&mut self, removed: Vec<OsString>) {
+        self.removed.extend(removed);
     }
 
     /// Remembers what runs here after an install, for the modes that follow.

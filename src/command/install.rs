@@ -6,7 +6,7 @@ use super::{Call, persist};
 use crate::cli::{self, describe_unknown};
 use crate::output::text::{self, Action};
 use crate::policy::install::{Item, Order};
-use crate::policy::transaction::{Asked, Event, Installed, Tell, Transaction};
+use crate::policy::transaction::{Asked, Event, Installed, Tell, Transaction, dry_uninstall};
 use crate::policy::uninstall::Removal;
 
 pub(super) fn install(call: &mut Call, asked: &cli::Install) -> Result<()> {
@@ -17,6 +17,12 @@ pub(super) fn install(call: &mut Call, asked: &cli::Install) -> Result<()> {
 
 pub(super) fn uninstall(call: &mut Call, list: &str) -> Result<()> {
     let force = call.settings.force;
+    if call.is_dry() && !call.has_surveyed() {
+        let at = call.at.clone();
+        let removed = dry_uninstall(&at, list, force, &mut |event| tell(call, event))?;
+        call.forget_entries(removed);
+        return Ok(());
+    }
     transact(call, |transaction, tell| transaction.uninstall(list, force, tell))
 }
 

@@ -24,6 +24,7 @@ use crate::cli::Run;
 use crate::explain::Command;
 use crate::explain::place::Place;
 use crate::helper::ids::{self, Entry};
+use crate::kernel::file_system::within_limit;
 use crate::kernel::mount::MountError;
 use crate::kernel::process;
 use crate::kernel::root_directory;
@@ -83,7 +84,7 @@ pub(super) fn become_command(call: &mut Call, run: &Run) -> Result<Infallible> {
     if let Some(dir) = &run.root {
         inner = caller.0.is_root().then(Entry::prepare);
         call.order.emulators = call.order.emulators.clone().of_this_root();
-        for missing in root_directory::enter(dir, caller.0.is_root())? {
+        for missing in within_limit(dir, || root_directory::enter(dir, caller.0.is_root()))? {
             call.streams.say(&format!("binfmt: {}/{missing}", shown(dir.as_os_str())));
         }
     }

@@ -67,6 +67,9 @@ fn judge(call: &mut Call, audit: &Audit) {
             "{count}, of which {} must be fixed manually (see above); repair the others: {command}",
             manual.len()
         ),
+        (None, Some(advice)) if manual.iter().any(|other| other != advice) => {
+            format!("{count}, each to be fixed manually (see above); the last one: {advice}")
+        }
         (None, Some(advice)) => format!("{count}: {advice}"),
         (None, None) => count,
     });

@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use super::embedded::Embedded;
 use super::missing::{Home, target_of};
 use super::{EmulatorError, Unfit, cannot_mount, file, trust};
+use crate::kernel::file_system::within_limit;
 use crate::kernel::namespace::with_root_directory;
 use crate::kernel::table::Table;
 use crate::kernel::wording::cause;
@@ -155,7 +156,7 @@ impl Source {
     /// Whether something is at `path`, even a link that leads nowhere.
     pub fn has(&self, path: &Path) -> bool {
         let (source, path) = self.original(path);
-        let has = || path.symlink_metadata().is_ok();
+        let has = || within_limit(path, || path.symlink_metadata().is_ok());
         match &source.from {
             From::Here => has(),
             From::Below(root) => with_root_directory(root, has).unwrap_or(false),
@@ -166,7 +167,7 @@ impl Source {
     /// Whether nothing is at `path`. False if that cannot be seen.
     pub fn lacks(&self, path: &Path) -> bool {
         let (source, path) = self.original(path);
-        let lacks = || matches!(path.try_exists(), Ok(false));
+        let lacks = || within_limit(path, || matches!(path.try_exists(), Ok(false)));
         match &source.from {
             From::Here => lacks(),
             From::Below(root) => with_root_directory(root, lacks).unwrap_or(false),
@@ -198,10 +199,11 @@ impl Source {
             return file.try_clone().map_err(Unfit::Refused);
         }
         let (source, path) = self.original(path);
+        let look = || within_limit(path, || file::look(path));
         match &source.from {
-            From::Here => file::look(path),
+            From::Here => look(),
             From::Below(root) => {
-                with_root_directory(root, || file::look(path)).unwrap_or_else(|errno| Err(Unfit::Refused(errno.into())))
+                with_root_directory(root, look).unwrap_or_else(|errno| Err(Unfit::Refused(errno.into())))
             }
             From::Program(embedded) => embedded.open(name(path)).map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound => Unfit::Wrong(format!(
@@ -248,7 +250,7 @@ impl Source {
     /// The file at `path` as it is, to be compared.
     pub fn file(&self, path: &Path) -> Option<File> {
         let (source, path) = self.original(path);
-        let file = || trust::open_any(path).ok();
+        let file = || within_limit(path, || trust::open_any(path).ok());
         match &source.from {
             From::Here => file(),
             From::Below(root) => with_root_directory(root, file).ok().flatten(),
@@ -259,8 +261,9 @@ impl Source {
     /// Registers `rule`, whose interpreter is one of these. Errors: those of [`Table::register`]; when an embedded
     /// emulator cannot be unpacked, or its root directory cannot be entered.
     pub fn register(&self, table: &Table, rule: &Rule) -> Result<()> {
+        let register = || within_limit(&rule.interpreter, || table.register(rule));
         let root = match &self.from {
-            From::Here => return table.register(rule),
+            From::Here => return register(),
             From::Below(root) => root.clone(),
             From::Program(embedded) => {
                 let path = &rule.interpreter;
@@ -272,7 +275,7 @@ impl Source {
                 })?
             }
         };
-        let registered = with_root_directory(root, || table.register(rule));
+        let registered = with_root_directory(root, register);
         registered.map_err(|errno| {
             let cause = cause(&errno.into());
             anyhow!("the emulator's root directory cannot be entered: {cause}")

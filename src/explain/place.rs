@@ -15,6 +15,7 @@ use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use nix::errno::Errno;
@@ -24,9 +25,11 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{AccessFlags, execveat, faccessat};
 
 use super::fault::{End, Fix, Remedy};
-use crate::kernel::process;
+use crate::kernel::file_system::within_limit;
+use crate::kernel::process::{self, sysctl};
 use crate::kernel::pseudo;
 use crate::kernel::root_directory::{self, IN_ROOT};
+use crate::kernel::wait::Wait;
 use crate::kernel::wording::{cause, errno_of, shown};
 
 /// How much of a file's beginning tells what it is; the kernel's own decision rests on less, see [`super::WINDOW`].
@@ -35,6 +38,11 @@ const HEAD: u64 = 512;
 /// `AT_EXECVE_CHECK` in the kernel's `include/uapi/linux/fcntl.h`: all that is checked is checked, and nothing is
 /// started.
 const EXECVE_CHECK: i32 = 0x1_0000;
+
+/// How long the kernel lets a lease stand, unless `fs.lease-break-time` says otherwise (`proc_sys_fs(5)`); and how much longer to
+/// wait for it.
+const LEASE: Duration = Duration::from_secs(45);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Kinds of files that are no programs.
 const PIPE: &str = "a named pipe";
@@ -82,7 +90,7 @@ impl Place {
             anyhow!("cannot open the root directory {name}: {}; name another with --root", cause(&error))
         };
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let root = open(dir, flags, Mode::empty());
+        let root = within_limit(dir, || open(dir, flags, Mode::empty()));
         let root = root.map_err(|errno| unopened(errno.into()))?;
         let path = dir.canonicalize().map_err(unopened)?;
         let place = Self { root: Some((root, path)) };
@@ -148,38 +156,56 @@ impl Place {
         })?;
         let found = File::from(found);
         let name = process::path_of(&found);
-        check_kind(&found)?;
-        if let Some(file_system) = pseudo::file_system(&found) {
-            return Err(Unopened::MadeUp(file_system));
-        }
-        if purpose != Purpose::Read {
-            check_executable(&found, &name, purpose)?;
-        }
-        let mut options = OpenOptions::new();
-        let file = options.read(true).custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
-        let file = file.open(&name).map_err(|error| match errno_of(&error) {
+        within_limit(path, || {
+            check_kind(&found)?;
+            if let Some(file_system) = pseudo::file_system(&found) {
+                return Err(Unopened::MadeUp(file_system));
+            }
+            if purpose == Purpose::Read { Ok(()) } else { check_executable(&found, &name, purpose) }
+        })?;
+        let file = open_whoever_leases(path, &name).map_err(|errno| match errno {
             Errno::EACCES => Unopened::Unreadable,
             errno => Unopened::Refused(errno),
         })?;
         let refused = |error: io::Error| Unopened::Refused(errno_of(&error));
         if purpose == Purpose::Execute {
-            let writer = writer_of(&file).map_err(refused)?;
+            let writer = within_limit(path, || writer_of(&file)).map_err(refused)?;
             writer.map_or(Ok(()), |writer| Err(Unopened::BeingWritten(writer)))?;
         }
-        Opened::new(file, fs::read_link(&name).unwrap_or_else(|_| path.to_owned())).map_err(refused)
+        let real = fs::read_link(&name).unwrap_or_else(|_| path.to_owned());
+        within_limit(path, || Opened::new(file, real)).map_err(refused)
     }
 
     fn look_up(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
-        match &self.root {
+        within_limit(path, || match &self.root {
             None => open(path, flags | OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()),
             Some((root, _)) => root_directory::find(root, path, flags, IN_ROOT),
-        }
+        })
     }
 
     fn missing(&self, path: &Path) -> Unopened {
         let link = self.look_up(path, OFlag::O_NOFOLLOW);
         let target: Option<OsString> = link.ok().and_then(|link| readlinkat(&link, "").ok());
         target.map_or(Unopened::Missing, |target| Unopened::Dangling(target.into()))
+    }
+}
+
+/// Opens `name`, which is `path`, for reading. If another process has a lease on it, waits until the kernel has broken that, as
+/// `execve(2)` does (`fcntl(2)`, `F_SETLEASE`).
+fn open_whoever_leases(path: &Path, name: &Path) -> nix::Result<File> {
+    const PAUSE: Duration = Duration::from_millis(100);
+    let limit =
+        sysctl("fs.lease-break-time").and_then(|seconds| seconds.parse().ok()).map_or(LEASE, Duration::from_secs);
+    let mut wait = Wait::at_most(limit + GRACE);
+    loop {
+        let mut options = OpenOptions::new();
+        let options = options.read(true).custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
+        let opened = within_limit(path, || options.open(name)).map_err(|error| errno_of(&error));
+        let what = || format!("another process's lease on {}, for {} s at most", path.display(), limit.as_secs());
+        let mut goes_on = || wait.goes_on(None, PAUSE, what).map_err(|error| errno_of(&error));
+        if opened.as_ref().err() != Some(&Errno::EWOULDBLOCK) || !goes_on()? {
+            return opened;
+        }
     }
 }
 

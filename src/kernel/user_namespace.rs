@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, getegid, geteuid};
 
+use crate::kernel::file_system::stop_watching;
 use crate::kernel::wording::errno_of;
 
 mod refusal;
@@ -44,6 +45,7 @@ fn enter_as(user: Uid, group: Gid, flags: CloneFlags) -> nix::Result<()> {
 /// (`EINVAL`).
 pub fn unshare_alone(flags: CloneFlags) -> nix::Result<()> {
     const PATIENCE: u32 = 100;
+    stop_watching();
     for _ in 0..PATIENCE {
         match unshare(flags) {
             Err(Errno::EINVAL) => thread::sleep(Duration::from_millis(1)),

@@ -18,7 +18,7 @@ use nix::sys::time::TimeSpec;
 use crate::kernel::process;
 
 /// A wait up to this long is not worth a line.
-const QUIET: Duration = Duration::from_secs(1);
+pub(super) const QUIET: Duration = Duration::from_secs(1);
 /// How long all waits together may still last once this process is told to end.
 const GRACE: Duration = Duration::from_secs(4);
 /// How long this process may still run then, whatever it waits for.

@@ -4,6 +4,7 @@
 //! Each step is done, or, in a dry run, only noted: then the next one begins with what it would have left. It is one sequence for
 //! both, so that a dry run tells what a call does.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -19,7 +20,9 @@ use crate::policy::persist::{FileOutcome, Host, Staged};
 use crate::policy::remedy::level_lacking;
 use crate::policy::survey::{Look, PlatformStatus, Survey};
 use crate::policy::trial;
-use crate::policy::uninstall::{Removal, mistake, recognise, refuses_reset, reset, uninstall};
+use crate::policy::uninstall::{
+    self, Recognition, Removal, mistake, recognise, recognised_by, refuses_reset, reset, uninstall,
+};
 
 /// What was done, or in a dry run would be.
 #[derive(Debug)]
@@ -90,19 +93,14 @@ impl Transaction {
             return without_table(list, tell);
         };
         if let Some(survey) = &self.noted {
-            let entries = survey.table();
-            let recognition = recognise(&entries, list, force);
-            let removals = uninstall(None, entries, list, recognition.as_ref())?;
-            if removals.iter().any(|removal| !removal.removed.is_empty()) {
-                table.may_change()?;
-            }
+            let removals = note(&table, survey.table(), list, recognised_by(survey, force).as_ref())?;
             self.noted = Some(without(survey, &removals, tell));
             return Ok(());
         }
         // before the lock: other calls must not wait for a handler that hangs
-        let recognition = recognise(&table.entries()?, list, force);
-        let lock = table.lock()?;
-        for removal in &uninstall(Some(&table), table.entries()?, list, recognition.as_ref())? {
+        let mut recognition = recognise(&table.entries()?, list, force);
+        let (lock, entries) = uninstall::lock(&table, list, &mut recognition)?;
+        for removal in &uninstall(Some(&table), entries, list, recognition.as_ref())? {
             tell(Event::Removed(removal));
         }
         trial::clear(&table, &table.entries()?)?;
@@ -251,6 +249,31 @@ impl Ground {
         }
         Survey::look(Some(table), Look { known: &survey.statuses, ..Look::default() })
     }
+}
+
+/// A dry run of [`Transaction::uninstall`] alone, which looks at nothing that is not asked for. Returns the names of the entries that
+/// would be removed.
+pub fn dry_uninstall(at: &MountPoint, list: &str, force: bool, tell: Tell) -> Result<Vec<OsString>> {
+    let Some(table) = mount::for_uninstalling(at)? else {
+        without_table(list, tell)?;
+        return Ok(Vec::new());
+    };
+    let entries = table.entries()?;
+    let recognition = recognise(&entries, list, force);
+    let removals = note(&table, entries, list, recognition.as_ref())?;
+    for removal in &removals {
+        tell(Event::Removed(removal));
+    }
+    Ok(removals.into_iter().flat_map(|removal| removal.removed).collect())
+}
+
+/// What an uninstall from a table with these entries would come to.
+fn note(table: &Table, entries: Vec<Entry>, list: &str, recognition: Option<&Recognition>) -> Result<Vec<Removal>> {
+    let removals = uninstall(None, entries, list, recognition)?;
+    if removals.iter().any(|removal| !removal.removed.is_empty()) {
+        table.may_change()?;
+    }
+    Ok(removals)
 }
 
 /// Tells removals of a dry run, and returns what they would leave.

@@ -12,7 +12,7 @@ use binfmt_magic::entry::Entry;
 use binfmt_magic::platform::{self, Platform, Selection, UnknownPart};
 
 use crate::helper::removal;
-use crate::kernel::table::Table;
+use crate::kernel::table::{Lock, Table};
 use crate::kernel::wording::{printable, quoted, shown};
 use crate::policy::install::{InstallOutcome, Item};
 use crate::policy::invocation::Invocation;
@@ -61,25 +61,70 @@ impl Recognition {
         !self.is_unknown(entry) && self.recognised.is_qemu(entry)
     }
 
+    /// What a survey has seen of its own entries.
+    fn by(survey: &Survey) -> Self {
+        Self { recognised: survey.recognised.clone(), looked_at: survey.table() }
+    }
+
     /// Whether `entry` was registered after the look, and may be QEMU's although its text does not say so.
     fn is_unknown(&self, entry: &Entry) -> bool {
-        if self.looked_at.iter().any(|other| other.registration == entry.registration) {
-            return false;
-        }
-        let may_be = entry.is_plain() && ARCHES.iter().any(|arch| entry.matches_some_of(arch));
         let replaces = |other: &Entry| other.name == entry.name && self.recognised.is_qemu(other);
-        !entry.starts_qemu() && (may_be || self.looked_at.iter().any(replaces))
+        self.is_late(entry) && (may_be_qemu(entry) || self.looked_at.iter().any(replaces))
     }
+
+    fn is_late(&self, entry: &Entry) -> bool {
+        !entry.starts_qemu() && self.looked_at.iter().all(|other| other.registration != entry.registration)
+    }
+
+    /// Looks at those of `entries`, the whole table, that were registered after the look, that `matter`, and whose file can tell.
+    /// Looks at `late` ones among `entries`, the whole table.
+    fn look_again(&mut self, entries: &[Entry], late: Vec<Entry>) {
+        self.recognised.extend(Recognised::of(entries, |entry| late.contains(entry)));
+        self.looked_at.extend(late);
+    }
+}
+
+/// Whether the file of an entry may be QEMU's, whatever its text says.
+fn may_be_qemu(entry: &Entry) -> bool {
+    entry.is_plain() && ARCHES.iter().any(|arch| entry.matches_some_of(arch))
 }
 
 /// What [`uninstall`] needs to know of `entries`, the whole table, to remove what `list` names; `None` with `force`, by which it
 /// removes any entry.
 pub fn recognise(entries: &[Entry], list: &str, force: bool) -> Option<Recognition> {
+    (!force).then(|| Recognition::of(entries, asks_for(list)))
+}
+
+/// [`recognise`], by what a survey has seen.
+pub fn recognised_by(survey: &Survey, force: bool) -> Option<Recognition> {
+    (!force).then(|| Recognition::by(survey))
+}
+
+/// Locks `table` and reads it, once nothing is in there that `list` asks for and that `recognition` does not know. Whoever registers
+/// such entries all the time keeps some. Fails when the table cannot be locked or read.
+pub fn lock(table: &Table, list: &str, recognition: &mut Option<Recognition>) -> Result<(Lock, Vec<Entry>)> {
+    const TRIES: u32 = 3;
+    for _ in 0..TRIES {
+        let (lock, entries) = (table.lock()?, table.entries()?);
+        let Some(known) = recognition else { return Ok((lock, entries)) };
+        let is_late = |entry: &&Entry| known.is_late(entry) && may_be_qemu(entry) && asks_for(list)(entry);
+        let late: Vec<Entry> = entries.iter().filter(is_late).cloned().collect();
+        if late.is_empty() {
+            return Ok((lock, entries));
+        }
+        // other calls must not wait for a handler that hangs
+        drop(lock);
+        known.look_again(&entries, late);
+    }
+    Ok((table.lock()?, table.entries()?))
+}
+
+/// Whether a list asks for an entry.
+fn asks_for(list: &str) -> impl Fn(&Entry) -> bool {
     let (excluded, asked) = split(list);
-    let is_asked_for = |entry: &Entry| {
+    move |entry: &Entry| {
         asked.iter().any(|item| fits(entry, item)) && !excluded.iter().any(|item| is_meant(entry, &item[1..]))
-    };
-    (!force).then(|| Recognition::of(entries, is_asked_for))
+    }
 }
 
 /// Removes what `list` names of `entries`, the whole table: architectures, entry names, patterns (`qemu-*`) and `all`,

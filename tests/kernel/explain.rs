@@ -828,3 +828,35 @@ fn a_root_directory_without_openat2_is_refused_as_such() {
     call.run().ends(1).ends_saying(&["root directory /", "openat2", "ENOSYS", "5.6", "chroot"]).never_says("/bin/sh");
     lab.explain(Path::new("/bin/sh"), &["--root", "/"]).ok();
 }
+
+/// `execve(2)` waits until the lease is broken, and so does the answer.
+#[test]
+fn a_file_that_somebody_leases_is_waited_for() {
+    let lab = Lab::new();
+    let file = lab.path("leased");
+    lab.host.copy(&program("amd64"), &file);
+    let (holder, ready) = (lab.path("holder"), lab.path("ready"));
+    lab.host.compile_source(
+        &holder,
+        "",
+        "#define _GNU_SOURCE
+         #include <fcntl.h>
+         #include <signal.h>
+         #include <unistd.h>
+         int main(int argc, char **argv) {
+             sigset_t broken; int sig, fd = open(argv[1], O_RDONLY);
+             sigemptyset(&broken); sigaddset(&broken, SIGIO); sigprocmask(SIG_BLOCK, &broken, NULL);
+             if (fcntl(fd, F_SETLEASE, F_WRLCK)) return 1;
+             creat(argv[2], 0644);
+             sigwait(&broken, &sig); sleep(3);
+             return fcntl(fd, F_SETLEASE, F_UNLCK);
+         }",
+    );
+    let explained = lab.host.sh(&format!(
+        "'{holder}' '{file}' '{ready}' & until [ -e '{ready}' ]; do sleep 0.1; done; '{BINFMT}' --explain '{file}'; wait $!",
+        holder = holder.display(),
+        file = file.display(),
+        ready = ready.display()
+    ));
+    explained.ok().says("waiting for another process's lease on ").prints("runs: yes");
+}

@@ -66,3 +66,36 @@ fn a_handler_is_uninstalled_whose_pinned_file_does_not_close() {
     with_a_dead_server(&host, &register, &call).ok().says("a process waits until it does");
     assert!(!host.entries().contains(&"dead".to_owned()));
 }
+
+/// A call that needs a file of that server ends, and holds no lock any longer.
+#[test]
+fn emulators_that_do_not_open_end_a_call_with_their_path() {
+    let host = Host::new();
+    let calls = ["--version", "--list", "--status all", "--install arm64 --dry-run", "--install arm64", "--export out"];
+    let calls = calls.map(|call| {
+        format!(
+            "( status=0; timeout --kill-after=1 40 '{BINFMT}' {call} 2>&1 || status=$?; echo \"{call}: $status\" ) &"
+        )
+    });
+    let script = format!("export QEMU_BINARY_PATH=$PWD/place; {} wait", calls.join("\n"));
+    let output = with_a_dead_server(&host, "", &script).ok();
+    let ends = |call: &str| output.stdout.lines().any(|line| line == format!("{call}: 1"));
+    for call in ["--version", "--list", "--status all", "--install arm64 --dry-run", "--install arm64"] {
+        assert!(ends(call), "{call}: {output}");
+    }
+    let said = |words| output.stdout.matches(words).count();
+    assert_eq!(said("waiting for the file system of "), 5, "{output}");
+    assert_eq!(said("does not answer; see whether its file server runs"), 5, "{output}");
+}
+
+#[test]
+fn what_is_asked_about_does_not_open() {
+    let host = Host::new();
+    let calls = format!(
+        "status=0; timeout --kill-after=1 40 '{BINFMT}' --explain place/qemu-aarch64 || status=$?; echo $status
+         status=0; timeout --kill-after=1 40 '{BINFMT}' --run --root place arm64 -- /bin/true || status=$?; echo $status
+         status=0; timeout --kill-after=1 40 '{BINFMT}' --install arm64 --persist place || status=$?; echo $status"
+    );
+    let output = with_a_dead_server(&host, "", &calls).ok();
+    assert_eq!(output.stdout, "1\n125\n1\n", "{output}");
+}

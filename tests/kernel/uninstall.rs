@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use binfmt_magic::rule::{Flags, Matcher, Rule};
 
-use crate::harness::{BINFMT, Host, MOUNT_POINT, arch, emulators, wait_for};
+use crate::harness::{BINFMT, Host, MOUNT_POINT, Output, arch, emulators, wait_for};
 
 /// Entries that people have and that are not QEMU's, with a magic of theirs.
 const OTHERS: [(&str, &[u8]); 6] = [
@@ -326,11 +326,13 @@ fn an_entry_that_was_replaced_meanwhile_stays() {
     assert!(host.entry("qemu-aarch64").unwrap().contains("extension .x"));
 }
 
-/// A new entry is judged by its own text. If that does not tell, it is kept, and named.
+/// A new entry is judged by its own text. If that does not tell, it is looked at, too.
 #[test]
 fn what_is_registered_during_the_look_is_not_judged_by_what_was_there() {
     let host = with("arm64,riscv64");
-    let (slow, unnamed) = (host.scratch().join("slow"), host.scratch().join("unnamed"));
+    let file = |name| host.scratch().join(name);
+    let (slow, unnamed, translator) = (file("slow"), file("unnamed"), file("translator"));
+    host.translator(&translator);
     host.compile(&slow, "sleep(3); return 0;");
     host.copy(&emulators().join("qemu-arm"), &unnamed);
     host.register("slow", "s390x", &slow, "F");
@@ -340,17 +342,26 @@ fn what_is_registered_during_the_look_is_not_judged_by_what_was_there() {
         host.sh("echo -1 >/proc/sys/fs/binfmt_misc/qemu-aarch64").ok();
         host.register("qemu-aarch64", "aarch64", &emulators().join("qemu-aarch64"), "F");
         host.register("unnamed", "arm", &unnamed, "F");
+        host.register("translator", "mips64", &translator, "F");
         host.register_other("unrelated", b"binfmt-test");
         uninstalling.join().unwrap()
     });
-    output
-        .ends(1)
-        .says("uninstalling: qemu-aarch64 OK\n")
-        .says("uninstalling: qemu-riscv64 OK\n")
-        .never_says("unrelated")
-        .ends_saying(&["cannot uninstall unnamed: an entry of this name was registered meanwhile"]);
-    host.binfmt(&["--uninstall", "all"]).ok().says("uninstalling: unnamed OK\n");
-    assert_eq!(host.entries()[..2], ["unrelated", "slow"]);
+    let removed = |output: Output, name| output.says(&format!("uninstalling: {name} OK\n"));
+    let output = ["qemu-aarch64", "qemu-riscv64", "unnamed"].into_iter().fold(output.ok(), removed);
+    output.never_says("unrelated").never_says("translator");
+    assert_eq!(host.entries()[..3], ["unrelated", "translator", "slow"]);
+}
+
+/// A platform that nobody asked for may hang.
+#[test]
+fn a_dry_run_starts_no_handler_that_is_not_asked_for() {
+    let host = with("arm64");
+    let slow = host.scratch().join("slow");
+    host.compile(&slow, "sleep(30); return 0;");
+    host.register("slow", "s390x", &slow, "F");
+    let dry = host.binfmt(&["--uninstall", "arm64", "--dry-run"]).ok().never_says("waiting for");
+    assert!(dry.stdout.contains("arm64"), "{dry}");
+    host.binfmt(&["--uninstall", "arm64"]).ok();
 }
 
 /// Handlers whose owner is not clear are all started at once, and the table is not locked meanwhile.

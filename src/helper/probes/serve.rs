@@ -290,7 +290,7 @@ fn refusal(error: &std::io::Error) -> Result<i32> {
 fn wait_for_news(signals: &Signals, starters: &Starters<Start>, all: &mut [State], left: Duration) -> Result<()> {
     // rounded up, lest it waits in a circle
     let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-    let mut running: Vec<&mut Running> = all.iter_mut().filter_map(State::running).collect();
+    let running: Vec<&mut Running> = all.iter_mut().filter_map(State::running).collect();
     let talking = running.iter().filter_map(|running| running.said.as_ref());
     let mut news: Vec<PollFd> =
         [signals.0.as_fd(), starters.news()].map(|fd| PollFd::new(fd, PollFlags::POLLIN)).into();
@@ -299,7 +299,9 @@ fn wait_for_news(signals: &Signals, starters: &Starters<Start>, all: &mut [State
         Ok(_) | Err(Errno::EINTR) => {}
         Err(errno) => return Err(errno.into()),
     }
-    running.iter_mut().for_each(|running| listen(running));
+    for running in running {
+        listen(running);
+    }
     signals.take()
 }
 

@@ -245,15 +245,14 @@ impl<'a> Server<'a> {
         let held = self.hold_all(tasks, &mut started, &mut early);
         // nothing stays held, neither a child whose start its parent did not live to report: no later wait would end
         let left = started.iter().filter(|one| !one.done).map(|one| one.pid);
-        let unreported = early.into_iter().filter(|pid| started.iter().all(|one| one.pid != *pid));
-        for pid in left.chain(unreported) {
+        for pid in left.chain(early) {
             let _ = kill(pid, Signal::SIGKILL);
         }
         held.map(|()| started)
     }
 
     fn hold_all(&mut self, tasks: &[(&Task, &str)], started: &mut Vec<Started>, early: &mut Vec<Pid>) -> Result<()> {
-        let mut starters: Vec<Starter> = Vec::new();
+        let mut threads: Vec<Starter> = Vec::new();
         let (mut starting, mut stuck) = (true, Vec::new());
         while starting || started.iter().any(|one| !one.done && !stuck.contains(&one.pid)) {
             let any = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
@@ -262,17 +261,17 @@ impl<'a> Server<'a> {
                 status => status?,
             };
             let pid = status.pid().context("no process was waited for")?;
-            let starter = starters.iter_mut().find(|starter| starter.pid == pid);
-            match (starter, status) {
-                (Some(starter), WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_FORK | PTRACE_EVENT_VFORK)) => {
-                    let (number, child) = (starter.program(tasks)?, reported(pid)?);
+            let thread = threads.iter_mut().find(|thread| thread.pid == pid);
+            match (thread, status) {
+                (Some(thread), WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_FORK | PTRACE_EVENT_VFORK)) => {
+                    let (number, child) = (thread.program(tasks)?, reported(pid)?);
                     started.push(Started { number, pid: child, seen: None, done: false });
                     go_on_together(pid, child, early)?;
                 }
                 (None, WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_CLONE)) if pid == self.pid => {
-                    let thread = reported(pid)?;
-                    starters.push(Starter { pid: thread, next: None });
-                    go_on_together(pid, thread, early)?;
+                    let new = reported(pid)?;
+                    threads.push(Starter { pid: new, next: None });
+                    go_on_together(pid, new, early)?;
                 }
                 (None, WaitStatus::Stopped(_, Signal::SIGSTOP)) if pid == self.pid => {
                     starting = false;
@@ -282,7 +281,7 @@ impl<'a> Server<'a> {
                     self.stuck = !stuck.is_empty();
                     still_there(ptrace::detach(pid, None))?;
                 }
-                (starter, status) if starter.is_some() || pid == self.pid => match status {
+                (thread, status) if thread.is_some() || pid == self.pid => match status {
                     WaitStatus::Stopped(_, signal) => still_there(ptrace::cont(pid, signal))?,
                     WaitStatus::PtraceEvent(..) => still_there(ptrace::cont(pid, None))?,
                     // a thread has ended; or the process, and its number may become another one's: its stderr says why
@@ -352,8 +351,9 @@ fn reported(pid: Pid) -> Result<Pid> {
 }
 
 /// Lets `parent` go on, and its new child or thread, if that has stopped already.
-fn go_on_together(parent: Pid, new: Pid, early: &[Pid]) -> nix::Result<()> {
-    if early.contains(&new) {
+fn go_on_together(parent: Pid, new: Pid, early: &mut Vec<Pid>) -> nix::Result<()> {
+    if let Some(at) = early.iter().position(|pid| *pid == new) {
+        early.swap_remove(at);
         still_there(ptrace::cont(new, None))?;
     }
     still_there(ptrace::cont(parent, None))

@@ -17,6 +17,7 @@ use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, unlinkat};
 
 use super::FileOutcome;
 use crate::emulator::{Privilege, identity};
+use crate::kernel::file_system::within_limit;
 use crate::kernel::root_directory::{self, IN_ROOT};
 use crate::kernel::wording::{cause, errno_of};
 
@@ -192,7 +193,7 @@ pub(super) fn check_place(path: &Path, is_emulator: bool) -> Result<()> {
 
 /// Opens `path` of the host whose root directory this thread has.
 pub(super) fn find(path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
-    root_directory::find(AT_FDCWD, path, flags, IN_ROOT)
+    within_limit(path, || root_directory::find(AT_FDCWD, path, flags, IN_ROOT))
 }
 
 fn sync_dir(dir: &OwnedFd) -> io::Result<()> {

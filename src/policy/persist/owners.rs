@@ -13,6 +13,7 @@ use super::file::find;
 use super::record::{self, Record};
 use super::{EMULATORS, RULES, shown};
 use crate::emulator::{Stranger, stranger_in};
+use crate::kernel::file_system::within_limit;
 use crate::kernel::namespace::with_root_directory;
 use crate::kernel::wording::{cause, errno_of};
 
@@ -75,7 +76,7 @@ fn check_links(root: &File, dir: &Path) -> Result<()> {
 /// Opens `dir`, and checks that it can be made the root directory.
 pub(super) fn enter(dir: &Path) -> Result<File> {
     let open = || -> io::Result<File> {
-        let root = File::open(dir)?;
+        let root = within_limit(dir, || File::open(dir))?;
         with_root_directory(&root, || ())?;
         Ok(root)
     };

@@ -53,6 +53,12 @@ impl Recognised {
         Self::among(seen.map(|(entry, run)| (Some(*entry), &run.ran)))
     }
 
+    /// Adds what a later look has seen.
+    pub fn extend(&mut self, later: Self) {
+        self.qemu.extend(later.qemu);
+        self.others.extend(later.others);
+    }
+
     /// Whether `entry` is one of QEMU's user emulators: by the name of its interpreter, else by the file if that was seen, else
     /// by the entry's name.
     pub fn is_qemu(&self, entry: &Entry) -> bool {

@@ -1,0 +1,101 @@
+//! How long this process waits for a file system. A path may lead to a file server that does not answer (NFS, FUSE), and then
+//! only the end of the process ends a system call that waits for it. So another thread keeps the time, and ends the process.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::kernel::wait::{QUIET, say};
+
+/// How long a file system may take to answer.
+const LIMIT: Duration = Duration::from_secs(10);
+
+static STATE: Mutex<State> = Mutex::new(State { asked: Vec::new(), asks: 0, watching: None, is_over: false });
+static OVER: Condvar = Condvar::new();
+static STATUS: AtomicU8 = AtomicU8::new(1);
+
+struct State {
+    /// What is waited for now.
+    asked: Vec<Asked>,
+    /// How often something was.
+    asks: u64,
+    /// The thread that keeps the time.
+    watching: Option<JoinHandle<()>>,
+    is_over: bool,
+}
+
+struct Asked {
+    number: u64,
+    path: PathBuf,
+    since: Instant,
+    said: bool,
+}
+
+/// From now on, a process that is ended here has this exit status. It is 1 before.
+pub fn fail_with(status: u8) {
+    STATUS.store(status, Ordering::Relaxed);
+}
+
+/// Does `work`, which asks the file system at `path`. After a second, a line says what is waited for. When it takes longer than
+/// [`LIMIT`], another line says so, and the process ends.
+pub fn within_limit<T>(path: &Path, work: impl FnOnce() -> T) -> T {
+    let mut state = state();
+    state.asks += 1;
+    let number = state.asks;
+    state.asked.push(Asked { number, path: path.to_owned(), since: Instant::now(), said: false });
+    if state.watching.is_none() {
+        // without the thread, it only waits as long as it must
+        state.watching = thread::Builder::new().spawn(watch).ok();
+    }
+    drop(state);
+    let _end = End(number);
+    work()
+}
+
+/// Ends the thread that keeps the time, until the next wait. A process with threads cannot enter a user namespace.
+pub fn stop_watching() {
+    let mut state = state();
+    let Some(watching) = state.watching.take() else { return };
+    state.is_over = true;
+    drop(state);
+    OVER.notify_all();
+    let _ = watching.join();
+    self::state().is_over = false;
+}
+
+/// The end of a wait, also by a panic.
+struct End(u64);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        state().asked.retain(|asked| asked.number != self.0);
+    }
+}
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[expect(clippy::exit, reason = "the thread that would return is in a system call")]
+fn watch() {
+    let mut state = state();
+    while !state.is_over {
+        // whoever is waited for now is looked at a quarter of a second late at most
+        state = OVER.wait_timeout(state, QUIET / 4).unwrap_or_else(PoisonError::into_inner).0;
+        let Some(asked) = state.asked.iter_mut().find(|asked| asked.since.elapsed() >= QUIET) else { continue };
+        let path = asked.path.display().to_string();
+        if asked.since.elapsed() >= LIMIT {
+            drop(state);
+            say(&format!(
+                "binfmt: the file system of {path} does not answer; see whether its file server runs, or name another path"
+            ));
+            std::process::exit(STATUS.load(Ordering::Relaxed).into());
+        }
+        if !asked.said {
+            asked.said = true;
+            say(&format!("waiting for the file system of {path}, for {} s at most", LIMIT.as_secs()));
+        }
+    }
+}
