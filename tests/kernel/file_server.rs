@@ -63,7 +63,7 @@ fn a_handler_is_uninstalled_whose_pinned_file_does_not_close() {
     // nobody has closed the file yet: the server's library would tell the kernel that it need not be asked about that
     let register = "printf ':dead:M::dead-server::%s:F' $PWD/place/qemu-aarch64 >/proc/sys/fs/binfmt_misc/register";
     let call = format!("timeout --kill-after=1 20 '{BINFMT}' --uninstall dead --force");
-    with_a_dead_server(&host, &register, &call).ok().says("a process waits until it does");
+    with_a_dead_server(&host, register, &call).ok().says("a process waits until it does");
     assert!(!host.entries().contains(&"dead".to_owned()));
 }
 
