@@ -36,7 +36,7 @@ pub struct Cli {
     #[arg(long, value_name = "LIST", action = ArgAction::Append, allow_hyphen_values = true, value_parser = list,
         help_heading = INSTALL, group = "changes")]
     pub uninstall: Vec<String>,
-    /// Install all again, and remove QEMU's entries that are not part of this install
+    /// Install all, or the LIST of --install, again; then remove QEMU's entries that are not part of this install
     #[arg(long, help_heading = INSTALL, group = "changes")]
     pub reset: bool,
     /// With options that install, remove or write files: show what would be done, and do nothing
@@ -48,7 +48,7 @@ pub struct Cli {
     /// Also replace or remove handlers that do not belong to QEMU, and replace a newer QEMU
     #[arg(long, help_heading = INSTALL)]
     pub force: bool,
-    /// Honour setuid bits of foreign programs (flag C) [default: yes, except in place of a handler without it]
+    /// Honour setuid bits of foreign programs (flag C) [default: yes, unless the existing handler lacks it]
     #[arg(long, short = 'c', alias = "credential", value_name = "yes|no", value_parser = is("yes", YES_NO),
         hide_possible_values = true, help_heading = INSTALL)]
     pub credentials: Option<bool>,
@@ -60,7 +60,7 @@ pub struct Cli {
     #[arg(long, value_name = "auto|never", value_parser = is("auto", ["auto", "never"]), hide_possible_values = true,
         help_heading = INSTALL)]
     pub anchor: Option<bool>,
-    /// Accepted, as in multiarch/qemu-user-static: handlers are always pinned. Alone: installs all, as there
+    /// Accepted, as in multiarch/qemu-user-static; handlers are always pinned. Without another option: install all
     #[arg(long, short, value_name = "yes", value_parser = yes, help_heading = INSTALL, group = "changes")]
     pub persistent: Option<bool>,
     /// Show whether each registered platform (or each of LIST) runs; exit 1 if one does not
@@ -69,7 +69,7 @@ pub struct Cli {
     /// Show every architecture: native, registered, available, unavailable
     #[arg(long, conflicts_with = "status", help_heading = LOOK, group = "tables")]
     pub list: bool,
-    /// Show whether each handler (or each of LIST) is what an install would make now; exit 1 if one is not
+    /// Show whether each handler (or each of LIST) is as an install would make it now; exit 1 if one is not
     #[arg(long, value_name = "LIST", conflicts_with_all = ["list", "status", "export"], help_heading = LOOK, group = "tables")]
     pub verify: Option<Option<String>>,
     /// Show why FILE runs here, or does not; exit 1 if it does not
@@ -86,7 +86,7 @@ pub struct Cli {
         "force", "keep", "persistent",
     ])]
     pub run: Option<String>,
-    /// With --run and --explain: COMMAND, or FILE, is a path below DIR, the root directory of an unpacked image
+    /// With --run and --explain: COMMAND or FILE is a path below DIR, the root directory of an unpacked image
     #[arg(long, value_name = "DIR", requires = "below_root", help_heading = RUN)]
     pub root: Option<PathBuf>,
     /// With --install: stay until SIGTERM, and put back handlers that others remove
@@ -95,14 +95,14 @@ pub struct Cli {
     /// With --hold: how often to look, in addition to each change: 100ms to 24h [default: 30s]
     #[arg(long, value_name = "TIME", requires = "hold", value_parser = interval, conflicts_with_all = NO_HOLD, help_heading = STAY)]
     pub interval: Option<Duration>,
-    /// With --hold: what to do with the handlers at its end [default: keep]
+    /// With --hold: whether the handlers stay when the call ends [default: keep]
     #[arg(long = "on-exit", value_name = "keep|uninstall", value_parser = is("uninstall", ["keep", "uninstall"]), requires = "hold",
         conflicts_with_all = NO_HOLD, hide_possible_values = true, help_heading = STAY)]
     pub uninstalls_on_exit: Option<bool>,
-    /// Write rules for what works into DIR (/etc/binfmt.d), for systemd-binfmt to register at every boot
+    /// Write a rule for each working handler into DIR (/etc/binfmt.d); systemd-binfmt registers it at every boot
     #[arg(long, value_name = "DIR", help_heading = STAY, group = "changes")]
     pub export: Option<PathBuf>,
-    /// With --install: copy the emulators into the host whose root directory is DIR, for its systemd to register at boot
+    /// With --install: copy the emulators to the host whose root directory is DIR; its systemd registers them at every boot
     #[arg(long, value_name = "DIR", requires = "install", conflicts_with_all = ["hold", "export", "run", "verify"],
         help_heading = STAY)]
     pub persist: Option<PathBuf>,
@@ -116,11 +116,12 @@ pub struct Cli {
     /// The same as --format json
     #[arg(long, conflicts_with = "format", help_heading = OPTIONS)]
     pub json: bool,
-    /// With --status, --list and --verify: all columns, however narrow the terminal; with --explain: compare with the
-    /// handler's magic byte by byte
+    /// With --status, --list and --verify: all columns, even on a narrow terminal; with --explain: compare FILE with the
+    /// handler's magic, byte by byte
     #[arg(long, requires = "tables", help_heading = OPTIONS)]
     pub verbose: bool,
-    /// Mount point of the kernel's table; in a user namespace, naming one asks to mount it there [default: the kernel's own]
+    /// Mount point of the kernel's table; in a user namespace, the table is mounted only if this option is passed
+    /// [default: /proc/sys/fs/binfmt_misc]
     #[arg(long, value_name = "DIR", help_heading = OPTIONS)]
     pub mount: Option<PathBuf>,
     /// Print a completion script for this shell

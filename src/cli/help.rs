@@ -21,8 +21,8 @@ pub const SECTIONS: [(&str, &[(&str, &str)]); 3] = [
         "Environment",
         &[
             ("QEMU_BINARY_PATH", "directory of the emulators [default: /usr/bin]"),
-            ("QEMU_BINARY_PREFIX", "put before the file names of emulators and the names of entries"),
-            ("QEMU_BINARY_REPLACE", "1: also replace a newer QEMU, and a handler without flag C by one with it"),
+            ("QEMU_BINARY_PREFIX", "prefix of the emulators' file names and of the entries' names"),
+            ("QEMU_BINARY_REPLACE", "1: also replace a newer QEMU, and add flag C to handlers that lack it"),
             ("QEMU_PRESERVE_ARGV0", "0: programs get their path as argv[0] (no flag P)"),
             ("QEMU_TRANSPARENT", "0: the same as --transparent never"),
         ],
@@ -31,12 +31,12 @@ pub const SECTIONS: [(&str, &[(&str, &str)]); 3] = [
         "Exit status",
         &[
             ("0", "everything asked for is in place"),
-            ("1", "something is not; the last line on stderr says what to do"),
+            ("1", "something is not in place; the last line on stderr says what to do"),
             ("2", "the command line is wrong"),
             ("with --run", "COMMAND's own, or:"),
-            ("125", "nothing was run"),
+            ("125", "nothing was started, or the command line is wrong"),
             ("126", "COMMAND cannot be run"),
-            ("127", "there is no COMMAND of that name"),
+            ("127", "COMMAND does not exist"),
         ],
     ),
 ];
