@@ -102,7 +102,8 @@ pub struct Cli {
     /// Write a rule for each working handler into DIR (/etc/binfmt.d); systemd-binfmt registers it at every boot
     #[arg(long, value_name = "DIR", help_heading = STAY, group = "changes")]
     pub export: Option<PathBuf>,
-    /// With --install: copy the emulators to the host whose root directory is DIR; its systemd registers them at every boot
+    /// With --install: copy the emulators to the host whose root directory is DIR; its systemd or OpenRC registers them at
+    /// every boot
     #[arg(long, value_name = "DIR", requires = "install", conflicts_with_all = ["hold", "export", "run", "verify"],
         help_heading = STAY)]
     pub persist: Option<PathBuf>,
