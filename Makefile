@@ -32,20 +32,24 @@ run: need-run ## build, fetch emulators, install five architectures, run a progr
 	@$(MAKE) -j$(JOBS) build emulators $(DEMO:%=build/programs/%)
 	@qemu/demo.sh $(BINFMT) build/emulators build/programs
 
-test: need-test ## everything: check, and all tiers of tests; the last line is the summary
+test: need-test ## everything: lints, unit tests, and all tiers; the last line is the summary
 	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs test-kernels
 	cargo test --locked --workspace --no-run
 	@tests/summary.sh $(JOBS) $(TIERS:%='$(MAKE) %') -- '$(MAKE) test-engine'
 
-# What `make test` runs, as many at a time as there are processors. Each runs by itself, too, on a machine of its own.
+# What `make test` runs, as many at a time as there are processors. Each runs by itself, too, on a machine of its own. What `check`
+# has besides, the kernel's tests with fake emulators, test-kernel runs with real ones.
 # test-engine runs after them, alone: it uses the machine's own table, and the mount namespaces of the other tests would
 # copy that table's mount, and so keep the table from ending.
-TIERS := test-kernel check test-machines test-conformance
+TIERS := test-kernel lint test-units test-machines test-conformance
 
 check: need-test lint ## the inner loop: format, lints, unit tests, the kernel's tests with fake emulators; fetches nothing
-	cargo test --locked --workspace --lib --bins --quiet
+	@$(MAKE) test-units
 	BINFMT_TEST_EMULATORS=fake cargo test --locked --no-fail-fast --quiet --test kernel -- \
 	  --test-threads $$(($(JOBS) * 2)) $(LONG_TESTS) $(HEAVY_TESTS)
+
+test-units: need-test
+	cargo test --locked --workspace --lib --bins --quiet
 
 test-kernel: need-test ## the tool against the real kernel, in user namespaces, with real emulators
 	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs
@@ -176,11 +180,12 @@ coverage: need-test emulators test-material ## how many lines of the tool and of
 mutants: need-test ## which changes of magic/ its tests would not notice, and no reason is given for
 	@tests/mutants.sh
 
-test-image: need-test image ## the command-line tests once more, with the static binary of the image
+test-image: export BINFMT_TEST_BINARY := $(CURDIR)/build/image/binfmt
+test-image: need-test image ## the command-line tests once more, with the static binary of the image: the kernel's with fake emulators
 	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs
 	@$(MAKE) build/image/binfmt
-	BINFMT_TEST_BINARY=$(CURDIR)/build/image/binfmt cargo test --locked --no-fail-fast \
-	  --test kernel --test host --test documents -- $(LONG_TESTS) --skip bench:: --skip pages::
+	BINFMT_TEST_EMULATORS=fake cargo test --locked --no-fail-fast --test kernel -- $(LONG_TESTS)
+	cargo test --locked --no-fail-fast --test host --test documents -- --skip bench:: --skip pages::
 
 test-host: need-run image ## the image of another host, on a kernel of that host in a virtual machine: make test-host PLATFORM=linux/riscv64
 	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && \
@@ -310,5 +315,5 @@ need-release: need-run
 need-test:
 	@qemu/need.sh cargo cargo-fmt cargo-clippy shellcheck unshare newuidmap c++ venv bindfs qemu-system-x86_64 zstd objcopy strace
 
-.PHONY: help run single deb dist index release-dry-run test test-engine $(TIERS) test-host torture coverage mutants fuzz lint style bench bench-emulators bench-image build image test-image sbom tuned conformance checked reproduce profile \
+.PHONY: help run check single deb dist index release-dry-run test test-engine $(TIERS) test-host torture coverage mutants fuzz lint style bench bench-emulators bench-image build image test-image sbom tuned conformance checked reproduce profile \
   emulators install install-program uninstall clean test-material test-rootfs test-kernels always need-run need-release need-test
