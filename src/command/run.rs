@@ -30,7 +30,7 @@ use crate::kernel::process;
 use crate::kernel::root_directory;
 use crate::kernel::user_namespace::{self, Refused};
 use crate::kernel::wording::shown;
-use crate::policy::private::Way;
+use crate::policy::run::Way;
 use crate::policy::survey::{Survey, may_be_native};
 
 mod search;

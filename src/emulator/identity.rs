@@ -18,12 +18,12 @@ use std::path::{Path, PathBuf};
 
 use goblin::elf::note::{NT_GNU_BUILD_ID, NoteDataIterator};
 use goblin::elf::program_header::PT_NOTE;
-use procfs::process::Process;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::emulator::{HEAD, read_up_to, segments};
 use crate::helper::files::Files;
+use crate::kernel::mount::mountinfo::mounts;
 use crate::kernel::process::path_of;
 use crate::kernel::wording::errno_of;
 
@@ -114,9 +114,7 @@ fn is_in_sight(file: &File) -> io::Result<bool> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
     let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
     let id: Option<i32> = id.and_then(|id| id.trim().parse().ok());
-    let mounts = Process::myself().and_then(|process| process.mountinfo());
-    let mounts = mounts.map_err(io::Error::other)?;
-    Ok(mounts.iter().any(|mount| Some(mount.mnt_id) == id))
+    Ok(mounts()?.iter().any(|mount| Some(mount.mnt_id) == id))
 }
 
 /// `None` also where the file is no ELF program, or its notes make no sense.

@@ -23,11 +23,11 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, makedev};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::geteuid;
-use procfs::process::Process;
 
+use crate::kernel::mount::mountinfo::{device, mounts};
 use crate::kernel::namespace::is_outsider;
 use crate::kernel::pseudo::file_system;
 use crate::kernel::wording::{errno_of, quoted};
@@ -320,12 +320,9 @@ impl Walk {
 
 /// The user who mounted each FUSE file system of this mount namespace, by its device number. Empty if /proc cannot be read.
 fn mounters() -> HashMap<u64, u32> {
-    let mounts = Process::myself().and_then(|process| process.mountinfo());
-    let served = mounts.into_iter().flatten().filter_map(|mount| {
+    let served = mounts().into_iter().flatten().filter_map(|mount| {
         let user = mount.super_options.get("user_id")?.as_deref()?.parse().ok()?;
-        let (major, minor) = mount.majmin.split_once(':')?;
-        let device = makedev(major.parse().ok()?, minor.parse().ok()?);
-        mount.fs_type.starts_with("fuse").then_some((device, user))
+        mount.fs_type.starts_with("fuse").then_some((device(&mount)?, user))
     });
     served.collect()
 }

@@ -25,9 +25,9 @@ use crate::kernel::table::{Lock, Table};
 use crate::kernel::wording::{cause, errno_of, quoted};
 
 mod lifetime;
+pub mod mountinfo;
 mod own;
 
-pub use lifetime::mount_point;
 pub use lifetime::{HeldBy, Lifetime, ensure_lifetime, for_holding, holder, is_at};
 use lifetime::{has_older_holder, holder_of, mounted_by_us};
 pub use own::{detached, errno, own};

@@ -22,11 +22,11 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{chdir, chroot, fchdir, pivot_root, symlinkat};
-use procfs::process::Process;
 use rustix::fs::CWD;
 use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-use crate::kernel::mount::{detached, errno, mount_point};
+use crate::kernel::mount::mountinfo::{mount_point, mounts};
+use crate::kernel::mount::{detached, errno};
 use crate::kernel::process::path_of;
 use crate::kernel::wording::{cause, errno_of, quoted, shown};
 
@@ -230,8 +230,7 @@ fn protect_proc(root: &OwnedFd, nothing: &OwnedFd) -> nix::Result<()> {
 
 /// Adds `flags` to each mount at or below the path `below` of `root`, this process's root directory.
 fn restrict(root: &OwnedFd, below: &Path, flags: MsFlags) -> nix::Result<()> {
-    let mounts = Process::myself().and_then(|process| process.mountinfo()).map_err(|_| Errno::ENOENT)?;
-    let places = mounts.into_iter().map(|mount| mount_point(&mount));
+    let places = mounts().map_err(|_| Errno::ENOENT)?.into_iter().map(|mount| mount_point(&mount));
     for place in places.filter(|place| place.starts_with(below)) {
         let place = place.strip_prefix("/").unwrap_or(&place);
         let place = if place.as_os_str().is_empty() { Path::new(".") } else { place };

@@ -78,7 +78,7 @@ pub struct Transaction {
 }
 
 /// The table that a step is about.
-enum Ground {
+enum TargetTable {
     /// It is mounted and locked.
     Mounted(Mounted),
     /// In a dry run: what runs here; the table, if there is one; and whether it would be mounted.
@@ -112,17 +112,17 @@ impl Transaction {
     pub fn install(&mut self, order: &Order, asked: &Asked, tell: Tell) -> Result<Installed> {
         ensure!(!order.reset || order.has_emulators(), order.no_emulators());
         let host = asked.persist.map(|dir| Host::at(dir, order, self.noted.is_some())).transpose()?;
-        let ground = self.open();
+        let target = self.open();
         // to hold, and to persist, a table is needed
-        if let (Err(error), None, false) = (&ground, &host, asked.holds) {
+        if let (Err(error), None, false) = (&target, &host, asked.holds) {
             if let Some(survey) = runs_already(error, order, tell)? {
                 report(order, &[], &survey, tell);
                 return Ok(Installed { items: Vec::new(), survey: Rc::new(survey), caveat: None });
             }
         }
-        let ground = ground?;
+        let target = target?;
         let mut caveat = None;
-        if let Ground::Mounted(Mounted { table, held_by, .. }) = &ground {
+        if let TargetTable::Mounted(Mounted { table, held_by, .. }) = &target {
             if asked.holds {
                 // even if nothing has to change now: later it may
                 table.may_change()?;
@@ -130,20 +130,20 @@ impl Transaction {
             caveat = mount::ensure_lifetime(&self.at, *held_by, self.lifetime);
         }
         let installed = match &host {
-            Some(host) => ground.persist(host, order, &self.at.dir, tell),
-            None => ground.install(order, &self.at.dir, tell),
+            Some(host) => target.persist(host, order, &self.at.dir, tell),
+            None => target.install(order, &self.at.dir, tell),
         };
         let installed = installed.and_then(|(items, survey)| {
             let survey = if order.reset && refuses_reset(&order.selection, &items).is_none() {
-                ground.reset(order, &items, &survey, tell)?
+                target.reset(order, &items, &survey, tell)?
             } else {
                 survey
             };
             Ok((items, survey))
         });
-        let tidied = match &ground {
-            Ground::Mounted(Mounted { table, lock, .. }) => mount::tidy(table, lock, &self.at),
-            Ground::Noted(..) => Ok(false),
+        let tidied = match &target {
+            TargetTable::Mounted(Mounted { table, lock, .. }) => mount::tidy(table, lock, &self.at),
+            TargetTable::Noted(..) => Ok(false),
         };
         let (items, survey) = installed?;
         if items.is_empty() && order.selection.unknown.is_empty() && !order.has_emulators() {
@@ -160,18 +160,18 @@ impl Transaction {
         Ok(Installed { items, survey, caveat })
     }
 
-    fn open(&self) -> Result<Ground> {
+    fn open(&self) -> Result<TargetTable> {
         Ok(match &self.noted {
-            None => Ground::Mounted(mount::for_installing(&self.at)?),
+            None => TargetTable::Mounted(mount::for_installing(&self.at)?),
             Some(survey) => {
                 let mounts = mount::would_mount(&self.at)?;
-                Ground::Noted(Rc::clone(survey), mount::for_looking(&self.at)?, mounts)
+                TargetTable::Noted(Rc::clone(survey), mount::for_looking(&self.at)?, mounts)
             }
         })
     }
 }
 
-impl Ground {
+impl TargetTable {
     fn install(&self, order: &Order, at: &Path, tell: Tell) -> Result<(Vec<Item>, Survey)> {
         let (survey, table, mounts) = match self {
             Self::Mounted(Mounted { table, .. }) => {

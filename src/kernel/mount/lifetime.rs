@@ -3,19 +3,17 @@
 //! The kernel does not report what holds a superblock. This program can see the host's mounts, where the host's
 //! processes are visible, and the age of the superblock: if it is older than our own mount, something else holds it.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::anyhow;
-use nix::sys::stat::{major, minor};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
-use procfs::process::{MountInfo, Process};
+use procfs::process::Process;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
+use super::mountinfo::{device, mount_point, mounts_of};
 use super::{DEFAULT, MountError, MountPoint, SOURCE, existing};
 use crate::kernel::anchor;
 use crate::kernel::namespace;
@@ -133,12 +131,8 @@ fn container_start() -> Option<i64> {
 
 /// Whether PID 1's mounts include this superblock.
 fn is_held_by_host(table: &Table) -> bool {
-    table.metadata(".").is_ok_and(|metadata| {
-        let device = metadata.dev();
-        let majmin = format!("{}:{}", major(device), minor(device));
-        let mounts = mounts_of(Process::new(1));
-        mounts.iter().any(|mount| mount.majmin == majmin)
-    })
+    let mounts = mounts_of(Process::new(1)).unwrap_or_default();
+    table.metadata(".").is_ok_and(|metadata| mounts.iter().any(|mount| device(mount) == Some(metadata.dev())))
 }
 
 /// Whether the topmost mount at `dir` was made by this program.
@@ -146,27 +140,9 @@ pub(super) fn mounted_by_us(dir: &Path) -> bool {
     // of this thread, which may be in another mount namespace than the process; by its number in this /proc, which may be
     // that of another PID namespace
     let own = fs::read_link("/proc/thread-self").map(|name| Path::new("/proc").join(name));
-    let mounts = mounts_of(Process::new_with_root(own.unwrap_or_default()));
+    let mounts = mounts_of(Process::new_with_root(own.unwrap_or_default())).unwrap_or_default();
     let top = mounts.iter().rev().find(|m| mount_point(m) == dir);
     top.is_some_and(|m| m.fs_type == "binfmt_misc" && m.mount_source.as_deref() == Some(SOURCE))
-}
-
-/// Where it is mounted. In `/proc/PID/mountinfo`, some bytes of the path are octal numbers (`mangle_path` in the kernel's
-/// `fs/seq_file.c`), and procfs leaves them so.
-pub fn mount_point(mount: &MountInfo) -> PathBuf {
-    let mut parts = mount.mount_point.as_os_str().as_bytes().split(|byte| *byte == b'\\');
-    let mut bytes = parts.next().unwrap_or_default().to_vec();
-    for part in parts {
-        let (number, rest) = part.split_at(part.len().min(3));
-        bytes.push(number.iter().fold(0, |byte: u8, digit| byte << 3 | digit & 7));
-        bytes.extend(rest);
-    }
-    OsString::from_vec(bytes).into()
-}
-
-fn mounts_of(process: procfs::ProcResult<Process>) -> Vec<MountInfo> {
-    let mounts = process.and_then(|process| process.mountinfo());
-    mounts.map(|mounts| mounts.0).unwrap_or_default()
 }
 
 /// Whether something holds the table since before `moment`, in wall-clock seconds, and may go on to do so. A `--hold` that began

@@ -1,0 +1,41 @@
+//! What is mounted, and where: `/proc/PID/mountinfo` (`proc_pid_mountinfo(5)`).
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use nix::sys::stat::makedev;
+use procfs::ProcResult;
+use procfs::process::{MountInfo, Process};
+
+/// The mounts of this process's mount namespace below its root directory, in the order in which they were made. Fails where
+/// `/proc` cannot be read.
+pub fn mounts() -> io::Result<Vec<MountInfo>> {
+    mounts_of(Process::myself())
+}
+
+/// The same of another process, or of a thread.
+pub(super) fn mounts_of(process: ProcResult<Process>) -> io::Result<Vec<MountInfo>> {
+    let mounts = process.and_then(|process| process.mountinfo()).map_err(io::Error::other)?;
+    Ok(mounts.0)
+}
+
+/// Where it is mounted. In the file, some bytes of the path are octal numbers (`mangle_path` in the kernel's `fs/seq_file.c`), and
+/// procfs leaves them so.
+pub fn mount_point(mount: &MountInfo) -> PathBuf {
+    let mut parts = mount.mount_point.as_os_str().as_bytes().split(|byte| *byte == b'\\');
+    let mut bytes = parts.next().unwrap_or_default().to_vec();
+    for part in parts {
+        let (number, rest) = part.split_at(part.len().min(3));
+        bytes.push(number.iter().fold(0, |byte: u8, digit| byte << 3 | digit & 7));
+        bytes.extend(rest);
+    }
+    OsString::from_vec(bytes).into()
+}
+
+/// The device number of its file system, as `stat(2)` has it.
+pub fn device(mount: &MountInfo) -> Option<u64> {
+    let (major, minor) = mount.majmin.split_once(':')?;
+    Some(makedev(major.parse().ok()?, minor.parse().ok()?))
+}
