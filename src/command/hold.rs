@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 use super::install::{not_installed, perform, report_removal};
 use super::{Call, status};
 use crate::cli::{Install, Stay};
+use crate::kernel::file_system;
 use crate::kernel::wait;
 use crate::kernel::wording::not_started;
 use crate::output::text;
@@ -17,6 +18,7 @@ use crate::policy::transaction::Installed;
 pub(super) fn hold(call: &mut Call, asked: &Install, stay: &Stay) -> Result<()> {
     let cannot_wait = |error: io::Error| anyhow!("cannot wait for signals: {}", not_started(&error));
     wait::end_by_signals().map_err(cannot_wait)?;
+    file_system::wait_without_limit();
     let order = call.order(asked.selection.clone());
     let Installed { items, survey, caveat } = perform(call, asked, true)?;
     if let Err(error) = status::overview(call) {

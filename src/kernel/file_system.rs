@@ -2,7 +2,7 @@
 //! only the end of the process ends a system call that waits for it. So another thread keeps the time, and ends the process.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -12,9 +12,13 @@ use crate::kernel::wait::{QUIET, say};
 /// How long a file system may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Enough for the thread. Memory may be limited.
+const STACK: usize = 64 * 1024;
+
 static STATE: Mutex<State> = Mutex::new(State { asked: Vec::new(), asks: 0, watching: None, is_over: false });
 static OVER: Condvar = Condvar::new();
 static STATUS: AtomicU8 = AtomicU8::new(1);
+static IS_LIMITED: AtomicBool = AtomicBool::new(true);
 
 struct State {
     /// What is waited for now.
@@ -38,6 +42,11 @@ pub fn fail_with(status: u8) {
     STATUS.store(status, Ordering::Relaxed);
 }
 
+/// From now on, nothing ends the process, and it waits until the server answers: for a process that is to stay.
+pub fn wait_without_limit() {
+    IS_LIMITED.store(false, Ordering::Relaxed);
+}
+
 /// Does `work`, which asks the file system at `path`. After a second, a line says what is waited for. When it takes longer than
 /// [`LIMIT`], another line says so, and the process ends.
 pub fn within_limit<T>(path: &Path, work: impl FnOnce() -> T) -> T {
@@ -47,7 +56,7 @@ pub fn within_limit<T>(path: &Path, work: impl FnOnce() -> T) -> T {
     state.asked.push(Asked { number, path: path.to_owned(), since: Instant::now(), said: false });
     if state.watching.is_none() {
         // without the thread, it only waits as long as it must
-        state.watching = thread::Builder::new().spawn(watch).ok();
+        state.watching = thread::Builder::new().stack_size(STACK).spawn(watch).ok();
     }
     drop(state);
     let _end = End(number);
@@ -84,9 +93,15 @@ fn watch() {
     while !state.is_over {
         // whoever is waited for now is looked at a quarter of a second late at most
         state = OVER.wait_timeout(state, QUIET / 4).unwrap_or_else(PoisonError::into_inner).0;
+        if state.asked.is_empty() {
+            // a process that holds need not wake up for this
+            drop(state.watching.take());
+            return;
+        }
         let Some(asked) = state.asked.iter_mut().find(|asked| asked.since.elapsed() >= QUIET) else { continue };
         let path = asked.path.display().to_string();
-        if asked.since.elapsed() >= LIMIT {
+        let is_limited = IS_LIMITED.load(Ordering::Relaxed);
+        if is_limited && asked.since.elapsed() >= LIMIT {
             drop(state);
             say(&format!(
                 "binfmt: the file system of {path} does not answer; see whether its file server runs, or name another path"
@@ -95,7 +110,11 @@ fn watch() {
         }
         if !asked.said {
             asked.said = true;
-            say(&format!("waiting for the file system of {path}, for {} s at most", LIMIT.as_secs()));
+            let limit = if is_limited { format!(", for {} s at most", LIMIT.as_secs()) } else { String::new() };
+            drop(state);
+            // whoever reads this may be slow
+            say(&format!("waiting for the file system of {path}{limit}"));
+            state = self::state();
         }
     }
 }

@@ -99,3 +99,22 @@ fn what_is_asked_about_does_not_open() {
     let output = with_a_dead_server(&host, "", &calls).ok();
     assert_eq!(output.stdout, "1\n125\n1\n", "{output}");
 }
+
+/// It goes on when the server is there again.
+#[test]
+fn a_call_that_holds_waits_for_its_file_server() {
+    let host = Host::new();
+    let (scratch, emulators) = (host.scratch().display(), emulators());
+    let held = host.sh(&format!(
+        "cd '{scratch}'; mkdir place
+         bindfs -f --no-allow-other '{}' place & server=$!
+         until mountpoint -q place; do sleep 0.1; done
+         kill -STOP $server
+         QEMU_BINARY_PATH=$PWD/place '{BINFMT}' --hold --install arm64 2>said & call=$!
+         sleep 12; kill -CONT $server
+         until grep 'arm64 OK' said; do kill -0 $call; sleep 0.1; done
+         kill -TERM $call; wait $call; kill $server",
+        emulators.display()
+    ));
+    held.ok();
+}
