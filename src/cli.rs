@@ -122,7 +122,7 @@ pub struct Cli {
     #[arg(long, requires = "tables", help_heading = OPTIONS)]
     pub verbose: bool,
     /// Mount point of the kernel's table; in a user namespace, the table is mounted only if this option is passed
-    /// [default: /proc/sys/fs/binfmt_misc]
+    /// [default: the kernel's own]
     #[arg(long, value_name = "DIR", help_heading = OPTIONS)]
     pub mount: Option<PathBuf>,
     /// Print a completion script for this shell
