@@ -71,7 +71,7 @@ deb() {
   prepare
   debian_texts "$deb_version"
   units /usr/bin /usr/bin "$stage/units"
-  "$tools/bin/cargo-deb" --package binfmt-package --target "$rust-unknown-linux-gnu" --no-build --no-strip --quiet --deb-version "$deb_version" --output "$stage/" >/dev/null
+  "$tools/bin/cargo-deb" --package binfmt-package --target "$rust" --no-build --no-strip --quiet --deb-version "$deb_version" --output "$stage/" >/dev/null
   ls "$stage"/*.deb
 }
 

@@ -92,7 +92,7 @@ expected_files() {
 the_tool() {
   printf 'usr/bin/binfmt\n'
   printf 'usr/share/doc/binfmt/LICENSE\n'
-  printf 'usr/share/doc/binfmt/linked/%s\n' crates gcc musl rust
+  printf 'usr/share/doc/binfmt/linked/%s\n' crates gcc "$libc" rust
 }
 
 emulator() { # emulator TARGET: its name in the image

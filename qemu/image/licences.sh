@@ -4,7 +4,8 @@
 #   licences.sh ARCH FOLDER [OPTION...]    OPTION: Cargo's, by which it was built without features
 #
 #   FOLDER/crates             the crates, those of Rust's standard library too, and each licence text once
-#   FOLDER/rust, musl, gcc    Debian's word on the standard library, the C library, and the start-up code
+#   FOLDER/rust, gcc          Debian's word on the standard library, and the start-up code
+#   FOLDER/musl or glibc      the same on the C library that the host has (host.sh); with glibc's, what its licence asks for
 #
 # A crate's licence is what is in its published source. Where that has no text, and the licence is MIT, the text is
 # ours with the crate's authors. Anything else must be looked at: it fails.
@@ -18,11 +19,10 @@ registry=${CARGO_HOME:-$HOME/.cargo}/registry/src
 # shellcheck source=qemu/host.sh
 source /host.sh
 host "$arch" || { printf 'licences.sh: no image is built for %s; these are: %s\n' "$arch" "$hosts" >&2; exit 1; }
-target=$rust-unknown-linux-musl
 
 linked() { # linked MANIFEST OPTION...: the crates from the registry that end up in the program, as NAME-VERSION LICENCE
   # the standard library's own manifests use what is not stable yet
-  RUSTC_BOOTSTRAP=1 cargo tree --quiet --locked --manifest-path "$@" --target "$target" \
+  RUSTC_BOOTSTRAP=1 cargo tree --quiet --locked --manifest-path "$@" --target "$rust" \
     --edges normal,no-proc-macro --prefix none --format '{p} {l}' |
     sed -nE '/\(\//d; s/ \(\*\)$//; s/^([^ ]+) v/\1-/p'
 }
@@ -62,15 +62,45 @@ while read -r crate licence; do texts "$crate" "$licence"; done <"$work/linked"
   done
 } >"$folder/crates"
 
-packaged() { # packaged PACKAGE: Debian's word on its licence, after its release and source in the format of fetch.sh
+packaged() { # packaged PACKAGE [SOURCE]: Debian's word on its licence, after its release and source in the format of fetch.sh
   # shellcheck source=/dev/null
   (. /etc/os-release && echo "# release: $VERSION_CODENAME")
   # shellcheck disable=SC2016  # dpkg's variables
-  dpkg-query --show --showformat='# source: ${source:Package}=${source:Version}\n' "$1"
+  echo "# source: ${2:-$(dpkg-query --show --showformat='${source:Package}=${source:Version}' "$1")}"
   cat "/usr/share/doc/${1%:*}/copyright"
+}
+
+built_using() { # built_using PACKAGE SOURCE: as NAME=VERSION, the source that it was built from besides its own
+  local source
+  # shellcheck disable=SC2016  # dpkg's variables
+  source=$(dpkg-query --show --showformat='${Built-Using}' "$1" | tr , '\n' | sed -nE "s/^ *$2 \\(= (.*)\\)$/$2=\1/p")
+  [[ $source ]] || { printf 'licences.sh: %s does not say which %s it is built from; see dpkg --status\n' "$1" "$2" >&2; exit 1; }
+  echo "$source"
+}
+
+glibc() { # for the LGPL, with the library's source and the licence's text, which not every system has
+  local package=libc6-dev-$debian-cross source
+  source=$(built_using "$package" glibc)
+  cat <<END
+The program binfmt has parts of the GNU C library linked in, which is free software under the GNU Lesser General Public
+License, version 2.1 or later. Its complete source is Debian's, of exactly this version:
+
+    apt-get source $source
+
+https://snapshot.debian.org keeps what Debian's mirrors no longer have. With it and the sources of binfmt, the program can be
+built again with another version of the library (qemu/image/toolchain.sh). Who distributes this program offers the source on
+request as well, for three years, at the cost of the copying.
+
+END
+  packaged "$package" "$source"
+  printf '\n==== The GNU Lesser General Public License, version 2.1\n\n'
+  cat /usr/share/common-licenses/LGPL-2.1
 }
 
 gcc=(/usr/share/doc/gcc-[0-9]*-base)
 packaged rust-src >"$folder/rust"
-packaged "musl-dev:$debian" >"$folder/musl"
+case $libc in
+  musl) packaged "musl-dev:$debian" ;;
+  glibc) glibc ;;
+esac >"$folder/$libc"
 packaged "${gcc[0]##*/}" >"$folder/gcc"

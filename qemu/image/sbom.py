@@ -8,10 +8,10 @@ which are below DIR:
 
     usr/bin/*                             the programs: the tool, and emulators; or emulators for BuildKit alone
     usr/share/doc/qemu-user/SHA256SUMS    the emulators' source and libraries (fetch.sh, or emulators.sh in its format)
-    usr/share/doc/binfmt/linked/          the tool's: `crates`, of Rust's standard library too; and `rust`, `musl` and
-                                          `gcc`, which begin with `# release:` and `# source:` as above (licences.sh)
+    usr/share/doc/binfmt/linked/          the tool's: `crates`, of Rust's standard library too; and `rust`, `gcc`, and `musl`
+                                          or `glibc`, which have lines `# release:` and `# source:` as above (licences.sh)
 
-    image CONTAINS binfmt       CONTAINS its file, STATIC_LINK crates, Rust's standard library, musl, gcc's runtime
+    image CONTAINS binfmt       CONTAINS its file, STATIC_LINK crates, Rust's standard library, the C library, gcc's runtime
     image CONTAINS emulators    CONTAINS their files, GENERATED_FROM qemu's source, STATIC_LINK libraries
 
 Libraries are named by Debian's source packages, which is what advisories and `apt-get source` go by. That a package is
@@ -211,6 +211,13 @@ def crates(root: Path) -> list[tuple[str, str, str]]:
     return [(crate[1], crate[2], re.sub(r" ?/ ?", " OR ", crate[3])) for crate in found if crate]
 
 
+def c_library(root: Path) -> str:
+    found = [name for name in ("musl", "glibc") if (root / LINKED / name).exists()]
+    if len(found) != 1:
+        fail(f"{root / LINKED} has not one C library", "licences.sh writes musl or glibc")
+    return found[0]
+
+
 def licence_of(source: str) -> str:
     key = re.sub(r"^gcc-\d+(-cross)?$", "gcc", source)
     if key not in LICENCES:
@@ -322,7 +329,7 @@ def add_tool(document: Document, root: Path, version: str, files: list[Path]) ->
     add_files(document, tool, root, files)
     for crate in crates(root):
         document.relate(tool, "STATIC_LINK", document.package(crate_package(*crate)))
-    for name in ("rust", "musl", "gcc"):
+    for name in ("rust", c_library(root), "gcc"):
         library = document.package(debian_source(tool_source(root, name), "LIBRARY"))
         document.relate(tool, "STATIC_LINK", library)
     return tool

@@ -78,7 +78,7 @@ fn plan(user: Uid) -> Result<(&'static str, Maps)> {
             return Ok((WRITTEN, [users, groups]));
         }
     }
-    let name = User::from_uid(user).ok().flatten().map(|user| user.name);
+    let name = name_of(user);
     let owners = [Some(user.to_string()), name.clone()];
     let files = [("/etc/subuid", user.as_raw(), "--add-subuids"), ("/etc/subgid", getegid().as_raw(), "--add-subgids")];
     let texts = files.map(|(file, ..)| fs::read_to_string(file).unwrap_or_default());
@@ -95,6 +95,25 @@ fn plan(user: Uid) -> Result<(&'static str, Maps)> {
         Some(name) => bail!("{name} has no range in {whose}; as root: {command} {name}"),
         None => bail!("user {user} has no range in {whose}; as root: {command} NAME, with that user's name"),
     }
+}
+
+/// The user's name. From `/etc/passwd` alone if glibc is linked in: there its own lookup would load libraries of the
+/// system, which may be of another glibc.
+fn name_of(user: Uid) -> Option<String> {
+    if cfg!(all(target_env = "gnu", target_feature = "crt-static")) {
+        let text = fs::read_to_string("/etc/passwd").ok()?;
+        return name_in(&text, user.as_raw()).map(str::to_owned);
+    }
+    User::from_uid(user).ok().flatten().map(|user| user.name)
+}
+
+/// The name of the first line `name:password:number:…` of `text` that has the number (`passwd(5)`).
+fn name_in(text: &str, number: u32) -> Option<&str> {
+    let mut lines = text.lines().map(|line| line.split(':'));
+    lines.find_map(|mut fields| {
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(number)).then_some(name)
+    })
 }
 
 /// `CAP_SETGID`, `CAP_SETUID`, and, to hand on root itself, `CAP_SETFCAP` (`include/uapi/linux/capability.h`).
@@ -260,6 +279,14 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(of(text).as_deref(), map, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_user_has_the_name_of_the_first_line_with_the_number() {
+        let text = "root:x:0:0:root:/root:/bin/sh\n#anna:x\nanna:x:1000:100::/home/anna:/bin/sh\notto:x:1000:1000:::\n+::::::\n";
+        for (number, name) in [(0, Some("root")), (1000, Some("anna")), (100, None), (1, None)] {
+            assert_eq!(name_in(text, number), name, "{number}");
         }
     }
 
