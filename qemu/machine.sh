@@ -31,7 +31,8 @@ case $debian in
   ppc64el) emulator=(qemu-system-ppc64 -M pseries -cpu POWER9) console=hvc0 ;;
   s390x) emulator=(qemu-system-s390x -M s390-ccw-virtio -cpu max) console=ttysclp0 ;;
 esac
-qemu/need.sh "${emulator[0]}"
+# modules of newer kernels are compressed
+qemu/need.sh "${emulator[0]}" xz
 
 fetch_kernel() { # of the newest release whose packages are there: Debian's mirrors lack some that its index names
   local release

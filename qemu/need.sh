@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that the machine has what the Makefile's targets call.
 #
-#   need.sh COMMAND...    cargo, cargo-fmt, cargo-clippy, shellcheck, unshare, newuidmap, c++, bindfs, qemu-system-x86_64 (aarch64, ppc64, riscv64, s390x), zstd, objcopy, strace, venv (Python's)
+#   need.sh COMMAND...    cargo, cargo-fmt, cargo-clippy, shellcheck, unshare, newuidmap, c++, bindfs, qemu-system-x86_64 (aarch64, ppc64, riscv64, s390x), xz, zstd, objcopy, strace, venv (Python's)
 #
 # As root on Debian, what is missing is installed with apt; otherwise it is named, and the exit status is 1.
 # For cargo, Rust must be as new as Cargo.toml's rust-version, and a linker and the certificates that downloading
@@ -58,6 +58,7 @@ package_of() { # package_of COMMAND: the Debian packages that bring it
     qemu-system-s390x) own_package qemu-system-s390x ;;
     unshare) echo util-linux ;;
     venv) echo python3 python3-venv ;;
+    xz) echo xz-utils ;;
     *) echo "$1" ;;
   esac
 }

@@ -246,6 +246,17 @@ fn the_publishers_names_stand_in_one_file() {
     );
 }
 
+/// Those that the tool is built for are those that releases are for, and docs/releases.md says how each was proven.
+#[test]
+fn the_hosts_of_releases_are_told() {
+    let built = sh(root(), ". qemu/host.sh; for host in $hosts; do echo linux/$host; done");
+    let rows = sh(root(), "deploy/release/hosts.sh");
+    assert_eq!(rows, built);
+    let told = table(&["host", "emulators", "built", "checked", "run"]);
+    let told: Vec<_> = told.iter().flat_map(|row| code(&row[0])).collect();
+    assert_eq!(told, rows.lines().collect::<Vec<_>>());
+}
+
 #[test]
 fn the_actions_inputs_and_outputs_are_told() {
     let action = fs::read_to_string(root().join("action.yml")).expect("a file");

@@ -218,13 +218,33 @@ fn writes_for_its_user(machine: &Machine, debian: &str) -> bool {
 #[test]
 fn the_image_for_arm64_runs() {
     let Some(machine) = Machine::take() else { return };
-    let image = format!("{OURS}on-arm64");
-    make_image(&["PLATFORM=linux/arm64", &format!("IMAGE={image}")]);
-    machine.privileged("--install arm64").ok();
-    let run = |args: &str| machine.docker(&format!("run --rm --platform linux/arm64 {image} {args}"));
+    runs_on(&machine, "arm64");
+}
+
+/// The one host whose tool has glibc linked in: the library's licence and source are in the image, and name what is linked.
+#[test]
+fn the_image_for_s390x_runs_and_says_which_glibc_it_has() {
+    let Some(machine) = Machine::take() else { return };
+    let doc = machine.files(&runs_on(&machine, "s390x")).join("usr/share/doc");
+    let said = fs::read_to_string(doc.join("binfmt/linked/glibc")).expect("the licence of glibc");
+    let source = said.lines().find_map(|line| line.trim().strip_prefix("apt-get source glibc=")).expect("its source");
+    assert!(said.contains("GNU LESSER GENERAL PUBLIC LICENSE"), "its text");
+    lists_all_that_is_linked_in(&doc);
+    let bill = fs::read_to_string(doc.join("binfmt/sbom.spdx.json")).expect("the bill");
+    assert!(bill.contains(&format!("\"versionInfo\": \"{source}\"")), "{source} in {bill}");
+    assert!(!bill.contains("/musl@"), "{bill}");
+}
+
+/// Builds the image for another machine, and has its tool say what it supports. Returns the image.
+fn runs_on(machine: &Machine, arch: &str) -> String {
+    let image = format!("{OURS}on-{arch}");
+    make_image(&[&format!("PLATFORM=linux/{arch}"), &format!("IMAGE={image}")]);
+    machine.privileged(&format!("--install {arch}")).ok();
+    let run = |args: &str| machine.docker(&format!("run --rm --platform linux/{arch} {image} {args}"));
     run("--version").ok().says("binfmt/");
-    assert_eq!(run("").ok().list("supported")[0], "linux/arm64");
+    assert_eq!(run("").ok().list("supported")[0], format!("linux/{arch}"));
     run("--list").ok();
+    image
 }
 
 #[test]
