@@ -30,7 +30,7 @@ case $debian in
   *) flavour=$debian ;;
 esac
 if [[ -e $folder/release ]]; then
-  echo "$folder: Linux $(cat "$folder/release") ($release) is in place"
+  echo "$folder: Linux $(cat "$folder/release") is in place"
   exit
 fi
 apt_is_there 'the virtual machines boot its kernels'
