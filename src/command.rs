@@ -11,10 +11,10 @@ use clap::error::ErrorKind;
 
 use crate::cli::{Environment, Mistake, Mode, Request, completions, help, suggest};
 use crate::helper::{self, Verb, files, ids, probes, removal};
-use crate::kernel::file_system;
 use crate::kernel::process;
 use crate::kernel::wait;
 use crate::kernel::wording::printable;
+use crate::kernel::{file_system, lock};
 use crate::output::Streams;
 use crate::policy::rehearsal;
 
@@ -66,6 +66,7 @@ pub fn run(args: &[OsString], environment: Environment, streams: &mut Streams) -
         // if nobody listens there, the exit status still tells
         let _ = writeln!(stderr(), "{}", printable(line));
     });
+    wait::before_end(lock::unlock_all);
     let (mut wrong, mut failed) = (USAGE, NOT_DONE);
     if asks_to_run(args) {
         process::close_inherited();

@@ -91,6 +91,7 @@ impl fmt::Display for EmulatorError {
             Unfit::Refused(error) => match errno_of(error) {
                 Errno::ELOOP => "is a circle of symbolic links (ELOOP); put the file itself there",
                 Errno::ESTALE => "was replaced while it was looked at (ESTALE); run it again",
+                Errno::EAGAIN => "is leased by another process (F_SETLEASE, EAGAIN); try again in a minute",
                 Errno::ETXTBSY => "is being written (ETXTBSY); try again once its writer is done",
                 Errno::EACCES => {
                     "may not be read or executed (EACCES); check its mode, and whether its file system is mounted noexec"

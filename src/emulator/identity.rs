@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 
 use crate::emulator::{HEAD, read_up_to, segments};
 use crate::helper::files::Files;
+use crate::kernel::file_system::reading;
 use crate::kernel::mount::mountinfo::mounts;
 use crate::kernel::process::path_of;
 use crate::kernel::wording::errno_of;
@@ -99,7 +100,13 @@ impl Identity {
         };
         let path = if place == Place::Moved || place == Place::Present { link } else { former.unwrap_or(link) };
         let path = path.to_owned();
-        Ok(Self { path, place, size: metadata.len(), build_id: build_id(file)?, modified: metadata.mtime() })
+        Ok(Self {
+            path,
+            place,
+            size: metadata.len(),
+            build_id: reading(file, || build_id(file))?,
+            modified: metadata.mtime(),
+        })
     }
 }
 
@@ -146,9 +153,11 @@ pub fn sha256(file: &File) -> io::Result<String> {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     let mut digest = Sha256::new();
-    each_chunk(file, |chunk, _| {
-        digest.update(chunk);
-        Ok(true)
+    reading(file, || {
+        each_chunk(file, |chunk, _| {
+            digest.update(chunk);
+            Ok(true)
+        })
     })?;
     Ok(hexadecimal(&digest.finalize()))
 }
@@ -168,11 +177,12 @@ pub fn is_same(one: &File, other: &File) -> io::Result<bool> {
         return Ok(false);
     }
     let mut compared = vec![0; CHUNK];
-    each_chunk(one, |chunk, offset| {
+    let compare = |chunk: &[u8], offset| {
         let compared = &mut compared[..chunk.len()];
         other.read_exact_at(compared, offset)?;
         Ok(compared == chunk)
-    })
+    };
+    reading(other, || each_chunk(one, compare))
 }
 
 const CHUNK: usize = 128 * 1024;

@@ -14,6 +14,7 @@ use goblin::elf::program_header::{PF_W, PF_X, PT_LOAD};
 use memchr::memmem::Finder;
 
 use super::file::{HEAD, fill, read_up_to, segments};
+use crate::kernel::file_system::reading;
 
 /// What follows the version.
 const COPYRIGHT: &[u8] = b"Copyright (c) 2003-";
@@ -91,6 +92,10 @@ impl fmt::Display for Version {
 /// Which of QEMU's user emulators `file` is, by its bytes. `None` for any other file, and for a QEMU whose literal is
 /// not where a static program has it.
 pub fn qemu_of(file: &File) -> io::Result<Option<Qemu>> {
+    reading(file, || search(file))
+}
+
+fn search(file: &File) -> io::Result<Option<Qemu>> {
     let mut loaded = segments(&read_up_to(file, 0, HEAD)?).unwrap_or_default();
     loaded.retain(|segment| segment.p_type == PT_LOAD);
     // read-only data first; among them, the segment of the headers last

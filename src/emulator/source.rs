@@ -219,7 +219,8 @@ impl Source {
     /// The bytes of the emulator at `path`. Fails as [`Self::open`] does, and when they cannot be read.
     pub fn read(&self, path: &Path) -> Result<Vec<u8>, EmulatorError> {
         let mut bytes = Vec::new();
-        let read = self.open(path)?.read_to_end(&mut bytes);
+        let mut file = self.open(path)?;
+        let read = within_limit(path, || file.read_to_end(&mut bytes));
         read.map_err(|error| EmulatorError { path: path.to_owned(), unfit: Unfit::Refused(error) })?;
         Ok(bytes)
     }

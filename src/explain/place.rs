@@ -177,7 +177,7 @@ impl Place {
     }
 
     fn look_up(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
-        within_limit(path, || match &self.root {
+        within_limit(&self.outside(path), || match &self.root {
             None => open(path, flags | OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()),
             Some((root, _)) => root_directory::find(root, path, flags, IN_ROOT),
         })

@@ -1,13 +1,15 @@
 //! How long this process waits for a file system. A path may lead to a file server that does not answer (NFS, FUSE), and then
 //! only the end of the process ends a system call that waits for it. So another thread keeps the time, and ends the process.
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::kernel::wait::{QUIET, say};
+use crate::kernel::process::path_of;
+use crate::kernel::wait::{QUIET, end, say};
 
 /// How long a file system may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -63,6 +65,12 @@ pub fn within_limit<T>(path: &Path, work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// [`within_limit`], for work that reads an open file.
+pub fn reading<T>(file: &File, work: impl FnOnce() -> T) -> T {
+    let path = fs::read_link(path_of(file));
+    within_limit(&path.unwrap_or_else(|_| "a file".into()), work)
+}
+
 /// Ends the thread that keeps the time, until the next wait. A process with threads cannot enter a user namespace.
 pub fn stop_watching() {
     let mut state = state();
@@ -87,7 +95,6 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[expect(clippy::exit, reason = "the thread that would return is in a system call")]
 fn watch() {
     let mut state = state();
     while !state.is_over {
@@ -106,7 +113,7 @@ fn watch() {
             say(&format!(
                 "binfmt: the file system of {path} does not answer; see whether its file server runs, or name another path"
             ));
-            std::process::exit(STATUS.load(Ordering::Relaxed).into());
+            end(STATUS.load(Ordering::Relaxed));
         }
         if !asked.said {
             asked.said = true;

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -24,6 +25,20 @@ use crate::kernel::wait::{self, Wait};
 
 /// How often a lock is tried.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// The files that this process has locked.
+static LOCKED: Mutex<Vec<Weak<File>>> = Mutex::new(Vec::new());
+
+/// Unlocks all that this process has locked. A process that ends while it waits for a file server stays until that answers, and
+/// other calls must not wait with it.
+pub fn unlock_all() {
+    for file in LOCKED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        if let Some(file) = file.upgrade() {
+            // the process ends in any case
+            let _ = fcntl(&*file, FcntlArg::F_OFD_SETLK(&of_all(libc::F_UNLCK)));
+        }
+    }
+}
 
 /// Tries to lock `file`, which is open for writing, for as long as it is open. False: another process has the lock.
 /// Errors: those of `fcntl(2)`: `ENOLCK` where the file system has no locks.
@@ -38,7 +53,7 @@ fn try_lock(file: &File) -> io::Result<bool> {
 /// Waits until `file`, which is open for writing, is locked. If a stranger's read lock keeps all calls out, goes on
 /// without the lock, and says so. `path` is the file's name in messages. Errors: `EWOULDBLOCK` when another call still
 /// has it after `patience`, `EINTR` when this process is told to end; or those of [`try_lock`].
-pub fn lock(file: &File, path: &Path, patience: Duration) -> io::Result<()> {
+pub fn lock(file: &Arc<File>, path: &Path, patience: Duration) -> io::Result<()> {
     let mut wait = Wait::at_most(patience);
     while !try_lock(file)? {
         if wait.is_long() && is_read_locked(file)? {
@@ -58,6 +73,7 @@ pub fn lock(file: &File, path: &Path, patience: Duration) -> io::Result<()> {
             return Err(if wait::is_told_to_end() { Errno::EINTR } else { Errno::EWOULDBLOCK }.into());
         }
     }
+    LOCKED.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(file));
     Ok(())
 }
 

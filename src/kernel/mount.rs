@@ -20,6 +20,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::geteuid;
 
 use crate::kernel::anchor;
+use crate::kernel::file_system::within_limit;
 use crate::kernel::namespace;
 use crate::kernel::table::{Lock, Table};
 use crate::kernel::wording::{cause, errno_of, quoted};
@@ -247,6 +248,11 @@ fn is_mounted(table: &Table, dir: &Path) -> io::Result<bool> {
 ///
 /// Everything is read from one open directory, because what is mounted at the path may change.
 fn existing(dir: &Path) -> Result<Option<Table>, MountError> {
+    // no file server has the usual place, and an automount there may take its time
+    if dir == Path::new(DEFAULT) { look_at(dir) } else { within_limit(dir, || look_at(dir)) }
+}
+
+fn look_at(dir: &Path) -> Result<Option<Table>, MountError> {
     let unfit = |errno| unfit(dir, errno);
     let opened = File::open(dir.join(".")).map_err(|e| unfit(errno_of(&e)))?;
     let kind = fstatfs(&opened).map_err(unfit)?.filesystem_type();

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -64,7 +65,7 @@ pub struct Table {
 /// table, so it takes no lock.
 #[derive(Debug)]
 pub struct Lock {
-    _held: Option<File>,
+    _held: Option<Arc<File>>,
 }
 
 impl AsFd for Table {
@@ -199,7 +200,7 @@ impl Table {
             Err(error) if [Errno::EROFS, Errno::EACCES, Errno::EPERM].contains(&error.errno) => {
                 return Ok(Lock { _held: None });
             }
-            file => file?,
+            file => Arc::new(file?),
         };
         lock(&file, &self.path.join(REGISTER), LOCK_PATIENCE)
             .map_err(|error| self.error("lock", OsStr::new(REGISTER), errno_of(&error)))?;

@@ -27,12 +27,27 @@ const END: Duration = Duration::from_secs(9);
 const LAST_LINE: Duration = Duration::from_secs(1);
 
 static SAY: OnceLock<fn(&str)> = OnceLock::new();
+static BEFORE_END: OnceLock<fn()> = OnceLock::new();
 static ENDS: OnceLock<SignalFd> = OnceLock::new();
 static TOLD: OnceLock<Instant> = OnceLock::new();
 
 /// Lines about waits are printed by `say` from now on. Only the first call counts.
 pub fn say_by(say: fn(&str)) {
     let _ = SAY.set(say);
+}
+
+/// `work` is done before a wait [ends](end) this process. Only the first call counts.
+pub fn before_end(work: fn()) {
+    let _ = BEFORE_END.set(work);
+}
+
+/// Ends this process, whose other threads may be in a system call that waits for a file server.
+#[expect(clippy::exit, reason = "the thread that would return is in a system call")]
+pub fn end(status: u8) -> ! {
+    if let Some(work) = BEFORE_END.get() {
+        work();
+    }
+    std::process::exit(status.into())
 }
 
 /// Prints a line about a wait.
@@ -56,7 +71,6 @@ pub fn end_by_signals() -> io::Result<()> {
 
 /// Ends this process if it still runs [`END`] after it is told to end. A blocked signal does not interrupt a
 /// system call that waits for a FUSE or NFS server; only the end of the process does.
-#[expect(clippy::exit, reason = "the thread that would return is in a system call")]
 fn end_by_force() {
     let Some(ends) = ENDS.get() else { return };
     let mut told = [PollFd::new(ends.as_fd(), PollFlags::POLLIN)];
@@ -72,7 +86,7 @@ fn end_by_force() {
     if printing.is_ok() {
         let _ = said.recv_timeout(LAST_LINE);
     }
-    std::process::exit(1);
+    end(1);
 }
 
 /// Whether a wait has seen that this process is told to end.

@@ -118,3 +118,30 @@ fn a_call_that_holds_waits_for_its_file_server() {
     ));
     held.ok();
 }
+
+/// The server takes the request to read, and does not answer: then not even SIGKILL ends the process.
+#[test]
+fn a_read_that_is_never_answered_leaves_no_lock() {
+    let host = Host::new();
+    let (scratch, emulators) = (host.scratch(), emulators());
+    host.compile_source(&scratch.join("server"), "-O1", include_str!("file_server/server.c"));
+    let script = format!(
+        "cd '{}'; mkdir place; ./server '{emulators}' place $PWD/stalls & server=$!
+         until mountpoint -q place; do sleep 0.1; done
+         echo 15 >stalls
+         QEMU_BINARY_PATH=$PWD/place '{BINFMT}' --install arm64 2>said &
+         until grep -q 'does not answer' said; do sleep 0.1; done
+         status=0; QEMU_BINARY_PATH='{emulators}' timeout --kill-after=1 30 '{BINFMT}' --install arm64 || status=$?
+         kill -KILL $server; cat said; exit $status",
+        scratch.display(),
+        emulators = emulators.display(),
+    );
+    host.sh(&script).ok().prints("waiting for the file system of ").says("installing: arm64 OK");
+}
+
+#[test]
+fn a_mount_point_that_does_not_open_is_named() {
+    let host = Host::new();
+    let call = format!("timeout --kill-after=1 30 '{BINFMT}' --status arm64 --mount place");
+    with_a_dead_server(&host, "", &call).ends(1).ends_saying(&["the file system of ", "place does not answer"]);
+}

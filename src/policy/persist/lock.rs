@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow};
@@ -26,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Locked {
     pub(super) root: File,
     /// `None` in a dry run, which writes nothing.
-    held: Option<File>,
+    held: Option<Arc<File>>,
 }
 
 impl Locked {
@@ -78,10 +79,10 @@ fn refused(dir: &Path, error: &io::Error) -> Error {
     }
 }
 
-fn wait(root: &File, dir: &Path) -> io::Result<File> {
+fn wait(root: &File, dir: &Path) -> io::Result<Arc<File>> {
     let shown = dir.join(PATH.trim_start_matches('/'));
     loop {
-        let file = with_root_directory(root, open)??;
+        let file = Arc::new(with_root_directory(root, open)??);
         // outside of that root directory, which may have no /proc
         lock(&file, &shown, PATIENCE)?;
         // otherwise the call that had the lock has removed the file

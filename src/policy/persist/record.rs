@@ -10,6 +10,7 @@ use nix::fcntl::OFlag;
 
 use super::file::{self, FileAt, find, make_dir, remove_dir, unreachable};
 use super::{EMULATORS, READABLE, RULES, shown};
+use crate::kernel::file_system::within_limit;
 use crate::kernel::wording::{cause, errno_of};
 
 const NAME: &str = "persisted";
@@ -43,7 +44,7 @@ impl Record {
             target.open()?.take(LONGEST).read_to_string(&mut text)?;
             Ok(text)
         };
-        match read() {
+        match within_limit(Path::new(&path), read) {
             Ok(text) => Self::parse(&text).map_err(|wrong| {
                 anyhow!(
                     "{path} is not as binfmt wrote it: {wrong}; correct or remove the line, and remove its file by hand"
