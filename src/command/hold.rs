@@ -43,6 +43,8 @@ pub(super) fn hold(call: &mut Call, asked: &Install, stay: &Stay) -> Result<()> 
     // changes from before the watch began
     tell(call, &hold.look(false), stay);
     loop {
+        // while it sleeps, no other thread has to wake up
+        file_system::stop_watching();
         match hold.watch.wait().map_err(cannot_wait)? {
             Woken::Ended => break,
             woken => tell(call, &hold.look(woken == Woken::Due), stay),

@@ -39,10 +39,12 @@ pub fn remove(table: &Table, entries: &[&Entry]) -> Vec<Result<bool, TableError>
             results.extend(rest.iter().map(|entry| table.remove_if(&entry.name, Some(entry.registration))));
             break;
         };
-        let lines = read(&mut answers, rest);
+        let (lines, has_ended) = read(&mut answers, rest);
         let known = lines.iter().zip(rest).filter_map(|(line, entry)| parse(line, table, &entry.name));
         results.extend(known);
         match entries.get(results.len()) {
+            // it did not come to this entry
+            Some(entry) if has_ended => results.push(table.remove_if(&entry.name, Some(entry.registration))),
             Some(entry) => results.push(in_the_end(table, entry)),
             None => leave(&mut child, rest),
         }
@@ -62,9 +64,9 @@ fn start(table: &Table, entries: &[&Entry]) -> Result<(Child, ChildStdout)> {
     Ok((child, answers))
 }
 
-/// The lines of the answer, as far as they come in time.
-fn read(answers: &mut ChildStdout, entries: &[&Entry]) -> Vec<String> {
-    let mut bytes = Vec::new();
+/// The lines of the answer, as far as they come in time; and whether no more can come.
+fn read(answers: &mut ChildStdout, entries: &[&Entry]) -> (Vec<String>, bool) {
+    let (mut bytes, mut has_ended) = (Vec::new(), true);
     let lines = |bytes: &[u8]| -> Vec<String> {
         let text = String::from_utf8_lossy(bytes);
         text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::to_owned).collect()
@@ -75,10 +77,11 @@ fn read(answers: &mut ChildStdout, entries: &[&Entry]) -> Vec<String> {
         let what = || format!("the kernel to remove {next}, for {} s at most", LIMIT.as_secs());
         let goes_on = error.kind() == ErrorKind::WouldBlock && lines(&bytes).len() < entries.len();
         if !goes_on || !wait.goes_on(Some(answers.as_fd()), LIMIT, what).unwrap_or(false) {
+            has_ended = false;
             break;
         }
     }
-    lines(&bytes)
+    (lines(&bytes), has_ended)
 }
 
 fn parse(line: &str, table: &Table, name: &OsStr) -> Option<Result<bool, TableError>> {

@@ -2,11 +2,14 @@
 //! only the end of the process ends a system call that waits for it. So another thread keeps the time, and ends the process.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::kernel::process::path_of;
 use crate::kernel::wait::{QUIET, end, say};
@@ -58,11 +61,19 @@ pub fn within_limit<T>(path: &Path, work: impl FnOnce() -> T) -> T {
     state.asked.push(Asked { number, path: path.to_owned(), since: Instant::now(), said: false });
     if state.watching.is_none() {
         // without the thread, it only waits as long as it must
-        state.watching = thread::Builder::new().stack_size(STACK).spawn(watch).ok();
+        state.watching = start_watching().ok();
     }
     drop(state);
     let _end = End(number);
     work()
+}
+
+/// Starts the thread that keeps the time. It gets no signals: they are for the threads that wait for them.
+fn start_watching() -> io::Result<JoinHandle<()>> {
+    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let started = thread::Builder::new().stack_size(STACK).spawn(watch);
+    mask.thread_set_mask()?;
+    started
 }
 
 /// [`within_limit`], for work that reads an open file.
