@@ -28,7 +28,7 @@ find . -name 'out.*' -exec basename {} \; | sort | xargs -n 3 echo
 seq 12 | xargs -P 4 -I {} sh -c 'exit $(({} % 2))' || echo "xargs $?"
 /bin/bash -c 'exec -a -login sh -c "echo \$0"'
 env -i PATH="$PATH" A=B env | sort
-timeout 5 nice nohup sh -c 'exit 7' || echo "status $?"
+timeout 60 nice nohup sh -c 'exit 7' || echo "status $?"
 timeout -s KILL 0.3 sleep 20 || echo "status $?"
 sh -c 'kill -TERM $$' || echo "status $?"
 : >empty && chmod +x empty && ./empty && echo "empty: $?"
