@@ -11,6 +11,7 @@ use clap::error::ErrorKind;
 
 use crate::cli::{Environment, Mistake, Mode, Request, completions, help, suggest};
 use crate::helper::{self, Verb, files, ids, probes, removal};
+use crate::kernel::mount::mountinfo;
 use crate::kernel::process;
 use crate::kernel::wait;
 use crate::kernel::wording::printable;
@@ -67,6 +68,9 @@ pub fn run(args: &[OsString], environment: Environment, streams: &mut Streams) -
         let _ = writeln!(stderr(), "{}", printable(line));
     });
     wait::before_end(lock::unlock_all);
+    if !mountinfo::has_file_servers() {
+        file_system::no_server();
+    }
     let (mut wrong, mut failed) = (USAGE, NOT_DONE);
     if asks_to_run(args) {
         process::close_inherited();

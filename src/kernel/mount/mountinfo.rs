@@ -1,6 +1,7 @@
 //! What is mounted, and where: `/proc/PID/mountinfo` (`proc_pid_mountinfo(5)`).
 
 use std::ffi::OsString;
+use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -19,6 +20,20 @@ pub fn mounts() -> io::Result<Vec<MountInfo>> {
 pub(super) fn mounts_of(process: ProcResult<Process>) -> io::Result<Vec<MountInfo>> {
     let mounts = process.and_then(|process| process.mountinfo()).map_err(io::Error::other)?;
     Ok(mounts.0)
+}
+
+/// How the types of file systems begin whose files another process or machine serves.
+const SERVED: [&str; 11] =
+    ["9p", "afs", "beegfs", "ceph", "cifs", "fuse", "lustre", "nfs", "orangefs", "smb", "virtiofs"];
+
+/// Whether one of the mounts may have a file server. Also where `/proc` cannot be read.
+pub fn has_file_servers() -> bool {
+    // by the text: a call that does next to nothing has no time for more
+    let Ok(text) = fs::read_to_string("/proc/self/mountinfo") else { return true };
+    let types = text.lines().filter_map(|mount| mount.split_once(" - ")?.1.split(' ').next());
+    // those are the kernel's own, by which servers are controlled
+    let mut types = types.filter(|kind| !["fusectl", "nfsd"].contains(kind));
+    types.any(|kind| SERVED.iter().any(|served| kind.starts_with(served)))
 }
 
 /// Where it is mounted. In the file, some bytes of the path are octal numbers (`mangle_path` in the kernel's `fs/seq_file.c`), and
