@@ -120,6 +120,8 @@ struct Server<'a> {
     child: Child,
     pid: Pid,
     answers: BufReader<ChildStdout>,
+    /// When it gives up what it could not start.
+    deadline: Instant,
     /// Whether a program waits for a file server, so that the process may not end.
     stuck: bool,
     /// Its number while it lives, for the thread that limits its time.
@@ -207,7 +209,14 @@ impl<'a> Server<'a> {
         let stdout = child.stdout.take().context("a pipe that was asked for")?;
         let pid = i32::try_from(child.id())?;
         process.store(pid, Ordering::Release);
-        Ok(Self { child, pid: Pid::from_raw(pid), answers: BufReader::new(stdout), stuck: false, process })
+        Ok(Self {
+            child,
+            pid: Pid::from_raw(pid),
+            answers: BufReader::new(stdout),
+            deadline: Instant::now() + limit,
+            stuck: false,
+            process,
+        })
     }
 
     fn runs(&mut self, tasks: &[Task]) -> Result<Vec<Run>> {
@@ -275,9 +284,10 @@ impl<'a> Server<'a> {
                 }
                 (None, WaitStatus::Stopped(_, Signal::SIGSTOP)) if pid == self.pid => {
                     starting = false;
-                    // what is started by now is another program than this
-                    let waiting = started.iter().filter(|one| !one.done && executable(one.pid) == executable(self.pid));
-                    stuck.extend(waiting.map(|one| one.pid));
+                    // it has started everything, or has given up what is still the program that it was
+                    let gave_up = Instant::now() >= self.deadline;
+                    let waits = |one: &&Started| gave_up && !one.done && executable(one.pid) == executable(self.pid);
+                    stuck.extend(started.iter().filter(waits).map(|one| one.pid));
                     self.stuck = !stuck.is_empty();
                     still_there(ptrace::detach(pid, None))?;
                 }
