@@ -181,11 +181,10 @@ mutants: need-test ## which changes of magic/ its tests would not notice, and no
 	@tests/mutants.sh
 
 test-image: export BINFMT_TEST_BINARY := $(CURDIR)/build/image/binfmt
-test-image: need-test image ## the command-line tests once more, with the static binary of the image: the kernel's with fake emulators
+test-image: need-test image ## the command-line tests once more, with the static binary of the image
 	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs
 	@$(MAKE) build/image/binfmt
-	BINFMT_TEST_EMULATORS=fake cargo test --locked --no-fail-fast --test kernel -- $(LONG_TESTS)
-	cargo test --locked --no-fail-fast --test host --test documents -- --skip bench:: --skip pages::
+	cargo test --locked --no-fail-fast --test kernel --test host --test documents -- $(LONG_TESTS) --skip bench:: --skip pages::
 
 test-host: need-run image ## the image of another host, on a kernel of that host in a virtual machine: make test-host PLATFORM=linux/riscv64
 	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && \

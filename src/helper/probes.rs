@@ -18,10 +18,12 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use binfmt_magic::arch::{Arch, Kind};
 use binfmt_magic::entry::Entry;
 use binfmt_magic::rule::Matcher;
@@ -143,7 +145,7 @@ pub fn run_within(limit: Duration, jobs: &[Job]) -> Result<Vec<Run>> {
         return Ok(Vec::new());
     }
     let tasks: Vec<Task> = jobs.iter().map(|job| Task::Probe(*job)).collect();
-    let mut runs = watch::start(&tasks, limit)?;
+    let mut runs = start(&tasks, limit)?;
     for _ in 1..TRIES {
         let crashed = |run: &&mut Run| matches!(run.outcome, ProbeOutcome::Killed(_));
         let again = runs.iter_mut().zip(&tasks).filter(|(run, _)| crashed(run));
@@ -151,7 +153,7 @@ pub fn run_within(limit: Duration, jobs: &[Job]) -> Result<Vec<Run>> {
         if again.is_empty() {
             break;
         }
-        for (first, second) in crashed.into_iter().zip(watch::start(&again, limit)?) {
+        for (first, second) in crashed.into_iter().zip(start(&again, limit)?) {
             *first = second;
         }
     }
@@ -167,7 +169,28 @@ pub fn ask(emulators: &[&File], limit: Duration) -> Result<Vec<Run>> {
     let own = process::own_name().unwrap_or_default();
     let paths = emulators.iter().map(|file| format!("/proc/{own}/fd/{}", file.as_raw_fd()));
     let tasks: Vec<Task> = paths.map(|path| Task::Ask(path.into())).collect();
-    watch::start(&tasks, limit)
+    start(&tasks, limit)
+}
+
+/// Starts all of them at once; and each by itself that another one has kept from being started.
+fn start(tasks: &[Task], limit: Duration) -> Result<Vec<Run>> {
+    let runs = watch::start(tasks, limit)?;
+    let alone = |task: &Task| Ok(watch::start(std::slice::from_ref(task), limit)?.pop().flatten());
+    thread::scope(|scope| {
+        let runs = runs.into_iter().zip(tasks).map(|(run, task)| match run {
+            Some(run) => Ok(run),
+            None => Err(thread::Builder::new().spawn_scoped(scope, move || alone(task))),
+        });
+        let runs: Vec<_> = runs.collect();
+        let runs = runs.into_iter().map(|run| match run {
+            Ok(run) => Ok(run),
+            Err(thread) => {
+                let run: Result<Option<Run>> = thread?.join().unwrap_or_else(|panic| resume_unwind(panic));
+                run?.context("cannot start a probe: another one waits for a file server")
+            }
+        });
+        runs.collect()
+    })
 }
 
 #[cfg(test)]

@@ -64,8 +64,9 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How long processes that were killed may take to end where one of them waits for a file server.
 const UNTIL_KILLED: Duration = Duration::from_millis(500);
 
-/// Starts all of them at once, and gives each up to `limit`. Returns the outcomes in the order of the tasks.
-pub(super) fn start(tasks: &[Task], limit: Duration) -> Result<Vec<Run>> {
+/// Starts all of them at once, and gives each up to `limit`. Returns the outcomes in the order of the tasks; `None` for those that
+/// could not be started because another one waits for a file server: musl starts one program at a time (`posix_spawn`).
+pub(super) fn start(tasks: &[Task], limit: Duration) -> Result<Vec<Option<Run>>> {
     let process = AtomicI32::new(NONE);
     let not_started = |error: io::Error| anyhow!("cannot start a probe: {}", not_started(&error));
     let (ended, ends) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| not_started(errno.into()))?;
@@ -219,7 +220,7 @@ impl<'a> Server<'a> {
         })
     }
 
-    fn runs(&mut self, tasks: &[Task]) -> Result<Vec<Run>> {
+    fn runs(&mut self, tasks: &[Task]) -> Result<Vec<Option<Run>>> {
         let mut line = String::new();
         let _ = self.answers.read_line(&mut line);
         let files: Vec<&str> = line.split_whitespace().collect();
@@ -240,11 +241,15 @@ impl<'a> Server<'a> {
         let mut started = if held { self.hold(&tasks)? } else { Vec::new() };
         let runs = (0..tasks.len()).map(|number| {
             let answer = self.answer()?;
-            self.stuck |= answer.outcome == ProbeOutcome::Stuck;
-            let seen = started.iter_mut().find(|one| one.number == number).and_then(|one| one.seen.take());
-            Some(run(answer, seen))
+            let started = started.iter_mut().find(|one| one.number == number);
+            let is_stuck = answer.outcome == ProbeOutcome::Stuck;
+            let is_first = is_stuck && !self.stuck;
+            self.stuck |= is_stuck;
+            let is_untried = is_stuck && if held { started.is_none() } else { !is_first };
+            let seen = started.and_then(|one| one.seen.take());
+            Some((!is_untried).then(|| run(answer, seen)))
         });
-        let runs: Option<Vec<Run>> = runs.collect();
+        let runs: Option<Vec<Option<Run>>> = runs.collect();
         runs.ok_or_else(|| anyhow!("cannot run the probes: {}", self.excuse()))
     }
 
