@@ -61,7 +61,7 @@ fn programs_do_the_same_under_flag_t() {
 
 /// What a Debian has, its shell, compiler, interpreters, package manager and setuid programs.
 #[test]
-#[ignore = "takes two hours: docs/linux-7.3.md has the command"]
+#[ignore = "takes more than an hour: docs/linux-7.3.md has the command"]
 fn debians_programs_do_the_same_under_flag_t() {
     let Some(userland) = userland() else { return };
     let pair = &userland.pair;
@@ -82,7 +82,7 @@ fn debians_programs_do_the_same_under_flag_t() {
             });
             assert_eq!(expected.status, 0, "not even without flag T: {expected}");
             let is_same = compared(&program, &found) == compared(&program, &expected);
-            // whoever waits two hours sees how far it is
+            // so that whoever waits sees how far it is
             println!("{program}: {}", if is_same { "the same" } else { "another result" });
             if !is_same {
                 differences.push(format!("{program}: {expected}\n{found}"));

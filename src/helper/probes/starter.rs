@@ -2,7 +2,8 @@
 //!
 //! `execve(2)` opens the handler's interpreter, and where that is on a file server that does not answer (NFS, FUSE), it waits, and
 //! the thread that has started the program waits with it (`vfork(2)`). Then another thread starts the rest. A thread that waits is
-//! left to itself.
+//! left to itself. With musl, the other thread waits too: a process starts one program at a time there (`posix_spawn`), and
+//! [`super::start`] has other processes start the rest.
 //!
 //! Each thread is named by the number of the first program that it starts, so that [`super::watch`] knows which ones it starts.
 
