@@ -15,10 +15,12 @@
 //! Which answer a probe must give is in [`binfmt_magic::probe`].
 
 use std::fs::File;
+use std::mem::take;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::resume_unwind;
+use std::slice;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -172,22 +174,28 @@ pub fn ask(emulators: &[&File], limit: Duration) -> Result<Vec<Run>> {
     start(&tasks, limit)
 }
 
-/// Starts all of them at once; and each by itself that another one has kept from being started.
+/// Starts all of them at once; and each in a process of its own that waits for a file server, or that such a one kept from being
+/// started.
 fn start(tasks: &[Task], limit: Duration) -> Result<Vec<Run>> {
-    let runs = watch::start(tasks, limit)?;
-    let alone = |task: &Task| Ok(watch::start(std::slice::from_ref(task), limit)?.pop().flatten());
+    let runs = watch::start(tasks, limit, true)?;
+    let is_alone = tasks.len() == 1;
+    let alone = |task: &Task, says| {
+        let runs = watch::start(slice::from_ref(task), limit, says)?;
+        runs.into_iter().next().context("an answer to each task")
+    };
+    let mut says = true;
     thread::scope(|scope| {
-        let runs = runs.into_iter().zip(tasks).map(|(run, task)| match run {
-            Some(run) => Ok(run),
-            None => Err(thread::Builder::new().spawn_scoped(scope, move || alone(task))),
+        let runs = runs.into_iter().zip(tasks).map(|(run, task)| {
+            if is_alone || run.outcome != ProbeOutcome::Stuck {
+                return Ok(run);
+            }
+            let says = take(&mut says);
+            Err(thread::Builder::new().spawn_scoped(scope, move || alone(task, says)))
         });
         let runs: Vec<_> = runs.collect();
         let runs = runs.into_iter().map(|run| match run {
             Ok(run) => Ok(run),
-            Err(thread) => {
-                let run: Result<Option<Run>> = thread?.join().unwrap_or_else(|panic| resume_unwind(panic));
-                run?.context("cannot start a probe: another one waits for a file server")
-            }
+            Err(thread) => thread?.join().unwrap_or_else(|panic| resume_unwind(panic)),
         });
         runs.collect()
     })

@@ -123,6 +123,11 @@ impl Wait {
         Self { began: Instant::now(), limit, said: false }
     }
 
+    /// One that no line tells of.
+    pub fn silent(limit: Duration) -> Self {
+        Self { said: true, ..Self::at_most(limit) }
+    }
+
     /// Whether it has lasted so long that a line says so.
     pub fn is_long(&self) -> bool {
         self.began.elapsed() >= QUIET

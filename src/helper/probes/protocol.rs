@@ -1,7 +1,8 @@
-//! The protocol between the process that starts programs and the one that watches it: tasks as arguments, answers on
-//! stdout, each ended by a NUL.
+//! The protocol between the process that starts programs and the one that watches it. Tasks are arguments. On stdout come the files
+//! that are to be started, how many were started, each a line, and the answers, each ended by a NUL.
 
 use std::ffi::OsStr;
+use std::io::{self, BufRead, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -60,6 +61,20 @@ impl Task {
     pub(super) fn is_setuid(&self) -> bool {
         matches!(self, Self::Probe(job) if job.form == Form::Setuid)
     }
+}
+
+/// Writes that `count` programs were started, or refused. What keeps the next one from being started, and the rest, is
+/// [`ProbeOutcome::Stuck`].
+pub(super) fn write_started(answer: &mut impl Write, count: usize) -> io::Result<()> {
+    writeln!(answer, "{count}")?;
+    answer.flush()
+}
+
+/// Reads what [`write_started`] wrote.
+pub(super) fn read_started(answers: &mut impl BufRead) -> Option<usize> {
+    let mut line = String::new();
+    answers.read_line(&mut line).ok()?;
+    line.trim_end().parse().ok()
 }
 
 /// What the process that started it saw of one task.

@@ -1,13 +1,14 @@
 //! The process that starts programs, each in an empty root directory and without anything of its caller, and waits for
 //! them.
 //!
-//! It is the first process of a PID namespace where that is allowed, and is held while it starts them
-//! ([`super::watch`]). Its other threads start them ([`super::starter`]).
+//! It is the first process of a PID namespace where that is allowed, and is held while another thread of it starts them
+//! ([`super::watch`], [`super::starter`]).
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write, stdin};
-use std::os::fd::AsFd;
+use std::iter::repeat_with;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -26,14 +27,17 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, gettid, pipe2};
 
 use super::ProbeOutcome;
-use super::protocol::{Answer, HELD, NOT_STARTED, Task};
+use super::protocol::{Answer, HELD, NOT_STARTED, Task, write_started};
 use super::root::{Program, Programs};
-use super::starter::Starters;
+use super::starter::Starter;
 use crate::kernel::process::{close_inherited, signals};
 use crate::kernel::wording::{cause, errno_of, not_started};
 
 /// How long a program may take. Starting an emulator takes milliseconds, seconds on a machine under heavy load.
 pub const LIMIT: Duration = Duration::from_secs(20);
+/// How long one start of several may take until the rest is left to other processes. Starting a program takes a millisecond; a
+/// process too many does no harm.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// How much of what a program says is kept, in bytes: the end.
 const KEPT: usize = 4096;
 /// How much a pipe holds, in bytes (`pipe(7)`).
@@ -42,8 +46,8 @@ const PIPE: usize = 65536;
 /// The other side of [`run`](super::run): what the process of [`Verb::RunProbes`](crate::helper::Verb) does. `words`
 /// follow the verb: how long a program may take, in milliseconds, and the programs.
 ///
-/// It says which files it will start, waits until it is told whether it is held, starts them, stops itself if it is,
-/// and says what came of each.
+/// It says which files it will start, waits until it is told whether it is held, starts them, says how many it has started, stops
+/// itself if it is held, and says what came of each.
 pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
     close_inherited();
     let (limit, words) = words.split_first().context("no limit")?;
@@ -78,11 +82,21 @@ pub fn serve(words: &[OsString], mut answer: impl Write) -> Result<()> {
     let _ = prctl::set_thp_disable(true);
 
     let total = programs.all.len();
-    let starters = Starters::begin(total, Box::new(move |number| start(&programs.all[number], &null)));
-    let starters = starters.map_err(|error| error.context("cannot start a probe"))?;
-    let answers = run_all(total, starters, &signals, go == [HELD], limit);
+    let patience = if total == 1 { limit } else { PATIENCE };
+    let starter = Starter::begin(programs.all, patience, move |program| start(&program, &null));
+    let starter = starter.map_err(|error| error.context("cannot start a probe"))?;
+    let tell = |count| {
+        write_started(&mut answer, count)?;
+        if go == [HELD] {
+            raise(Signal::SIGSTOP)?;
+        }
+        Ok(())
+    };
+    let states = run_all(starter, &signals, limit, tell);
     drop(orphans);
-    for one in answers? {
+    let answers = states?.into_iter().map(State::answer);
+    let rest = repeat_with(|| Answer::without_words(ProbeOutcome::Stuck));
+    for one in answers.chain(rest).take(total) {
         answer.write_all(one.encode().as_bytes())?;
     }
     Ok(answer.flush()?)
@@ -162,25 +176,19 @@ impl Drop for Running {
     }
 }
 
-/// What has become of a program.
+/// What has become of a program whose `execve(2)` has returned.
 enum State {
-    /// Its `execve(2)` has not returned.
-    Starting,
     Running(Running),
     NotStarted(ProbeOutcome),
 }
 
 impl State {
     fn running(&mut self) -> Option<&mut Running> {
-        match self {
-            Self::Running(running) => Some(running),
-            _ => None,
-        }
+        if let Self::Running(running) = self { Some(running) } else { None }
     }
 
     fn is_over(&self) -> bool {
         match self {
-            Self::Starting => false,
             Self::Running(running) => running.end.is_some(),
             Self::NotStarted(_) => true,
         }
@@ -188,7 +196,6 @@ impl State {
 
     fn answer(self) -> Answer {
         let mut running = match self {
-            Self::Starting => return Answer::without_words(ProbeOutcome::Stuck),
             Self::NotStarted(outcome) => return Answer::without_words(outcome),
             Self::Running(running) => running,
         };
@@ -205,44 +212,38 @@ impl State {
 /// A start's result. An inner error is the outcome of a program that is not started.
 type Start = Result<Result<Running, ProbeOutcome>>;
 
+/// Waits until all have ended, or `limit` is over. `tell` is told how many were started once no further one is.
 fn run_all(
-    total: usize,
-    mut starters: Starters<Start>,
+    mut starter: Starter<Start>,
     signals: &Signals,
-    held: bool,
     limit: Duration,
-) -> Result<Vec<Answer>> {
+    tell: impl FnOnce(usize) -> Result<()>,
+) -> Result<Vec<State>> {
     let deadline = Instant::now() + limit;
-    let mut all: Vec<State> = (0..total).map(|_| State::Starting).collect();
-    let mut starting = total;
-    let mut early = Vec::new();
-    while !all.iter().all(State::is_over) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let (mut all, mut ends) = (Vec::new(), Vec::new());
+    loop {
+        let at_most = left().min(starter.patience());
+        if starter.is_done() || at_most.is_zero() {
             break;
         }
-        wait_for_news(signals, &starters, &mut all, if starting > 0 { left.min(starters.patience()) } else { left })?;
-        if starting > 0 {
-            for (number, result) in starters.take()? {
-                starting -= 1;
-                all[number] = result?.map_or_else(State::NotStarted, State::Running);
-            }
-            early.retain(|end| !record(&mut all, end));
-            if starting == 0 && held {
-                raise(Signal::SIGSTOP)?;
-            }
+        wait_for_news(signals, Some(starter.news()), &mut all, at_most)?;
+        for result in starter.take() {
+            all.push(result?.map_or_else(State::NotStarted, State::Running));
         }
+        reap(deadline, |end| ends.push(end))?;
+        // one may end before its start is reported
+        ends.retain(|end| !record(&mut all, end));
+    }
+    drop(starter);
+    tell(all.len())?;
+    while !all.iter().all(State::is_over) && !left().is_zero() {
+        wait_for_news(signals, None, &mut all, left())?;
         reap(deadline, |end| {
-            // of one whose start is not reported yet; or of an orphan
-            if !record(&mut all, &end) && starting > 0 {
-                early.push(end);
-            }
+            record(&mut all, &end);
         })?;
     }
-    if starting > 0 && held {
-        raise(Signal::SIGSTOP)?;
-    }
-    Ok(all.into_iter().map(State::answer).collect())
+    Ok(all)
 }
 
 /// Starts it.
@@ -286,15 +287,15 @@ fn refusal(error: &std::io::Error) -> Result<i32> {
     }
 }
 
-/// Waits until a program is started, has ended or prints something, and records what it prints.
-fn wait_for_news(signals: &Signals, starters: &Starters<Start>, all: &mut [State], left: Duration) -> Result<()> {
+/// Waits until a program is started (then `started` can be read), has ended or prints something, and records what it prints.
+fn wait_for_news(signals: &Signals, started: Option<BorrowedFd>, all: &mut [State], left: Duration) -> Result<()> {
     // rounded up, lest it waits in a circle
     let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
     let running: Vec<&mut Running> = all.iter_mut().filter_map(State::running).collect();
     let talking = running.iter().filter_map(|running| running.said.as_ref());
-    let mut news: Vec<PollFd> =
-        [signals.0.as_fd(), starters.news()].map(|fd| PollFd::new(fd, PollFlags::POLLIN)).into();
-    news.extend(talking.map(|said| PollFd::new(said.as_fd(), PollFlags::POLLIN)));
+    let talking = talking.map(AsFd::as_fd);
+    let waited = [signals.0.as_fd()].into_iter().chain(started).chain(talking);
+    let mut news: Vec<PollFd> = waited.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
     match poll(&mut news, timeout) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(errno) => return Err(errno.into()),

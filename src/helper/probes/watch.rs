@@ -5,15 +5,14 @@
 //! that: so the process is the first of its namespace, and with it the kernel ends everything that an emulator has
 //! started, however fast that forks. And the calling thread is free to end it when its time is up.
 //!
-//! The process is traced (`PTRACE_SEIZE`), and so are its threads and children from their first moment on: each child stops once it
-//! has become another program (`PTRACE_EVENT_EXEC`), is looked at, and let go. The process itself is let go when it stops itself,
-//! having started everything, or waited long enough for what it could not start: that is left to itself, since not even SIGKILL
-//! ends a process that waits for a file server. See `ptrace(2)` and `pid_namespaces(7)`.
+//! The process is traced (`PTRACE_SEIZE`), and so are its thread that starts programs and its children from their first moment on:
+//! each child stops once it has become another program (`PTRACE_EVENT_EXEC`), is looked at, and let go. The process itself is let go
+//! when it stops itself, having started everything, or waited long enough for what it could not start: that is left to itself, since
+//! not even SIGKILL ends a process that waits for a file server. See `ptrace(2)` and `pid_namespaces(7)`.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -31,7 +30,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::{Pid, pipe2};
 
-use super::protocol::{Answer, HELD, NOT_STARTED, Task, id};
+use super::protocol::{Answer, HELD, NOT_STARTED, Task, id, read_started};
 use super::root::OWNER;
 use super::{ProbeOutcome, Ran, Run};
 use crate::helper::Verb;
@@ -64,9 +63,10 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How long processes that were killed may take to end where one of them waits for a file server.
 const UNTIL_KILLED: Duration = Duration::from_millis(500);
 
-/// Starts all of them at once, and gives each up to `limit`. Returns the outcomes in the order of the tasks; `None` for those that
-/// could not be started because another one waits for a file server: musl starts one program at a time (`posix_spawn`).
-pub(super) fn start(tasks: &[Task], limit: Duration) -> Result<Vec<Option<Run>>> {
+/// Starts all of them at once, and gives each up to `limit`. Returns the outcomes in the order of the tasks. Of several, the first
+/// that waits for a file server is [`ProbeOutcome::Stuck`], and so are all after it: they were not started. `says`: whether a line
+/// says what is waited for.
+pub(super) fn start(tasks: &[Task], limit: Duration, says: bool) -> Result<Vec<Run>> {
     let process = AtomicI32::new(NONE);
     let not_started = |error: io::Error| anyhow!("cannot start a probe: {}", not_started(&error));
     let (ended, ends) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| not_started(errno.into()))?;
@@ -80,7 +80,7 @@ pub(super) fn start(tasks: &[Task], limit: Duration) -> Result<Vec<Option<Run>>>
         };
         let worker = thread::Builder::new().stack_size(STACK);
         let worker = worker.spawn_scoped(scope, work).map_err(not_started)?;
-        let kept = keep_time(process, ended.as_fd(), limit);
+        let kept = keep_time(process, ended.as_fd(), limit, says);
         let runs = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         kept.and(runs)
     })
@@ -88,12 +88,12 @@ pub(super) fn start(tasks: &[Task], limit: Duration) -> Result<Vec<Option<Run>>>
 
 /// Waits until `process` is over, and ends it when its time is up, or when this process is told to end. `ended` is
 /// closed at the other end when it is over.
-fn keep_time(process: &AtomicI32, ended: BorrowedFd, limit: Duration) -> Result<()> {
+fn keep_time(process: &AtomicI32, ended: BorrowedFd, limit: Duration, says: bool) -> Result<()> {
     const PAUSE: Duration = Duration::from_secs(1);
     // a busy machine is not worth a line
     let quiet = if wait::is_told_to_end() { Duration::ZERO } else { QUIET };
     let slept = wait::sleep(Some(ended), quiet);
-    let mut wait = Wait::at_most(limit + GRACE);
+    let mut wait = if says { Wait::at_most(limit + GRACE) } else { Wait::silent(limit + GRACE) };
     let what = || format!("an emulator to end, for {} s at most", limit.as_secs());
     let mut goes_on = slept.map(|()| true);
     loop {
@@ -121,34 +121,10 @@ struct Server<'a> {
     child: Child,
     pid: Pid,
     answers: BufReader<ChildStdout>,
-    /// When it gives up what it could not start.
-    deadline: Instant,
     /// Whether a program waits for a file server, so that the process may not end.
     stuck: bool,
     /// Its number while it lives, for the thread that limits its time.
     process: &'a AtomicI32,
-}
-
-/// A thread of that process ([`super::starter`]).
-struct Starter {
-    pid: Pid,
-    /// The number of the program that it starts next, once it has started one.
-    next: Option<usize>,
-}
-
-impl Starter {
-    /// The number of the program that it starts now, of those that are started.
-    fn program(&mut self, tasks: &[(&Task, &str)]) -> Result<usize> {
-        let first = || {
-            let name = fs::read_to_string(format!("/proc/{}/comm", self.pid))?;
-            name.trim_end().parse().context("a thread of another name")
-        };
-        let next = self.next.map_or_else(first, Ok)?;
-        let started = |number: &usize| tasks.get(*number).is_some_and(|(_, file)| *file != NOT_STARTED);
-        let number = (next..tasks.len()).find(started).context("one more than was asked for")?;
-        self.next = Some(number + 1);
-        Ok(number)
-    }
 }
 
 /// One program that was started.
@@ -210,17 +186,10 @@ impl<'a> Server<'a> {
         let stdout = child.stdout.take().context("a pipe that was asked for")?;
         let pid = i32::try_from(child.id())?;
         process.store(pid, Ordering::Release);
-        Ok(Self {
-            child,
-            pid: Pid::from_raw(pid),
-            answers: BufReader::new(stdout),
-            deadline: Instant::now() + limit,
-            stuck: false,
-            process,
-        })
+        Ok(Self { child, pid: Pid::from_raw(pid), answers: BufReader::new(stdout), stuck: false, process })
     }
 
-    fn runs(&mut self, tasks: &[Task]) -> Result<Vec<Option<Run>>> {
+    fn runs(&mut self, tasks: &[Task]) -> Result<Vec<Run>> {
         let mut line = String::new();
         let _ = self.answers.read_line(&mut line);
         let files: Vec<&str> = line.split_whitespace().collect();
@@ -238,19 +207,26 @@ impl<'a> Server<'a> {
             bail!("cannot run the probes: {}", self.excuse());
         }
         let tasks: Vec<(&Task, &str)> = tasks.iter().zip(files.iter().copied()).collect();
-        let mut started = if held { self.hold(&tasks)? } else { Vec::new() };
+        let mut started = Vec::new();
+        if held {
+            started = self.hold(&tasks)?;
+        } else {
+            self.count_started(tasks.len());
+        }
         let runs = (0..tasks.len()).map(|number| {
             let answer = self.answer()?;
             let started = started.iter_mut().find(|one| one.number == number);
-            let is_stuck = answer.outcome == ProbeOutcome::Stuck;
-            let is_first = is_stuck && !self.stuck;
-            self.stuck |= is_stuck;
-            let is_untried = is_stuck && if held { started.is_none() } else { !is_first };
-            let seen = started.and_then(|one| one.seen.take());
-            Some((!is_untried).then(|| run(answer, seen)))
+            Some(run(answer, started.and_then(|one| one.seen.take())))
         });
-        let runs: Option<Vec<Option<Run>>> = runs.collect();
+        let runs: Option<Vec<Run>> = runs.collect();
         runs.ok_or_else(|| anyhow!("cannot run the probes: {}", self.excuse()))
+    }
+
+    /// How many were started of `total`, once no further one is.
+    fn count_started(&mut self, total: usize) -> usize {
+        let count = read_started(&mut self.answers).unwrap_or(total);
+        self.stuck = count < total;
+        count
     }
 
     /// Traces the process until every program is started and has been looked at, or waits for a file server.
@@ -266,47 +242,47 @@ impl<'a> Server<'a> {
     }
 
     fn hold_all(&mut self, tasks: &[(&Task, &str)], started: &mut Vec<Started>, early: &mut Vec<Pid>) -> Result<()> {
-        let mut threads: Vec<Starter> = Vec::new();
-        let (mut starting, mut stuck) = (true, Vec::new());
-        while starting || started.iter().any(|one| !one.done && !stuck.contains(&one.pid)) {
+        let mut thread = None;
+        let mut numbers = (0..tasks.len()).filter(|number| tasks[*number].1 != NOT_STARTED);
+        let mut starting = true;
+        while starting || started.iter().any(|one| !one.done) {
             let any = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
             let status = match waitpid(None::<Pid>, Some(any)) {
                 Err(Errno::EINTR) => continue,
                 status => status?,
             };
             let pid = status.pid().context("no process was waited for")?;
-            let thread = threads.iter_mut().find(|thread| thread.pid == pid);
-            match (thread, status) {
-                (Some(thread), WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_FORK | PTRACE_EVENT_VFORK)) => {
-                    let (number, child) = (thread.program(tasks)?, reported(pid)?);
+            match status {
+                WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_FORK | PTRACE_EVENT_VFORK) if thread == Some(pid) => {
+                    let child = reported(pid)?;
+                    let number = numbers.next().context("one more than was asked for")?;
                     started.push(Started { number, pid: child, seen: None, done: false });
                     go_on_together(pid, child, early)?;
                 }
-                (None, WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_CLONE)) if pid == self.pid => {
+                WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_CLONE) if pid == self.pid => {
                     let new = reported(pid)?;
-                    threads.push(Starter { pid: new, next: None });
+                    thread = Some(new);
                     go_on_together(pid, new, early)?;
                 }
-                (None, WaitStatus::Stopped(_, Signal::SIGSTOP)) if pid == self.pid => {
+                WaitStatus::Stopped(_, Signal::SIGSTOP) if pid == self.pid => {
                     starting = false;
-                    // it has started everything, or has given up what is still the program that it was
-                    let gave_up = Instant::now() >= self.deadline;
-                    let waits = |one: &&Started| gave_up && !one.done && executable(one.pid) == executable(self.pid);
-                    stuck.extend(started.iter().filter(waits).map(|one| one.pid));
-                    self.stuck = !stuck.is_empty();
+                    let count = self.count_started(tasks.len());
+                    let (begun, stuck) = started.drain(..).partition(|one| one.number < count);
+                    *started = begun;
+                    early.extend(stuck.iter().map(|one: &Started| one.pid));
                     still_there(ptrace::detach(pid, None))?;
                 }
-                (thread, status) if thread.is_some() || pid == self.pid => match status {
+                status if pid == self.pid || thread == Some(pid) => match status {
                     WaitStatus::Stopped(_, signal) => still_there(ptrace::cont(pid, signal))?,
                     WaitStatus::PtraceEvent(..) => still_there(ptrace::cont(pid, None))?,
-                    // a thread has ended; or the process, and its number may become another one's: its stderr says why
+                    // the thread has ended; or the process, and its number may become another one's: its stderr says why
                     _ if pid == self.pid => {
                         self.process.store(NONE, Ordering::Release);
                         break;
                     }
                     _ => {}
                 },
-                (_, status) => match started.iter_mut().find(|one| one.pid == pid) {
+                status => match started.iter_mut().find(|one| one.pid == pid) {
                     Some(one) => {
                         let (task, file) = tasks[one.number];
                         one.go_on(status, task, file)?;
@@ -372,11 +348,6 @@ fn go_on_together(parent: Pid, new: Pid, early: &mut Vec<Pid>) -> nix::Result<()
         still_there(ptrace::cont(new, None))?;
     }
     still_there(ptrace::cont(parent, None))
-}
-
-/// The name of the program that a process runs. Its file is not asked for: it may be on a file server that does not answer.
-fn executable(pid: Pid) -> Option<PathBuf> {
-    fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
 
 /// The outcome of one task, from what both processes saw.
@@ -470,7 +441,7 @@ mod tests {
                 drop(ends);
                 status
             });
-            keep_time(process, ended.as_fd(), Duration::ZERO).unwrap();
+            keep_time(process, ended.as_fd(), Duration::ZERO, true).unwrap();
             waiting.join().unwrap()
         });
         assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "{status}");
