@@ -150,7 +150,15 @@ checked: need-test ## conformance, with emulators that check each block that pro
 	@qemu/image/build.sh checked build/checked
 	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs test-kernels
 	QEMU_TB_CACHE=1 BINFMT_TEST_TUNED=build/checked BINFMT_TEST_TWICE=1 \
-	  cargo test --locked --test conformance -- --include-ignored --skip debians_programs_do_the_same_under_flag_t $(TESTS)
+	  cargo test --locked --test conformance -- --include-ignored --skip debians_programs_do_the_same_under_flag_t \
+	  --skip programs_of_others_pass $(TESTS)
+
+# Scripts of tests/conformance/soak, by name. Without them, all.
+PROGRAMS :=
+soak: need-test emulators ## compilers, databases, servers and test suites of others, ours beside Debian's: make soak ARCH=arm64 PROGRAMS=git,go
+	@qemu/rootfs.sh --with tests/conformance/soak/packages $(ARCH) build/soak/$(ARCH)
+	BINFMT_TEST_TUNED=$(OWN_EMULATORS) BINFMT_TEST_SOAK=$(ARCH):$(PROGRAMS) \
+	  cargo test --locked --test conformance -- --ignored --nocapture programs_of_others_pass
 
 reproduce: ## compile emulators once more, and compare to the byte: make reproduce TARGETS=s390x
 	@qemu/tuned/reproduce.sh $(or $(TARGETS),s390x)
@@ -212,7 +220,6 @@ UNITDIR := $(PREFIX)/lib/systemd/system
 UNITS := binfmt.service binfmt-hold.service binfmt-health.service binfmt-health.timer binfmt-repair.service \
   binfmt-metrics.service binfmt-metrics.timer
 USUAL := aarch64,arm,riscv64,ppc64,ppc64le,s390x,i386,x86_64,mips64el,mips64,loongarch64
-comma := ,
 INSTALLED = $(if $(filter all,$(TARGETS)),$(wildcard build/emulators/qemu-*),\
   $(patsubst %,build/emulators/qemu-%,$(subst $(comma), ,$(or $(TARGETS),$(USUAL)))))
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes an unpacked Debian of an architecture, whose programs the conformance tests run:
 #
-#   rootfs.sh [--release NAME] [--mirror URL] ARCH FOLDER
+#   rootfs.sh [--release NAME] [--mirror URL] [--with FILE] ARCH FOLDER
 #
+#   FILE    a list of packages, a line each, that it has besides; what follows # is a comment
 #   NAME    a Debian release. Without one it is trixie, or bookworm where trixie is not to be had: at times its index
 #           is ahead of the packages of the rarer architectures, and mips64el it does not have
 #   ARCH    in Debian's words: arm64, s390x
@@ -30,18 +31,23 @@ needless=(
 )
 
 wrong_usage() {
-  printf 'rootfs.sh: %s; usage: qemu/rootfs.sh [--release NAME] [--mirror URL] ARCH FOLDER\n' "$1" >&2
+  printf 'rootfs.sh: %s; usage: qemu/rootfs.sh [--release NAME] [--mirror URL] [--with FILE] ARCH FOLDER\n' "$1" >&2
   exit 2
 }
 
 parse() { # parse ARGUMENT...: sets the variables below
   local words=()
-  release='' mirror=''
+  release='' mirror='' more=()
   while (($#)); do
     case $1 in
-      --release | --mirror)
+      --release | --mirror | --with)
         [[ -n ${2:-} ]] || wrong_usage "$1 needs a value"
-        if [[ $1 == --release ]]; then release=$2; else mirror=${2%/}; fi
+        case $1 in
+          --release) release=$2 ;;
+          --mirror) mirror=${2%/} ;;
+          --with) [[ -r $2 ]] || fail "$2 cannot be read" 'name a list of packages'
+            mapfile -t more < <(sed 's/ *#.*//;/^$/d' "$2") ;;
+        esac
         shift ;;
       -*) wrong_usage "unknown option $1" ;;
       *) words+=("$1") ;;
@@ -53,7 +59,7 @@ parse() { # parse ARGUMENT...: sets the variables below
 }
 
 request() { # what .rootfs says about the call that made it: another script makes another folder
-  printf '# %s, %s, rootfs.sh %s\n' "$arch" "$release" "$(sha256sum <"$0" | cut -c 1-16)"
+  printf '# %s, %s, rootfs.sh %s%s\n' "$arch" "$release" "$(sha256sum <"$0" | cut -c 1-16)" "${more[*]/#/ }"
 }
 
 is_in_place() {
@@ -68,7 +74,7 @@ download() { # leaves the packages in $work/cache/archives
   apt_index "$release"
   # login.defs became a package of its own after bookworm, where passwd has it
   [[ $release != bookworm ]] || packages=("${packages[@]/#login.defs/passwd}")
-  apt_of_our_own install --download-only --yes --no-install-recommends "${packages[@]}" ||
+  apt_of_our_own install --download-only --yes --no-install-recommends "${packages[@]}" "${more[@]}" ||
     fail "cannot download the packages for $arch from $release: $(apt_complaint)" 'check --release and ARCH'
 }
 

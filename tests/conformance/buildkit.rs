@@ -9,7 +9,7 @@ use crate::{both, told};
 
 /// The userland without a handler.
 fn without_handler(userland: &Userland, emulator: &Path) -> Sandbox {
-    Sandbox::without_handler(userland.pair.arch, &userland.root, &userland.binaries, emulator)
+    Sandbox::without_handler(&userland.root, &userland.binaries, emulator)
 }
 
 /// Does this with each program in every userland, without a handler.

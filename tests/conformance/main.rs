@@ -24,6 +24,8 @@
 //! status 0 if it was so. They run on this machine without an emulator, where that must hold, and under the one under
 //! test. Debian's fails most of them (`docs/emulators.md`); with `BINFMT_TEST_DEBIANS=1` this tells where.
 //!
+//! Programs of others, such as compilers and databases, have to pass (`soak.rs`).
+//!
 //! Some programs run once more without any handler, started as BuildKit starts them (`buildkit.rs`).
 
 mod buildkit;
@@ -32,6 +34,7 @@ mod harness;
 mod hostile;
 mod ours;
 mod sandbox;
+mod soak;
 mod tcg;
 mod transparent;
 mod userland;

@@ -12,12 +12,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use binfmt_magic::arch::{ARCHES, Arch};
 use binfmt_magic::rule::{Flags, Matcher, Rule};
 
-/// Seconds after which a program has failed.
-const LIMIT: &str = "480";
+/// After this time, a program has failed.
+const LIMIT: Duration = Duration::from_secs(480);
 /// All that the programs find in their environment.
 const ENVIRONMENT: [(&str, &str); 4] =
     [("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("HOME", "/root"), ("LANG", "C.UTF-8"), ("TERM", "dumb")];
@@ -56,15 +57,20 @@ impl Sandbox {
             .map(|(arch, emulator)| rule(arch, emulator, "POCF"))
             .chain([rule(arch, emulator, flags)])
             .unzip();
-        Self::with(&rules, arch, root, binaries, emulator)
+        Self::with(&rules, &[], root, binaries, emulator)
     }
 
     /// The same without any handler: `emulator` starts each command, as BuildKit's does.
-    pub(crate) fn without_handler(arch: &Arch, root: &Path, binaries: &Path, emulator: &Path) -> Self {
-        Self::with(&[], arch, root, binaries, emulator)
+    pub(crate) fn without_handler(root: &Path, binaries: &Path, emulator: &Path) -> Self {
+        Self::with(&[], &[OF_BUILDKIT], root, binaries, emulator)
     }
 
-    fn with(rules: &[String], arch: &Arch, root: &Path, binaries: &Path, emulator: &Path) -> Self {
+    /// A userland of this machine, which needs no emulator.
+    pub(crate) fn native(root: &Path, binaries: &Path) -> Self {
+        Self::with(&[], &[], root, binaries, Path::new("/dev/null"))
+    }
+
+    fn with(rules: &[String], starter: &'static [&'static str], root: &Path, binaries: &Path, emulator: &Path) -> Self {
         let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance");
         fs::create_dir_all(&place).expect("a folder to mount on");
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance");
@@ -92,23 +98,27 @@ impl Sandbox {
         let Some(Ok(pid)) = pid else {
             panic!("no sandbox for {}: it said {ready:?}", emulator.display());
         };
-        let starter: &[_] = if rules.is_empty() { &[OF_BUILDKIT] } else { &[] };
         let sandbox = Self { keeper, pid, place, starter };
         let up = sandbox.run(&["/bin/busybox", "ip", "link", "set", "lo", "up"]);
-        assert!(up.succeeded(), "{}: no loopback: {up:?}", arch.qemu);
+        assert!(up.succeeded(), "{}: no loopback: {up:?}", emulator.display());
         sandbox
     }
 
     /// Runs a program of the userland.
     pub(crate) fn run(&self, command: &[&str]) -> Outcome {
-        Outcome::of(&mut self.within_root(&[], command))
+        self.run_within(LIMIT, command)
     }
 
-    fn within_root(&self, options: &[&str], command: &[&str]) -> Command {
+    /// The same; after `limit` it has failed.
+    pub(crate) fn run_within(&self, limit: Duration, command: &[&str]) -> Outcome {
+        Outcome::of(&mut self.within_root(limit, &[], command))
+    }
+
+    fn within_root(&self, limit: Duration, options: &[&str], command: &[&str]) -> Command {
         let root = Path::new(&format!("/proc/{}/root", self.pid))
             .join(self.place.strip_prefix("/").expect("an absolute path"))
             .join("root");
-        let mut call = self.enter();
+        let mut call = self.enter(limit);
         call.arg(format!("--root={}", root.display())).arg(format!("--wd={}", root.display()));
         call.args(options).arg("--").args(self.starter).args(command);
         call
@@ -118,7 +128,7 @@ impl Sandbox {
     /// make a user namespace.
     pub(crate) fn run_in_own_root(&self, command: &[&str]) -> Outcome {
         let pivot = "cd \"$0\" && pivot_root . . && busybox umount -l . && exec \"$@\"";
-        let mut call = self.enter();
+        let mut call = self.enter(LIMIT);
         call.args(["--", "unshare", "--mount", "--propagation", "private"])
             .args(["--", "sh", "-c", pivot])
             .arg(self.place.join("root"))
@@ -140,16 +150,17 @@ impl Sandbox {
 
     /// Runs a program of the userland as this user and group, with these blocks as an emulator inherits them.
     pub(crate) fn run_with_blocks(&self, blocks: &Path, (uid, gid): (u32, u32), command: &[&str]) -> Outcome {
-        let as_user = self.within_root(&[&format!("--setuid={uid}"), &format!("--setgid={gid}")], command);
+        let as_user = self.within_root(LIMIT, &[&format!("--setuid={uid}"), &format!("--setgid={gid}")], command);
         let mut call = Command::new("bash");
         call.args(["-c", "ulimit -n 2048; exec 1024<>\"$0\"; exec \"$@\""]).arg(blocks);
         call.arg(as_user.get_program()).args(as_user.get_args()).env_clear().envs(ENVIRONMENT).env(CACHE, "1");
         Outcome::of(&mut call)
     }
 
-    fn enter(&self) -> Command {
+    fn enter(&self, limit: Duration) -> Command {
         let mut call = Command::new("timeout");
-        call.args(["--kill-after=5", LIMIT, "nsenter"])
+        call.arg("--kill-after=5")
+            .args([&limit.as_secs().to_string(), "nsenter"])
             .arg(format!("--target={}", self.pid))
             .args(["--user", "--mount", "--pid", "--net", "--ipc", "--uts"])
             .env_clear()

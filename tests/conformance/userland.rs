@@ -7,7 +7,7 @@ use super::sandbox::Sandbox;
 use super::{Pair, both, each, emulators, folder, harness, none};
 
 /// The Debians that there are, by the names of the folders in `build/rootfs`, and whose emulator runs them.
-const USERLANDS: [(&str, &str); 9] = [
+pub(super) const USERLANDS: [(&str, &str); 9] = [
     ("amd64", "x86_64"),
     ("arm64", "aarch64"),
     ("armel", "arm"),
