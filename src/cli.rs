@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgGroup, CommandFactory, Parser};
+use clap::{Arg, ArgAction, ArgGroup, CommandFactory, FromArgMatches, Parser};
 
 mod completions;
 mod environment;
@@ -26,8 +26,11 @@ use value::{interval, is, list, yes};
 #[derive(Debug, Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(name = "binfmt", disable_version_flag = true, disable_help_flag = true, args_override_self = true,
-    group = ArgGroup::new("changes").multiple(true), group = ArgGroup::new("tables").multiple(true))]
+    group = ArgGroup::new("changes").multiple(true), group = ArgGroup::new("looks").args(LOOKS))]
 pub struct Cli {
+    /// Whether one of `LOOKS` is among the options.
+    #[arg(skip)]
+    pub looks: bool,
     /// Install platforms: all · arm64,arm · linux/arm/v7 · aarch64 · all,-riscv64
     #[arg(long, value_name = "LIST", action = ArgAction::Append, allow_hyphen_values = true, value_parser = list,
         help_heading = INSTALL, group = "changes")]
@@ -40,7 +43,7 @@ pub struct Cli {
     #[arg(long, help_heading = INSTALL, group = "changes")]
     pub reset: bool,
     /// With options that install, remove or write files: show what would be done, and do nothing
-    #[arg(long, help_heading = INSTALL, requires = "changes", conflicts_with_all = NO_DRY_RUN)]
+    #[arg(long, help_heading = INSTALL, requires = "changes", conflicts_with_all = LOOKS, conflicts_with_all = NO_DRY_RUN)]
     pub dry_run: bool,
     /// Leave working handlers as they are, even if they use another emulator
     #[arg(long, conflicts_with = "reset", help_heading = INSTALL)]
@@ -64,40 +67,37 @@ pub struct Cli {
     #[arg(long, short, value_name = "yes", value_parser = yes, help_heading = INSTALL, group = "changes")]
     pub persistent: Option<bool>,
     /// Show whether each registered platform (or each of LIST) runs; exit 1 if one does not
-    #[arg(long, value_name = "LIST", help_heading = LOOK, group = "tables")]
+    #[arg(long, value_name = "LIST", help_heading = LOOK)]
     pub status: Option<Option<String>>,
     /// Show every architecture: native, registered, available, unavailable
-    #[arg(long, conflicts_with = "status", help_heading = LOOK, group = "tables")]
+    #[arg(long, help_heading = LOOK)]
     pub list: bool,
     /// Show whether each handler (or each of LIST) is as an install would make it now; exit 1 if one is not
-    #[arg(long, value_name = "LIST", conflicts_with_all = ["list", "status", "export"], help_heading = LOOK, group = "tables")]
+    #[arg(long, value_name = "LIST", conflicts_with = "export", help_heading = LOOK)]
     pub verify: Option<Option<String>>,
     /// Show why FILE runs here, or does not; exit 1 if it does not
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "status"], groups = ["below_root", "tables"],
-        help_heading = LOOK)]
+    #[arg(long, value_name = "FILE", group = "below_root", help_heading = LOOK)]
     pub explain: Option<PathBuf>,
     /// Show the versions of binfmt and of its QEMU
     #[arg(long, short = 'V', help_heading = LOOK)]
     pub version: bool,
     /// Run COMMAND as any user, with a handler for PLATFORM in a private user namespace
     #[arg(long, value_name = "PLATFORM", requires = "command", group = "below_root", help_heading = RUN,
-        conflicts_with_all = [
-        "install", "hold", "interval", "uninstalls_on_exit", "uninstall", "reset", "list", "status", "verify", "export", "mount", "format", "json",
-        "force", "keep", "persistent",
-    ])]
+        conflicts_with_all = LOOKS, conflicts_with_all = ["install", "hold", "interval", "uninstalls_on_exit", "uninstall", "reset",
+        "export", "mount", "format", "json", "force", "keep", "persistent"])]
     pub run: Option<String>,
     /// With --run and --explain: COMMAND or FILE is a path below DIR, the root directory of an unpacked image
     #[arg(long, value_name = "DIR", requires = "below_root", help_heading = RUN)]
     pub root: Option<PathBuf>,
     /// With --install: stay until SIGTERM, and put back handlers that others remove
-    #[arg(long, requires = "install", conflicts_with_all = NO_HOLD, help_heading = STAY)]
+    #[arg(long, requires = "install", conflicts_with_all = LOOKS, conflicts_with = "export", help_heading = STAY)]
     pub hold: bool,
     /// With --hold: how often to look, in addition to each change: 100ms to 24h [default: 30s]
-    #[arg(long, value_name = "TIME", requires = "hold", value_parser = interval, conflicts_with_all = NO_HOLD, help_heading = STAY)]
+    #[arg(long, value_name = "TIME", requires = "hold", value_parser = interval, help_heading = STAY)]
     pub interval: Option<Duration>,
     /// With --hold: whether the handlers stay when the call ends [default: keep]
     #[arg(long = "on-exit", value_name = "keep|uninstall", value_parser = is("uninstall", ["keep", "uninstall"]), requires = "hold",
-        conflicts_with_all = NO_HOLD, hide_possible_values = true, help_heading = STAY)]
+        hide_possible_values = true, help_heading = STAY)]
     pub uninstalls_on_exit: Option<bool>,
     /// Write a rule for each working handler into DIR (/etc/binfmt.d); systemd-binfmt registers it at every boot
     #[arg(long, value_name = "DIR", help_heading = STAY, group = "changes")]
@@ -119,7 +119,7 @@ pub struct Cli {
     pub json: bool,
     /// With --status, --list and --verify: all columns, even on a narrow terminal; with --explain: compare FILE with the
     /// handler's magic, byte by byte
-    #[arg(long, requires = "tables", help_heading = OPTIONS)]
+    #[arg(long, requires = "looks", help_heading = OPTIONS)]
     pub verbose: bool,
     /// Mount point of the kernel's table; in a user namespace, the table is mounted only if this option is passed
     /// [default: the kernel's own]
@@ -150,7 +150,9 @@ impl Cli {
     /// The error is clap's, which for `--help` is `DisplayHelp`.
     pub fn read(args: Vec<OsString>) -> Result<Self, clap::Error> {
         let args = accept_single_dash(qus::understood(args));
-        let mut cli = Self::try_parse_from(args)?;
+        let matches = Self::command().try_get_matches_from(args)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.looks = matches.contains_id("looks");
         if cli.json {
             cli.format = Some(Format::Json);
         }
@@ -158,11 +160,11 @@ impl Cli {
     }
 }
 
-/// What a call that stays cannot do: these show something and end.
-const NO_HOLD: [&str; 5] = ["list", "status", "verify", "export", "explain"];
+/// The options that show something and change nothing. A command line has one of them at most.
+const LOOKS: [&str; 4] = ["status", "list", "verify", "explain"];
 
-/// What a dry run cannot be combined with: options that change nothing, and forms of output that have no room for its lines.
-const NO_DRY_RUN: [&str; 9] = ["hold", "list", "status", "verify", "explain", "run", "format", "json", "version"];
+/// What else a dry run cannot be combined with: options that change nothing, and forms of output that have no room for its lines.
+const NO_DRY_RUN: [&str; 5] = ["hold", "run", "format", "json", "version"];
 
 const YES_NO: [&str; 2] = ["yes", "no"];
 

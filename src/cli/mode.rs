@@ -207,9 +207,7 @@ fn is_empty(list: &str) -> bool {
 
 /// Whether `cli` says what to do, other than to install.
 fn asks_for_something_else(cli: &Cli) -> bool {
-    let shows = cli.list || cli.status.is_some() || cli.version || cli.verify.is_some();
-    let files = cli.export.is_some() || cli.explain.is_some() || cli.unpersist.is_some();
-    shows || files || !cli.uninstall.is_empty()
+    cli.looks || cli.version || cli.export.is_some() || cli.unpersist.is_some() || !cli.uninstall.is_empty()
 }
 
 /// A list with an unknown exclusion is refused: the rest of it would include what was to be left out.
@@ -264,8 +262,7 @@ fn check(cli: &Cli, install: Option<&Selection>) -> Result<()> {
 }
 
 fn settings(cli: &Cli, environment: Environment) -> Settings {
-    let shows_table = cli.list || cli.status.is_some() || cli.verify.is_some();
-    let default = if shows_table || cli.explain.is_some() { Format::Text } else { Format::Json };
+    let default = if cli.looks { Format::Text } else { Format::Json };
     let replaces = cli.force || cli.reset || environment.replace;
     Settings {
         mount: cli.mount.clone(),

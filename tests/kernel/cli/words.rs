@@ -57,6 +57,26 @@ fn the_words_of_qus_and_multiarch_are_understood() {
     host.binfmt(&["--reset", "--qemu-suffix", "-other"]).ends(2);
 }
 
+/// It would be left out without a word.
+#[test]
+fn what_shows_something_has_nothing_else_beside_it() {
+    let host = Host::new();
+    let looks: [&[&str]; 4] = [&["--status"], &["--list"], &["--verify"], &["--explain", "/bin/sh"]];
+    let install = ["--install", "arm64"];
+    let others = [[&["--hold"], &install[..]].concat(), [&["--dry-run"], &install[..]].concat()];
+    for (at, look) in looks.iter().enumerate() {
+        let beside = looks[..at].iter().map(|other| other.to_vec()).chain(others.clone());
+        for other in beside {
+            for args in [[*look, &other].concat(), [&other, *look].concat()] {
+                let output = host.binfmt(&args).ends(2);
+                output.ends_saying(&[look[0], other[0], " cannot be used with "]);
+            }
+        }
+        host.binfmt(&[*look, &["--run", "arm64", "--", "true"]].concat()).ends(125).says(" cannot be used with ");
+    }
+    assert_eq!(host.table(), "");
+}
+
 #[test]
 fn what_was_meant_is_said_in_one_line() {
     let host = Host::new();
