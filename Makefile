@@ -47,14 +47,15 @@ check: need-test lint ## the inner loop: format, lints, unit tests, the kernel's
 	@$(MAKE) test-units
 	BINFMT_TEST_EMULATORS=fake cargo test --locked --no-fail-fast --quiet --test kernel -- \
 	  --test-threads $$(($(JOBS) * 2)) $(LONG_TESTS) $(HEAVY_TESTS)
+	BINFMT_TEST_EMULATORS=fake cargo test --locked --no-fail-fast --quiet --test documents readme:: -- --skip is_found
 
 test-units: need-test
 	cargo test --locked --workspace --lib --bins --quiet
+	cargo test --locked --no-fail-fast --quiet --package binfmt-magic --test '*'
 
 test-kernel: need-test ## the tool against the real kernel, in user namespaces, with real emulators
 	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs
 	cargo test --locked --no-fail-fast --test kernel
-	cargo test --locked --no-fail-fast --package binfmt-magic --test '*'
 
 test-engine: need-test ## the image, the units, the packages and the pages, with a Docker engine, on the machine's own table
 	@$(MAKE) -j$(JOBS) emulators test-material test-rootfs

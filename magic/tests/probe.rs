@@ -58,7 +58,7 @@ fn flags_are_those_of_ordinary_programs() {
     ];
     for arch in &ARCHES {
         let of = expected.iter().find(|(qemu, _)| *qemu == arch.qemu);
-        assert_eq!(arch.flags, of.map_or(0, |(_, flags)| *flags), "{}", arch.qemu);
+        assert_eq!(arch.flags, of.map_or(0, |(_, flags)| *flags), "{}: not as listed above", arch.qemu);
     }
     assert!(expected.iter().all(|(qemu, _)| Arch::by_qemu(qemu).is_some()));
 }
@@ -80,6 +80,6 @@ fn what_a_kernel_may_run_besides_is_what_linux_knows() {
     ];
     for arch in &ARCHES {
         let of = expected.iter().find(|(qemu, _)| *qemu == arch.qemu);
-        assert_eq!(arch.compat, of.map_or(&[][..], |(_, others)| *others), "{}", arch.qemu);
+        assert_eq!(arch.compat, of.map_or(&[][..], |(_, others)| *others), "{}: not as listed above", arch.qemu);
     }
 }

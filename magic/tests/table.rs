@@ -51,7 +51,8 @@ fn magic_and_mask_are_those_of_qemus_script() {
             replace(&mut magic, magic_differs);
             replace(&mut mask, mask_differs);
         }
-        assert_eq!(theirs.remove(arch.qemu), Some((magic, mask)), "{} of data/qemu-magic.tsv", arch.qemu);
+        let line = theirs.remove(arch.qemu).map(shown);
+        assert_eq!(line, Some(shown((magic, mask))), "{} of data/qemu-magic.tsv", arch.qemu);
     }
     assert!(theirs.is_empty(), "rows that are missing: {:?}", theirs.keys());
 }
@@ -71,8 +72,8 @@ fn magic_and_mask_are_those_of_debians_rules() {
         for (_, differs) in DEBIAN_DIFFERS.iter().filter(|(rows, _)| rows.contains(&arch.qemu)) {
             replace(&mut mask, differs);
         }
-        let rule = theirs.remove(arch.entry_name("").as_str());
-        assert_eq!(rule, Some((magic, mask)), "{} of data/debian-binfmt.d.conf", arch.qemu);
+        let rule = theirs.remove(arch.entry_name("").as_str()).map(shown);
+        assert_eq!(rule, Some(shown((magic, mask))), "{} of data/debian-binfmt.d.conf", arch.qemu);
     }
     assert!(theirs.is_empty(), "rows that are missing: {:?}", theirs.keys());
 }
@@ -96,6 +97,12 @@ fn a_difference_is_one() {
 
 fn ours(arch: &Arch) -> (Vec<u8>, Vec<u8>) {
     (arch.magic().as_slice().to_vec(), arch.mask().as_slice().to_vec())
+}
+
+/// Magic and mask as `data/qemu-magic.tsv` has them.
+fn shown((magic, mask): (Vec<u8>, Vec<u8>)) -> String {
+    let hex = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
+    hex(magic) + "\t" + &hex(mask)
 }
 
 fn replace(pattern: &mut [u8], with: Bytes) {

@@ -1,6 +1,6 @@
 //! Fake emulators (`fake.c`) and programs for them, by which most tests of the kernel tier run on a fresh clone: nothing is fetched.
 //!
-//! They are made once for a checkout, in Cargo's folder for the tests' files: 34 emulators of each of two versions, 60 MB.
+//! They are made once for a checkout, in Cargo's folder for the tests' files: two versions of each architecture's emulator, 60 MB.
 
 use std::fs::{self, File};
 use std::io::Write as _;

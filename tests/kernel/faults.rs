@@ -1,5 +1,5 @@
 //! Every system call of an install, an upgrade and an uninstall fails, once with each error that it may have,
-//! or is the last before a `SIGKILL`; `faults/inject.c` sees to that, in the tool and in the processes that it starts.
+//! or is the last before a `SIGKILL`; `tests/harness/inject.c` sees to that, in the tool and in the processes that it starts.
 //!
 //! After each: what worked before works, no entry is left that does not run, nobody lives on, and the next call repairs everything.
 //! After a failure, the exit status is honest too, and nothing is left to be cleared away; after a kill a trial may be.
