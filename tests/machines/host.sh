@@ -7,17 +7,9 @@
 # architecture runs through them. The single file does the same. Prints what the machine says; fails as soon as anything there does.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-# shellcheck source=qemu/host.sh
-source qemu/host.sh
-
-fail() { # fail WHAT REMEDY
-  printf 'host.sh: %s; %s\n' "$1" "$2" >&2
-  exit 1
-}
 
 (($# == 2 || $# == 3)) || { echo 'usage: tests/machines/host.sh PLATFORM ROOT [SINGLE]' >&2; exit 2; }
 platform=$1 image=$2 single=${3:-}
-host "${platform#linux/}" || fail "there is no host $platform" "name linux/ and one of these: $hosts"
 
 # Debian's name of an architecture, QEMU's, and what `uname -m` says there
 programs='amd64 x86_64 x86_64
