@@ -8,6 +8,7 @@
 //! open for writing (`ETXTBSY`). Since Linux 6.14 it tells so without starting it (`AT_EXECVE_CHECK` of `execveat(2)`);
 //! which process has the file open, only `proc_pid_fd(5)` tells, and of other users' processes to root only.
 
+use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -15,7 +16,7 @@ use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use nix::errno::Errno;
@@ -40,7 +41,8 @@ const HEAD: u64 = 512;
 const EXECVE_CHECK: i32 = 0x1_0000;
 
 /// How long the kernel lets a lease stand, unless `fs.lease-break-time` says otherwise (`proc_sys_fs(5)`); and how much longer to
-/// wait for it.
+/// wait for it. All leases on the files of one [`Place`] together get this time, lest the owner of a chain of scripts holds one on
+/// each.
 const LEASE: Duration = Duration::from_secs(45);
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -52,6 +54,8 @@ const DEVICE: &str = "a device";
 pub struct Place {
     /// If it is another than this process's: open, and where it is.
     root: Option<(OwnedFd, PathBuf)>,
+    /// When to wait for leases no longer, once one was waited for.
+    leases_end: OnceCell<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +83,7 @@ pub struct Opened {
 impl Place {
     /// This process's own root directory.
     pub fn here() -> Self {
-        Self { root: None }
+        Self { root: None, leases_end: OnceCell::new() }
     }
 
     /// The root directory of an unpacked image, or of a chroot. Fails when it cannot be opened, or nothing can be
@@ -93,7 +97,7 @@ impl Place {
         let root = within_limit(dir, || open(dir, flags, Mode::empty()));
         let root = root.map_err(|errno| unopened(errno.into()))?;
         let path = dir.canonicalize().map_err(unopened)?;
-        let place = Self { root: Some((root, path)) };
+        let place = Self { root: Some((root, path)), leases_end: OnceCell::new() };
         // said here once, and not for each file; unlike a look at "/", one at "/." needs the right to search the
         // directory
         match place.look_up(Path::new("/."), OFlag::empty()) {
@@ -163,7 +167,7 @@ impl Place {
             }
             if purpose == Purpose::Read { Ok(()) } else { check_executable(&found, &name, purpose) }
         })?;
-        let file = open_whoever_leases(path, &name).map_err(|errno| match errno {
+        let file = self.open_whoever_leases(path, &name).map_err(|errno| match errno {
             Errno::EACCES => Unopened::Unreadable,
             errno => Unopened::Refused(errno),
         })?;
@@ -188,24 +192,34 @@ impl Place {
         let target: Option<OsString> = link.ok().and_then(|link| readlinkat(&link, "").ok());
         target.map_or(Unopened::Missing, |target| Unopened::Dangling(target.into()))
     }
-}
 
-/// Opens `name`, which is `path`, for reading. If another process has a lease on it, waits until the kernel has broken that, as
-/// `execve(2)` does (`fcntl(2)`, `F_SETLEASE`).
-fn open_whoever_leases(path: &Path, name: &Path) -> nix::Result<File> {
-    const PAUSE: Duration = Duration::from_millis(100);
-    let limit =
-        sysctl("fs.lease-break-time").and_then(|seconds| seconds.parse().ok()).map_or(LEASE, Duration::from_secs);
-    let mut wait = Wait::at_most(limit + GRACE);
-    loop {
-        let mut options = OpenOptions::new();
-        let options = options.read(true).custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
-        let opened = within_limit(path, || options.open(name)).map_err(|error| errno_of(&error));
-        let what = || format!("another process's lease on {}, for {} s at most", path.display(), limit.as_secs());
-        let mut goes_on = || wait.goes_on(None, PAUSE, what).map_err(|error| errno_of(&error));
-        if opened.as_ref().err() != Some(&Errno::EWOULDBLOCK) || !goes_on()? {
-            return opened;
+    /// Opens `name`, which is `path`, for reading. If another process has a lease on it, waits until the kernel has broken that, as
+    /// `execve(2)` does (`fcntl(2)`, `F_SETLEASE`).
+    fn open_whoever_leases(&self, path: &Path, name: &Path) -> nix::Result<File> {
+        const PAUSE: Duration = Duration::from_millis(100);
+        let mut waiting: Option<Wait> = None;
+        loop {
+            let mut options = OpenOptions::new();
+            let options = options.read(true).custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
+            let opened = within_limit(path, || options.open(name)).map_err(|error| errno_of(&error));
+            if opened.as_ref().err() != Some(&Errno::EWOULDBLOCK) {
+                return opened;
+            }
+            let left = self.left_for_leases();
+            let wait = waiting.get_or_insert_with(|| Wait::at_most(left));
+            let what = || format!("another process's lease on {}, for {} s at most", path.display(), left.as_secs());
+            if !wait.goes_on(None, PAUSE, what).map_err(|error| errno_of(&error))? {
+                return opened;
+            }
         }
+    }
+
+    fn left_for_leases(&self) -> Duration {
+        let end = self.leases_end.get_or_init(|| {
+            let limit = sysctl("fs.lease-break-time").and_then(|seconds| seconds.parse().ok());
+            Instant::now() + limit.map_or(LEASE, Duration::from_secs) + GRACE
+        });
+        end.saturating_duration_since(Instant::now())
     }
 }
 

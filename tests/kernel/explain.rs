@@ -829,34 +829,64 @@ fn a_root_directory_without_openat2_is_refused_as_such() {
     lab.explain(Path::new("/bin/sh"), &["--root", "/"]).ok();
 }
 
-/// `execve(2)` waits until the lease is broken, and so does the answer.
-#[test]
-fn a_file_that_somebody_leases_is_waited_for() {
-    let lab = Lab::new();
-    let file = lab.path("leased");
-    lab.host.copy(&program("amd64"), &file);
-    let (holder, ready) = (lab.path("holder"), lab.path("ready"));
+/// A program that leases the file of its first argument, creates that of the second, and gives the lease up the seconds of the third
+/// after somebody else opens the file.
+fn lease_holder(lab: &Lab) -> PathBuf {
+    let holder = lab.path("holder");
     lab.host.compile_source(
         &holder,
         "",
         "#define _GNU_SOURCE
          #include <fcntl.h>
          #include <signal.h>
+         #include <stdlib.h>
          #include <unistd.h>
          int main(int argc, char **argv) {
              sigset_t broken; int sig, fd = open(argv[1], O_RDONLY);
              sigemptyset(&broken); sigaddset(&broken, SIGIO); sigprocmask(SIG_BLOCK, &broken, NULL);
              if (fcntl(fd, F_SETLEASE, F_WRLCK)) return 1;
              creat(argv[2], 0644);
-             sigwait(&broken, &sig); sleep(3);
+             sigwait(&broken, &sig); sleep(atoi(argv[3]));
              return fcntl(fd, F_SETLEASE, F_UNLCK);
          }",
     );
+    holder
+}
+
+/// `execve(2)` waits until the lease is broken, and so does the answer.
+#[test]
+fn a_file_that_somebody_leases_is_waited_for() {
+    let lab = Lab::new();
+    let file = lab.path("leased");
+    lab.host.copy(&program("amd64"), &file);
+    let (holder, ready) = (lease_holder(&lab), lab.path("ready"));
     let explained = lab.host.sh(&format!(
-        "'{holder}' '{file}' '{ready}' & until [ -e '{ready}' ]; do sleep 0.1; done; '{BINFMT}' --explain '{file}'; wait $!",
+        "'{holder}' '{file}' '{ready}' 3 & until [ -e '{ready}' ]; do sleep 0.1; done; '{BINFMT}' --explain '{file}'; wait $!",
         holder = holder.display(),
         file = file.display(),
         ready = ready.display()
     ));
     explained.ok().says("waiting for another process's lease on ").prints("runs: yes");
+}
+
+/// Whoever owns a chain of scripts can hold a lease on each.
+#[test]
+fn leases_are_waited_for_as_long_as_one_may_stand() {
+    let lab = Lab::new();
+    let holder = lease_holder(&lab);
+    let mut interpreter = "/bin/sh".to_owned();
+    let scripts = ["third", "second", "first"].map(|name| {
+        let script = lab.make(name, format!("#!{interpreter}\n").as_bytes());
+        interpreter = script.display().to_string();
+        script
+    });
+    let lease = scripts.map(|file| {
+        let file = file.display();
+        format!("'{}' '{file}' '{file}.ready' 600 >/dev/null 2>&1 & holders=\"$holders $!\"; until [ -e '{file}.ready' ]; do sleep 0.1; done", holder.display())
+    });
+    // one takes 45 s
+    let limit = "timeout --kill-after=1 70";
+    let script =
+        format!("status=0; {limit} '{BINFMT}' --explain '{interpreter}' || status=$?; kill $holders; exit $status");
+    lab.host.sh(&format!("{}\n{script}", lease.join("\n"))).ends(1);
 }
