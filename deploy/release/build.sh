@@ -3,7 +3,7 @@
 #
 # Into FOLDER (build/release), next to other hosts' files: the image as an archive, the single file, the licences and sources
 # that belong to it, the Debian package, the archive of the program, and the bills of materials. What is the same for all
-# hosts comes with each: the archive of the sources, and the chart. It needs a Docker engine.
+# hosts comes with each, as the same bytes: the archive of the sources, and the chart. It needs a Docker engine.
 #
 # From the environment: QEMU_FROM, source or package (as the file `hosts` has it).
 set -euo pipefail
@@ -15,6 +15,7 @@ QEMU_FROM=${QEMU_FROM:-$(deploy/release/hosts.sh emulators "$platform")}
 export QEMU_FROM
 tag=binfmt-release:$arch
 work=build/release-$arch
+committed=$(git log -1 --format=%ct)
 
 step() { printf '\n== %s\n' "$*" >&2; }
 
@@ -36,7 +37,7 @@ qemu/image/check-sbom.sh "$work/single/doc/binfmt/sbom.spdx.json"
 cp "$work/single/doc/binfmt/sbom.spdx.json" "$out/$single.spdx.json"
 mv "$work/single" "$work/$single"
 tar --create --sort=name --format=gnu --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX \
-  --mtime="@$(git log -1 --format=%ct)" -C "$work" "$single" |
+  --mtime="@$committed" -C "$work" "$single" |
   gzip --no-name --best >"$out/$single-licences.tar.gz"
 
 step "$platform: the Debian package and the archives"
@@ -48,5 +49,6 @@ cp build/dist/*.tar.gz "$out/"
 step 'the chart'
 make build/kubernetes
 mkdir "$work/chart"
-build/kubernetes/helm package --destination "$work/chart" deploy/kubernetes/chart >/dev/null
+# each job of a release has a checkout with files of another time
+SOURCE_DATE_EPOCH=$committed build/kubernetes/helm package --destination "$work/chart" deploy/kubernetes/chart >/dev/null
 mv "$work/chart/$name.tgz" "$out/$name-chart.tgz"

@@ -85,6 +85,18 @@ make_all() {
     step "$platform: what was made"
     deploy/release/prove.sh "$platform" "$out" </dev/null
   done < <(deploy/release/hosts.sh)
+  chart_is_of_the_commit
+}
+
+# In the workflow, each host's job makes the chart, one job signs it, and another publishes its archive: they must be the same bytes.
+chart_is_of_the_commit() {
+  local times committed
+  times=$(tar --utc -tvzf "$out/binfmt-$version-chart.tgz" | awk '{ print $4, $5 }' | sort -u)
+  committed=$(TZ=UTC git log -1 --date='format-local:%Y-%m-%d %H:%M' --format=%cd)
+  [[ $times == "$committed" ]] || {
+    echo "dry-run.sh: the chart's files are of $times, and the commit of $committed; see deploy/release/build.sh" >&2
+    exit 1
+  }
 }
 
 step 'the repository'
