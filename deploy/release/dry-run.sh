@@ -62,6 +62,7 @@ verify() { # what users do
       docker rmi "$image:$version" >/dev/null
       [[ $pulled == "$platform" ]] || { echo "dry-run.sh: $image gives $pulled to $platform" >&2; exit 1; }
       manifest=$(manifest_of "$arch")
+      cosign verify "${known[@]}" "$image@$manifest" >/dev/null
       cosign verify-attestation "${known[@]}" --type spdxjson "$image@$manifest" >/dev/null
       echo "$platform: pulled from $image, and verified with its bill of materials"
     done < <(deploy/release/hosts.sh)

@@ -20,10 +20,15 @@ $section
 ## Verify
 
 \`\`\`sh
-cosign verify $image:$version \\
-  --certificate-identity $repository/.github/workflows/release.yml@refs/tags/v$version \\
-  --certificate-oidc-issuer https://token.actions.githubusercontent.com
-gh attestation verify FILE --repo ${repository#https://*/}
+identity=(--certificate-identity $repository/.github/workflows/release.yml@refs/tags/v$version
+  --certificate-oidc-issuer https://token.actions.githubusercontent.com)
+# the image, and the bill of materials of one host's image
+cosign verify "\${identity[@]}" $image:$version
+cosign verify-attestation "\${identity[@]}" --type spdxjson $image:$version-amd64
+# files: the signature of the sums, then the sums
+cosign verify-blob "\${identity[@]}" --new-bundle-format --bundle SHA256SUMS.sigstore.json SHA256SUMS
 sha256sum --check --ignore-missing SHA256SUMS
+# where and from what a file was built
+gh attestation verify FILE --repo ${repository#https://*/}
 \`\`\`
 END
