@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes what a release has for one host: build.sh PLATFORM [FOLDER]
+# Builds the files that a release has for one host: build.sh PLATFORM [FOLDER]
 #
 # Into FOLDER (build/release), next to other hosts' files: the image as an archive, the single file, the licences and sources
 # that belong to it, the Debian package, the archive of the program, and the bills of materials. What is the same for all

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Looks at what build.sh has made for one host, and runs it: prove.sh PLATFORM [FOLDER]
+# Checks the files that build.sh has made for one host, and runs the programs in them: prove.sh PLATFORM [FOLDER]
 #
-# On another machine than that host, they run in a virtual machine with a kernel of that host. Here, they run in a private
-# table (Linux 6.7), so that the machine's own stays as it is.
+# If this machine is such a host, they run here, in a private table (Linux 6.7), so that the machine's own stays as it is. If not,
+# they run in a virtual machine with a kernel of that host.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

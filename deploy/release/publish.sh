@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Publishes what build.sh has made for all hosts, and prove.sh has looked at.
+# Publishes what build.sh has made for all hosts, and prove.sh has checked.
 #
 #   publish.sh sums [FOLDER]      SHA256SUMS of all files, and its signature
 #   publish.sh images [FOLDER]    one index of the hosts' images, to both registries, signed, with the bills of materials
