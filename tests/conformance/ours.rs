@@ -53,7 +53,7 @@ fn the_cache_of_blocks_is_shared_by_equals_only() {
         let ran = userland.tested.run(&["sh", "-c", &script]);
         let same = "fork, exec, script, same user";
         let none = "alone, privileged, unreadable, setuid, seteuid, setgid, setgroups, no_new_privs, bounding set, not dumpable, \
-                    capset, ambient capability, unshare, chroot";
+                    capset, ambient capability, unshare, chroot, table of a thread, close_range";
         let another = "native, new user, empty, read-only, of another, unsealed, small";
         let mut expected = vec!["own: yes".to_owned(), "own: none".into(), "fork: none".into()];
         expected.extend(["Yama 0, own: yes", "Yama 1, own: none", "Yama 2, own: none"].map(Into::into));

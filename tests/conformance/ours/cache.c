@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -114,6 +115,17 @@ static void ambient_capability(void) {
   start_itself();
 }
 static void new_namespace(void) { TRY(unshare(CLONE_NEWUTS)); }
+/* The cache's descriptor would stay open in one of the two tables, whatever the process gives up later. */
+static void *split_table(void *unused) {
+  TRY(unshare(CLONE_FILES));
+  return NULL;
+}
+static void thread_with_own_table(void) {
+  pthread_t thread;
+  TRY(-pthread_create(&thread, NULL, split_table, NULL));
+  pthread_join(thread, NULL);
+}
+static void own_table(void) { TRY(syscall(436 /* close_range */, 3000, 4000, 2 /* CLOSE_RANGE_UNSHARE */)); }
 static void change_root(void) { TRY(chroot("/")); }
 
 static void hand_over(int seals, off_t size, uid_t owner) {
@@ -140,6 +152,7 @@ static const struct { const char *what; void (*act)(void); } cases[] = {
   { "setuid", set_user }, { "seteuid", set_effective }, { "setgid", set_group }, { "setgroups", set_groups },
   { "new user", new_user_starts }, { "no_new_privs", no_new_privileges }, { "bounding set", bounding_set },
   { "not dumpable", not_dumpable }, { "capset", capabilities }, { "ambient capability", ambient_capability }, { "unshare", new_namespace }, { "chroot", change_root },
+  { "table of a thread", thread_with_own_table }, { "close_range", own_table },
   { "empty", empty_one }, { "read-only", read_only_one }, { "of another", anothers }, { "unsealed", unsealed },
   { "small", small },
 };
