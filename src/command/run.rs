@@ -29,7 +29,7 @@ use crate::kernel::mount::MountError;
 use crate::kernel::process;
 use crate::kernel::root_directory;
 use crate::kernel::user_namespace::{self, Refused};
-use crate::kernel::wording::shown;
+use crate::kernel::wording::{cause, shown};
 use crate::policy::run::Way;
 use crate::policy::survey::{Survey, may_be_native};
 
@@ -75,17 +75,25 @@ pub(super) fn become_command(call: &mut Call, run: &Run) -> Result<Infallible> {
     if own_table || run.root.is_some() {
         enter_user_namespace(call, run)?;
     }
+    if run.root.is_some() && caller.0.is_root() {
+        spare_cgroups(call);
+    }
     let mut survey = way.prepare(&order, platform)?.map(Rc::new);
     if survey.is_none() && !found.command.arch.is_some_and(may_be_native) {
         survey = Some(call.survey()?);
     }
     // this program may not run there, nor is there what a remedy would install
-    let mut inner = None;
     if let Some(dir) = &run.root {
-        inner = caller.0.is_root().then(Entry::prepare);
+        let inner = caller.0.is_root().then(Entry::prepare);
         call.order.emulators = call.order.emulators.clone().of_this_root();
         for missing in within_limit(dir, || root_directory::enter(dir, caller.0.is_root()))? {
             call.streams.say(&format!("binfmt: {}/{missing}", shown(dir.as_os_str())));
+        }
+        if let Some(inner) = inner {
+            // locks the mounts of the root directory, before anything of it is looked at or started; shared memory of root's programs
+            // is theirs
+            let lack = inner.enter(CloneFlags::CLONE_NEWIPC).map_err(no_namespace)?;
+            tell_of_ids(call, lack);
         }
     }
     if let Some(survey) = &survey {
@@ -94,11 +102,6 @@ pub(super) fn become_command(call: &mut Call, run: &Run) -> Result<Infallible> {
     }
     if own_table && run.root.is_none() && !caller.0.is_root() {
         user_namespace::become_user(caller.0, caller.1).map_err(no_namespace)?;
-    }
-    if let Some(inner) = inner {
-        // locks the mounts of the root directory; shared memory of root's programs is theirs
-        let lack = inner.enter(CloneFlags::CLONE_NEWIPC).map_err(no_namespace)?;
-        tell_of_ids(call, lack);
     }
     exec(call, run, &found, survey)
 }
@@ -128,6 +131,16 @@ fn enter_user_namespace(call: &mut Call, run: &Run) -> Result<()> {
         tell_of_ids(call, lack);
     }
     Ok(())
+}
+
+/// Keeps the command from making cgroup namespaces, by which root could mount the control groups of the host writable. The limit is of
+/// this user namespace and counts in all below it; in its own, the command cannot change that of this one (`namespaces(7)`).
+fn spare_cgroups(call: &mut Call) {
+    const LIMIT: &str = "/proc/sys/user/max_cgroup_namespaces";
+    if let Err(error) = std::fs::write(LIMIT, "0") {
+        let cause = cause(&error);
+        call.streams.say(&format!("binfmt: the command can change the caller's control groups: {LIMIT}: {cause}"));
+    }
 }
 
 fn tell_of_ids(call: &mut Call, lack: Option<String>) {

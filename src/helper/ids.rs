@@ -5,16 +5,18 @@
 //! outside and waits until the namespace exists. See `user_namespaces(7)`, `subuid(5)` and `newuidmap(1)`.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io::{Read, Write, stdin, stdout};
+use std::fs::{self, File};
+use std::io::{self, Read, Write, stdin, stdout};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
 use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, User, getegid, geteuid};
 
 use crate::helper::{Verb, end_of};
@@ -220,6 +222,10 @@ pub fn give(words: &[OsString]) -> Result<()> {
     let [whom, how, users, groups] = words[..] else {
         bail!("no maps");
     };
+    // by its path it may be another one later: if the root directory changes, that of this process does, too
+    let process = Path::new("/proc").join(whom);
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let opened = open(&process, flags, Mode::empty()).with_context(|| process.display().to_string())?;
     stdout().write_all(b"\n")?;
     stdout().flush()?;
     let mut go = [0];
@@ -229,9 +235,9 @@ pub fn give(words: &[OsString]) -> Result<()> {
     }
     for (map, lines, program) in [("uid_map", users, "newuidmap"), ("gid_map", groups, "newgidmap")] {
         if how == WRITTEN {
-            let path = Path::new("/proc").join(whom).join(map);
-            let written = fs::write(&path, lines);
-            written.with_context(|| format!("{} is refused", path.display()))?;
+            let file = openat(&opened, map, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
+            let written = file.map_err(io::Error::from).and_then(|file| File::from(file).write_all(lines.as_bytes()));
+            written.with_context(|| format!("{}/{map} is refused", process.display()))?;
         } else {
             ask(program, whom, lines)?;
         }

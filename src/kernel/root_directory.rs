@@ -25,7 +25,7 @@ use nix::unistd::{chdir, chroot, fchdir, pivot_root, symlinkat};
 use rustix::fs::CWD;
 use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-use crate::kernel::mount::mountinfo::{mount_point, mounts};
+use crate::kernel::mount::mountinfo::{mount_point, mounts_by};
 use crate::kernel::mount::{detached, errno};
 use crate::kernel::process::path_of;
 use crate::kernel::wording::{cause, errno_of, quoted, shown};
@@ -96,14 +96,23 @@ pub fn enter(dir: &Path, by_root: bool) -> Result<Vec<String>> {
             )
         }
     };
+    let place = open(dir, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+    let place = place.map_err(refused("open"))?;
+    // what the host mounts later would be writable
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(refused("mount"))?;
+    // while paths are the caller's: whoever owns `dir` may rename what is in there, with what is mounted on it
+    let own = Root::of_caller().map_err(refused("open"))?;
+    if by_root {
+        let nothing = copy(CWD, Path::new("/dev/null"), OpenTreeFlags::empty()).map_err(refused("open_tree"))?;
+        own.protect_proc(&nothing).map_err(refused("mount"))?;
+    }
+    own.restrict(Path::new("/sys"), MsFlags::MS_RDONLY).map_err(refused("mount"))?;
     let proc = tree("/proc").map_err(refused("open_tree"))?;
     let sys = tree("/sys");
-    let nothing = copy(CWD, Path::new("/dev/null"), OpenTreeFlags::empty());
     let resolver = fs::canonicalize(RESOLVER).map(|file| copy(CWD, &file, OpenTreeFlags::empty()));
     let devices = Devices::of_caller();
 
-    let place = open(dir, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
-    let place = place.map_err(refused("open"))?;
     let whole = OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
     let root = copy(&place, Path::new(""), whole).map_err(refused("open_tree"))?;
     attach(&root, &place).map_err(refused("move_mount"))?;
@@ -125,31 +134,28 @@ pub fn enter(dir: &Path, by_root: bool) -> Result<Vec<String>> {
         ),
     })?;
     attach(&proc, &place).map_err(refused("move_mount"))?;
-    // what the host mounts later would be writable
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(refused("mount"))?;
-    restrict(&root, Path::new("/"), MsFlags::MS_NODEV).map_err(refused("mount"))?;
-    if by_root {
-        let nothing = nothing.map_err(refused("open_tree"))?;
-        protect_proc(&root, &nothing).map_err(refused("mount"))?;
-    }
+    let new = Root { top: root, proc: own.proc };
+    new.restrict(Path::new("/"), MsFlags::MS_NODEV).map_err(refused("mount"))?;
+    let root = &new.top;
     let mut missing = Vec::new();
     let mut note = |path, mounted: nix::Result<()>| {
         missing.extend(mounted.err().map(|errno| format!("{path} {}", not_mounted(errno))));
     };
-    let mounted = sys.and_then(|sys| attach(&sys, &directory(&root, "sys")?));
-    if mounted.is_ok() {
-        restrict(&root, Path::new("/sys"), MsFlags::MS_RDONLY).map_err(refused("mount"))?;
+    let mounted = sys.and_then(|sys| attach(&sys, &directory(root, "sys")?).map(|()| sys));
+    if let Ok(sys) = &mounted {
+        // where the caller has none, that is a part of another mount
+        new.restrict_one(sys, MsFlags::MS_RDONLY).map_err(refused("mount"))?;
     }
-    note("sys", mounted);
-    note("dev", directory(&root, "dev").and_then(|place| devices.mount_in(&place)));
+    note("sys", mounted.map(drop));
+    note("dev", directory(root, "dev").and_then(|place| devices.mount_in(&place, &new)));
     if let Ok(Ok(resolver)) = resolver {
-        let mounted = resolver_of(&root).and_then(|place| attach(&resolver, &place));
+        let mounted = resolver_of(root).and_then(|place| attach(&resolver, &place));
         if mounted.is_ok() {
-            restrict_one(&resolver, MsFlags::MS_RDONLY).map_err(refused("mount"))?;
+            new.restrict_one(&resolver, MsFlags::MS_RDONLY).map_err(refused("mount"))?;
         }
         note("etc/resolv.conf", mounted);
     }
+    chdir("/").map_err(refused("chdir"))?;
     Ok(missing)
 }
 
@@ -207,55 +213,82 @@ fn create(dir: &OwnedFd, name: &str) -> nix::Result<OwnedFd> {
     openat(dir, name, flags, Mode::from_bits_truncate(0o644))
 }
 
-/// Covers what is in `/proc`, except the directories of processes and the links to them, with read-only mounts of the same,
-/// or with `nothing` if only its owner may read it. Read-only is also what is mounted there already.
-fn protect_proc(root: &OwnedFd, nothing: &OwnedFd) -> nix::Result<()> {
-    let whole = OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
-    for item in fs::read_dir("/proc").map_err(|error| errno_of(&error))?.flatten() {
-        let name = item.file_name();
-        let is_process = name.as_encoded_bytes().first().is_some_and(u8::is_ascii_digit);
-        if is_process || item.file_type().is_ok_and(|kind| kind.is_symlink()) {
-            continue;
-        }
-        let place = find(root, &Path::new("proc").join(&name), OFlag::empty(), NO_LINKS)?;
-        let found = fstat(&place)?;
-        let is_secret = found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
-            && !Mode::from_bits_truncate(found.st_mode).contains(Mode::S_IROTH);
-        let cover = if is_secret { nothing } else { &place };
-        attach(&copy(cover, Path::new(""), whole)?, &place)?;
-        restrict(root, &Path::new("/proc").join(&name), MsFlags::MS_RDONLY)?;
-    }
-    Ok(())
+/// A root directory whose mounts are restricted.
+struct Root {
+    top: OwnedFd,
+    /// The caller's `/proc`. Nothing is looked up by that path: the owner of the new root directory may put another folder there.
+    proc: OwnedFd,
 }
 
-/// Adds `flags` to each mount at or below the path `below` of `root`, this process's root directory.
-fn restrict(root: &OwnedFd, below: &Path, flags: MsFlags) -> nix::Result<()> {
-    let places = mounts().map_err(|_| Errno::ENOENT)?.into_iter().map(|mount| mount_point(&mount));
-    for place in places.filter(|place| place.starts_with(below)) {
-        let place = place.strip_prefix("/").unwrap_or(&place);
-        let place = if place.as_os_str().is_empty() { Path::new(".") } else { place };
-        match find(root, place, OFlag::empty(), NO_LINKS) {
-            // hidden by another mount, which is locked there
-            Err(Errno::ENOENT) => {}
-            found => restrict_one(&found?, flags)?,
-        }
+impl Root {
+    fn of_caller() -> nix::Result<Self> {
+        let directory = |path| open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+        Ok(Self { top: directory("/")?, proc: directory("/proc")? })
     }
-    Ok(())
-}
 
-/// Adds `flags` to an attached mount. Its other flags may be locked, and are repeated.
-fn restrict_one(mounted: &OwnedFd, mut flags: MsFlags) -> nix::Result<()> {
-    let set = fstatvfs(mounted)?.flags();
-    for (is, flag) in [
-        (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
-        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
-        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
-        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
-    ] {
-        flags.set(flag, flags.contains(flag) || set.contains(is));
+    /// Covers what is in `/proc`, except the directories of processes and the links to them, with read-only mounts of the same,
+    /// or with `nothing` if only its owner may read it. Read-only is also what is mounted there already.
+    fn protect_proc(&self, nothing: &OwnedFd) -> nix::Result<()> {
+        let whole = OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
+        for item in fs::read_dir("/proc").map_err(|error| errno_of(&error))?.flatten() {
+            let name = item.file_name();
+            let is_process = name.as_encoded_bytes().first().is_some_and(u8::is_ascii_digit);
+            if is_process || item.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                continue;
+            }
+            let place = find(&self.top, &Path::new("proc").join(&name), OFlag::empty(), NO_LINKS)?;
+            let found = fstat(&place)?;
+            let is_secret = found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
+                && !Mode::from_bits_truncate(found.st_mode).contains(Mode::S_IROTH);
+            let cover = if is_secret { nothing } else { &place };
+            attach(&copy(cover, Path::new(""), whole)?, &place)?;
+            self.restrict(&Path::new("/proc").join(&name), MsFlags::MS_RDONLY)?;
+        }
+        Ok(())
     }
-    flags |= MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
-    mount(None::<&str>, &path_of(mounted), None::<&str>, flags, None::<&str>)
+
+    /// Adds `flags` to each mount at or below the path `below`. The directories above a mount may be renamed meanwhile, and then it is
+    /// looked for again.
+    fn restrict(&self, below: &Path, flags: MsFlags) -> nix::Result<()> {
+        const RENAMED: usize = 50;
+        for _ in 0..RENAMED {
+            let mut is_missing = false;
+            let mounts = mounts_by(&self.proc).map_err(|error| errno_of(&error))?;
+            let places = mounts.iter().map(mount_point);
+            for place in places.filter(|place| place.starts_with(below)) {
+                let place = place.strip_prefix("/").unwrap_or(&place);
+                let place = if place.as_os_str().is_empty() { Path::new(".") } else { place };
+                match find(&self.top, place, OFlag::empty(), NO_LINKS) {
+                    Err(Errno::ENOENT) => is_missing = true,
+                    found => self.restrict_one(&found?, flags)?,
+                }
+            }
+            if !is_missing {
+                break;
+            }
+        }
+        // one that is still missing is hidden by another mount, which is locked there
+        Ok(())
+    }
+
+    /// Adds `flags` to an attached mount. Its other flags may be locked, and are repeated.
+    fn restrict_one(&self, mounted: &OwnedFd, mut flags: MsFlags) -> nix::Result<()> {
+        let set = fstatvfs(mounted)?.flags();
+        for (is, flag) in [
+            (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
+            (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+            (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+            (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        ] {
+            flags.set(flag, flags.contains(flag) || set.contains(is));
+        }
+        flags |= MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+        // mount(2) takes nothing but a path
+        fchdir(&self.proc)?;
+        let path = path_of(mounted);
+        let path = path.strip_prefix("/proc").unwrap_or(&path);
+        mount(None::<&str>, path, None::<&str>, flags, None::<&str>)
+    }
 }
 
 /// Copies of the caller's devices, and their names in `/dev`.
@@ -273,14 +306,14 @@ impl Devices {
         Self(named.chain(console).collect())
     }
 
-    fn mount_in(self, place: &OwnedFd) -> nix::Result<()> {
+    fn mount_in(self, place: &OwnedFd, root: &Root) -> nix::Result<()> {
         let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let dev = detached("tmpfs", &[("size", "64k"), ("mode", "755")], quiet)?;
         attach(&dev, place)?;
         for (name, device) in self.0 {
             attach(&device, &create(&dev, name)?)?;
             // it can still be written to, but its mode cannot be changed
-            restrict_one(&device, MsFlags::MS_RDONLY)?;
+            root.restrict_one(&device, MsFlags::MS_RDONLY)?;
         }
         for (to, name) in LINKS {
             symlinkat(to, &dev, name)?;

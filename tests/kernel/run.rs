@@ -411,6 +411,9 @@ fn a_root_file_system_that_root_runs_gets_no_way_to_the_host() {
     }
     let scratch = user.host.scratch().join("root");
     user.host.sh("chown 0:0 /mnt/home; mkdir /mnt/scratch").ok();
+    let cgroups = user.host.scratch().join("cgroups");
+    let source = "#define _GNU_SOURCE\n#include <sched.h>\nint main(void) { return unshare(CLONE_NEWCGROUP) != 0; }";
+    user.host.compile_source(&cgroups, "", source);
     for (platform, debian) in [("arm64", "arm64"), ("amd64", "amd64")] {
         fs::create_dir_all(&scratch).unwrap();
         // a device that everybody may open: such a node is in an archive that means ill
@@ -420,10 +423,11 @@ fn a_root_file_system_that_root_runs_gets_no_way_to_the_host() {
         fs::set_permissions(&node, fs::Permissions::from_mode(0o666)).unwrap();
         user.host
             .sh(&format!(
-                "mount --bind '{0}' /mnt/scratch; cd /mnt/scratch; mkdir -p bin etc 'a place'; cp /mnt/programs/{debian}/busybox bin
+                "mount --bind '{0}' /mnt/scratch; cd /mnt/scratch; mkdir -p bin etc 'a place'; cp /mnt/programs/{debian}/busybox '{1}' bin
                  mount --bind '{0}' '/mnt/scratch/a place'
                  cd bin; for name in sh mount umount chmod; do ln -sf busybox $name; done; : </mnt/scratch/node",
-                scratch.display()
+                scratch.display(),
+                cgroups.display()
             ))
             .ok();
         let script = r#"for file in sys/kernel/core_pattern sys/kernel/modprobe sysrq-trigger sys/fs/binfmt_misc/register; do
@@ -436,6 +440,7 @@ fn a_root_file_system_that_root_runs_gets_no_way_to_the_host() {
             for place in / '/a place/'; do ( : <>"${place}node" ) && echo a device; done
             chmod 666 /dev/null && echo a mode
             ( : </proc/kcore ) && test ! -c /proc/kcore && echo memory
+            /bin/cgroups && echo control groups
             : >/made; echo word >/dev/null; test -d /proc/self/fd && echo done"#;
         fs::write(scratch.join("attack"), script).unwrap();
         let output = user.host.sh(&format!(
@@ -444,6 +449,45 @@ fn a_root_file_system_that_root_runs_gets_no_way_to_the_host() {
         assert_eq!(output.ok().stdout, "done\n", "{platform}");
         user.host.sh("umount --recursive /mnt/scratch").ok();
     }
+}
+
+/// A mount point can be renamed by its owner in another mount namespace, and what is mounted there is gone then. Here, a false `/proc`
+/// takes the place of the true one as soon as the directory `sys` is made, and says that all is mounted elsewhere.
+#[test]
+fn whoever_renames_proc_of_the_root_file_system_gets_no_way_to_the_host() {
+    needs_emulators!();
+    let user = Ordinary::new();
+    if !nix::unistd::geteuid().is_root() {
+        return crate::harness::turn::cannot_run("it needs root: no other user can write there");
+    }
+    let renamer = user.host.scratch().join("renamer");
+    user.host.compile(
+        &renamer,
+        "char path[64], to[64];
+         pid_t other = atoi(argv[2]);
+         chdir(argv[1]);
+         while (access(\"sys\", F_OK)) if (kill(other, 0)) return 1;
+         snprintf(to, sizeof to, \"%d\", other); symlink(to, \"false/self\");
+         snprintf(path, sizeof path, \"false/%d\", other); rename(\"false/process\", path);
+         return rename(\"false\", \"proc\");",
+    );
+    let script = format!(
+        "mkdir -p /mnt/home/root/bin && cd /mnt/home && cp /mnt/programs/amd64/busybox root/bin && ln -s busybox root/bin/sh
+         for round in $(seq 12); do
+           rm -rf root/proc root/sys root/false; mkdir -p root/proc root/false/process/fd
+           echo '648 573 0:22 / /elsewhere rw - sysfs sysfs rw' >root/false/process/mountinfo
+           for fd in $(seq 0 60); do ln -s /bin root/false/process/fd/$fd; done
+           sh -c 'echo $$ >call; exec env QEMU_BINARY_PATH=/mnt/emulators /mnt/binfmt --run amd64 --root root -- \
+             sh -c \": >/sys/made\"' 2>>said & call=$!
+           '{}' root $call || :
+           wait $call || :
+         done
+         cat said",
+        renamer.display()
+    );
+    let output = user.host.sh(&script).ok();
+    // what can be written to refuses the name
+    assert!(!output.stdout.contains("ermission denied") && !output.stdout.contains("not permitted"), "{output}");
 }
 
 #[test]

@@ -1,19 +1,28 @@
 //! What is mounted, and where: `/proc/PID/mountinfo` (`proc_pid_mountinfo(5)`).
 
 use std::ffi::OsString;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use nix::sys::stat::makedev;
-use procfs::ProcResult;
-use procfs::process::{MountInfo, Process};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, makedev};
+use procfs::process::{MountInfo, MountInfos, Process};
+use procfs::{FromBufRead, ProcResult};
 
 /// The mounts of this process's mount namespace below its root directory, in the order in which they were made. Fails where
 /// `/proc` cannot be read.
 pub fn mounts() -> io::Result<Vec<MountInfo>> {
     mounts_of(Process::myself())
+}
+
+/// The same by an open `/proc`. What is at that path now may be somebody else's.
+pub fn mounts_by(proc: &OwnedFd) -> io::Result<Vec<MountInfo>> {
+    let file = openat(proc, "self/mountinfo", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mounts = MountInfos::from_buf_read(BufReader::new(File::from(file))).map_err(io::Error::other)?;
+    Ok(mounts.0)
 }
 
 /// The same of another process, or of a thread.
