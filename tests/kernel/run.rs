@@ -466,17 +466,17 @@ fn whoever_renames_proc_of_the_root_file_system_gets_no_way_to_the_host() {
         "char path[64], to[64];
          pid_t other = atoi(argv[2]);
          chdir(argv[1]);
-         while (access(\"sys\", F_OK)) if (kill(other, 0)) return 1;
          snprintf(to, sizeof to, \"%d\", other); symlink(to, \"false/self\");
          snprintf(path, sizeof path, \"false/%d\", other); rename(\"false/process\", path);
+         while (access(\"sys\", F_OK)) if (kill(other, 0)) return 1;
          return rename(\"false\", \"proc\");",
     );
     let script = format!(
         "mkdir -p /mnt/home/root/bin && cd /mnt/home && cp /mnt/programs/amd64/busybox root/bin && ln -s busybox root/bin/sh
-         for round in $(seq 12); do
+         for round in $(seq 15); do
            rm -rf root/proc root/sys root/false; mkdir -p root/proc root/false/process/fd
            echo '648 573 0:22 / /elsewhere rw - sysfs sysfs rw' >root/false/process/mountinfo
-           for fd in $(seq 0 60); do ln -s /bin root/false/process/fd/$fd; done
+           for fd in $(seq 0 60); do ln -s / root/false/process/fd/$fd; done
            sh -c 'echo $$ >call; exec env QEMU_BINARY_PATH=/mnt/emulators /mnt/binfmt --run amd64 --root root -- \
              sh -c \": >/sys/made\"' 2>>said & call=$!
            '{}' root $call || :
