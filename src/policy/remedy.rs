@@ -116,13 +116,15 @@ impl<'a> Remedies<'a> {
             (Some(Decision::Hijacked(by)), _) => format!("remove it: {}", by.removal),
             (Some(Decision::Register(_)), Some(obstacle)) => self.command(arch, "", obstacle),
             (Some(Decision::NameTaken(_) | Decision::Leave(InstallOutcome::LeftTo { .. })), Some(obstacle)) => {
-                self.command(arch, forced(&self.order, self.survey.of(arch)), obstacle)
+                self.command(arch, forced(&self.order, self.survey, self.survey.of(arch)), obstacle)
             }
             // a handler that works, and does not take the program
             (Some(Decision::Leave(InstallOutcome::AlreadyInstalled { .. })), tried) => {
                 match (self.order.emulators.look(&self.order.rule(arch).interpreter), tried) {
                     (Err(error), _) => self.command(arch, "", Some(error.to_string())),
-                    (Ok(()), Some(obstacle)) => self.command(arch, forced(&self.order, self.survey.of(arch)), obstacle),
+                    (Ok(()), Some(obstacle)) => {
+                        self.command(arch, forced(&self.order, self.survey, self.survey.of(arch)), obstacle)
+                    }
                     (Ok(()), None) => NO_INSTALL.to_owned(),
                 }
             }

@@ -118,7 +118,7 @@ pub fn verify(table: &Path, survey: &Survey, order: &Order, asked: Option<&[&'st
                     arch,
                     entry,
                     ("name_taken", why),
-                    Repair::Install { arch, options: forced(&order, survey.of(arch)) },
+                    Repair::Install { arch, options: forced(&order, survey, survey.of(arch)) },
                 );
             }
         }

@@ -29,6 +29,16 @@ fn with_entry(name: &str, folder: &Path, flags: &str) -> Host {
     host
 }
 
+/// The entry in the way has no flag C, and runs a program where its libraries are: that says nothing of what QEMU's was given.
+#[test]
+fn another_tools_entry_in_the_way_takes_no_flag_of_qemus() {
+    let host = Host::new();
+    host.binfmt(&["--install", "arm64"]).ok();
+    host.sh(r"printf '%s' ':in-the-way:M:18:\xb7\x00::/bin/false:F' >/proc/sys/fs/binfmt_misc/register").ok();
+    host.binfmt(&["--install", "arm64"]).ok().says("arm64 OK").never_says("flag C");
+    host.sh("cat /proc/sys/fs/binfmt_misc/qemu-aarch64").ok().prints("flags: POCF");
+}
+
 #[test]
 fn other_flags_are_replaced() {
     let fresh = fresh();

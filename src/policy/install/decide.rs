@@ -113,7 +113,7 @@ fn decide(order: &Order, survey: &Survey, arch: &'static Arch, is_native: bool) 
         return of_native(order, survey, status, named);
     }
     let mut rule = order.rule(arch);
-    let credentials = spare_credentials(order, status, &mut rule);
+    let credentials = spare_credentials(order, survey, status, &mut rule);
     let handler = status.handler.as_ref();
     if let Some(entry) = handler.filter(|_| status.works()) {
         let left = leave(order, survey, (status, entry), &mut rule, credentials);
@@ -225,14 +225,17 @@ fn is_newer(order: &Order, entry: &Entry, pinned: Option<&File>, rule: &Rule) ->
 }
 
 /// Takes flag C out of `rule` if the handler that runs programs now lacks it, unless the user asked for it: setuid programs that get
-/// their owner's privilege weaken the host.
-fn spare_credentials(order: &Order, status: &PlatformStatus, rule: &mut Rule) -> Credentials {
+/// their owner's privilege weaken the host. Where another tool's entry is in the way of one of QEMU's, it is that one that counts.
+fn spare_credentials(order: &Order, survey: &Survey, status: &PlatformStatus, rule: &mut Rule) -> Credentials {
     // where this process sees other files than those that start programs, the interpreter may exist
     let in_part = |f: &Failure| matches!(f, Failure::OnlyOfKind { failure: None, .. });
     let may_run = |f: &Failure| f.is_of_containers() || matches!(f, Failure::NoInterpreter(_)) || in_part(f);
     let runs = status.works() || status.failure().is_some_and(may_run);
     let lacks = |entry: &&Entry| runs && !entry.flags.credentials;
-    let Some(entry) = status.handler.as_ref().filter(lacks) else {
+    let of_qemu = || survey.entries.iter().find(|entry| survey.is_qemu(entry) && entry.matches(status.arch));
+    let handler =
+        status.handler.as_ref().map(|entry| if survey.is_qemu(entry) { entry } else { of_qemu().unwrap_or(entry) });
+    let Some(entry) = handler.filter(lacks) else {
         return Credentials::AsAsked;
     };
     if !rule.flags.credentials || order.credentials.is_some() {
@@ -250,8 +253,8 @@ fn spare_credentials(order: &Order, status: &PlatformStatus, rule: &mut Rule) ->
 pub const FORCED: [&str; 2] = ["--force", "--force --credentials no"];
 
 /// The options of an install that is to take over from another entry, and to leave out flag C where it would without `--force`.
-pub fn forced(order: &Order, status: &PlatformStatus) -> &'static str {
-    let spared = spare_credentials(order, status, &mut order.rule(status.arch));
+pub fn forced(order: &Order, survey: &Survey, status: &PlatformStatus) -> &'static str {
+    let spared = spare_credentials(order, survey, status, &mut order.rule(status.arch));
     FORCED[usize::from(spared == Credentials::LeftOut)]
 }
 
