@@ -221,6 +221,7 @@ UNITDIR := $(PREFIX)/lib/systemd/system
 UNITS := binfmt.service binfmt-hold.service binfmt-health.service binfmt-health.timer binfmt-repair.service \
   binfmt-metrics.service binfmt-metrics.timer
 USUAL := aarch64,arm,riscv64,ppc64,ppc64le,s390x,i386,x86_64,mips64el,mips64,loongarch64
+comma := ,
 INSTALLED = $(if $(filter all,$(TARGETS)),$(wildcard build/emulators/qemu-*),\
   $(patsubst %,build/emulators/qemu-%,$(subst $(comma), ,$(or $(TARGETS),$(USUAL)))))
 
