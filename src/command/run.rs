@@ -133,13 +133,12 @@ fn enter_user_namespace(call: &mut Call, run: &Run) -> Result<()> {
     Ok(())
 }
 
-/// Keeps the command from making cgroup namespaces, by which root could mount the control groups of the host writable. The limit is of
-/// this user namespace and counts in all below it; in its own, the command cannot change that of this one (`namespaces(7)`).
+/// Keeps the command from changing the caller's control groups, or says that it can change them.
 fn spare_cgroups(call: &mut Call) {
-    const LIMIT: &str = "/proc/sys/user/max_cgroup_namespaces";
-    if let Err(error) = std::fs::write(LIMIT, "0") {
-        let cause = cause(&error);
-        call.streams.say(&format!("binfmt: the command can change the caller's control groups: {LIMIT}: {cause}"));
+    if let Err(errno) = user_namespace::forbid_cgroup_namespaces() {
+        let (limit, cause) = (user_namespace::MAX_CGROUP_NAMESPACES, cause(&errno.into()));
+        call.streams
+            .say(&format!("binfmt: the command can change the caller's control groups: cannot write {limit}: {cause}"));
     }
 }
 

@@ -66,6 +66,16 @@ pub fn map_group(inside: Gid, outside: Gid) -> nix::Result<()> {
     write("/proc/self/gid_map", &format!("{inside} {outside} 1"))
 }
 
+/// Forbids cgroup namespaces in this process's user namespace and in all below it: with one of its own, root could mount the host's
+/// control groups writable. A process below this namespace can change its own limit, not this one (`namespaces(7)`). Fails where
+/// `/proc/sys` cannot be written.
+pub fn forbid_cgroup_namespaces() -> nix::Result<()> {
+    write(MAX_CGROUP_NAMESPACES, "0")
+}
+
+/// The file with that limit.
+pub const MAX_CGROUP_NAMESPACES: &str = "/proc/sys/user/max_cgroup_namespaces";
+
 fn write(path: &str, text: &str) -> Result<(), Errno> {
     fs::write(path, text).map_err(|error| errno_of(&error))
 }

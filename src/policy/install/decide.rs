@@ -225,7 +225,7 @@ fn is_newer(order: &Order, entry: &Entry, pinned: Option<&File>, rule: &Rule) ->
 }
 
 /// Takes flag C out of `rule` if the handler that runs programs now lacks it, unless the user asked for it: setuid programs that get
-/// their owner's privilege weaken the host. Where another tool's entry is in the way of one of QEMU's, it is that one that counts.
+/// their owner's privilege weaken the host. If another tool's entry takes the programs before one of QEMU's does, QEMU's decides.
 fn spare_credentials(order: &Order, survey: &Survey, status: &PlatformStatus, rule: &mut Rule) -> Credentials {
     // where this process sees other files than those that start programs, the interpreter may exist
     let in_part = |f: &Failure| matches!(f, Failure::OnlyOfKind { failure: None, .. });
